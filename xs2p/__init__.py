@@ -1,0 +1,54 @@
+"""xs2p: calcium-imaging movies and ROIs to labelled fluorescence traces and spikes.
+
+The work of suite2p's ``extraction`` package on xarray and Dask: lazy, out of core, every
+result labelled ``(roi, time)``.
+
+Examples
+--------
+>>> import xs2p
+>>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+>>> ds.spks.sizes
+Frozen({'roi': 98, 'time': 500})
+"""
+
+from xs2p import accessor as _accessor  # noqa: F401  (registers .s2p)
+from xs2p._version import __version__
+from xs2p.baseline import baseline, preprocess
+from xs2p.deconvolve import deconvolve
+from xs2p.extract import extract_traces
+from xs2p.io import open_movie, read_rois, read_suite2p, write_suite2p
+from xs2p.masks import Masks, build_masks, cell_image
+from xs2p.pipeline import extract
+from xs2p.quality import skew, snr, std
+from xs2p.rois import (
+    recompute_overlap,
+    rois_from_footprints,
+    rois_from_labels,
+    rois_from_stat,
+)
+from xs2p.sample import sample_movie, sample_rois
+
+__all__ = [
+    "Masks",
+    "__version__",
+    "baseline",
+    "build_masks",
+    "cell_image",
+    "deconvolve",
+    "extract",
+    "extract_traces",
+    "open_movie",
+    "preprocess",
+    "read_rois",
+    "read_suite2p",
+    "recompute_overlap",
+    "rois_from_footprints",
+    "rois_from_labels",
+    "rois_from_stat",
+    "sample_movie",
+    "sample_rois",
+    "skew",
+    "snr",
+    "std",
+    "write_suite2p",
+]

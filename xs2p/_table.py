@@ -1,0 +1,188 @@
+"""The pixels of an ROI set as plain arrays, checked."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xs2p._warnings import names
+
+
+class PixelTable(NamedTuple):
+    """The pixels of an ROI set as plain arrays, ROI after ROI in the order of ``roi``."""
+
+    roi: np.ndarray
+    """ROI labels, ``(roi,)``."""
+    offsets: np.ndarray
+    """Pixels ``offsets[i]:offsets[i + 1]`` belong to ROI ``i``; int64 ``(roi + 1,)``."""
+    ypix: np.ndarray
+    xpix: np.ndarray
+    lam: np.ndarray
+    overlap: np.ndarray
+    shape: tuple[int, int]
+    """Frame size ``(Ly, Lx)``."""
+
+    @property
+    def owner(self) -> np.ndarray:
+        """Position of the ROI that each pixel belongs to, int64 ``(pixel,)``."""
+        return np.repeat(np.arange(self.roi.size), np.diff(self.offsets))
+
+    @property
+    def flat(self) -> np.ndarray:
+        """Flat index ``y · Lx + x`` of each pixel, int64 ``(pixel,)``."""
+        return self.ypix.astype(np.int64) * self.shape[1] + self.xpix
+
+
+def compact(rois: xr.Dataset) -> xr.Dataset:
+    """Drop the pixels of ROIs that are no longer in ``roi``, and order them as ``roi`` is."""
+    order, _ = _pixel_order(rois)
+    return rois if order is None else rois.isel(pixel=order)
+
+
+def pixel_table(rois: xr.Dataset) -> PixelTable:
+    """Check an ROI set and return its pixels as plain arrays.
+
+    Raises
+    ------
+    ValueError
+        Where the Dataset is not an ROI set, or its pixels are not those of one frame.
+    """
+    order, offsets = _pixel_order(rois)
+    take = slice(None) if order is None else order
+    shape = frame_shape((rois.attrs["Ly"], rois.attrs["Lx"]))
+    table = PixelTable(
+        roi=rois["roi"].values,
+        offsets=offsets,
+        ypix=rois["ypix"].values[take],
+        xpix=rois["xpix"].values[take],
+        lam=rois["lam"].values[take],
+        overlap=rois["overlap"].values[take],
+        shape=shape,
+    )
+    check_pixels(table)
+    return table
+
+
+def shared_pixels(table: PixelTable) -> np.ndarray:
+    """Whether another ROI has the pixel too, bool ``(pixel,)``."""
+    _, inverse, count = np.unique(table.flat, return_inverse=True, return_counts=True)
+    return np.asarray(count[inverse] > 1)
+
+
+def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
+    """Where the pixels of each ROI are: ``(order or None if contiguous, offsets)``."""
+    if not isinstance(rois, xr.Dataset):
+        raise ValueError(
+            f"rois must be an ROI set (an xarray Dataset), got {type(rois).__name__}; make one "
+            "with xs2p.read_rois, rois_from_stat, rois_from_labels or rois_from_footprints"
+        )
+    absent = [name for name in ("npix", "ypix", "xpix", "lam", "overlap") if name not in rois]
+    absent += [name for name in ("Ly", "Lx") if name not in rois.attrs]
+    if absent or "roi" not in rois.coords:
+        raise ValueError(
+            f"this Dataset is no ROI set: it lacks {', '.join(absent) or 'the coordinate roi'}; "
+            "make one with xs2p.read_rois, rois_from_stat, rois_from_labels or "
+            "rois_from_footprints"
+        )
+    roi = rois["roi"].values
+    npix = rois["npix"].values.astype(np.int64)
+    n_pixels = rois.sizes["pixel"]
+    offsets = np.concatenate([[0], np.cumsum(npix)])
+    if np.unique(roi).size != roi.size:
+        raise ValueError(
+            "the roi labels are not unique; assign_coords(roi=range(n)) renumbers them"
+        )
+    if "pixel_roi" not in rois.variables:
+        if offsets[-1] != n_pixels:
+            raise ValueError(f"npix counts {offsets[-1]} pixels but there are {n_pixels}")
+        return None, offsets
+    owner = rois["pixel_roi"].values
+    if owner.size == offsets[-1] and np.array_equal(owner, np.repeat(roi, npix)):
+        return None, offsets
+    by_label = np.argsort(roi, kind="stable")
+    place = np.searchsorted(roi, owner, sorter=by_label)
+    known = place < roi.size
+    position = np.full(owner.size, roi.size)
+    position[known] = by_label[place[known]]
+    known[known] = roi[position[known]] == owner[known]
+    kept = np.flatnonzero(known)
+    order = kept[np.argsort(position[kept], kind="stable")]
+    if not np.array_equal(np.bincount(position[kept], minlength=roi.size), npix):
+        raise ValueError(
+            "npix and pixel_roi disagree: pixels were selected apart from their ROIs. Select "
+            "over roi only: rois.isel(roi=...)"
+        )
+    return order, offsets
+
+
+def check_pixels(table: PixelTable) -> None:
+    ly, lx = table.shape
+    for name, values, limit in (("ypix", table.ypix, ly), ("xpix", table.xpix, lx)):
+        wrong = np.flatnonzero((values < 0) | (values >= limit))
+        if wrong.size:
+            k = wrong[0]
+            owners = np.unique(table.owner[wrong])
+            raise ValueError(
+                f"{name} of roi {table.roi[table.owner[k]]} is {values[k]}, outside the frame "
+                f"(Ly, Lx) = ({ly}, {lx}); {owners.size} ROIs have such pixels. Is shape=(Ly, Lx) "
+                "that of the movie, rows first? rois_from_stat(..., outside='drop') leaves such "
+                "pixels out"
+            )
+    bad = np.flatnonzero(~np.isfinite(table.lam) | (table.lam < 0))
+    if bad.size:
+        raise ValueError(
+            f"lam of roi {names(table.roi[np.unique(table.owner[bad])])} holds "
+            f"{table.lam[bad[0]]}; weights must be finite and not negative"
+        )
+    ids = table.owner * (ly * lx) + table.flat
+    unique, first, count = np.unique(ids, return_index=True, return_counts=True)
+    if unique.size != ids.size:
+        k = first[count > 1][0]
+        twice = np.unique(table.owner[first[count > 1]])
+        raise ValueError(
+            f"roi {names(table.roi[twice])} has pixels more than once, the first being "
+            f"(y={table.ypix[k]}, x={table.xpix[k]}); merge them by adding up their weights"
+        )
+
+
+def radii(table: PixelTable, crop: np.ndarray | None) -> np.ndarray:
+    """Twice the major-axis standard deviation of the weighted pixels, in pixels."""
+    n, owner = table.roi.size, table.owner
+    lam = table.lam.astype(np.float64)
+    if crop is not None:
+        # An ROI without a single soma pixel keeps all of its own.
+        has_soma = np.bincount(owner, weights=crop, minlength=n) > 0
+        lam = np.where(crop | ~has_soma[owner], lam, 0.0)
+    total = np.bincount(owner, weights=lam, minlength=n)
+    lam = np.where(total[owner] > 0, lam, 1.0)
+    total = np.maximum(np.bincount(owner, weights=lam, minlength=n), np.finfo(float).tiny)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.bincount(owner, weights=lam * values, minlength=n) / total)
+
+    dy = table.ypix - mean(table.ypix)[owner]
+    dx = table.xpix - mean(table.xpix)[owner]
+    yy, xx, xy = mean(dy * dy), mean(dx * dx), mean(dy * dx)
+    largest = (yy + xx) / 2 + np.hypot((yy - xx) / 2, xy)
+    return np.asarray(2 * np.sqrt(largest))
+
+
+def medians(table: PixelTable) -> np.ndarray:
+    """Median row and column of each ROI's pixels, ``(roi, 2)``; NaN without pixels."""
+    med = np.full((table.roi.size, 2), np.nan)
+    for i, (a, b) in enumerate(zip(table.offsets[:-1], table.offsets[1:], strict=True)):
+        if b > a:
+            med[i] = np.median(table.ypix[a:b]), np.median(table.xpix[a:b])
+    return med
+
+
+def frame_shape(shape: Any) -> tuple[int, int]:
+    try:
+        ly, lx = (int(n) for n in shape)
+    except (TypeError, ValueError):
+        ly = lx = 0
+    if ly < 1 or lx < 1 or (ly, lx) != tuple(shape):
+        raise ValueError(f"shape must be (Ly, Lx), two positive integers, got {shape!r}")
+    return ly, lx

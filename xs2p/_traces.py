@@ -1,0 +1,68 @@
+"""What every step on traces asks of its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+
+def check_traces(F: Any, step: str) -> None:
+    """Raise a ValueError unless ``F`` is an array of real traces with ``time`` in one chunk."""
+    if not isinstance(F, xr.DataArray):
+        raise ValueError(
+            f"{step} takes a DataArray of traces, got {type(F).__name__}; choose a variable, as "
+            'in ds.Fc, or wrap an array with xr.DataArray(array, dims=("roi", "time"))'
+        )
+    if "time" not in F.dims:
+        raise ValueError(
+            f"{step} works along the dim time, but the traces have dims {F.dims}; rename the "
+            "right one with F.rename({...: 'time'})"
+        )
+    if F.sizes["time"] == 0:
+        raise ValueError(f"{step} needs at least one frame; the traces have none")
+    if F.dtype.kind not in "iufb":
+        raise ValueError(f"{step} takes traces of real numbers, got dtype {F.dtype}")
+    if F.chunks is not None:
+        n = len(F.chunksizes["time"])
+        if n > 1:
+            raise ValueError(
+                f"{step} needs whole traces, but time is cut into {n} chunks; join them with "
+                "F.chunk(time=-1)"
+            )
+
+
+def map_traces(
+    block: Callable[..., np.ndarray],
+    F: xr.DataArray,
+    *per_trace: Any,
+    dtype: Any = np.float32,
+    reduce: bool = False,
+    **options: Any,
+) -> xr.DataArray:
+    """Map a function of whole traces ``(…, time)`` over a checked array, eager or lazy.
+
+    ``per_trace`` arrays, ``(roi, 1)``, are cut into blocks with the traces; ``reduce`` says
+    that the function returns one value for each trace. Coordinates and name are kept.
+    """
+    F = F.transpose(..., "time")
+    if F.chunks is None:
+        data = block(F.values, *per_trace, **options)
+    else:
+        import dask.array as da
+
+        ndim = F.ndim - reduce
+        data = da.map_blocks(
+            block,
+            F.data,
+            *per_trace,
+            drop_axis=F.ndim - 1 if reduce else None,
+            dtype=dtype,
+            meta=np.empty((0,) * ndim, dtype),
+            **options,
+        )
+    dims = F.dims[:-1] if reduce else F.dims
+    coords = {k: v for k, v in F.coords.items() if not (reduce and "time" in v.dims)}
+    return xr.DataArray(data, dims=dims, coords=coords, name=F.name)

@@ -1,0 +1,64 @@
+"""``.s2p`` on DataArrays and Datasets: the package's functions as methods."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import xarray as xr
+
+from xs2p import masks, quality, rois
+from xs2p._compute import compute
+from xs2p.baseline import baseline, preprocess
+from xs2p.deconvolve import deconvolve
+from xs2p.extract import extract_traces
+from xs2p.pipeline import extract
+
+
+def _method(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make the method that passes its object as the function's first argument."""
+
+    @functools.wraps(function)
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self._obj, *args, **kwargs)
+
+    signature = inspect.signature(function)
+    first, *others = signature.parameters.values()
+    itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    method.__signature__ = signature.replace(parameters=[itself, *others])  # type: ignore[attr-defined]
+    return method
+
+
+@xr.register_dataarray_accessor("s2p")
+class S2pDataArray:
+    """Methods of a movie ``(time, y, x)`` and of traces ``(roi, time)``."""
+
+    def __init__(self, obj: xr.DataArray) -> None:
+        self._obj = obj
+
+    extract = _method(extract)
+    extract_traces = _method(extract_traces)
+    baseline = _method(baseline)
+    preprocess = _method(preprocess)
+    deconvolve = _method(deconvolve)
+    snr = _method(quality.snr)
+    skew = _method(quality.skew)
+    std = _method(quality.std)
+    compute = _method(compute)
+
+
+@xr.register_dataset_accessor("s2p")
+class S2pDataset:
+    """Methods of an ROI set, and of a Dataset of traces, which carries one."""
+
+    def __init__(self, obj: xr.Dataset) -> None:
+        self._obj = obj
+
+    build_masks = _method(masks.build_masks)
+    cell_image = _method(masks.cell_image)
+    recompute_overlap = _method(rois.recompute_overlap)
+    to_labels = _method(rois.rois_to_labels)
+    to_stat = _method(rois.rois_to_stat)
+    compute = _method(compute)

@@ -1,0 +1,182 @@
+"""Baselines F0 of traces, and traces with their baseline taken off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes, resolve
+from xs2p._traces import check_traces, map_traces
+
+METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
+
+
+def baseline(
+    F: xr.DataArray,
+    method: str = "maximin",
+    *,
+    fs: float | None = None,
+    win_baseline: float = 60.0,
+    sig_baseline: float = 10.0,
+    prctile_baseline: float = 8.0,
+) -> xr.DataArray:
+    """Estimate the baseline F0 of every trace.
+
+    Parameters
+    ----------
+    F
+        Traces with a dim ``time``, as ``(roi, time)``; over Dask ``time`` must be one chunk.
+    method
+        - ``"maximin"``: Gaussian smoothing, then a running minimum and a running maximum of
+          that, edges replicated; as suite2p 1.x.
+        - ``"maximin_legacy"``: the same as suite2p up to 0.14 computed it, reflecting at the
+          ends: stored ``spks`` of older result folders come out bit for bit.
+        - ``"constant"``: the minimum of each smoothed trace.
+        - ``"constant_global"``: ONE minimum over all ROIs, as suite2p's ``constant``.
+        - ``"prctile"``: a percentile of each trace.
+        - ``"none"``: 0.
+    fs
+        Frame rate in Hz, for the maximin methods; by default ``F.attrs["fs"]``.
+    win_baseline
+        Window of the running minimum and maximum in seconds.
+    sig_baseline
+        Standard deviation of the Gaussian in frames.
+    prctile_baseline
+        Percentile, 0 to 100, for ``"prctile"``; linear interpolation.
+
+    Returns
+    -------
+    DataArray
+        ``F0``, float32, of the shape of ``F`` with ``time`` last, in its units; lazy where
+        ``F`` is. A trace that holds NaN has NaN as far as the filters reach.
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, ``fs`` is needed and not known, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> F = xr.DataArray(np.arange(12.0).reshape(2, 6), dims=("roi", "time"))
+    >>> baseline(F, "prctile", prctile_baseline=50).values[:, 0].tolist()
+    [2.5, 8.5]
+    """
+    window, parameters = check_baseline(F, method, fs, win_baseline, sig_baseline, prctile_baseline)
+    F0 = map_traces(
+        _baseline_block,
+        F,
+        method=method,
+        window=window,
+        sigma=float(sig_baseline),
+        percentile=float(prctile_baseline),
+    )
+    if method == "constant_global":
+        F0 = xr.full_like(F0, 1.0) * F0.min([dim for dim in F0.dims if dim in ("roi", "time")])
+        F0 = F0.astype(np.float32)
+    F0.attrs = {
+        "long_name": "baseline of the fluorescence",
+        "units": F.attrs.get("units", "a.u."),
+        **({"fs": F.attrs["fs"]} if "fs" in F.attrs else {}),
+        **parameters,
+    }
+    return F0.rename("F0")
+
+
+def preprocess(
+    F: xr.DataArray,
+    method: str = "maximin",
+    *,
+    fs: float | None = None,
+    win_baseline: float = 60.0,
+    sig_baseline: float = 10.0,
+    prctile_baseline: float = 8.0,
+) -> xr.DataArray:
+    """Take the baseline off every trace: ``F − baseline(F)``, what deconvolution wants.
+
+    Parameters
+    ----------
+    F, method, fs, win_baseline, sig_baseline, prctile_baseline
+        As for :func:`baseline`.
+
+    Returns
+    -------
+    DataArray
+        ``F − F0``, float32, of the shape of ``F`` with ``time`` last, in its units.
+
+    Raises
+    ------
+    ValueError
+        As :func:`baseline`.
+
+    Examples
+    --------
+    >>> F = xr.DataArray([[4.0, 3.0, 5.0]], dims=("roi", "time"))
+    >>> preprocess(F, "constant", sig_baseline=0).values.tolist()
+    [[1.0, 0.0, 2.0]]
+    """
+    F0 = baseline(
+        F,
+        method,
+        fs=fs,
+        win_baseline=win_baseline,
+        sig_baseline=sig_baseline,
+        prctile_baseline=prctile_baseline,
+    )
+    corrected = F.astype(np.float32).transpose(..., "time") - F0
+    long_name = F.attrs.get("long_name", "fluorescence")
+    corrected.attrs = {**F0.attrs, "long_name": f"{long_name}, baseline subtracted"}
+    return corrected.rename(F.name)
+
+
+def check_baseline(
+    F: xr.DataArray,
+    method: str,
+    fs: float | None,
+    win_baseline: float,
+    sig_baseline: float,
+    prctile_baseline: float,
+) -> tuple[int, dict[str, Any]]:
+    """Check the arguments; the window in frames and the attributes of the result."""
+    if method not in METHODS:
+        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
+    check_traces(F, "baseline")
+    for name, value in (("win_baseline", win_baseline), ("sig_baseline", sig_baseline)):
+        if not (np.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a number, 0 or more; got {value!r}")
+    if not 0 <= prctile_baseline <= 100:
+        raise ValueError(f"prctile_baseline is a percentile, 0 to 100; got {prctile_baseline!r}")
+    window = 1
+    uses: dict[str, Any] = {"baseline": method}
+    if method in ("maximin", "maximin_legacy"):
+        fs = resolve("fs", fs, F)
+        window = max(int(win_baseline * fs), 1)
+        if method == "maximin":
+            window += window % 2 == 0
+        uses.update(fs=fs, win_baseline=float(win_baseline))
+    if method not in ("prctile", "none"):
+        uses["sig_baseline"] = float(sig_baseline)
+    if method == "prctile":
+        uses["prctile_baseline"] = float(prctile_baseline)
+    return int(window), attributes(**uses)
+
+
+def _baseline_block(
+    F: np.ndarray, method: str, window: int, sigma: float, percentile: float
+) -> np.ndarray:
+    """F0 of a block of whole traces ``(…, time)``; for constant_global each trace's own."""
+    from xs2p import _cpu
+
+    F = np.ascontiguousarray(F, dtype=np.float32)
+    if method == "none" or F.size == 0:
+        return np.zeros_like(F)
+    if method == "maximin":
+        return _cpu.running_maximin(_cpu.gaussian(F, sigma), window, "nearest")
+    if method == "maximin_legacy":
+        return _cpu.running_maximin(_cpu.gaussian_scipy(F, sigma), window, "reflect")
+    if method == "prctile":
+        level = np.percentile(F, percentile, axis=-1, keepdims=True)
+    else:
+        level = _cpu.gaussian_scipy(F, sigma).min(axis=-1, keepdims=True)
+    return np.repeat(level.astype(np.float32), F.shape[-1], axis=-1)

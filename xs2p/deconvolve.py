@@ -1,0 +1,96 @@
+"""Spikes from fluorescence: OASIS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes, resolve
+from xs2p._traces import check_traces, map_traces
+
+
+def deconvolve(
+    F: xr.DataArray, tau: float | xr.DataArray | None = None, fs: float | None = None
+) -> xr.DataArray:
+    """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
+
+    Parameters
+    ----------
+    F
+        Traces with a dim ``time``, as ``(roi, time)``, baseline subtracted; over Dask ``time``
+        must be one chunk.
+    tau
+        Decay time of the indicator in seconds: a number, or a DataArray over ``roi`` with the
+        labels of ``F``; by default ``F.attrs["tau"]``.
+    fs
+        Frame rate in Hz; by default ``F.attrs["fs"]``.
+
+    Returns
+    -------
+    DataArray
+        ``spks``, float32, of the shape of ``F`` with ``time`` last: deconvolved fluorescence
+        in the units of ``F``, no spike count. The first frame is 0. Lazy where ``F`` is. From
+        the first NaN of a trace on, its spikes are not to be relied on.
+
+    Raises
+    ------
+    ValueError
+        If ``tau`` or ``fs`` is not known or not positive, or ``time`` is chunked.
+
+    References
+    ----------
+    Friedrich, Zhou & Paninski (2017), Fast online deconvolution of calcium imaging data,
+    PLoS Comput Biol 13(3): e1005423. Bit for bit what suite2p 1.1.0 computes.
+
+    Examples
+    --------
+    >>> F = xr.DataArray([[0.0, 1.0, 0.5, 0.25]], dims=("roi", "time"))
+    >>> deconvolve(F, tau=1 / np.log(2), fs=1.0).values.round(3).tolist()
+    [[0.0, 1.0, 0.0, 0.0]]
+    """
+    check_traces(F, "deconvolve")
+    fs = resolve("fs", fs, F)
+    parameters: dict[str, Any] = {"fs": fs}
+    if isinstance(tau, xr.DataArray) and tau.ndim:
+        _check_taus(tau, F)
+        tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
+    else:
+        seconds = resolve("tau", None if tau is None else float(tau), F)
+        parameters["tau"] = seconds
+        tau_fs = np.full((1, 1), np.float32(seconds) * np.float32(fs))
+    spks = map_traces(_oasis_block, F, tau_fs)
+    spks.attrs = {
+        "long_name": "deconvolved fluorescence",
+        "units": F.attrs.get("units", "a.u."),
+        **{key: F.attrs[key] for key in F.attrs if "baseline" in str(key)},
+        **attributes(**parameters),
+    }
+    if isinstance(tau, xr.DataArray) and tau.ndim:
+        attrs = {"long_name": "decay time of the indicator", "units": "s"}
+        spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
+    return spks.rename("spks")
+
+
+def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
+    if tau.dims != ("roi",) or "roi" not in F.dims or tau.sizes["roi"] != F.sizes["roi"]:
+        raise ValueError(
+            f"tau must be a number or have one value per roi ({F.sizes.get('roi')}); it has "
+            f"sizes {dict(tau.sizes)}"
+        )
+    if "roi" in tau.coords and "roi" in F.coords and not tau.roi.equals(F.roi):
+        raise ValueError(
+            "the roi labels of tau are not those of the traces; tau.reindex_like(F.roi) or "
+            "tau.drop_vars('roi') says what is meant"
+        )
+    values = np.asarray(tau.values, dtype=np.float64)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise ValueError("every tau must be a positive number of seconds")
+
+
+def _oasis_block(F: np.ndarray, tau_fs: np.ndarray) -> np.ndarray:
+    """Spikes of a block of whole traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
+    from xs2p import _cpu
+
+    return _cpu.oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0])

@@ -1,0 +1,252 @@
+"""movie × masks → F, Fneu: the only place that maps over the blocks of a movie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes
+from xs2p._packing import MaskArrays, pack, tiles, unpack
+from xs2p.masks import Masks
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+_DIMS = ("time", "y", "x")
+_LONG_NAMES = {
+    "F": "fluorescence of the cell",
+    "Fneu": "fluorescence of the surrounding neuropil",
+}
+
+
+def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
+    """Extract the fluorescence of cells and neuropil from a movie.
+
+    Parameters
+    ----------
+    movie
+        ``(time, y, x)`` or ``(channel, time, y, x)``, any real dtype, over numpy or Dask in any
+        chunks. It is never rechunked, changed, or turned to float as a whole.
+    masks
+        Masks for frames of the movie's size, from :func:`xs2p.build_masks`.
+
+    Returns
+    -------
+    Dataset
+        ``F`` and, where the masks have neuropil, ``Fneu``: float32 ``([channel,] roi, time)``
+        in the movie's units. ``F`` is the sum of the pixels times the cell mask's weights,
+        ``Fneu`` the mean over the neuropil mask; sums are made in float64 (integers exactly).
+        ROIs without a mask are NaN; the coordinate ``status`` says why. Lazy where the movie
+        is: one task a chunk, chunked in time as the movie is.
+
+    Raises
+    ------
+    ValueError
+        If the movie's dims, dtype or frame size are not as above.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> masks = xs2p.build_masks(xs2p.sample_rois())
+    >>> extract_traces(xs2p.sample_movie(), masks).F.sizes
+    Frozen({'roi': 98, 'time': 500})
+    """
+    check_movie(movie, masks.shape)
+    values: dict[str, Any]
+    if movie.chunks is None:
+        values = _values(_extract_block(movie.data, masks.arrays()), masks)
+    else:
+        values = _lazy(movie.data, masks)
+    coords = _coords(movie, masks)
+    ds = xr.Dataset(coords=coords)
+    for name, data in values.items():
+        attrs = {
+            "long_name": _LONG_NAMES[name],
+            "units": movie.attrs.get("units", "a.u."),
+            **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
+            **attributes(**masks.attrs),
+        }
+        ds[name] = ((*movie.dims[:-3], "roi", "time"), data, attrs)
+    return ds.assign_attrs(attributes(**masks.attrs))
+
+
+def check_movie(movie: Any, shape: tuple[int, int] | None = None, name: str = "movie") -> None:
+    """Raise a ValueError unless ``movie`` is one that :func:`extract_traces` takes."""
+    if not isinstance(movie, xr.DataArray):
+        raise ValueError(
+            f"{name} must be an xarray DataArray, got {type(movie).__name__}; wrap an array with "
+            'xr.DataArray(array, dims=("time", "y", "x")) or open a file with xs2p.open_movie'
+        )
+    dims = movie.dims
+    if dims not in (_DIMS, ("channel", *_DIMS)):
+        if sorted(map(str, dims)) in (sorted(_DIMS), sorted(("channel", *_DIMS))):
+            order = ("channel", *_DIMS) if "channel" in dims else _DIMS
+            mend = f"reorder them with {name}.transpose{order}"
+        elif len(dims) == 3:
+            renames = {d: want for d, want in zip(dims, _DIMS, strict=True) if d != want}
+            mend = f"if these are they, rename them with {name}.rename({renames})"
+        else:
+            mend = f"select or rename, as in {name}.rename({{{str(dims[0])!r}: 'time', ...}})"
+        raise ValueError(
+            f"{name} has dims {dims}, expected ('time', 'y', 'x') or "
+            f"('channel', 'time', 'y', 'x'); {mend}"
+        )
+    if movie.dtype.kind not in "iufb":
+        raise ValueError(f"{name} must be of real numbers, got dtype {movie.dtype}")
+    frame = (movie.sizes["y"], movie.sizes["x"])
+    if shape is not None and frame != shape:
+        raise ValueError(
+            f"frames of {name} are (y, x) = {frame}, but the ROIs are for (Ly, Lx) = {shape}; "
+            "ROIs and movie must be of the same field of view"
+        )
+
+
+def _lazy(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
+    """Traces of a Dask movie: one task a chunk, the masks in the graph once."""
+    ychunks, xchunks = movie.chunks[-2:]
+    if len(ychunks) == len(xchunks) == 1:
+        blocks = _map_blocks(movie, _extract_block, masks.arrays(), f"masks-{masks.token}")
+        return {name: _take(blocks, k) for k, name in enumerate(_names(masks))}
+    return _lazy_tiles(movie, masks)
+
+
+def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
+    """Traces of a movie chunked in y or x: partial sums of each tile, then their sum."""
+    import dask
+    import dask.array as da
+
+    ychunks, xchunks = movie.chunks[-2:]
+    key = f"masks-{masks.token}-{dask.base.tokenize(ychunks, xchunks)}"
+    parts = []
+    y = 0
+    for i, (row, height) in enumerate(
+        zip(tiles(masks.arrays(), ychunks, xchunks), ychunks, strict=True)
+    ):
+        x = 0
+        for j, (tile, width) in enumerate(zip(row, xchunks, strict=True)):
+            window = movie[..., y : y + height, x : x + width]
+            parts.append(_map_blocks(window, _sum_block, tile, f"{key}-{i}-{j}"))
+            x += width
+        y += height
+    while len(parts) > 1:  # in pairs, so that no partial sum waits for all the others
+        pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[len(pairs) * 2 :]
+    npix = [np.diff(masks.cell.indptr)]
+    if masks.neuropil is not None:
+        npix.append(np.diff(masks.neuropil.indptr))
+    return {
+        name: da.map_blocks(
+            _finish, _take(parts[0], k), npix[k][:, None], divide=k == 1, dtype=np.float32
+        )
+        for k, name in enumerate(_names(masks))
+    }
+
+
+def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da.Array:
+    """Map over the movie's chunks; ``([channel,] time, roi, kind)``, kind 0 is F and 1 Fneu.
+
+    Keeping as many dims as the movie has lets Dask fuse reading and extracting into one task.
+    """
+    import dask
+    import dask.array as da
+
+    shared = dask.delayed(unpack)(pack(arrays), dask_key_name=key)
+    n_rois = arrays.cell_indptr.size - 1
+    n_kinds = 1 if arrays.neuropil_indptr is None else 2
+    dtype = np.float32 if block is _extract_block else np.float64
+    return da.map_blocks(
+        block,
+        movie,
+        masks=shared,
+        chunks=(*movie.chunks[:-2], (n_rois,), (n_kinds,)),
+        dtype=dtype,
+        meta=np.empty((0,) * movie.ndim, dtype),
+        name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__)}",
+    )
+
+
+def _take(blocks: da.Array, kind: int) -> da.Array:
+    """One kind of trace, ``([channel,] roi, time)``: a view of each block, already contiguous."""
+    import dask.array as da
+
+    *lead, time, roi, _ = range(blocks.ndim)
+    return da.blockwise(
+        _take_block,
+        (*lead, roi, time),
+        blocks,
+        (*lead, time, roi, blocks.ndim - 1),
+        kind=kind,
+        concatenate=True,
+        dtype=blocks.dtype,
+        meta=np.empty((0,) * (blocks.ndim - 1), blocks.dtype),
+    )
+
+
+def _take_block(block: np.ndarray, kind: int) -> np.ndarray:
+    return block[..., kind].swapaxes(-1, -2)
+
+
+def _extract_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
+    """Traces of one block of whole frames, float32 ``([channel,] time, roi, kind)``."""
+    sums = _sum_block(block, masks).swapaxes(-1, -3)  # kind in front, time last
+    traces = np.empty(sums.shape, np.float32)
+    with np.errstate(over="ignore"):  # float64 movies beyond float32 become inf
+        traces[..., 0, :, :] = sums[..., 0, :, :]
+        _blank(traces[..., 0, :, :], np.diff(masks.cell_indptr))
+        if masks.neuropil_indptr is not None:
+            npix = np.diff(masks.neuropil_indptr)
+            traces[..., 1, :, :] = sums[..., 1, :, :] / np.maximum(npix, 1)[:, None]
+            _blank(traces[..., 1, :, :], npix)
+    return traces.swapaxes(-1, -3)
+
+
+def _sum_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
+    """Weighted sums and plain sums of one block, float64 ``([channel,] time, roi, kind)``."""
+    from xs2p import _cpu
+
+    lead, (n_frames, height, width) = block.shape[:-3], block.shape[-3:]
+    n_rois = masks.cell_indptr.size - 1
+    kinds = 1 if masks.neuropil_indptr is None else 2
+    sums = np.empty((*lead, kinds, n_rois, n_frames), np.float64)
+    for channel in np.ndindex(*lead):
+        frames = _cpu.native(block[channel]).reshape(n_frames, height * width)
+        out = sums[channel]
+        _cpu.weighted_sums(
+            frames, masks.cell_indptr, masks.cell_indices, masks.cell_weights, out[0]
+        )
+        if masks.neuropil_indptr is not None:
+            zero = np.float64(0) if frames.dtype.kind == "f" else np.int64(0)
+            _cpu.plain_sums(frames, masks.neuropil_indptr, masks.neuropil_indices, zero, out[1])
+    return sums.swapaxes(-1, -3)
+
+
+def _finish(sums: np.ndarray, npix: np.ndarray, divide: bool) -> np.ndarray:
+    """Added-up sums of all tiles ``(…, roi, time)`` to float32 traces."""
+    with np.errstate(over="ignore"):
+        traces = (sums / np.maximum(npix, 1) if divide else sums).astype(np.float32)
+    _blank(traces, npix[:, 0])
+    return traces
+
+
+def _blank(traces: np.ndarray, npix: np.ndarray) -> None:
+    traces[..., npix == 0, :] = np.nan
+
+
+def _values(block: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
+    return {name: _take_block(block, k) for k, name in enumerate(_names(masks))}
+
+
+def _names(masks: Masks) -> tuple[str, ...]:
+    return ("F",) if masks.neuropil is None else ("F", "Fneu")
+
+
+def _coords(movie: xr.DataArray, masks: Masks) -> xr.Coordinates:
+    """Label the traces: the movie's coordinates but for y and x, and the ROIs'."""
+    kept = {
+        name: coord
+        for name, coord in movie.coords.items()
+        if not {"y", "x"} & set(coord.dims) and name not in masks.rois.coords
+    }
+    return masks.rois.assign_coords(kept).coords

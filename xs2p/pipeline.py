@@ -1,0 +1,304 @@
+"""The whole job: movie and ROIs in, a Dataset with every step out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes, resolve
+from xs2p._table import compact, pixel_table
+from xs2p._warnings import names, warn
+from xs2p.baseline import METHODS, check_baseline
+from xs2p.baseline import baseline as estimate_baseline
+from xs2p.deconvolve import deconvolve
+from xs2p.extract import check_movie, extract_traces
+from xs2p.masks import Masks, build_masks
+from xs2p.quality import snr
+from xs2p.rois import recompute_overlap
+
+_TRACE_BYTES = 128e6
+
+
+def extract(
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    *,
+    fs: float | None = None,
+    tau: float | xr.DataArray | None = None,
+    movie_chan2: xr.DataArray | None = None,
+    neuropil_extract: bool = True,
+    neuropil_coefficient: float = 0.7,
+    inner_neuropil_radius: int = 2,
+    min_neuropil_pixels: int = 350,
+    lam_percentile: float = 50.0,
+    allow_overlap: bool = False,
+    circular_neuropil: bool = False,
+    snr_threshold: float = 0.0,
+    baseline: str = "maximin",
+    win_baseline: float = 60.0,
+    sig_baseline: float = 10.0,
+    prctile_baseline: float = 8.0,
+) -> xr.Dataset:
+    """Turn a movie and ROIs into labelled traces and spikes.
+
+    Parameters
+    ----------
+    movie
+        ``(time, y, x)`` or ``(channel, time, y, x)``, any real dtype, over numpy or Dask in any
+        chunks.
+    rois
+        ROI set for frames of the movie's size: :func:`xs2p.read_rois`,
+        :func:`xs2p.rois_from_stat`, :func:`xs2p.rois_from_labels` or
+        :func:`xs2p.rois_from_footprints` make one.
+    fs
+        Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
+        and for spikes.
+    tau
+        Decay time of the indicator in seconds, a number or a DataArray over ``roi``. None
+        leaves ``spks`` out.
+    movie_chan2
+        Second channel, of the same frames: gives ``F_chan2`` and ``Fneu_chan2`` by the same
+        masks.
+    neuropil_extract
+        Extract neuropil. Without it there is no ``Fneu`` and ``Fc`` is ``F``.
+    neuropil_coefficient
+        ``Fc = F − neuropil_coefficient · Fneu``.
+    inner_neuropil_radius, min_neuropil_pixels, lam_percentile, allow_overlap, circular_neuropil
+        How masks are made: see :func:`xs2p.build_masks`.
+    snr_threshold
+        Above 0, ROIs whose ``Fc`` has a signal to noise (:func:`xs2p.snr`) of this or less are
+        dropped, overlaps are recomputed without them, and the ROIs whose masks changed are
+        extracted again. This is the one option that computes while the result is being built:
+        it reads the whole movie once before :func:`extract` returns (and, on ``compute``, once
+        more for the ROIs that changed). The coordinate ``snr`` keeps the values of the first
+        pass.
+    baseline, win_baseline, sig_baseline, prctile_baseline
+        Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
+
+    Returns
+    -------
+    Dataset
+        ``F``, ``Fneu``, ``Fc``, ``F0`` (baseline of ``Fc``) and ``spks`` (from ``Fc − F0``),
+        float32 ``([channel,] roi, time)``, lazy where the movie is, with ``status(roi)``, the
+        movie's own coordinates and the ROI set as coordinates. ROIs without a mask are NaN in
+        every variable. A joint compute reads each chunk of the movie once.
+
+    Raises
+    ------
+    ValueError
+        If any input does not fit; before any work starts.
+
+    See Also
+    --------
+    xs2p.build_masks, xs2p.extract_traces, xs2p.baseline, xs2p.deconvolve : the steps, one by one.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> ds = extract(xs2p.sample_movie(), xs2p.sample_rois(), tau=1.0)
+    >>> list(ds.data_vars)
+    ['F', 'Fneu', 'Fc', 'F0', 'spks']
+    """
+    shape = pixel_table(rois).shape
+    check_movie(movie, shape)
+    _check_channels(movie, movie_chan2, shape)
+    if movie.sizes["time"] == 0:
+        raise ValueError("movie has no frames")
+    if not np.isfinite(neuropil_coefficient):
+        raise ValueError(f"neuropil_coefficient must be a number, got {neuropil_coefficient!r}")
+    if not np.isfinite(snr_threshold):
+        raise ValueError(f"snr_threshold must be a number, got {snr_threshold!r}")
+    if baseline not in METHODS:
+        raise ValueError(f"unknown baseline {baseline!r}; choose one of {', '.join(METHODS)}")
+    if tau is not None or baseline in ("maximin", "maximin_legacy"):
+        fs = resolve("fs", fs, movie)
+    options: dict[str, Any] = {
+        "win_baseline": win_baseline,
+        "sig_baseline": sig_baseline,
+        "prctile_baseline": prctile_baseline,
+    }
+    probe = xr.DataArray(np.zeros((1, 1), np.float32), dims=("roi", "time"))
+    _, baseline_attrs = check_baseline(probe, baseline, fs, **options)
+    if tau is not None and not (isinstance(tau, xr.DataArray) and tau.ndim):
+        tau = resolve("tau", float(tau), movie)
+
+    mask_options: dict[str, Any] = {
+        "lam_percentile": lam_percentile,
+        "allow_overlap": allow_overlap,
+        "neuropil_extract": neuropil_extract,
+        "inner_neuropil_radius": inner_neuropil_radius,
+        "min_neuropil_pixels": min_neuropil_pixels,
+        "circular_neuropil": circular_neuropil,
+    }
+    masks = build_masks(rois, **mask_options)
+    if isinstance(tau, xr.DataArray) and tau.ndim:
+        deconvolve(_empty_traces(masks), tau=tau, fs=fs)
+    if snr_threshold > 0:
+        traces, rois, masks = _filter_by_snr(
+            movie, rois, masks, snr_threshold, neuropil_coefficient, mask_options
+        )
+        if isinstance(tau, xr.DataArray) and tau.ndim:
+            tau = _taus_of(tau, masks, rois)
+    else:
+        traces = extract_traces(movie, masks)
+    ds = _whole_traces(traces)
+    if fs is not None:
+        for name in ds.data_vars:
+            ds[name].attrs["fs"] = fs
+    ds["Fc"] = _correct(ds, neuropil_coefficient)
+    ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options)
+    if tau is not None:
+        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
+        corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
+        ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
+    if movie_chan2 is not None:
+        second = _whole_traces(extract_traces(movie_chan2, masks))
+        for name in second.data_vars:
+            ds[f"{name}_chan2"] = second[name].assign_attrs(
+                long_name=f"{second[name].attrs['long_name']}, second channel"
+            )
+    return _with_rois(ds, rois).assign_attrs(
+        baseline_attrs,
+        **attributes(
+            fs=fs,
+            tau=None if tau is None or isinstance(tau, xr.DataArray) else tau,
+            neuropil_coefficient=float(neuropil_coefficient) if neuropil_extract else None,
+            snr_threshold=float(snr_threshold) if snr_threshold > 0 else None,
+        ),
+    )
+
+
+def _correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
+    """Fc = F − coefficient · Fneu."""
+    attrs = {**ds["F"].attrs, "long_name": "fluorescence corrected for neuropil"}
+    if "Fneu" not in ds:
+        return ds["F"].assign_attrs(attrs)
+    corrected = ds["F"] - np.float32(coefficient) * ds["Fneu"]
+    corrected.attrs = {**attrs, "neuropil_coefficient": float(coefficient)}
+    return corrected
+
+
+def _filter_by_snr(
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    masks: Masks,
+    threshold: float,
+    coefficient: float,
+    mask_options: dict[str, Any],
+) -> tuple[xr.Dataset, xr.Dataset, Masks]:
+    """First pass, drop of the noisy ROIs, and a second pass over those whose masks changed."""
+    # persist, not compute: on a cluster the traces stay on the workers.
+    first = _whole_traces(extract_traces(movie, masks))
+    first = first.persist() if movie.chunks is not None else first
+    Fc = _correct(first, coefficient)
+    if "channel" in Fc.dims:
+        raise ValueError(
+            "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
+            "and the other as movie_chan2"
+        )
+    ratio = snr(Fc).compute()
+    noisy = (ratio <= threshold).values
+    if noisy.any():
+        warn(
+            f"{noisy.sum()} of {noisy.size} ROIs have a signal to noise of {threshold} or less "
+            f"and are dropped (roi {names(rois.roi.values[noisy])})"
+        )
+    kept = np.flatnonzero(~noisy)
+    ratio = ratio.isel(roi=kept).drop_vars([v for v in ratio.coords if v != "roi"])
+    rois = compact(rois.isel(roi=kept)).assign_coords(snr=ratio)
+    if not noisy.any():
+        return first.assign_coords(snr=ratio), rois, masks
+    rois = recompute_overlap(rois)
+    before = masks.select(kept)
+    masks = build_masks(rois, **mask_options)
+    changed = _changed(before, masks)
+    traces = first.isel(roi=kept)
+    if changed.any():
+        again = _whole_traces(extract_traces(movie, masks.select(changed)))
+        same = traces.isel(roi=np.flatnonzero(~changed))
+        order = np.argsort(np.r_[np.flatnonzero(~changed), np.flatnonzero(changed)])
+        merged = {}
+        for name in traces.data_vars:
+            pair = [same[name].drop_vars(_not_time(same)), again[name].drop_vars(_not_time(again))]
+            merged[name] = xr.concat(pair, "roi", coords="minimal", compat="override").isel(
+                roi=order
+            )
+            merged[name].attrs = again[name].attrs
+        traces = _whole_traces(xr.Dataset(merged, attrs=again.attrs))
+    traces = traces.drop_vars([v for v in traces.coords if "roi" in traces[v].dims])
+    coords = {n: c for n, c in masks.rois.coords.items() if "roi" in c.dims}
+    return traces.assign_coords(coords), rois, masks
+
+
+def _changed(before: Masks, after: Masks) -> np.ndarray:
+    """Which ROIs have another cell or neuropil mask than before, bool ``(roi,)``."""
+    changed = np.zeros(after.n_rois, bool)
+    for old, new in ((before.cell, after.cell), (before.neuropil, after.neuropil)):
+        if old is None or new is None:
+            continue
+        for n in range(after.n_rois):
+            a, b = slice(*old.indptr[n : n + 2]), slice(*new.indptr[n : n + 2])
+            changed[n] |= not (
+                np.array_equal(old.indices[a], new.indices[b])
+                and np.array_equal(old.data[a], new.data[b])
+            )
+    return changed
+
+
+def _whole_traces(traces: xr.Dataset) -> xr.Dataset:
+    """Lazy traces with all of ``time`` in one chunk, in blocks of ROIs of a bounded size."""
+    if not traces.chunks:
+        return traces
+    n_rois, n_frames = max(traces.sizes["roi"], 1), max(traces.sizes["time"], 1)
+    most = min(500, max(int(_TRACE_BYTES / (4 * n_frames)), 1))
+    n_blocks = -(-n_rois // most)
+    return traces.chunk({"time": -1, "roi": -(-n_rois // n_blocks)})
+
+
+def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
+    """Let the ROI set ride along as coordinates, so that the result explains itself."""
+    rois = compact(rois).reset_coords()
+    own = {str(n): v.variable for n, v in rois.data_vars.items() if n not in ds.coords}
+    return ds.assign_coords(own).assign_attrs(Ly=rois.attrs["Ly"], Lx=rois.attrs["Lx"])
+
+
+def _check_channels(
+    movie: xr.DataArray, movie_chan2: xr.DataArray | None, shape: tuple[int, int]
+) -> None:
+    if movie_chan2 is None:
+        return
+    check_movie(movie_chan2, shape, "movie_chan2")
+    if "channel" in movie.dims or "channel" in movie_chan2.dims:
+        raise ValueError(
+            "give channels in one way: a dim channel on movie, or movie and movie_chan2, both "
+            "(time, y, x)"
+        )
+    if movie.sizes["time"] != movie_chan2.sizes["time"]:
+        raise ValueError(
+            f"movie has {movie.sizes['time']} frames and movie_chan2 "
+            f"{movie_chan2.sizes['time']}; they must be the same frames"
+        )
+    if "time" in movie.coords and "time" in movie_chan2.coords:
+        if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
+            raise ValueError("movie and movie_chan2 have different time coordinates")
+
+
+def _empty_traces(masks: Masks) -> xr.DataArray:
+    return xr.DataArray(
+        np.zeros((masks.n_rois, 1), np.float32), dims=("roi", "time"), coords=masks.rois.coords
+    )
+
+
+def _taus_of(tau: xr.DataArray, masks: Masks, rois: xr.Dataset) -> xr.DataArray:
+    if "roi" in tau.coords:
+        return tau.sel(roi=rois.roi.values)
+    raise ValueError(
+        "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
+        "tau.assign_coords(roi=rois.roi)"
+    )
+
+
+def _not_time(ds: xr.Dataset) -> list[str]:
+    return [str(name) for name in ds.coords if name != "time"]
