@@ -44,7 +44,7 @@ def map_traces(
 ) -> xr.DataArray:
     """Map a function of whole traces ``(…, time)`` over a checked array, eager or lazy.
 
-    ``per_trace`` arrays, ``(roi, 1)``, are cut into blocks with the traces; ``reduce`` says
+    ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into blocks with the traces; ``reduce`` says
     that the function returns one value for each trace. Coordinates and name are kept.
     """
     F = F.transpose(..., "time")
@@ -57,7 +57,7 @@ def map_traces(
         data = da.map_blocks(
             block,
             F.data,
-            *per_trace,
+            *(da.from_array(a, (F.chunks[-2] if len(a) > 1 else 1, 1)) for a in per_trace),
             drop_axis=F.ndim - 1 if reduce else None,
             dtype=dtype,
             meta=np.empty((0,) * ndim, dtype),

@@ -206,7 +206,7 @@ def build_masks(
     --------
     >>> import xs2p
     >>> build_masks(xs2p.sample_rois())
-    <xs2p.Masks: 98 ROIs on 64 × 64, cell 1726 pixels, neuropil 44931 pixels>
+    <xs2p.Masks: 98 ROIs on 64 × 64, cell 2024 pixels, neuropil 44931 pixels>
     """
     _require_number("inner_neuropil_radius", inner_neuropil_radius, whole=True)
     _require_number("min_neuropil_pixels", min_neuropil_pixels)

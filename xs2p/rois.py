@@ -230,7 +230,11 @@ def rois_from_footprints(
             ypix, xpix = np.divmod(flat, lx)
         else:
             xpix, ypix = np.divmod(flat, ly)
-        return _build(np.arange(npix.size), npix, ypix, xpix, columns.data, (ly, lx))
+        # Row by row in either numbering: equal footprints give equal ROI sets.
+        rows = np.lexsort((xpix, ypix, np.repeat(np.arange(npix.size), npix)))
+        return _build(
+            np.arange(npix.size), npix, ypix[rows], xpix[rows], columns.data[rows], (ly, lx)
+        )
     if isinstance(A, xr.DataArray):
         A = _require_dims(A, ("roi", "y", "x"), "A").values
     dense = np.asarray(A)

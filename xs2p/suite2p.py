@@ -73,7 +73,7 @@ def create_masks(
     >>> stat = {"ypix": [4, 4], "xpix": [5, 6], "lam": [1, 3], "overlap": [False, False]}
     >>> cell, neuropil = create_masks([stat | {"radius": 1.0}], 32, 32)
     >>> cell[0][0].tolist(), cell[0][1].tolist(), neuropil[0].size
-    ([133, 134], [0.25, 0.75], 432)
+    ([133, 134], [0.25, 0.75], 510)
     """
     stats = list(stats)
     cell_masks = [create_cell_mask(stat, Ly, Lx, allow_overlap) for stat in stats]
