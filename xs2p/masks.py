@@ -97,7 +97,7 @@ class Masks:
             self.shape,
         )
 
-    def select(self, keep: np.ndarray) -> Masks:
+    def select(self, keep: np.ndarray | slice) -> Masks:
         """Masks of some ROIs; ``keep`` is boolean or positions over ``roi``."""
         keep = np.arange(self.n_rois)[keep]
         return dataclasses.replace(

@@ -254,7 +254,9 @@ def _whole_traces(traces: xr.Dataset) -> xr.Dataset:
     n_rois, n_frames = max(traces.sizes["roi"], 1), max(traces.sizes["time"], 1)
     most = min(500, max(int(_TRACE_BYTES / (4 * n_frames)), 1))
     n_blocks = -(-n_rois // most)
-    return traces.chunk({"time": -1, "roi": -(-n_rois // n_blocks)})
+    chunks = {"time": -1, "roi": -(-n_rois // n_blocks)}
+    # The variables alone: ds.chunk would make Dask arrays of the labels too.
+    return traces.assign({n: v.variable.chunk(chunks) for n, v in traces.data_vars.items()})
 
 
 def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:

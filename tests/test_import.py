@@ -1,0 +1,96 @@
+"""`import xs2p` is light, and kernels are safe under any threading layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+HEAVY = ("dask", "numba", "scipy", "matplotlib", "distributed", "cupy", "tifffile", "zarr", "typer")
+
+
+def run(code, cwd=Path(__file__).parent / "data", **env):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def test_import_loads_nothing_heavy():
+    code = (
+        "import sys, json, xarray; before = set(sys.modules); import xs2p;"
+        f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules and m not in before]))"
+    )
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == []
+
+
+def test_xarray_itself_loads_none_of_them():
+    """Else the test above could not fail."""
+    result = run(f"import sys, xarray; print([m for m in {HEAVY!r} if m in sys.modules])")
+    assert result.stdout.strip() == "[]", result.stdout
+
+
+def test_import_costs_less_than_50_ms_over_xarray(tmp_path):
+    """Processor time of the package's own modules, compiled to bytecode as pip installs them."""
+    code = (
+        "import time, xarray; t = time.process_time(); import xs2p;"
+        "print((time.process_time() - t) * 1000)"
+    )
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    run(code, **bytecode)
+    times = [float(run(code, **bytecode).stdout) for _ in range(5)]
+    assert min(times) < 50, f"median {statistics.median(times):.0f} ms"
+
+
+@pytest.mark.parametrize("layer", ["workqueue", "default"])
+def test_four_threads_under_any_threading_layer(layer):
+    code = """
+import warnings; warnings.simplefilter("ignore")
+import dask, numpy as np, xs2p
+movie = xs2p.sample_movie(chunks=10)
+with dask.config.set(scheduler="threads", num_workers=4):
+    ds = movie.s2p.extract(xs2p.sample_rois(), tau=1.0)
+    ds = ds.chunk(roi=5)
+    ds["again"] = ds.Fc.s2p.deconvolve(tau=0.5)
+    ds = ds.compute()
+print(int(np.isfinite(ds.again).sum()))
+"""
+    result = run(code, NUMBA_THREADING_LAYER=layer)
+    assert result.returncode == 0, result.stderr
+    assert int(result.stdout) > 90 * 500
+
+
+def test_works_where_no_cache_can_be_written(tmp_path):
+    """A read-only package and home: numba falls back to compiling in memory."""
+    import shutil
+
+    shutil.copytree(ROOT / "xs2p", tmp_path / "xs2p", ignore=shutil.ignore_patterns("__pycache__"))
+    # Where root runs the tests no folder is read-only: a file in the place of a folder is.
+    (tmp_path / "xs2p" / "__pycache__").write_text("")
+    (tmp_path / "home").write_text("")
+    code = (
+        "import numpy as np, xarray as xr, xs2p;"
+        "F = xr.DataArray(np.eye(4, dtype='f4'), dims=('roi', 'time'));"
+        "print(xs2p.__file__, float(F.s2p.deconvolve(tau=1.0, fs=1.0).max()))"
+    )
+    result = run(
+        code,
+        cwd=tmp_path,
+        PYTHONPATH=str(tmp_path),
+        HOME=str(tmp_path / "home"),
+        XDG_CACHE_HOME=str(tmp_path / "home"),
+        NUMBA_CACHE_DIR="",
+        IPYTHONDIR=str(tmp_path / "home"),
+    )
+    assert result.returncode == 0, result.stderr
+    path, value = result.stdout.split()
+    assert path.startswith(str(tmp_path)) and float(value) == 1.0

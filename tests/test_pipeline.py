@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import warnings
+
+import dask
+import numpy as np
+import pytest
+import xarray as xr
+from loaders import as_movie, reference, square
+from schedulers import CountingFrames, raise_if_dask_computes
+
+import xs2p
+
+
+def noisy_case():
+    """Eight ROIs, some of which carry nothing but noise and overlap their neighbours."""
+    rng = np.random.default_rng(5)
+    shape, n_frames = (40, 50), 200
+    places = [(2, 2), (3, 4), (20, 5), (21, 7), (10, 30), (30, 30), (31, 31), (30, 45)]
+    stat = [square(y, x, size=5) for y, x in places]
+    frames = rng.normal(500, 30, (n_frames, *shape))
+    signal = np.zeros((n_frames, 8))
+    for t in range(1, n_frames):
+        signal[t] = 0.95 * signal[t - 1] + (rng.random(8) < 0.05) * 300
+    for n in (0, 2, 4, 5, 7):
+        y, x = places[n]
+        frames[:, y : y + 5, x : x + 5] += signal[:, n, None, None]
+    rois = xs2p.rois_from_stat(stat, shape).assign_coords(roi=10 + np.arange(8))
+    rois = rois.assign_coords(pixel_roi=rois.pixel_roi + 10)
+    return frames.astype(np.int16), rois
+
+
+OPTIONS = {"min_neuropil_pixels": 60, "win_baseline": 2.0}
+
+
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+@pytest.mark.parametrize("chunks", [None, 37], ids=str)
+def test_snr_filter(chunks):
+    frames, rois = noisy_case()
+    source = CountingFrames(frames)
+    if chunks is None:
+        movie = as_movie(frames, fs=10.0)
+    else:
+        movie = as_movie(source.to_dask((chunks, 40, 50)), fs=10.0)
+    Fc = movie.s2p.extract(rois, **OPTIONS).Fc.compute()
+    ratio = xs2p.snr(Fc)
+    threshold = float(np.sort(ratio.values)[2])
+    keep = (ratio > threshold).values
+    assert 3 <= keep.sum() <= 6
+    source.reads[:] = 0
+    with pytest.warns(UserWarning, match="signal to noise of .* or less and are dropped"):
+        ds = movie.s2p.extract(rois, tau=1.0, snr_threshold=threshold, **OPTIONS)
+    if chunks is not None:
+        # The first pass has been read, the second is lazy.
+        np.testing.assert_array_equal(source.reads, 1)
+        assert ds.spks.chunks
+    kept = rois.isel(roi=np.flatnonzero(keep))
+    expected = movie.s2p.extract(xs2p.recompute_overlap(kept), tau=1.0, **OPTIONS)
+    assert ds.roi.values.tolist() == (10 + np.flatnonzero(keep)).tolist()
+    np.testing.assert_array_equal(ds.snr, ratio[keep])
+    result = ds.compute()
+    if chunks is not None:
+        np.testing.assert_array_equal(source.reads, 2)
+    for name in ("F", "Fneu", "Fc", "F0", "spks"):
+        assert result[name].dims == ("roi", "time")
+        np.testing.assert_array_equal(result[name], expected[name], err_msg=name)
+        assert result[name].attrs == expected[name].attrs
+    np.testing.assert_array_equal(result.frac_overlap, expected.frac_overlap)
+    np.testing.assert_array_equal(result.status, expected.status)
+    assert result.attrs["snr_threshold"] == threshold
+
+
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+def test_snr_filter_extracts_again_only_what_changed(monkeypatch):
+    from xs2p import _cpu
+
+    frames, rois = noisy_case()
+    movie = as_movie(frames, fs=10.0)
+    ratio = xs2p.snr(movie.s2p.extract(rois, **OPTIONS).Fc)
+    threshold = float(np.sort(ratio.values)[2])
+    seen = []
+    kernel = _cpu.weighted_sums
+    monkeypatch.setattr(
+        _cpu, "weighted_sums", lambda *args: (seen.append(args[1].size - 1), kernel(*args))
+    )
+    with pytest.warns(UserWarning, match="dropped"):
+        ds = movie.s2p.extract(rois, snr_threshold=threshold, **OPTIONS)
+    kept = rois.isel(roi=np.isin(rois.roi, ds.roi))
+    before = xs2p.build_masks(rois, min_neuropil_pixels=60)
+    after = xs2p.build_masks(xs2p.recompute_overlap(kept), min_neuropil_pixels=60)
+    before = before.select(np.isin(rois.roi, ds.roi))
+    changed = [
+        (before.cell[:, [n]] != after.cell[:, [n]]).nnz
+        or (before.neuropil[:, [n]] != after.neuropil[:, [n]]).nnz
+        for n in range(after.n_rois)
+    ]
+    changed = sum(map(bool, changed))
+    assert 0 < changed < after.n_rois
+    assert seen == [8, changed]
+
+
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+def test_snr_filter_that_drops_nothing_or_everything():
+    frames, rois = noisy_case()
+    movie = as_movie(frames, fs=10.0).chunk(time=50)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*dropped")
+        ds = movie.s2p.extract(rois, snr_threshold=1e-9, allow_overlap=True, **OPTIONS)
+    assert ds.sizes["roi"] == 8 and "snr" in ds.coords
+    with pytest.warns(UserWarning, match="8 of 8 ROIs .* dropped"):
+        ds = movie.s2p.extract(rois, tau=1.0, snr_threshold=2.0, allow_overlap=True, **OPTIONS)
+    assert ds.compute().spks.shape == (0, 200)
+
+
+def test_every_variable_is_labelled():
+    movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
+    with raise_if_dask_computes():
+        ds = movie.s2p.extract(rois, tau=1.0, movie_chan2=movie, baseline="prctile")
+    assert list(ds.data_vars) == ["F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2"]
+    for name, variable in ds.data_vars.items():
+        assert variable.dims == ("roi", "time") and variable.dtype == np.float32
+        assert variable.attrs["units"] == "a.u." and variable.attrs["long_name"], name
+        assert variable.attrs["xs2p_version"] == xs2p.__version__
+        assert "status" in variable.coords and "radius" in variable.coords
+    assert len({v.attrs["long_name"] for v in ds.data_vars.values()}) == 7
+    assert ds.spks.attrs["tau"] == 1.0 and ds.spks.attrs["fs"] == 7.0
+    assert ds.spks.attrs["baseline"] == ds.F0.attrs["baseline"] == "prctile"
+    assert ds.F0.attrs["prctile_baseline"] == 8.0
+    assert ds.Fc.attrs["neuropil_coefficient"] == 0.7
+    assert ds.attrs["Ly"] == 64 and ds.attrs["tau"] == 1.0 and ds.attrs["lam_percentile"] == 50.0
+    # The ROI set rides along, also through a selection.
+    some = ds.isel(roi=[4, 2]).s2p.to_stat()
+    np.testing.assert_array_equal(some[1]["ypix"], rois.s2p.to_stat()[2]["ypix"])
+
+
+def test_steps_on_the_result():
+    ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    F0 = ds.F.s2p.baseline("maximin", win_baseline=10.0)
+    assert F0.attrs["fs"] == 7.0 and F0.chunks
+    spks = ds.Fc.s2p.deconvolve(tau=0.7)
+    assert spks.chunks and spks.attrs["tau"] == 0.7
+    assert ds.Fc.s2p.snr().compute().shape == (98,)
+
+
+def test_tau_none_leaves_spikes_out_and_fs_is_asked_for_only_where_needed():
+    movie = as_movie(np.ones((5, 12, 15), np.int16))
+    rois = xs2p.rois_from_stat([square(3, 3)], (12, 15))
+    ds = movie.s2p.extract(rois, baseline="constant", min_neuropil_pixels=20)
+    assert list(ds.data_vars) == ["F", "Fneu", "Fc", "F0"]
+    with pytest.raises(ValueError, match="fs is not known: give frames per second"):
+        movie.s2p.extract(rois)
+    with pytest.raises(ValueError, match="fs is not known"):
+        movie.s2p.extract(rois, baseline="none", tau=1.0)
+
+
+@pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
+def test_schedulers_agree(scheduler):
+    movie, rois = xs2p.sample_movie(chunks=130), xs2p.sample_rois()
+    expected = xs2p.sample_movie(chunks=None).s2p.extract(rois, tau=1.0)
+    ds = movie.s2p.extract(rois, tau=1.0).compute(scheduler=scheduler, num_workers=2)
+    xr.testing.assert_identical(ds, expected)
+
+
+def test_distributed(tmp_path):
+    """Workers get the masks once, nothing warns of a large graph, results are the same."""
+    distributed = pytest.importorskip("distributed")
+    _, stat, shape, _ = reference("masks_dense_overlap")
+    rois = xs2p.rois_from_stat(stat * 60, shape)  # 5,400 ROIs
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 1000, (12, *shape), dtype=np.int16)
+    options = {"allow_overlap": True, "baseline": "none", "fs": 10.0}
+    expected = as_movie(frames).s2p.extract(rois, **options)
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            local_directory=tmp_path,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        movie = as_movie(frames).chunk(time=2)
+        ds = movie.s2p.extract(rois, **options)
+        result = ds.compute()
+        assert client.ncores()
+    xr.testing.assert_identical(result, expected)
+
+
+def test_compute_shows_progress(capsys):
+    ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois())
+    quiet = ds.s2p.compute(progress=False)
+    assert capsys.readouterr().out == ""
+    shown = ds.s2p.compute()
+    assert "100%" in capsys.readouterr().out
+    xr.testing.assert_identical(quiet, shown)
+    xr.testing.assert_identical(shown.s2p.compute(), shown)
+    assert isinstance(ds.F.s2p.compute(progress=False).data, np.ndarray)
+
+
+def test_result_goes_to_zarr_and_comes_back(tmp_path):
+    ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    for name, data in (("lazy", ds), ("computed", ds.compute())):
+        data.to_zarr(tmp_path / f"{name}.zarr")
+        with xr.open_zarr(tmp_path / f"{name}.zarr") as stored:
+            stored = stored.load()
+        xr.testing.assert_equal(stored, ds.compute())
+        assert stored.spks.attrs == ds.spks.attrs
+        assert stored.status.values.tolist() == ds.status.values.tolist()
+        assert len(stored.s2p.to_stat()) == 98
+        assert stored.s2p.build_masks().token == xs2p.build_masks(xs2p.sample_rois()).token
+
+
+ERRORS = {
+    "baseline": ({"baseline": "sliding"}, "unknown baseline 'sliding'; choose one of maximin"),
+    "tau": ({"tau": 0.0}, "tau must be a positive number, got 0.0"),
+    "coefficient": ({"neuropil_coefficient": np.nan}, "neuropil_coefficient must be a number"),
+    "window": ({"win_baseline": -1.0}, "win_baseline must be a number, 0 or more"),
+    "percentile": ({"prctile_baseline": 200.0}, "0 to 100; got 200.0"),
+    "snr": ({"snr_threshold": np.nan}, "snr_threshold must be a number"),
+    "taus": ({"tau": xr.DataArray([1.0, 2.0], dims="roi")}, "one value per roi"),
+    "chan2 frames": (
+        {"movie_chan2": as_movie(np.zeros((4, 64, 64)))},
+        "movie has 500 frames and movie_chan2 4",
+    ),
+    "chan2 size": (
+        {"movie_chan2": as_movie(np.zeros((500, 60, 64)))},
+        r"frames of movie_chan2 are \(y, x\) = \(60, 64\)",
+    ),
+    "chan2 array": ({"movie_chan2": np.zeros((500, 64, 64))}, "movie_chan2 must be an xarray"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_come_before_any_work(case):
+    options, message = ERRORS[case]
+    with raise_if_dask_computes(), pytest.raises(ValueError, match=message):
+        xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), **options)
+
+
+def test_masks_are_one_key_in_the_graph_of_the_whole_result():
+    ds = xs2p.sample_movie(chunks=10).s2p.extract(xs2p.sample_rois(), tau=1.0)
+    graph = dict(ds.__dask_graph__())
+    assert sum(str(key).startswith("masks-") for key in graph) == 1
+    assert dask.base.tokenize(ds.F.data) == dask.base.tokenize(
+        xs2p.sample_movie(chunks=10).s2p.extract(xs2p.sample_rois(), tau=1.0).F.data
+    )
