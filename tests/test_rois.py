@@ -193,9 +193,7 @@ BAD = {
         r"stat\[0\] is int, not a dict",
     ),
     "half pixel": (
-        without_warning(
-            xs2p.rois_from_stat, [{"ypix": [1.5], "xpix": [1], "lam": [1]}], (9, 9)
-        ),
+        without_warning(xs2p.rois_from_stat, [{"ypix": [1.5], "xpix": [1], "lam": [1]}], (9, 9)),
         "ypix must be whole pixel numbers, got 1.5",
     ),
     "shape": (

@@ -291,7 +291,9 @@ def oasis_pools(F, table, v, w, t, length, s):  # type: ignore[no-untyped-def]
             n -= 1
     for frame in range(F.size):
         s[frame] = 0.0
-    if F.size > 0 and math.isnan(F[0]):  # an ROI without a trace has no spikes: NaN in its first frame too
+    if F.size > 0 and math.isnan(
+        F[0]
+    ):  # an ROI without a trace has no spikes: NaN in its first frame too
         s[0] = F[0]
     for i in range(1, n + 1):
         span = length[i - 1]

@@ -1,0 +1,189 @@
+"""Frames of a file as small duck arrays that Dask can slice without opening the file early.
+
+Handing Dask a ``numpy.memmap`` copies the whole file into memory. These objects hold a path
+and a layout, pickle in a few hundred bytes, and open the file inside each read, so they
+work the same on threads, processes and remote workers.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+TARGET_BYTES = 2**27  # upper bound of a chunk; evened out, chunks come to 64-128 MB
+BLOCK_BYTES = 2**24  # frames read at once where only a part of each frame is wanted
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Which state of which file a lazy array was opened on."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Stamp:
+        """Stamp a file as it is now, by its absolute path."""
+        stat = os.stat(path)
+        return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Base of the duck arrays ``(time, y, x)``: indexing, over a `read` of whole frames."""
+
+    stamp: Stamp
+    shape: tuple[int, int, int]
+    stored: str  # dtype of the file, byte order included
+
+    ndim = 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the frames read: that of the file in this machine's byte order."""
+        return np.dtype(self.stored).newbyteorder("=")
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return (type(self).__name__,) + astuple(self)
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+        keys[at : at + 1] = [slice(None)] * (3 - len(keys) + (at < len(keys)))
+        time = keys[0]
+        if isinstance(time, slice):
+            wanted = np.arange(*time.indices(self.shape[0]))
+        else:
+            wanted = np.asarray(np.arange(self.shape[0])[time])
+        frames = self._select(np.atleast_1d(wanted), (slice(None), *keys[1:]))
+        return frames if wanted.ndim else np.asarray(frames[0])
+
+    def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
+        whole = all(isinstance(k, slice) and k == slice(None) for k in space)
+        frame_bytes = max(1, self.shape[1] * self.shape[2] * self.dtype.itemsize)
+        limit = max(1, len(wanted) if whole else BLOCK_BYTES // frame_bytes)
+        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+        runs = [
+            (int(run[i]), int(run[min(i + limit, len(run)) - 1]) + 1)
+            for run in np.split(wanted, breaks)
+            if len(run)
+            for i in range(0, len(run), limit)
+        ]
+        if len(runs) == 1:
+            return np.ascontiguousarray(self.read(*runs[0])[space])
+        probe = np.empty((0, *self.shape[1:]), self.dtype)[space]
+        out = np.empty((len(wanted), *probe.shape[1:]), self.dtype)
+        at = 0
+        for start, stop in runs:
+            out[at : at + stop - start] = self.read(start, stop)[space]
+            at += stop - start
+        return out
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Read the frames ``start:stop``, whole, in this machine's byte order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class RawFrames(_Frames):
+    """Frames that lie one after the other in a file, from a byte offset on."""
+
+    offset: int = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Seek and read exactly these frames."""
+        frames = np.empty((stop - start, *self.shape[1:]), self.stored)
+        view = memoryview(frames.reshape(-1).view(np.uint8).data)
+        frame_bytes = frames.nbytes // max(1, stop - start)
+        done = 0
+        with open(self.stamp.path, "rb", buffering=0) as file:
+            file.seek(self.offset + start * frame_bytes)
+            while done < len(view):
+                got = file.readinto(view[done:])
+                if not got:
+                    size = os.fstat(file.fileno()).st_size
+                    raise _truncated(self, start, stop, (size - self.offset) // frame_bytes, size)
+                done += got
+        return frames.astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class FortranFrames(_Frames):
+    """Frames of an array in Fortran order: a frame's pixels lie all over the file."""
+
+    offset: int = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Gather the frames through a memory map of the file."""
+        size = os.path.getsize(self.stamp.path)
+        if size < self.offset + int(np.prod(self.shape)) * self.dtype.itemsize:
+            raise _truncated(self, start, stop, 0, size)
+        mapped = np.memmap(
+            self.stamp.path, self.stored, "r", self.offset, shape=self.shape, order="F"
+        )
+        return np.array(mapped[start:stop], dtype=self.dtype, order="C", subok=False)
+
+
+@dataclass(frozen=True)
+class TiffPages(_Frames):
+    """Frames that are the pages of a TIFF file, compressed or scattered."""
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Decode these pages."""
+        import tifffile
+
+        with tifffile.TiffFile(self.stamp.path) as tif:
+            pages = tif.series[0].pages
+            if len(pages) < stop:
+                size = os.path.getsize(self.stamp.path)
+                raise _truncated(self, start, stop, len(pages), size)
+            try:
+                # maxworkers=1: the threads are Dask's.
+                frames = tif.asarray(key=slice(start, stop), series=0, maxworkers=1)
+            except Exception as error:
+                raise OSError(
+                    f"{self.stamp.path}: pages {start} to {stop - 1} cannot be decoded ({error})"
+                ) from error
+        return frames.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
+
+
+def _truncated(frames: _Frames, start: int, stop: int, found: int, size: int) -> OSError:
+    return OSError(
+        f"{frames.stamp.path}: frames {start} to {stop - 1} wanted, but the file now holds "
+        f"{max(0, found)} whole frames ({size} bytes; {frames.shape[0]} frames and "
+        f"{frames.stamp.size} bytes when it was opened). It was cut or replaced since: open it "
+        "anew with xs2p.open_movie."
+    )
+
+
+def to_dask(frames: _Frames, chunks: int | None) -> da.Array:
+    """Wrap frames as a Dask array chunked in time, its name derived from file and layout."""
+    import dask.array as da
+    from dask.base import tokenize
+
+    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
+    sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
+    return da.from_array(
+        frames,
+        chunks=sizes,
+        name=f"movie-{tokenize(frames, sizes)}",
+        inline_array=True,
+        fancy=False,
+        meta=np.empty((0, 0, 0), frames.dtype),
+    )
+
+
+def even_chunks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> int:
+    """Frames per chunk of at most 128 MB, evened out, a multiple of ``multiple``."""
+    total = -(-max(1, shape[0]) // multiple)
+    unit = max(1, shape[1] * shape[2] * itemsize * multiple)
+    per_chunk = max(1, min(total, TARGET_BYTES // unit))
+    number = -(-total // per_chunk)
+    return -(-total // number) * multiple

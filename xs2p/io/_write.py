@@ -1,0 +1,188 @@
+"""What `write_suite2p` writes, and how a set of files appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.io.suite2p import PARAMETERS, TRACES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# suite2p's own defaults, for what neither the Dataset nor its ops say.
+DEFAULTS = {
+    "tau": 1.0,
+    "neucoeff": 0.7,
+    "baseline": "maximin",
+    "win_baseline": 60.0,
+    "sig_baseline": 10.0,
+    "prctile_baseline": 8.0,
+    "nplanes": 1,
+    "functional_chan": 1,
+}
+ROI_VARIABLES = ("roi", "npix", "ypix", "xpix", "lam", "overlap")
+SUITE2P_BASELINES = {"maximin_legacy": "maximin", "constant_global": "constant"}
+
+
+def check_writable(ds: xr.Dataset) -> None:
+    """Raise unless the Dataset has what a suite2p folder needs, before anything is computed."""
+    import xarray as xr
+
+    from xs2p.io._ops import parse_ops
+
+    if not isinstance(ds, xr.Dataset):
+        raise ValueError(
+            f"write_suite2p: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs "
+            "that xs2p.extract(movie, rois, ...) gives"
+        )
+    if "F" not in ds:
+        raise ValueError(
+            "write_suite2p: the Dataset has no F(roi, time), only "
+            f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
+        )
+    for key in TRACES:
+        if key not in ds:
+            continue
+        if set(ds[key].dims) != {"roi", "time"}:
+            raise ValueError(
+                f"write_suite2p: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
+                "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
+            )
+    absent = [name for name in ROI_VARIABLES if name not in ds.variables]
+    absent += [name for name in ("Ly", "Lx") if name not in ds.attrs]
+    if absent:
+        raise ValueError(
+            f"write_suite2p: the Dataset carries no ROI set, it lacks {', '.join(absent)}; put one "
+            "beside the traces: ds.assign_coords(rois.variables).assign_attrs(rois.attrs)"
+        )
+    kept = parse_ops(ds.attrs["ops"]) if "ops" in ds.attrs else {}
+    if all(known.get("fs") is None for known in (ds.attrs, ds["F"].attrs, kept)):
+        raise ValueError(
+            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
+        )
+
+
+def trace_arrays(ds: xr.Dataset) -> dict[str, np.ndarray]:
+    """Every trace as float32 ``(roi, time)``, zeros where an ROI has none."""
+    shape = (ds.sizes["roi"], ds.sizes["time"])
+    missing = np.zeros(shape[0], bool)
+    if "status" in ds.variables:
+        missing = ds["status"].values != "ok"
+    arrays = {}
+    for key in TRACES:
+        if key not in ds:
+            if not key.endswith("_chan2"):
+                arrays[key] = np.zeros(shape, np.float32)
+            continue
+        values = np.array(ds[key].transpose("roi", "time").values, dtype=np.float32, order="C")
+        nan = np.isnan(values)
+        values[nan.all(axis=1) | (nan.any(axis=1) & missing)] = 0
+        partial = np.flatnonzero(np.isnan(values).any(axis=1))
+        if len(partial):
+            label = ds["roi"].values[partial[0]]
+            raise ValueError(
+                f"write_suite2p: {key} is NaN in {int(nan[partial[0]].sum())} of {shape[1]} frames "
+                f"of roi {label} ({len(partial)} such ROIs), and suite2p knows no missing frames; "
+                f"fill them first, for example ds[{key!r}] = ds[{key!r}].fillna(0)"
+            )
+        arrays[key] = values
+    return arrays
+
+
+def flag_table(ds: xr.Dataset, key: str) -> np.ndarray:
+    """Rows of (flag, probability), as suite2p keeps ``iscell`` and ``redcell``."""
+    count = ds.sizes["roi"]
+    flag = ds[key].values if key in ds.variables else np.ones(count)
+    prob = ds[f"{key}_prob"].values if f"{key}_prob" in ds.variables else flag
+    dtype = np.float64 if prob.dtype == np.float64 and f"{key}_prob" in ds.variables else np.float32
+    return np.stack([flag.astype(dtype), prob.astype(dtype)], axis=1)
+
+
+def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
+    """``ops``: what was kept of suite2p's, what the attributes say, and defaults under it."""
+    from xs2p.io._ops import unpack_ops
+
+    ops: dict[str, Any] = unpack_ops(ds.attrs["ops"], ds) if "ops" in ds.attrs else {}
+    for name, (key, section) in PARAMETERS.items():
+        value = ds.attrs.get(name)
+        value = ds["F"].attrs.get(name) if value is None else value
+        if value is None:
+            continue
+        if name == "baseline":
+            value = SUITE2P_BASELINES.get(value, value)
+        value = value.item() if isinstance(value, np.generic) else value
+        ops[key] = value
+        if section and isinstance(ops.get(section), dict):
+            ops[section][name] = value
+    frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
+    ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
+    if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
+        ops["meanImg"] = ds["meanImg"].values
+    # suite2p's viewer does not open a folder without these two.
+    ops.setdefault("meanImg", np.zeros(frame, np.float32))
+    ops.setdefault("diameter", np.array([12.0, 12.0]))
+    ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
+    ops.setdefault("save_path", os.path.abspath(folder))
+    return {**DEFAULTS, **ops}
+
+
+def check_absent(folder: str, names: Iterable[str]) -> None:
+    """Raise where one of the files exists."""
+    found = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    if found:
+        raise FileExistsError(
+            f"write_suite2p: {folder!r} holds {', '.join(found)} already; write to another folder, "
+            "or replace them with overwrite=True"
+        )
+
+
+def write_set(
+    folder: str, arrays: Mapping[str, np.ndarray], known: Iterable[str], *, overwrite: bool
+) -> None:
+    """Write all files under temporary names, and only then give each its own.
+
+    ``known`` are the names that belong to the set: with ``overwrite`` those of them that
+    are not written are removed.
+    """
+    known = list(known)
+    made = not os.path.isdir(folder)
+    os.makedirs(folder, exist_ok=True)
+    pending: dict[str, str] = {}
+    try:
+        for name, array in arrays.items():
+            temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+            with open(temporary, "xb") as file:
+                pending[name] = temporary
+                np.lib.format.write_array(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+        if not overwrite:
+            check_absent(folder, known)
+        for name in list(pending):
+            os.replace(pending[name], os.path.join(folder, name))
+            del pending[name]
+        for name in known:
+            if name not in arrays and os.path.lexists(os.path.join(folder, name)):
+                os.remove(os.path.join(folder, name))
+        _sync_folder(folder)
+    except BaseException:
+        for temporary in pending.values():
+            os.remove(temporary)
+        if made and not os.listdir(folder):
+            os.rmdir(folder)
+        raise
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
