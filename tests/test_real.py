@@ -120,3 +120,11 @@ def test_large_movie_equals_suite2p():
     rois = xs2p.rois_from_stat(stat_of(oracle, oracle["roi_offsets"]), (128, 128))
     ds = quiet_extract(movie, rois, tau=oracle["tau"].item()).compute()
     assert_equals_oracle(ds, oracle)
+
+
+def test_a_folder_says_what_made_its_spikes():
+    ds = xs2p.read_suite2p(DATA / "suite2p-folder-2p")
+    Fc = ds.F - np.float32(ds.attrs["neuropil_coefficient"]) * ds.Fneu
+    corrected = Fc.s2p.preprocess(ds.attrs["baseline"], fs=ds.attrs["fs"])
+    spks = corrected.s2p.deconvolve(tau=ds.attrs["tau"])
+    np.testing.assert_array_equal(spks, ds.spks)

@@ -79,7 +79,8 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
         over ``roi``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
-        as ``ops`` names them, and all of ``ops`` as the JSON text ``ops``: its images of the
+        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
+        constant is ``constant_global``), and all of ``ops`` as the JSON text ``ops``: its images of the
         frame's size are variables over ``(y, x)``, such as ``meanImg``, and its other arrays
         of more than 10,000 elements variables ``ops_<key>``. `write_suite2p` undoes all of
         it.
@@ -286,7 +287,18 @@ def _parameters(ops: Mapping[str, Any]) -> dict[str, Any]:
             value = value.item()
         if isinstance(value, str | int | float):
             found[name] = value
+    if "baseline" in found:
+        found["baseline"] = _baseline_by_our_name(found["baseline"], ops.get("suite2p_version"))
     return found
+
+
+def _baseline_by_our_name(baseline: Any, version: Any) -> Any:
+    """Name what the folder's suite2p computed under the name that xs2p gives it."""
+    if baseline == "constant":
+        return "constant_global"
+    if baseline == "maximin" and str(version).startswith("0."):
+        return "maximin_legacy"
+    return baseline
 
 
 def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str, Any]:
