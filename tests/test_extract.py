@@ -6,14 +6,15 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 import xarray as xr
+from counting import CountingFrames
 from dask.callbacks import Callback
 from hypothesis import given, settings
 from loaders import as_movie, reference, square
-from schedulers import CountingFrames, raise_if_dask_computes
 
 import xs2p
 from xs2p import _cpu
 from xs2p._packing import pack, unpack
+from xs2p.testing import raise_if_dask_computes
 
 RNG = np.random.default_rng(0)
 DTYPES = ["int16", "uint16", "uint8", "int32", "float32", "float64", "bool", ">i2", ">f4", "int64"]

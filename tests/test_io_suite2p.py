@@ -326,7 +326,7 @@ class TestWrite:
         assert {"ypix", "xpix", "lam", "med", "npix", "radius", "overlap", "skew"} <= set(stat[0])
         ops = np.load(out / "ops.npy", allow_pickle=True).item()
         wanted = {"Ly": LY, "Lx": LX, "fs": 15.0, "tau": 0.5, "neucoeff": 0.7, "nframes": T,
-                  "baseline": "maximin_legacy", "win_baseline": 60.0, "sig_baseline": 10.0,
+                  "baseline": "maximin", "win_baseline": 60.0, "sig_baseline": 10.0,
                   "prctile_baseline": 8.0, "nplanes": 1, "nchannels": 1, "functional_chan": 1,
                   "save_path": str(out)}  # fmt: skip
         assert {key: ops[key] for key in wanted} == wanted

@@ -6,10 +6,11 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from counting import CountingFrames
 from loaders import as_movie, reference, square
-from schedulers import CountingFrames, raise_if_dask_computes
 
 import xs2p
+from xs2p.testing import raise_if_dask_computes
 
 
 def noisy_case():

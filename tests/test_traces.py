@@ -7,10 +7,10 @@ import pytest
 import scipy.ndimage as ndi
 import scipy.stats
 import xarray as xr
-from schedulers import raise_if_dask_computes
 
 import xs2p
 from xs2p.baseline import METHODS
+from xs2p.testing import raise_if_dask_computes
 
 FS = 10.0
 

@@ -1,24 +1,11 @@
-"""Schedulers that make laziness and the number of reads visible."""
+"""A movie that shows how often each frame is read."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 
-import dask
 import dask.array as da
 import numpy as np
-
-
-@contextlib.contextmanager
-def raise_if_dask_computes():
-    """Fail the test where anything is computed inside the block."""
-
-    def scheduler(dsk, keys, **kwargs):
-        raise AssertionError("something was computed while a lazy result was being built")
-
-    with dask.config.set(scheduler=scheduler):
-        yield
 
 
 class CountingFrames:

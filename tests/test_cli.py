@@ -1,0 +1,398 @@
+"""The command line: what it writes, what it says, and what it leaves behind when it fails."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from typer.testing import CliRunner
+
+import xs2p
+from xs2p import cli, demo
+from xs2p.baseline import METHODS
+
+FRAMES, LY, LX, FS = 120, 64, 64, 7.0
+
+
+class Shell:
+    """Runs ``xs2p …`` in a folder of its own, in this process."""
+
+    def __init__(self, capsys):
+        self._capsys = capsys
+
+    def __call__(self, *args):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(a) for a in args])
+        out, err = self._capsys.readouterr()
+        return stopped.value.code, out, err
+
+
+@pytest.fixture
+def xs2p_shell(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    return Shell(capsys)
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """A movie as .bin and .npy, and ROIs as stat.npy and label images, in the current folder."""
+    movie = xs2p.sample_movie(None).values[:FRAMES]
+    rois = xs2p.sample_rois().isel(roi=range(12))
+    movie.astype("<i2").tofile(tmp_path / "data.bin")
+    np.save(tmp_path / "movie.npy", movie)
+    stat = np.empty(12, dtype=object)
+    stat[:] = rois.s2p.to_stat()
+    np.save(tmp_path / "stat.npy", stat, allow_pickle=True)
+    np.save(tmp_path / "labels.npy", rois.s2p.to_labels().values)
+    return xr.DataArray(movie, dims=("time", "y", "x")), rois
+
+
+def everything_in(folder):
+    """Every file with its bytes, to show that nothing was touched."""
+    return {p: p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+
+def one_line(err):
+    assert err.startswith("xs2p: "), err
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+    return err
+
+
+def test_demo_makes_both_files(xs2p_shell, tmp_path):
+    code, out, err = xs2p_shell("demo")
+    assert code == 0
+    assert sorted(os.listdir(tmp_path)) == ["xs2p-demo.png", "xs2p-demo.zarr"]
+    with xr.open_zarr("xs2p-demo.zarr") as ds:
+        assert sorted(ds.data_vars) == ["F", "F0", "Fc", "Fneu", "spks"]
+        assert dict(ds.F.sizes) == {"roi": 98, "time": 500}
+        expected = xs2p.sample_movie(None).s2p.extract(xs2p.sample_rois(), tau=1.0)
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name], expected[name])
+    assert Path("xs2p-demo.png").read_bytes().startswith(b"\x89PNG")
+    assert "98 ROIs, 500 frames, 0 without a trace" in out
+    assert "xs2p-demo.png" in out
+    assert "Completed" in err and "warning" not in err
+
+
+def test_demo_replaces_its_own_files_and_its_python_lines_run(xs2p_shell, tmp_path):
+    assert xs2p_shell("demo", "-q") == xs2p_shell("demo", "-q")
+    assert sorted(os.listdir(tmp_path)) == ["xs2p-demo.png", "xs2p-demo.zarr"]
+    _, out, err = xs2p_shell("demo", "--quiet")
+    assert err == ""
+    lines = out.split("Try next, in Python:\n\n")[1]
+    assert lines.count("\n") == 3
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", lines], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("roi\n")
+
+
+def test_demo_leaves_what_is_not_its_own(xs2p_shell):
+    Path("xs2p-demo.zarr").mkdir()
+    Path("xs2p-demo.zarr/thesis.txt").write_text("all of it")
+    code, out, err = xs2p_shell("demo")
+    assert code == 2 and out == ""
+    assert "xs2p-demo.zarr exists and is no Zarr store" in one_line(err)
+    assert Path("xs2p-demo.zarr/thesis.txt").read_text() == "all of it"
+
+
+def test_extract_from_suite2p_files(xs2p_shell, recording):
+    movie, rois = recording
+    code, out, err = xs2p_shell(
+        "extract", "data.bin", "stat.npy", "out.zarr", "--shape", "64x64", "--fs", FS, "--tau", 1
+    )
+    assert code == 0, err
+    assert out.count("\n") == 1
+    assert out.startswith("wrote out.zarr: 12 ROIs, 120 frames, 0 without a trace")
+    assert "100% Completed" in err
+    expected = movie.s2p.extract(rois, fs=FS, tau=1.0)
+    with xr.open_zarr("out.zarr") as ds:
+        assert sorted(ds.data_vars) == sorted(expected.data_vars)
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name], expected[name])
+        assert ds.attrs["fs"] == FS and ds.attrs["tau"] == 1.0
+
+
+@pytest.mark.parametrize("suffix", ["npy", "tif", "zarr"])
+def test_extract_with_other_kinds_of_rois(xs2p_shell, recording, suffix):
+    movie, rois = recording
+    path = f"labels.{suffix}"
+    labelled = xs2p.rois_from_labels(np.load("labels.npy"))
+    if suffix == "tif":
+        import tifffile
+
+        tifffile.imwrite(path, np.load("labels.npy").astype(np.uint16))
+    elif suffix == "zarr":
+        labelled = rois
+        rois.to_zarr(path, consolidated=False)
+    code, out, err = xs2p_shell("extract", "movie.npy", path, "out.zarr", "--fs", FS, "-q")
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        assert "spks" not in ds
+        np.testing.assert_array_equal(ds.F, movie.s2p.extract(labelled, fs=FS).F)
+
+
+def test_a_store_of_traces_serves_as_rois(xs2p_shell, recording):
+    assert xs2p_shell("extract", "movie.npy", "stat.npy", "a.zarr", "--fs", FS, "-q")[0] == 0
+    assert xs2p_shell("extract", "movie.npy", "a.zarr", "b.zarr", "--fs", FS, "-q")[0] == 0
+    with xr.open_zarr("a.zarr") as a, xr.open_zarr("b.zarr") as b:
+        xr.testing.assert_identical(a.load(), b.load())
+
+
+def test_second_channel(xs2p_shell, recording):
+    np.save("red.npy", np.load("movie.npy")[::-1])
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q"]
+    assert xs2p_shell(*args, "--movie-chan2", "red.npy")[0] == 0
+    with xr.open_zarr("out.zarr") as ds:
+        np.testing.assert_array_equal(ds.F_chan2, ds.F[:, ::-1])
+
+
+def test_every_parameter_of_extract_is_an_option_with_its_default():
+    options = inspect.signature(cli._extract).parameters
+    for name, parameter in inspect.signature(xs2p.extract).parameters.items():
+        assert name in options
+        if parameter.default is not inspect.Parameter.empty:
+            default = options[name].default
+            assert getattr(default, "value", default) == parameter.default, name
+    assert [method.value for method in cli.Baseline] == list(METHODS)
+
+
+def test_options_reach_extract(xs2p_shell, recording):
+    movie, rois = recording
+    given = {
+        "neuropil_coefficient": 0.5,
+        "inner_neuropil_radius": 3,
+        "min_neuropil_pixels": 100,
+        "lam_percentile": 30.0,
+        "allow_overlap": True,
+        "circular_neuropil": True,
+        "baseline": "prctile",
+        "prctile_baseline": 20.0,
+        "sig_baseline": 5.0,
+        "win_baseline": 10.0,
+        "snr_threshold": 0.1,
+    }
+    args = []
+    for name, value in given.items():
+        option = "--" + name.replace("_", "-")
+        args += [option] if value is True else [option, value]
+    code, _, err = xs2p_shell(
+        "extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", *args
+    )
+    assert code == 0, err
+    expected = movie.s2p.extract(rois, fs=FS, **given)
+    with xr.open_zarr("out.zarr") as ds:
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name], expected[name])
+        assert ds.attrs == expected.attrs
+    args = ["extract", "movie.npy", "stat.npy", "bare.zarr", "--fs", FS, "-q"]
+    assert xs2p_shell(*args, "--no-neuropil-extract")[0] == 0
+    with xr.open_zarr("bare.zarr") as ds:
+        assert "Fneu" not in ds
+
+
+def test_a_warning_is_one_line_and_rois_without_a_trace_are_counted(xs2p_shell, recording):
+    rois = recording[1].s2p.to_stat()
+    stat = np.empty(3, dtype=object)
+    stat[:] = [rois[4], {**rois[5]}, {**rois[5]}]
+    for entry in stat:
+        del entry["overlap"]
+    np.save("twins.npy", stat, allow_pickle=True)
+    code, out, err = xs2p_shell("extract", "movie.npy", "twins.npy", "out.zarr", "--fs", FS, "-q")
+    assert code == 0
+    assert "3 ROIs, 120 frames, 2 without a trace (2 no_cell_pixels)" in out
+    assert one_line(err).startswith("xs2p: warning: 2 ")
+
+
+NPY = ("movie.npy", "stat.npy", "out.zarr")
+BIN = ("data.bin", "stat.npy", "out.zarr")
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("nope.npy", "stat.npy", "out.zarr", "--fs", 7), "nope.npy"),
+        (("movie.npy", "nope.npy", "out.zarr", "--fs", 7), "nope.npy"),
+        (("movie.npy", "movie.npy", "out.zarr", "--fs", 7), "movie.npy: labels"),
+        (("movie.npy", "garbage.npy", "out.zarr", "--fs", 7), "garbage.npy"),
+        (("movie.npy", "garbage.tif", "out.zarr", "--fs", 7), "garbage.tif"),
+        (("movie.npy", "garbage.zarr", "out.zarr", "--fs", 7), "garbage.zarr"),
+        (("movie.npy", "folder", "out.zarr", "--fs", 7), "stat.npy"),
+        (("garbage.npy", "stat.npy", "out.zarr", "--fs", 7), "garbage.npy"),
+        (("movie.npy", "stat.npy", "out", "--fs", 7), ".zarr"),
+        (("movie.npy", "stat.npy", "nowhere/out.zarr", "--fs", 7), "nowhere"),
+        (("movie.npy", "stat.npy", "folder.zarr", "--fs", 7, "--overwrite"), "no Zarr store"),
+        (NPY, "--fs"),
+        ((*NPY, "--tau", 1, "--baseline", "none"), "--fs"),
+        ((*NPY, "--fs", 0), "fs"),
+        ((*NPY, "--fs", "fast"), "--fs"),
+        ((*NPY, "--fs", 7, "--tau", -1), "tau"),
+        ((*NPY, "--fs", 7, "--baseline", "minimax"), "minimax"),
+        ((*NPY, "--fs", 7, "--lam-percentile", 150), "lam_percentile"),
+        ((*NPY, "--fs", 7, "--shape", "64x60"), "(64, 60)"),
+        ((*NPY, "--fs", 7, "--movie-chan2", "nope.npy"), "nope.npy"),
+        ((*NPY, "--fs", 7, "--variable-chan2", "red"), "--movie-chan2"),
+        ((*NPY, "--fs", 7, "--frobnicate"), "--frobnicate"),
+        ((*BIN, "--fs", 7), "--shape 512x512"),
+        ((*BIN, "--fs", 7, "--shape", "64"), "--shape 64"),
+        ((*BIN, "--fs", 7, "--shape", "0x64"), "--shape 0x64"),
+        ((*BIN, "--fs", 7, "--shape", "64x63"), "8064"),
+        ((*BIN, "--fs", 7, "--shape", "64x64", "--dtype", "fine"), "--dtype fine"),
+        (("movie.npy", "stat.npy"), "OUT.zarr"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_bad_input_is_one_line_and_exit_code_2(xs2p_shell, recording, args, named):
+    for name in ("garbage.npy", "garbage.tif"):
+        Path(name).write_text("not what it says")
+    for name in ("folder", "folder.zarr", "garbage.zarr"):
+        Path(name).mkdir()
+    before = everything_in(".")
+    code, out, err = xs2p_shell("extract", *args)
+    assert code == 2
+    assert out == ""
+    assert named in one_line(err)
+    assert everything_in(".") == before
+    assert not any(name.startswith(".") for name in os.listdir("."))
+
+
+def test_debug_shows_the_traceback(recording, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nope"):
+        cli.main(["extract", "nope.npy", "stat.npy", "out.zarr", "--debug"])
+
+
+def test_an_existing_store_is_kept_unless_told(xs2p_shell, recording):
+    args = ("extract", *NPY, "--fs", FS, "-q")
+    assert xs2p_shell(*args)[0] == 0
+    before = everything_in("out.zarr")
+    code, _, err = xs2p_shell(*args, "--tau", 1)
+    assert code == 2
+    assert "out.zarr exists" in one_line(err) and "--overwrite" in err
+    code, _, err = xs2p_shell(*args, "--overwrite", "--tau", -1)
+    assert code == 2
+    code, _, err = xs2p_shell("extract", "out.zarr", *NPY[1:], "--overwrite")
+    assert code == 2
+    assert "holds the input" in one_line(err)
+    assert everything_in("out.zarr") == before
+    assert xs2p_shell(*args, "--tau", 1, "--overwrite")[0] == 0
+    with xr.open_zarr("out.zarr") as ds:
+        assert "spks" in ds
+    assert not any(name.startswith(".") for name in os.listdir("."))
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (OSError(28, "No space left on device"), 2, "No space left on device: "),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+    ids=["full disk", "interrupt"],
+)
+def test_half_a_store_never_has_the_final_name(
+    xs2p_shell, recording, monkeypatch, existing, failure, code, message
+):
+    args = ("extract", *NPY, "--fs", FS, "-q", "--overwrite")
+    if existing:
+        assert xs2p_shell(*args)[0] == 0
+    before = everything_in(".")
+    whole = xr.Dataset.to_zarr
+
+    def half(self, store, **kwargs):
+        whole(self[["F"]], store, **kwargs)
+        raise failure
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", half)
+    got, out, err = xs2p_shell(*args, "--tau", 1)
+    assert (got, out) == (code, "")
+    assert message in one_line(err)
+    assert everything_in(".") == before
+    assert os.path.exists("out.zarr") == existing
+    assert not any(name.startswith(".") for name in os.listdir("."))
+
+
+def test_a_failing_rename_puts_the_old_store_back(xs2p_shell, recording, monkeypatch):
+    args = ("extract", *NPY, "--fs", FS, "-q", "--overwrite")
+    assert xs2p_shell(*args)[0] == 0
+    before = everything_in(".")
+    rename = os.rename
+
+    def refuse_the_new(source, target):
+        if str(source).endswith(".partial"):
+            raise PermissionError(13, "Permission denied", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", refuse_the_new)
+    code, _, err = xs2p_shell(*args, "--tau", 1)
+    assert code == 2
+    assert "Permission denied" in one_line(err) and "out.zarr" in err
+    assert everything_in(".") == before
+
+
+def test_demo_keeps_its_old_figure_when_the_new_one_fails(xs2p_shell, monkeypatch):
+    Path("xs2p-demo.png").write_bytes(b"old")
+
+    def fail(*args, path, **kwargs):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(demo, "plot_demo", fail)
+    code, _, err = xs2p_shell("demo", "-q")
+    assert code == 2
+    one_line(err)
+    assert Path("xs2p-demo.png").read_bytes() == b"old"
+    assert sorted(os.listdir(".")) == ["xs2p-demo.png", "xs2p-demo.zarr"]
+
+
+def test_help_and_version():
+    runner = CliRunner()
+    for args in ([], ["--help"], ["-h"]):
+        result = runner.invoke(cli.app, args)
+        assert result.exit_code == 0
+        assert "extract" in result.output and "demo" in result.output
+    result = runner.invoke(cli.app, ["extract", "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    for text in ("MOVIE", "ROIS", "OUT.zarr", "Example", "--neuropil-coefficient", "Baseline"):
+        assert text in result.output
+    result = runner.invoke(cli.app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"xs2p {xs2p.__version__}\n")
+
+
+def test_as_a_process(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(xs2p.__file__).parents[1])}
+    command = [sys.executable, "-W", "error", "-m", "xs2p.cli"]
+
+    def run(*args):
+        return subprocess.run(
+            [*command, *args], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    done = run("extract", "nope.bin", "stat.npy", "out.zarr")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nope.bin" in one_line(done.stderr)
+    done = run("frobnicate")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "frobnicate" in one_line(done.stderr)
+    done = run("demo")
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["xs2p-demo.png", "xs2p-demo.zarr"]
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from xs2p.cli import main\n"
+        "try:\n    main(['extract', '--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'dask', 'numba', 'scipy', 'zarr', 'matplotlib', 'tifffile'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(xs2p.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
