@@ -41,7 +41,7 @@ def xs2p_shell(tmp_path, monkeypatch, capsys):
 def recording(tmp_path):
     """A movie as .bin and .npy, and ROIs as stat.npy and label images, in the current folder."""
     movie = xs2p.sample_movie(None).values[:FRAMES]
-    rois = xs2p.sample_rois().isel(roi=range(12))
+    rois = xs2p.recompute_overlap(xs2p.sample_rois().isel(roi=range(12)))
     movie.astype("<i2").tofile(tmp_path / "data.bin")
     np.save(tmp_path / "movie.npy", movie)
     stat = np.empty(12, dtype=object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import naive
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
@@ -106,35 +107,17 @@ def test_baseline_of_each_roi_is_its_own():
             assert np.isfinite(xs2p.preprocess(F[[0, 1]], method, **OPTIONS)).all()
 
 
-def naive_oasis(trace, tau, fs):
-    """The isotonic solution in float64, pool by pool."""
-    g = np.exp(-1 / (tau * fs))
-    pools = []
-    for t, y in enumerate(trace.astype(np.float64)):
-        pools.append([y, 1.0, t, 1])
-        while len(pools) > 1 and pools[-2][0] * g ** pools[-2][3] > pools[-1][0]:
-            v, w, _, length = pools.pop()
-            v0, w0, t0, length0 = pools[-1]
-            weight = w0 + w * g ** (2 * length0)
-            value = (v0 * w0 + v * w * g**length0) / weight
-            pools[-1] = [value, weight, t0, length0 + length]
-    s = np.zeros(trace.size)
-    for (v0, _, _, length0), (v, _, t, _) in zip(pools[:-1], pools[1:], strict=True):
-        s[t] = v - v0 * g**length0
-    return s
-
-
 @pytest.mark.parametrize("tau", [0.05, 0.7, 30.0])
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 300])
 def test_oasis_equals_naive(tau, n_frames):
     F = make_traces(n_frames=n_frames) - 300
-    expected = np.stack([naive_oasis(f, tau, FS) for f in F.values])
+    expected = np.stack([naive.oasis(f, tau, FS) for f in F.values])
     for chunks in (None, {"roi": 4, "time": -1}):
         traces = F if chunks is None else F.chunk(chunks)
         with raise_if_dask_computes():
             spks = xs2p.deconvolve(traces, tau=tau, fs=FS)
         assert spks.name == "spks" and spks.dtype == np.float32 and spks.dims == F.dims
-        np.testing.assert_allclose(spks, expected, rtol=1e-4, atol=2e-3)
+        np.testing.assert_allclose(spks, expected, rtol=1e-5, atol=1e-4)
         assert (spks >= 0).all() and (spks[:, 0] == 0).all()
         assert spks.attrs["tau"] == tau and spks.attrs["fs"] == FS
 
