@@ -162,6 +162,12 @@ def test_schedulers_agree(scheduler):
     xr.testing.assert_identical(ds, expected)
 
 
+def masks_received(dask_worker):
+    """How often a worker got the masks from the other one."""
+    log = dask_worker.transfer_incoming_log
+    return sum(str(key).startswith("masks-") for entry in log for key in entry["keys"])
+
+
 def test_distributed(tmp_path):
     """Workers get the masks once, nothing warns of a large graph, results are the same."""
     distributed = pytest.importorskip("distributed")
@@ -175,7 +181,7 @@ def test_distributed(tmp_path):
         distributed.LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address=":0",
             local_directory=tmp_path,
         ) as cluster,
         distributed.Client(cluster) as client,
@@ -183,7 +189,14 @@ def test_distributed(tmp_path):
         movie = as_movie(frames).chunk(time=2)
         ds = movie.s2p.extract(rois, **options)
         result = ds.compute()
-        assert client.ncores()
+        received = client.run(masks_received)
+        assert len(received) == 2 and sum(received.values()) <= 1, received
+        made = [
+            entry
+            for entry in cluster.scheduler.transition_log
+            if str(entry.key).startswith("masks-") and entry.finish == "memory"
+        ]
+        assert len(made) == 1
     xr.testing.assert_identical(result, expected)
 
 
@@ -245,3 +258,28 @@ def test_masks_are_one_key_in_the_graph_of_the_whole_result():
     assert dask.base.tokenize(ds.F.data) == dask.base.tokenize(
         xs2p.sample_movie(chunks=10).s2p.extract(xs2p.sample_rois(), tau=1.0).F.data
     )
+
+
+def test_a_channel_dim_goes_through_every_step():
+    movie = xs2p.sample_movie(chunks=None)
+    both = xr.concat([movie, movie[::-1].assign_coords(time=movie.time)], "channel")
+    both = both.transpose("channel", "time", "y", "x").assign_attrs(movie.attrs)
+    expected = movie.s2p.extract(xs2p.sample_rois(), tau=1.0)
+    for m in (both, both.chunk(channel=1, time=100), both.chunk(time=130)):
+        ds = m.s2p.extract(xs2p.sample_rois(), tau=1.0)
+        assert ds.spks.dims == ("channel", "roi", "time")
+        ds = ds.compute()
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name][0], expected[name])
+            assert not np.array_equal(ds[name][1], expected[name])
+    with pytest.raises(ValueError, match="give channels in one way"):
+        both.s2p.extract(xs2p.sample_rois(), movie_chan2=movie)
+    with pytest.raises(ValueError, match="snr_threshold needs one channel"):
+        both.s2p.extract(xs2p.sample_rois(), snr_threshold=0.5)
+
+
+def test_one_frame_chunks_of_one_frame():
+    movie = xs2p.sample_movie(chunks=None).isel(time=slice(0, 9))
+    expected = movie.s2p.extract(xs2p.sample_rois(), tau=1.0)
+    ds = movie.chunk(time=1).s2p.extract(xs2p.sample_rois(), tau=1.0)
+    xr.testing.assert_identical(ds.compute(), expected)
