@@ -18,6 +18,7 @@ from xs2p.testing import raise_if_dask_computes
 
 RNG = np.random.default_rng(0)
 DTYPES = ["int16", "uint16", "uint8", "int32", "float32", "float64", "bool", ">i2", ">f4", "int64"]
+DTYPES += ["int8", "uint32", "uint64", "float16"]
 
 
 def naive(movie, masks):

@@ -6,22 +6,28 @@ Everything heavy is imported inside the commands, so that ``xs2p --help`` is qui
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import shutil
 import sys
-import uuid
 import warnings
 from collections.abc import Iterator
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xs2p._cli_files import (
+    check_output,
+    open_rois,
+    parse_dtype,
+    parse_shape,
+    partial,
+    require_shape,
+    write_store,
+)
+
 if TYPE_CHECKING:
     import xarray as xr
-
-_DEMO_STORE = "xs2p-demo.zarr"
-_DEMO_FIGURE = "xs2p-demo.png"
 
 app = typer.Typer(
     name="xs2p",
@@ -33,7 +39,23 @@ app = typer.Typer(
 )
 
 
-class Baseline(str, Enum):
+def _in_panel(panel: str, **fixed: Any) -> Any:
+    """Return a short way to declare the options of one panel of the help."""
+
+    def option(*names: str, help: str, **more: Any) -> Any:
+        return typer.Option(*names, help=help, rich_help_panel=panel, **{**fixed, **more})
+
+    return option
+
+
+_of_movie = _in_panel("Movie", show_default=False)
+_of_masks = _in_panel("Masks and neuropil")
+_switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
+_of_baseline = _in_panel("Baseline")
+_of_output = _in_panel("Output", metavar="", show_default=False)
+
+
+class Baseline(StrEnum):
     """Baseline methods, as :func:`xs2p.baseline` names them."""
 
     maximin = "maximin"
@@ -88,7 +110,10 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Show the version and exit."
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the version and exit.",
         ),
     ] = False,
 ) -> None:
@@ -96,14 +121,8 @@ def _root(
         typer.echo(ctx.get_help())
 
 
-_MOVIE, _MASKS, _SWITCHES = "Movie", "Masks and neuropil", "Masks and neuropil: switches"
-_BASELINE, _OUTPUT = "Baseline", "Output"
-Debug = Annotated[
-    bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=_OUTPUT)
-]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="No progress bar.", rich_help_panel=_OUTPUT)
-]
+Debug = Annotated[bool, _of_output("--debug", help="Show the traceback of an error.")]
+Quiet = Annotated[bool, _of_output("--quiet", "-q", help="No progress bar.")]
 
 
 @app.command("extract")
@@ -128,150 +147,99 @@ def _extract(
     out: Annotated[
         str,
         typer.Argument(
-            metavar="OUT.zarr", help="The Zarr store to write the traces to.", show_default=False
+            metavar="OUT.zarr",
+            help="The Zarr store to write the traces to.",
+            show_default=False,
         ),
     ],
     fs: Annotated[
-        float | None,
-        typer.Option(
-            help="Frame rate in Hz. Needed unless a Zarr movie carries it.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
-        ),
+        float | None, _of_movie(help="Frame rate in Hz. Needed unless a Zarr movie carries it.")
     ] = None,
     tau: Annotated[
         float | None,
-        typer.Option(
+        _of_movie(
             help="Decay time of the indicator in seconds (GCaMP6f 0.7, 6m 1.0, 6s 1.25 to 1.5). "
-            "Without it no spikes are computed.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
+            "Without it no spikes are computed."
         ),
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(
+        _of_movie(
             metavar="LYxLX",
             help="Frame size in pixels, rows x columns, as in 512x512. Needed for .bin and .raw "
             "without an ops.npy beside them.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
         ),
     ] = None,
     dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Number type of a .bin or .raw movie; int16 unless given.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
-        ),
+        str | None, _of_movie(help="Number type of a .bin or .raw movie; int16 unless given.")
     ] = None,
     variable: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Which array of a Zarr store is the movie, where it has several.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
+        _of_movie(
+            metavar="NAME", help="Which array of a Zarr store is the movie, where it has several."
         ),
     ] = None,
     movie_chan2: Annotated[
         str | None,
-        typer.Option(
+        _of_movie(
             "--movie-chan2",
             metavar="PATH",
             help="Second channel, of the same frames: adds F_chan2 and Fneu_chan2.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
         ),
     ] = None,
     variable_chan2: Annotated[
         str | None,
-        typer.Option(
+        _of_movie(
             "--variable-chan2",
             metavar="NAME",
             help="Which array of a Zarr store is the second channel.",
-            rich_help_panel=_MOVIE,
-            show_default=False,
         ),
     ] = None,
-    neuropil_extract: Annotated[
-        bool,
-        typer.Option(
-            help="Extract neuropil; without it there is no Fneu and Fc is F.",
-            rich_help_panel=_SWITCHES,
-        ),
-    ] = True,
     neuropil_coefficient: Annotated[
-        float, typer.Option(help="Fc = F - coefficient * Fneu; no unit.", rich_help_panel=_MASKS)
+        float, _of_masks(help="Fc = F - coefficient * Fneu; no unit.")
     ] = 0.7,
     inner_neuropil_radius: Annotated[
-        int,
-        typer.Option(
-            help="Pixels around an ROI that its neuropil leaves out.", rich_help_panel=_MASKS
-        ),
+        int, _of_masks(help="Pixels around an ROI that its neuropil leaves out.")
     ] = 2,
     min_neuropil_pixels: Annotated[
-        int,
-        typer.Option(
-            help="Neuropil grows until it has more pixels than this.", rich_help_panel=_MASKS
-        ),
+        int, _of_masks(help="Neuropil grows until it has more pixels than this.")
     ] = 350,
     lam_percentile: Annotated[
         float,
-        typer.Option(
+        _of_masks(
             help="Percentile (0 to 100) of the weights around it that a pixel must reach to count "
-            "as cell, which no neuropil may use.",
-            rich_help_panel=_MASKS,
+            "as cell, which no neuropil may use."
         ),
     ] = 50.0,
-    allow_overlap: Annotated[
-        bool,
-        typer.Option(help="Use pixels that several ROIs have.", rich_help_panel=_SWITCHES),
-    ] = False,
-    circular_neuropil: Annotated[
-        bool,
-        typer.Option(
-            help="Grow neuropil in the ROI's own shape instead of a rectangle.",
-            rich_help_panel=_SWITCHES,
-        ),
-    ] = False,
     snr_threshold: Annotated[
         float,
-        typer.Option(
+        _of_masks(
             help="Drop ROIs with a signal to noise (below 1, no unit) of this or less, and "
-            "extract anew those that they overlapped; 0 keeps all. Reads the movie twice.",
-            rich_help_panel=_MASKS,
+            "extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
         ),
     ] = 0.0,
-    baseline: Annotated[
-        Baseline, typer.Option(help="How F0 is estimated.", rich_help_panel=_BASELINE)
-    ] = Baseline.maximin,
+    neuropil_extract: Annotated[
+        bool,
+        _switch(help="Extract neuropil (the default); without it there is no Fneu and Fc is F."),
+    ] = True,
+    allow_overlap: Annotated[
+        bool, _switch(help="Use pixels that several ROIs have; by default none does.")
+    ] = False,
+    circular_neuropil: Annotated[
+        bool, _switch(help="Grow neuropil in the ROI's own shape; by default as a rectangle.")
+    ] = False,
+    baseline: Annotated[Baseline, _of_baseline(help="How F0 is estimated.")] = Baseline.maximin,
     win_baseline: Annotated[
-        float,
-        typer.Option(
-            help="Window of the running minimum and maximum, in seconds (maximin).",
-            rich_help_panel=_BASELINE,
-        ),
+        float, _of_baseline(help="Window of the running minimum and maximum, in seconds (maximin).")
     ] = 60.0,
     sig_baseline: Annotated[
         float,
-        typer.Option(
-            help="Standard deviation of the Gaussian, in frames (maximin, constant).",
-            rich_help_panel=_BASELINE,
-        ),
+        _of_baseline(help="Standard deviation of the Gaussian, in frames (maximin, constant)."),
     ] = 10.0,
-    prctile_baseline: Annotated[
-        float,
-        typer.Option(help="Percentile, 0 to 100 (prctile).", rich_help_panel=_BASELINE),
-    ] = 8.0,
+    prctile_baseline: Annotated[float, _of_baseline(help="Percentile, 0 to 100 (prctile).")] = 8.0,
     overwrite: Annotated[
         bool,
-        typer.Option(
-            "--overwrite",
-            help="Replace an existing store, once the new one is complete.",
-            rich_help_panel=_OUTPUT,
-        ),
+        _of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
     ] = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -297,11 +265,12 @@ def _extract(
     }
     with _reporting(debug):
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
-        _check_output(out, overwrite, sources)
+        check_output(out, overwrite, sources)
         import xs2p
 
-        frame = None if shape is None else _parse_shape(shape)
-        kind = None if dtype is None else _parse_dtype(dtype)
+        frame = None if shape is None else parse_shape(shape)
+        require_shape(movie, frame)
+        kind = None if dtype is None else parse_dtype(dtype)
         frames = xs2p.open_movie(movie, shape=frame, fs=fs, dtype=kind, variable=variable)
         second = None
         if movie_chan2 is not None:
@@ -310,11 +279,13 @@ def _extract(
             )
         elif variable_chan2 is not None:
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
-        roi_set = _open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
-        with _partial(out, overwrite) as store:
+        if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
+            raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
+        roi_set = open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
+        with partial(out, overwrite) as store:
             ds = frames.s2p.extract(roi_set, fs=fs, tau=tau, movie_chan2=second, **options)
             ds = _compute(ds, quiet)
-            ds.to_zarr(store, mode="w", consolidated=False)
+            write_store(ds, store)
         typer.echo(f"wrote {out}: {_summary(ds)}")
 
 
@@ -326,31 +297,16 @@ def _demo(quiet: Quiet = False, debug: Debug = False) -> None:
     earlier demo.
     """
     with _reporting(debug):
-        _check_output(_DEMO_STORE, True, [])
-        import xs2p
-        from xs2p.plot import plot_demo
+        from xs2p.demo import FIGURE, STORE, TRY_NEXT, run
 
-        movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
-        with _partial(_DEMO_STORE, True) as store:
-            ds = _compute(movie.s2p.extract(rois, tau=1.0), quiet)
-            ds.to_zarr(store, mode="w", consolidated=False)
-        sketch = _hidden(_DEMO_FIGURE, ".png")
-        try:
-            plot_demo(movie.mean("time"), rois, xs2p.build_masks(rois), ds, path=sketch)
-            os.replace(sketch, _DEMO_FIGURE)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(sketch)
+        movie, ds = run(functools.partial(_compute, quiet=quiet))
         n_frames, height, width = movie.shape
         typer.echo(
-            f"read  the sample movie: {n_frames} frames of {height} x {width} pixels at "
+            f"read the sample movie: {n_frames} frames of {height} x {width} pixels at "
             f"{ds.attrs['fs']:g} Hz\n"
-            f"wrote {_DEMO_STORE}: {_summary(ds)}\n"
-            f"wrote {_DEMO_FIGURE}: the field of view, one cell's masks, some traces\n"
-            "\nTry next, in Python:\n\n"
-            "import xarray as xr\n"
-            f'ds = xr.open_zarr("{_DEMO_STORE}", consolidated=False)\n'
-            'print(ds.spks.sel(time=slice(10, 20)).sum("time").to_series().nlargest(5))'
+            f"wrote {STORE}: {_summary(ds)}\n"
+            f"wrote {FIGURE}: the field of view, one ROI's masks, some traces\n\n"
+            f"Try next, in Python:\n\n{TRY_NEXT}"
         )
 
 
@@ -384,107 +340,6 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     return str(error) or type(error).__name__
-
-
-def _parse_shape(text: str) -> tuple[int, int]:
-    rows, cross, columns = text.lower().replace("×", "x").replace(",", "x").partition("x")
-    try:
-        shape = int(rows), int(columns)
-    except ValueError:
-        shape = 0, 0
-    if not cross or min(shape) < 1:
-        raise ValueError(f"--shape {text}: expected rows x columns in pixels, as in 512x512")
-    return shape
-
-
-def _parse_dtype(text: str) -> Any:
-    import numpy as np
-
-    try:
-        return np.dtype(text)
-    except TypeError:
-        raise ValueError(f"--dtype {text}: expected a number type, as int16 or float32") from None
-
-
-def _open_rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
-    """Read ROIs from whichever file a user has them in; ``shape`` is the movie's frame."""
-    import numpy as np
-
-    import xs2p
-    from xs2p.io import load_npy
-
-    suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no file or folder {path!r} to read ROIs from")
-    if suffix == ".zarr":
-        import xarray as xr
-
-        with xr.open_zarr(path, consolidated=False) as stored:
-            return xs2p.read_rois(stored.load(), shape)
-    if suffix in (".tif", ".tiff"):
-        import tifffile
-
-        try:
-            return xs2p.rois_from_labels(np.squeeze(tifffile.imread(path)))
-        except (ValueError, tifffile.TiffFileError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    if suffix == ".npy":
-        array = load_npy(path)
-        if array.dtype != object:
-            try:
-                return xs2p.rois_from_labels(array)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-    return xs2p.read_rois(path, shape)
-
-
-def _check_output(out: str, overwrite: bool, sources: list[str]) -> None:
-    """Refuse an output that cannot or must not be written, before any work."""
-    if not out.rstrip("/" + os.sep).lower().endswith(".zarr"):
-        raise ValueError(f"the output {out!r} must be a folder whose name ends in .zarr")
-    folder = os.path.dirname(os.path.abspath(out))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"no folder {folder!r} to write {os.path.basename(out)} into")
-    if not os.path.lexists(out):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{out} exists; give --overwrite to replace it, or another name")
-    if not any(os.path.exists(os.path.join(out, name)) for name in ("zarr.json", ".zgroup")):
-        raise FileExistsError(f"{out} exists and is no Zarr store; it is left as it is")
-    inside = os.path.realpath(out)
-    for source in sources:
-        if os.path.commonpath([inside, os.path.realpath(source)]) == inside:
-            raise FileExistsError(f"{out} holds the input {source}; choose another output")
-
-
-@contextlib.contextmanager
-def _partial(out: str, overwrite: bool) -> Iterator[str]:
-    """Give a folder to write to, and give it its final name once it is complete."""
-    out = os.path.realpath(out)
-    store = _hidden(out, ".partial")
-    os.mkdir(store)  # now, so that a folder that cannot be written to is known before the work
-    try:
-        yield store
-        if overwrite and os.path.exists(out):
-            old = _hidden(out, ".old")
-            os.rename(out, old)
-            try:
-                os.rename(store, out)
-            except BaseException:
-                os.rename(old, out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        elif os.path.exists(out):
-            raise FileExistsError(f"{out} has come into being meanwhile; it is left as it is")
-        else:
-            os.rename(store, out)
-    finally:
-        shutil.rmtree(store, ignore_errors=True)
-
-
-def _hidden(path: str, suffix: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{suffix}")
 
 
 def _compute(ds: xr.Dataset, quiet: bool) -> xr.Dataset:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import dask.array as da
 
 _DIMS = ("time", "y", "x")
+# Frames that a kernel sees at once.
+_FRAMES = 256
 _LONG_NAMES = {
     "F": "fluorescence of the cell",
     "Fneu": "fluorescence of the surrounding neuropil",
@@ -56,7 +58,7 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
     check_movie(movie, masks.shape)
     values: dict[str, Any]
     if movie.chunks is None:
-        values = _values(_extract_block(movie.data, masks.arrays()), masks)
+        values = _eager(movie.values, masks)
     else:
         values = _lazy(movie.data, masks)
     coords = _coords(movie, masks)
@@ -190,16 +192,40 @@ def _take_block(block: np.ndarray, kind: int) -> np.ndarray:
 
 def _extract_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
     """Traces of one block of whole frames, float32 ``([channel,] time, roi, kind)``."""
-    sums = _sum_block(block, masks).swapaxes(-1, -3)  # kind in front, time last
-    traces = np.empty(sums.shape, np.float32)
-    with np.errstate(over="ignore"):  # float64 movies beyond float32 become inf
-        traces[..., 0, :, :] = sums[..., 0, :, :]
-        _blank(traces[..., 0, :, :], np.diff(masks.cell_indptr))
-        if masks.neuropil_indptr is not None:
-            npix = np.diff(masks.neuropil_indptr)
-            traces[..., 1, :, :] = sums[..., 1, :, :] / np.maximum(npix, 1)[:, None]
-            _blank(traces[..., 1, :, :], npix)
+    lead, n_frames = block.shape[:-3], block.shape[-3]
+    npix = [np.diff(masks.cell_indptr)]
+    if masks.neuropil_indptr is not None:
+        npix.append(np.diff(masks.neuropil_indptr))
+    traces = np.empty((*lead, len(npix), npix[0].size, n_frames), np.float32)
+    # Some frames at a time: sums are float64, and a copy of odd frames stays small.
+    for start in range(0, n_frames, _FRAMES):
+        now = slice(start, start + _FRAMES)
+        sums = _sum_block(block[..., now, :, :], masks).swapaxes(-1, -3)  # kind first, time last
+        for kind, n in enumerate(npix):
+            part = _finish(sums[..., kind, :, :], n[:, None], divide=kind == 1)
+            traces[..., kind, :, now] = part
     return traces.swapaxes(-1, -3)
+
+
+def _eager(movie: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
+    """Traces of a movie in memory, by the same kernels on all cores."""
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    arrays = masks.arrays()
+    names = _names(masks)
+    shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
+    traces = np.empty(shape, np.float32)
+
+    def extract(start: int) -> None:
+        now = slice(start, start + _FRAMES)
+        block = _extract_block(movie[..., now, :, :], arrays)
+        for kind in range(len(names)):
+            traces[kind, ..., now] = _take_block(block, kind)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(extract, range(0, movie.shape[-3], _FRAMES)))
+    return dict(zip(names, traces, strict=True))
 
 
 def _sum_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
@@ -232,10 +258,6 @@ def _finish(sums: np.ndarray, npix: np.ndarray, divide: bool) -> np.ndarray:
 
 def _blank(traces: np.ndarray, npix: np.ndarray) -> None:
     traces[..., npix == 0, :] = np.nan
-
-
-def _values(block: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
-    return {name: _take_block(block, k) for k, name in enumerate(_names(masks))}
 
 
 def _names(masks: Masks) -> tuple[str, ...]:
