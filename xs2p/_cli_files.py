@@ -1,0 +1,145 @@
+"""Files of the command line: ROIs in any format, and stores that are whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    rows, cross, columns = text.lower().replace("×", "x").replace(",", "x").partition("x")
+    try:
+        shape = int(rows), int(columns)
+    except ValueError:
+        shape = 0, 0
+    if not cross or min(shape) < 1:
+        raise ValueError(f"--shape {text}: expected rows x columns in pixels, as in 512x512")
+    return shape
+
+
+def require_shape(movie: str, shape: tuple[int, int] | None) -> None:
+    """Say in the shell's words what a raw movie lacks; the rest is for open_movie to check."""
+    raw = movie.lower().endswith((".bin", ".raw"))
+    beside = os.path.join(os.path.dirname(movie), "ops.npy")
+    if raw and shape is None and os.path.exists(movie) and not os.path.exists(beside):
+        raise ValueError(
+            f"{movie} does not say the size of its frames; give rows x columns in pixels, as "
+            "--shape 512x512"
+        )
+
+
+def parse_dtype(text: str) -> Any:
+    import numpy as np
+
+    try:
+        return np.dtype(text)
+    except TypeError:
+        raise ValueError(f"--dtype {text}: expected a number type, as int16 or float32") from None
+
+
+def open_rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
+    """Read ROIs from whichever file a user has them in; ``shape`` is the movie's frame."""
+    import numpy as np
+
+    import xs2p
+    from xs2p.io import load_npy
+
+    suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no file or folder {path!r} to read ROIs from")
+    if suffix == ".zarr":
+        import xarray as xr
+
+        try:
+            with xr.open_zarr(path, consolidated=False) as stored:
+                # A store of traces carries its ROI set: only that is wanted.
+                rois = stored.drop_dims("time", errors="ignore").load()
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{path}: no ROI set can be read from it ({error})") from error
+        return xs2p.read_rois(rois, shape)
+    if suffix in (".tif", ".tiff"):
+        import tifffile
+
+        try:
+            return xs2p.rois_from_labels(np.squeeze(tifffile.imread(path)))
+        except (ValueError, tifffile.TiffFileError) as error:
+            raise ValueError(f"{path}: {error}") from error
+    if suffix == ".npy":
+        array = load_npy(path)
+        if array.dtype != object:
+            try:
+                return xs2p.rois_from_labels(array)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from error
+    return xs2p.read_rois(path, shape)
+
+
+def check_output(out: str, overwrite: bool, sources: Iterable[str] = ()) -> None:
+    """Refuse an output that cannot or must not be written, before any work."""
+    if not out.rstrip("/" + os.sep).lower().endswith(".zarr"):
+        raise ValueError(f"the output {out!r} must be a folder whose name ends in .zarr")
+    folder = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no folder {folder!r} to write {os.path.basename(out)} into")
+    if not os.path.lexists(out):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{out} exists; give --overwrite to replace it, or another name")
+    if not any(os.path.exists(os.path.join(out, name)) for name in ("zarr.json", ".zgroup")):
+        raise FileExistsError(f"{out} exists and is no Zarr store; it is left as it is")
+    inside = os.path.realpath(out)
+    for source in sources:
+        if os.path.commonpath([inside, os.path.realpath(source)]) == inside:
+            raise FileExistsError(f"{out} holds the input {source}; choose another output")
+
+
+def write_store(ds: xr.Dataset, store: str) -> None:
+    """Write traces with consolidated metadata, so that opening them is quick and silent."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        ds.to_zarr(store, mode="w", consolidated=True)
+
+
+@contextlib.contextmanager
+def partial(out: str, overwrite: bool) -> Iterator[str]:
+    """Give a folder to write to, and give it its final name once it is complete."""
+    out = os.path.realpath(out)
+    store = hidden(out, ".partial")
+    try:
+        os.mkdir(store)  # now, so that a folder that cannot be written to is known before the work
+        yield store
+        if overwrite and os.path.exists(out):
+            old = hidden(out, ".old")
+            os.rename(out, old)
+            try:
+                os.rename(store, out)
+            except BaseException:
+                os.rename(old, out)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
+        elif os.path.exists(out):
+            raise FileExistsError(f"{out} has come into being meanwhile; it is left as it is")
+        else:
+            os.rename(store, out)
+    except OSError as error:
+        within = str(error.filename).startswith(store)
+        if within or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+            error.filename = out  # its final name, not that of a part of it
+        raise
+    finally:
+        shutil.rmtree(store, ignore_errors=True)
+
+
+def hidden(path: str, suffix: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{suffix}")

@@ -1,0 +1,161 @@
+"""The parts that pictures are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NEUROPIL, EXCLUDED, INK, FAINT = "#5E4B8B", "#BDBDBD", "#222222", "#767676"
+SMALL, NORMAL = 8.5, 10.0
+
+
+def show_image(ax: Axes, image: Any, shape: tuple[int, int]) -> None:
+    if image is not None:
+        values = np.asarray(image, dtype=np.float64)
+        if values.shape != shape:
+            raise ValueError(f"the image is {values.shape}, the ROIs are for frames of {shape}")
+        finite = values[np.isfinite(values)]
+        low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
+        ax.imshow(
+            values,
+            cmap="gray",
+            vmin=low,
+            vmax=max(high, low + 1e-9),
+            interpolation="nearest",
+            extent=frame_extent(shape),
+        )
+    ax.set_xlim(-0.5, shape[1] - 0.5)
+    ax.set_ylim(shape[0] - 0.5, -0.5)
+    ax.set_aspect("equal")
+    ax.set_facecolor("#333333")
+    bare(ax)
+
+
+def bare(ax: Axes) -> None:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def frame_extent(shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
+
+
+def pixel_edges(ypix: np.ndarray, xpix: np.ndarray) -> np.ndarray:
+    """Pixel edges between an ROI and what is not the ROI, as segments ``(n, 2, (x, y))``."""
+    if not ypix.size:
+        return np.empty((0, 2, 2))
+    top, left = int(ypix.min()) - 1, int(xpix.min()) - 1
+    inside = np.zeros((int(ypix.max()) - top + 2, int(xpix.max()) - left + 2), bool)
+    inside[ypix - top, xpix - left] = True
+    y, x = np.nonzero(inside[1:] != inside[:-1])
+    level = np.stack([np.stack([x - 0.5, y + 0.5], 1), np.stack([x + 0.5, y + 0.5], 1)], 1)
+    y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    upright = np.stack([np.stack([x + 0.5, y - 0.5], 1), np.stack([x + 0.5, y + 0.5], 1)], 1)
+    return np.asarray(np.concatenate([level, upright]) + (left, top))
+
+
+def label_roi(ax: Axes, outline: np.ndarray, text: str, color: str, shape: tuple[int, int]) -> None:
+    """Write an ROI's label beside it, on the side where the frame has room."""
+    from matplotlib.patheffects import withStroke
+
+    right, left = outline[..., 0].max(), outline[..., 0].min()
+    middle = outline[..., 1].mean()
+    fits = right + 0.08 * shape[1] < shape[1]
+    ax.annotate(
+        text,
+        (right if fits else left, middle),
+        xytext=(4 if fits else -4, 0),
+        textcoords="offset points",
+        ha="left" if fits else "right",
+        va="center",
+        color=color,
+        fontsize=NORMAL,
+        fontweight="bold",
+        path_effects=[withStroke(linewidth=2.5, foreground="black")],
+    )
+
+
+def draw_value(ax: Axes, low: float, span: float, unit: str) -> None:
+    """Draw a bar of a round fluorescence right of the trace."""
+    height = round_number(span / 1.5)
+    gap = " " if len(unit) <= 4 else "\n"
+    transform = ax.get_yaxis_transform()
+    ax.plot(
+        [0.926, 0.926],
+        [low, low + height],
+        color=INK,
+        linewidth=1.5,
+        transform=transform,
+        clip_on=False,
+        solid_capstyle="butt",
+    )
+    ax.text(
+        0.932,
+        low + height / 2,
+        f"{height:g}{gap}{unit}",
+        transform=transform,
+        ha="left",
+        va="center",
+        fontsize=SMALL,
+        color=INK,
+    )
+
+
+def round_number(about: float) -> float:
+    """Return the 1, 2 or 5 times a power of ten next below."""
+    power = 10.0 ** np.floor(np.log10(max(about, 1e-300)))
+    return float(max(step * power for step in (1.0, 2.0, 5.0) if step * power <= about * 1.000001))
+
+
+def time_axis(ds: xr.Dataset) -> tuple[np.ndarray, str]:
+    if "time" in ds.coords and np.issubdtype(ds["time"].dtype, np.number):
+        return ds["time"].values.astype(np.float64), f"time ({ds['time'].attrs.get('units', 's')})"
+    frames = np.arange(ds.sizes["time"], dtype=np.float64)
+    if "fs" in ds.attrs:
+        return frames / float(ds.attrs["fs"]), "time (s)"
+    return frames, "time (frames)"
+
+
+def zoom(ax: Axes, flat: np.ndarray, shape: tuple[int, int], margin: int) -> None:
+    """Show a square around pixels, as far as the frame reaches."""
+    limits = []
+    spans = [np.array([v.min() - margin, v.max() + margin + 1]) for v in np.divmod(flat, shape[1])]
+    side = max(int(b - a) for a, b in spans)
+    for (first, last), size in zip(spans, shape, strict=True):
+        start = (first + last - side) // 2
+        start = max(min(start, size - side), 0)
+        limits.append((start - 0.5, min(start + side, size) - 0.5))
+    ax.set_ylim(limits[0][::-1])
+    ax.set_xlim(limits[1])
+
+
+def has_baseline(ds: xr.Dataset) -> bool:
+    """Whether there is an F0 to show; that of the method "none" is 0 everywhere."""
+    return "F0" in ds and ds["F0"].attrs.get("baseline") != "none"
+
+
+def mask_pixels(matrix: Any, position: int) -> np.ndarray:
+    start, end = matrix.indptr[position : position + 2]
+    return np.asarray(matrix.indices[start:end], dtype=np.int64)
+
+
+def position_of(labels: np.ndarray, label: int) -> int:
+    where = np.flatnonzero(labels == label)
+    if where.size != 1:
+        raise ValueError(f"there is no roi {label}; there are {labels.size}, see rois.roi")
+    return int(where[0])
+
+
+def darker(color: str) -> tuple[float, float, float]:
+    """Return the same hue dark enough to be read as text on white."""
+    from matplotlib.colors import to_rgb
+
+    r, g, b = (0.72 * part for part in to_rgb(color))
+    return r, g, b
