@@ -283,3 +283,33 @@ def test_one_frame_chunks_of_one_frame():
     expected = movie.s2p.extract(xs2p.sample_rois(), tau=1.0)
     ds = movie.chunk(time=1).s2p.extract(xs2p.sample_rois(), tau=1.0)
     xr.testing.assert_identical(ds.compute(), expected)
+
+
+def test_tau_of_each_roi_by_label():
+    movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
+    tau = xr.DataArray(np.linspace(0.5, 1.5, 98), dims="roi", coords={"roi": rois.roi})
+    ds = movie.s2p.extract(rois, tau=tau).compute()
+    np.testing.assert_array_equal(ds.tau, tau)
+    assert "tau" not in ds.attrs
+    for n in (0, 97):
+        one = movie.s2p.extract(rois, tau=tau[n].item()).spks
+        np.testing.assert_array_equal(ds.spks[n], one[n])
+    quieter = xs2p.snr(ds.Fc)
+    threshold = float(np.sort(quieter.values)[3])
+    with pytest.warns(UserWarning, match="dropped"):
+        some = movie.s2p.extract(rois, tau=tau, snr_threshold=threshold)
+    np.testing.assert_array_equal(some.tau, tau.sel(roi=some.roi))
+
+
+def test_a_result_serves_as_roi_set():
+    movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
+    taus = xr.DataArray(np.full(98, 0.5), dims="roi", coords={"roi": rois.roi})
+    first = movie.s2p.extract(rois, tau=taus)
+    again = movie.s2p.extract(first, tau=1.0)
+    xr.testing.assert_identical(again.compute(), movie.s2p.extract(rois, tau=1.0).compute())
+    some = first.isel(roi=[4, 2])
+    with pytest.warns(UserWarning, match=r"overlap flags of 2 of 2 ROIs disagree .*\(roi 4, 2\)"):
+        assert movie.s2p.extract(some, tau=1.0).spks.shape == (2, 500)
+    fresh = xs2p.recompute_overlap(some)
+    assert list(fresh.data_vars) == list(some.data_vars)
+    assert movie.s2p.extract(fresh, tau=1.0).roi.values.tolist() == [4, 2]

@@ -79,7 +79,9 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
             f"tau must be a number or have one value per roi ({F.sizes.get('roi')}); it has "
             f"sizes {dict(tau.sizes)}"
         )
-    if "roi" in tau.coords and "roi" in F.coords and not tau.roi.equals(F.roi):
+    if {"roi"} <= set(tau.indexes) & set(F.indexes) and not tau.indexes["roi"].equals(
+        F.indexes["roi"]
+    ):
         raise ValueError(
             "the roi labels of tau are not those of the traces; tau.reindex_like(F.roi) or "
             "tau.drop_vars('roi') says what is meant"

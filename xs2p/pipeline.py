@@ -102,6 +102,8 @@ def extract(
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
     shape = pixel_table(rois).shape
+    # Traces that were extracted before carry their ROIs, which are all that is wanted of them.
+    rois = rois.drop_dims(["time", "channel"], errors="ignore").drop_vars("tau", errors="ignore")
     check_movie(movie, shape)
     _check_channels(movie, movie_chan2, shape)
     if movie.sizes["time"] == 0:

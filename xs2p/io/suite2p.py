@@ -79,11 +79,11 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
         over ``roi``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
-        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
-        constant is ``constant_global``), and all of ``ops`` as the JSON text ``ops``: its images of the
-        frame's size are variables over ``(y, x)``, such as ``meanImg``, and its other arrays
-        of more than 10,000 elements variables ``ops_<key>``. `write_suite2p` undoes all of
-        it.
+        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it
+        calls constant is ``constant_global``), and all of ``ops`` as the JSON text ``ops``: its
+        images of the frame's size are variables over ``(y, x)``, such as ``meanImg``, and its
+        other arrays of more than 10,000 elements variables ``ops_<key>``. `write_suite2p`
+        undoes all of it.
 
     Raises
     ------
