@@ -244,6 +244,9 @@ BIN = ("data.bin", "stat.npy", "out.zarr")
         ((*BIN, "--fs", 7, "--shape", "0x64"), "--shape 0x64"),
         ((*BIN, "--fs", 7, "--shape", "64x63"), "8064"),
         ((*BIN, "--fs", 7, "--shape", "64x64", "--dtype", "fine"), "--dtype fine"),
+        ((*BIN, "--fs", 7, "--shape", "64x64", "--dtype", "i2,("), "--dtype i2,("),
+        ((*NPY, "--fs", 1e300), "win_baseline"),
+        ((*NPY, "--fs", 7, "--win-baseline", 1e300), "win_baseline"),
         (("movie.npy", "stat.npy"), "OUT.zarr"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
@@ -396,3 +399,25 @@ def test_help_imports_nothing_heavy():
     environment = {**os.environ, "PYTHONPATH": str(Path(xs2p.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_damaged_chunk_is_one_line(xs2p_shell, recording):
+    movie = xs2p.sample_movie(chunks=None)
+    movie.to_dataset(name="movie").to_zarr("movie.zarr", consolidated=False)
+    chunks = [path for path in Path("movie.zarr/movie/c").rglob("*") if path.is_file()]
+    for path in chunks:
+        path.write_bytes(path.read_bytes()[:20] + bytes(40))
+    code, out, err = xs2p_shell("extract", "movie.zarr", "stat.npy", "out.zarr", "-q")
+    assert (code, out) == (2, "")
+    assert "movie.zarr: a part of it cannot be read" in one_line(err)
+    assert not os.path.exists("out.zarr")
+
+
+def test_an_error_that_nobody_foresaw_is_one_line_too(xs2p_shell, recording, monkeypatch):
+    def broken(*args, **kwargs):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(xs2p, "open_movie", broken)
+    code, out, err = xs2p_shell("extract", *NPY, "--fs", FS)
+    assert (code, out) == (1, "")
+    assert "KeyError: 'surprise' (not foreseen; --debug shows where)" in one_line(err)

@@ -13,7 +13,7 @@ from loaders import as_movie, reference, square
 
 import xs2p
 from xs2p import _cpu
-from xs2p._packing import pack, unpack
+from xs2p._packing import MaskArrays, pack, unpack
 from xs2p.testing import raise_if_dask_computes
 
 RNG = np.random.default_rng(0)
@@ -211,6 +211,34 @@ def test_packed_masks_come_back(shape):
             np.testing.assert_array_equal(part, expected)
 
 
+def test_packed_pixels_beyond_2_to_31_come_back():
+    indices = np.array([5, 6, 7, 2**31 - 1, 2**31, 2**33, 2**33 + 1])
+    indptr = np.array([0, 4, 4, 7])
+    shape = (2**17, 2**17)
+    arrays = MaskArrays(indptr, indices, np.ones(7, np.float32), indptr, indices, shape)
+    for part, expected in zip(unpack(pack(arrays)), arrays, strict=True):
+        np.testing.assert_array_equal(part, expected)
+
+
+def test_sums_of_64_bit_integers_do_not_wrap():
+    for dtype, value in (("int64", 2**62), ("uint64", 2**63), ("int64", -(2**63))):
+        frames = np.full((2, 12, 15), value, dtype)
+        for movie in (as_movie(frames), as_movie(frames).chunk(y=5, time=1)):
+            Fneu = xs2p.extract_traces(movie, SMALL).Fneu
+            np.testing.assert_array_equal(Fneu, np.full((4, 2), np.float32(value)))
+
+
+def test_coordinates_of_the_movie_must_not_be_those_of_rois():
+    movie = as_movie(random_frames("int16", (4, 12, 15)), fs=1.0)
+    for name in ("status", "radius"):
+        with pytest.raises(ValueError, match=rf"coordinate '{name}', a name that the ROIs use"):
+            xs2p.extract_traces(movie.assign_coords({name: 920.0}), SMALL)
+    with pytest.raises(ValueError, match=r"movie\.rename\(\{'lam': \.\.\.\}\)"):
+        xs2p.extract(movie.assign_coords(lam=920.0), small_rois())
+    with pytest.raises(ValueError, match=r"masks must be Masks.*build_masks\(rois\)"):
+        xs2p.extract_traces(movie, small_rois())
+
+
 def test_masks_dataset_round_trip(tmp_path):
     ds = SMALL.to_dataset()
     ds.to_zarr(tmp_path / "masks.zarr", consolidated=False)
@@ -226,8 +254,13 @@ def test_masks_dataset_round_trip(tmp_path):
     assert xs2p.Masks.from_dataset(without.to_dataset()).token == without.token
     with pytest.raises(ValueError, match="holds no masks: it lacks cell_ipix"):
         xs2p.Masks.from_dataset(ds.drop_vars("cell_ipix"))
+    # Sorted or selected over roi, the pixels would be those of other ROIs.
+    for other in (ds.sortby("radius"), ds.isel(roi=[1, 0, 2, 3]), ds.isel(roi=[0, 1])):
+        with pytest.raises(ValueError, match="no longer those of the ROIs beside them"):
+            xs2p.Masks.from_dataset(other)
+    bare = ds.drop_vars(["cell_mask_id", "neuropil_mask_id"])
     with pytest.raises(ValueError, match="add up to"):
-        xs2p.Masks.from_dataset(ds.assign(cell_npix=ds.cell_npix + 1))
+        xs2p.Masks.from_dataset(bare.assign(cell_npix=bare.cell_npix + 1))
 
 
 def test_mosaic_beyond_float32_pixel_numbers():
@@ -406,8 +439,11 @@ def test_bad_movies_are_named(case):
 
 
 BAD_OPTIONS = [
-    ({"lam_percentile": 101}, "lam_percentile is a percentile, 0 to 100; got 101"),
-    ({"lam_percentile": -1, "neuropil_extract": False}, "lam_percentile is a percentile"),
+    ({"lam_percentile": 101}, "lam_percentile must be a number from 0 to 100; got 101"),
+    (
+        {"lam_percentile": -1, "neuropil_extract": False},
+        "lam_percentile must be a number from 0 to 100",
+    ),
     ({"inner_neuropil_radius": 1.5}, "inner_neuropil_radius must be a whole number of pixels"),
     ({"min_neuropil_pixels": -1}, "min_neuropil_pixels must be a number of pixels, 0 or more"),
 ]

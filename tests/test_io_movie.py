@@ -250,7 +250,9 @@ def test_fs_makes_seconds(tmp_path, frames):
     assert movie.attrs["fs"] == 4.0 and type(movie.attrs["fs"]) is float
     np.testing.assert_array_equal(movie.time, np.arange(T) / 4)
     assert movie.time.attrs == {"units": "s", "long_name": "time"}
-    for fs in (0, -1, float("nan"), float("inf"), "30"):
+    with pytest.raises(ValueError, match="dtype='foo': expected a number type"):
+        open_movie(path, shape=(LY, LX), dtype="foo")
+    for fs in (0, -1, float("nan"), float("inf"), "30", True):
         with pytest.raises(ValueError, match=f"fs={fs!r}"):
             open_movie(path, **kwargs, fs=fs)
 
@@ -367,6 +369,57 @@ class TestTiff:
             tif.write(np.zeros((3, 4, 4), np.uint16), photometric="minisblack")
         with pytest.raises(ValueError, match="holds 2 series"):
             open_movie(tmp_path / "m.tif")
+
+    @pytest.mark.parametrize("compression", [None, "zlib"])
+    def test_written_frame_by_frame(self, tmp_path, frames, compression):
+        with tifffile.TiffWriter(tmp_path / "m.tif") as tif:
+            for frame in frames:
+                tif.write(frame, contiguous=False, compression=compression)
+        movie = opened(tmp_path / "m.tif", chunks=5)
+        assert movie.dtype == frames.dtype
+        np.testing.assert_array_equal(movie, frames)
+        np.testing.assert_array_equal(movie[3:17:2, 1], frames[3:17:2, 1])
+
+    @pytest.mark.parametrize("kind", ["imagej", "ome"])
+    def test_stack_that_calls_its_frames_channels(self, tmp_path, frames, kind):
+        path = tmp_path / "m.tif"
+        tifffile.imwrite(path, frames.astype("u2"), photometric="minisblack", **{kind: True})
+        with tifffile.TiffFile(path) as tif:
+            assert tif.series[0].axes == "CYX"
+        np.testing.assert_array_equal(opened(path), frames.astype("u2"))
+
+    @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
+    @pytest.mark.parametrize("kind", ["compressed", "pages", "frame by frame", "imagej"])
+    def test_a_cut_file_is_no_shorter_movie(self, tmp_path, frames, kind, keep):
+        path = tmp_path / "m.tif"
+        if kind == "compressed":
+            tifffile.imwrite(path, frames, photometric="minisblack", compression="zlib")
+        elif kind == "imagej":
+            tifffile.imwrite(path, frames.astype("u2"), imagej=True)
+        else:
+            with tifffile.TiffWriter(path) as tif:
+                for frame in frames:
+                    tif.write(frame, contiguous=False, metadata=None if kind == "pages" else {})
+        os.truncate(path, int(path.stat().st_size * keep))
+        with pytest.raises((ValueError, OSError), match=r"m\.tif"):
+            open_movie(path).compute(scheduler="sync")
+
+    def test_garbled_headers_are_a_clear_error(self, tmp_path, frames):
+        path = tmp_path / "m.tif"
+        tifffile.imwrite(path, frames, photometric="minisblack", compression="zlib")
+        whole = path.read_bytes()
+        rng = np.random.default_rng(0)
+        refused = 0
+        for _ in range(60):
+            data = bytearray(whole)
+            data[rng.integers(4, 300)] = rng.integers(0, 256)
+            path.write_bytes(data)
+            try:
+                open_movie(path).compute(scheduler="sync")
+            except (ValueError, OSError) as error:
+                assert "m.tif" in str(error)
+                refused += 1
+        assert refused > 5
 
     def test_damage(self, tmp_path, frames):
         path, _ = written(tmp_path, "tif", frames)

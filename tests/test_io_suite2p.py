@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import dask
@@ -332,6 +333,59 @@ class TestWrite:
         assert {key: ops[key] for key in wanted} == wanted
         # suite2p 1.1.0's viewer raises KeyError without these two.
         assert ops["meanImg"].shape == (LY, LX) and ops["diameter"].shape == (2,)
+
+    def test_statistics_are_those_of_the_traces(self, tmp_path):
+        """Extracted anew, ROIs of another session do not bring its skew, std and neuropil."""
+        rois = read_rois(REAL)
+        assert {"skew", "std", "neuropil_mask"} <= set(rois.variables)
+        frames = np.random.default_rng(0).integers(0, 99, (30, 142, 247), dtype="i2")
+        movie = xr.DataArray(frames, dims=("time", "y", "x"), attrs={"fs": 5.0})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = movie.s2p.extract(rois, tau=1.0, min_neuropil_pixels=100)
+        assert not {"skew", "std", "neuropil_mask"} & set(ds.variables)
+        write_suite2p(ds, tmp_path / "out")
+        stat = np.load(tmp_path / "out" / "stat.npy", allow_pickle=True)
+        for name in ("skew", "std"):
+            expected = np.nan_to_num(getattr(ds.Fc.s2p, name)())
+            np.testing.assert_allclose([s[name] for s in stat], expected, rtol=1e-5)
+        assert "neuropil_mask" not in stat[0] and "footprint" in stat[0]
+
+    def test_an_error_among_the_renames_puts_everything_back(self, tmp_path, monkeypatch):
+        ds = dataset()
+        out = tmp_path / "out"
+        write_suite2p(ds, out)
+        before = {p.name: p.read_bytes() for p in out.iterdir()}
+        rename, calls = os.rename, []
+
+        def failing(source, target):
+            calls.append(target)
+            if len(calls) == 9:
+                raise OSError(5, "Input/output error", target)
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", failing)
+        with pytest.raises(OSError, match="Input/output error"):
+            write_suite2p(ds.assign(F=ds.F + 1), out, overwrite=True)
+        monkeypatch.undo()
+        assert len(calls) > 9
+        assert {p.name: p.read_bytes() for p in out.iterdir()} == before
+        (out / "spks.npy").unlink()
+        (out / "spks.npy").mkdir()
+        with pytest.raises(IsADirectoryError, match="spks.npy' is a folder"):
+            write_suite2p(ds.assign(F=ds.F + 1), out, overwrite=True)
+        assert (out / "F.npy").read_bytes() == before["F.npy"]
+        assert sorted(p.name for p in out.iterdir()) == sorted(before)
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("fs", 0), ("fs", "5"), ("tau", -1.0), ("Ly", "abc"), ("Lx", 2.5)]
+    )
+    def test_ops_that_make_no_sense(self, tmp_path, key, value):
+        write_suite2p(dataset(), tmp_path / "out")
+        ops = np.load(tmp_path / "out" / "ops.npy", allow_pickle=True).item()
+        np.save(tmp_path / "out" / "ops.npy", {**ops, key: value}, allow_pickle=True)
+        with pytest.raises(ValueError, match=rf"ops\.npy: {key} is {value!r}, expected"):
+            read_suite2p(tmp_path / "out")
 
     def test_mean_image(self, tmp_path):
         image = np.arange(LY * LX, dtype="f4").reshape(LY, LX)

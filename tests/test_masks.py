@@ -80,6 +80,18 @@ def test_masks_equal_naive(rois, lam_percentile, circular, allow_overlap, inner,
         assert masks.rois.status[n] == (status if pixels.size else "no_cell_pixels")
 
 
+@pytest.mark.parametrize("circular", [False, True])
+def test_growth_ends_after_100_rounds(circular):
+    shape = (3, 1300)
+    stat = [square(0, 10, size=2)]
+    rois = xs2p.rois_from_stat(stat, shape)
+    masks = xs2p.build_masks(rois, min_neuropil_pixels=10**10, circular_neuropil=circular)
+    cells = xs2p.cell_image(rois).values
+    ring = naive.neuropil_mask(stat[0], cells, 2, 10**10, circular)
+    np.testing.assert_array_equal(masks.neuropil.indices, ring)
+    assert (ring % 1300).max() == 11 + 2 + 500
+
+
 def test_radius_of_nothing_takes_a_window_of_one_pixel():
     rois = xs2p.rois_from_stat([square(3, 3, size=1), square(9, 9, size=1)], (20, 20))
     assert (rois.radius == 0).all()

@@ -114,6 +114,73 @@ def test_selection_over_roi_keeps_a_valid_set():
         xs2p.build_masks(rois.isel(roi=[1, 1]))
 
 
+def test_other_labels_keep_their_pixels():
+    stat = [square(i, 2 * i) for i in (1, 5, 9)]
+    rois = xs2p.rois_from_stat(stat, (20, 30))
+    for labels in ([2, 1, 0], [7, 8, 9], [1, 2, 3]):
+        renamed = rois.assign_coords(roi=labels)
+        assert_same_pixels(renamed, stat)
+        assert_same_pixels(renamed.sel(roi=labels[::-1]), stat[::-1])
+        assert_same_pixels(renamed.sortby("roi"), [stat[i] for i in np.argsort(labels)])
+    with pytest.raises(ValueError, match="an ROI is in the set twice, or two sets were joined"):
+        xs2p.build_masks(rois.isel(roi=[0, 0]).assign_coords(roi=[0, 1]))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda rois: rois.isel(roi=1),
+        lambda rois: rois.sel(roi=1),
+        lambda rois: rois.where(rois.npix > 5, drop=True),
+        lambda rois: rois.astype(float),
+    ],
+)
+def test_what_is_no_roi_set_any_more_is_said(spoil):
+    rois = xs2p.rois_from_stat([square(1, 1), square(5, 5, size=2)], (20, 30))
+    with pytest.raises(ValueError, match=r"no ROI set any more: .*rois\.isel\(roi=\[3\]\)"):
+        xs2p.build_masks(spoil(rois))
+
+
+def test_fields_that_some_rois_lack_come_back_as_they_were():
+    stat = [square(4 * i, 4 * i) for i in range(4)]
+    for i in (0, 2):
+        stat[i] |= {"med": [4 * i, 4 * i + 2], "radius": 9.0, "day": np.int64(i), "good": True}
+        stat[i] |= {"neuropil_mask": np.arange(i), "who": "me", "spks": 3.0, "tau": 0.7}
+    rois = xs2p.rois_from_stat(stat, (20, 20))
+    assert rois.radius.values[[0, 2]].tolist() == [9, 9] and rois.radius.values[1] < 3
+    assert rois.med_x.values.tolist() == [2, 5, 10, 13]
+    for entry, expected in zip(rois_to_stat(rois), stat, strict=True):
+        for key, value in expected.items():
+            np.testing.assert_array_equal(entry[key], value, err_msg=key)
+            if key in ("day", "good"):
+                assert type(entry[key]) is np.asarray(value).dtype.type
+        extra = {"overlap", "npix", "med", "radius"}
+        assert set(entry) == set(expected) | extra
+
+
+def test_fields_of_mixed_kinds_are_named():
+    stat = [square(0, 0, note=1), square(4, 4, note="a")]
+    with pytest.warns(UserWarning, match="'note' is left out"):
+        assert "note" not in xs2p.rois_from_stat(stat, (9, 9))
+
+
+def test_labels_of_footprints_are_kept():
+    A = xr.DataArray(
+        np.eye(4).reshape(2, 2, 4)[:, :, :3],
+        dims=("roi", "y", "x"),
+        coords={"roi": [10, 20], "depth": ("roi", [80.0, 90.0]), "y": [0, 1]},
+    )
+    rois = xs2p.rois_from_footprints(A)
+    assert rois.roi.values.tolist() == [10, 20] and rois.depth.values.tolist() == [80, 90]
+    assert "y" not in rois.coords
+
+
+def test_large_labels_do_not_wrap():
+    image = np.zeros((3, 3), np.int64)
+    image[1, 1] = 2**40 + 5
+    np.testing.assert_array_equal(xs2p.rois_from_labels(image).s2p.to_labels(), image)
+
+
 def test_labels_round_trip():
     image = np.zeros((30, 40), np.uint16)
     image[2:6, 3:9] = 7
@@ -191,6 +258,10 @@ BAD = {
     "no dict": (
         without_warning(xs2p.rois_from_stat, [3], (9, 9)),
         r"stat\[0\] is int, not a dict",
+    ),
+    "odd key": (
+        without_warning(xs2p.rois_from_stat, [square(0, 0) | {0: 1}], (9, 9)),
+        r"stat\[0\] has the key 0; fields are named by strings",
     ),
     "half pixel": (
         without_warning(xs2p.rois_from_stat, [{"ypix": [1.5], "xpix": [1], "lam": [1]}], (9, 9)),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xs2p._version import __version__
@@ -24,6 +26,22 @@ def attributes(**parameters: Any) -> dict[str, Any]:
     return attrs
 
 
+def check_number(
+    name: str, value: Any, low: float = -math.inf, high: float = math.inf, unit: str = ""
+) -> None:
+    """Raise a ValueError unless ``value`` is one finite number from ``low`` to ``high``."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+    if number and math.isfinite(value) and low <= value <= high:
+        return
+    limits = ""
+    if math.isfinite(high):
+        limits = f" from {low:g} to {high:g}"
+    elif math.isfinite(low):
+        limits = f", {low:g} or more"
+    shown = repr(value) if np.ndim(value) == 0 else f"an array of shape {np.shape(value)}"
+    raise ValueError(f"{name} must be a number{unit and ' of ' + unit}{limits}; got {shown}")
+
+
 def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     """Return the argument, else the array's attribute, as a positive number.
 
@@ -33,6 +51,8 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
         If neither is given, or it is not a positive number.
     """
     given = value if value is not None else array.attrs.get(name)
+    if name == "fs" and value is None:
+        _compare_with_time(given, array)
     if given is None:
         raise ValueError(f"{name} is not known: give {_HOW[name]}")
     try:
@@ -42,3 +62,19 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a positive number, got {given!r}: give {_HOW[name]}")
     return number
+
+
+def _compare_with_time(fs: Any, array: xr.DataArray) -> None:
+    """Raise where the time coordinate, in seconds, no longer steps as ``attrs["fs"]`` says."""
+    if "time" not in array.coords or array["time"].attrs.get("units") != "s":
+        return
+    time = array["time"].values
+    if fs is None or time.ndim != 1 or time.size < 2 or time.dtype.kind not in "iuf":
+        return
+    step = float(np.median(np.diff(time)))
+    if not math.isclose(step * float(fs), 1.0, rel_tol=0.01):
+        raise ValueError(
+            f"attrs['fs'] is {fs} Hz, but the time coordinate steps by {step:g} s "
+            f"({1 / step if step else math.inf:g} Hz), as after movie[::2]; say which is right: "
+            f"fs=..., or assign_attrs(fs=...)"
+        )

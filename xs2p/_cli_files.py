@@ -41,7 +41,7 @@ def parse_dtype(text: str) -> Any:
 
     try:
         return np.dtype(text)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):
         raise ValueError(f"--dtype {text}: expected a number type, as int16 or float32") from None
 
 

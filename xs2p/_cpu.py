@@ -160,7 +160,7 @@ def circular_neuropil(ypix, xpix, offsets, cell, inner, min_pixels):  # type: ig
     ly, lx = cell.shape
     n_rois = offsets.size - 1
     indptr = np.zeros(n_rois + 1, np.int64)
-    indices = np.empty(max(1024, n_rois * (2 * min_pixels + 256)), np.int64)
+    indices = np.empty(1024 + n_rois * 512, np.int64)
     seen = np.full((ly, lx), -1, np.int32)
     queue = np.empty(ly * lx, np.int64)
     for n in range(n_rois):
@@ -347,16 +347,6 @@ def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
     return spikes
 
 
-def gaussian(F: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian along time, half-width ``round(3·sigma)``, edges replicated; float32."""
-    from scipy.ndimage import gaussian_filter1d
-
-    radius = int(round(3 * sigma))
-    if radius == 0:
-        return F
-    return np.asarray(gaussian_filter1d(F, sigma, axis=-1, mode="nearest", radius=radius))
-
-
 def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     """SciPy's own Gaussian along time: cut at 4 sigma, edges reflected."""
     from scipy.ndimage import gaussian_filter1d
@@ -364,9 +354,39 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 else F
 
 
-def running_maximin(F: np.ndarray, size: int, mode: Literal["nearest", "reflect"]) -> np.ndarray:
+def maximin(F: np.ndarray, sigma: float, size: int) -> np.ndarray:
+    """Gaussian cut at ``round(3·sigma)``, running minimum, running maximum; edges replicated."""
+    from scipy.ndimage import gaussian_filter1d
+
+    radius = int(round(3 * sigma))
+    gap = np.isnan(F)
+    smooth = np.where(gap, np.float32(0), F) if gap.any() else F
+    if radius > 0:
+        smooth = gaussian_filter1d(smooth, sigma, axis=-1, mode="nearest", radius=radius)
+    return _spread(gap, _running_maximin(smooth, size, "nearest"), radius + 2 * (size // 2))
+
+
+def maximin_legacy(F: np.ndarray, sigma: float, size: int) -> np.ndarray:
+    """SciPy's Gaussian, running minimum and running maximum, edges reflected."""
+    gap = np.isnan(F)
+    smooth = gaussian_scipy(np.where(gap, np.float32(0), F) if gap.any() else F, sigma)
+    reach = int(4 * sigma + 0.5) + 2 * (size // 2)
+    return _spread(gap, _running_maximin(smooth, size, "reflect"), reach)
+
+
+def _running_maximin(F: np.ndarray, size: int, mode: Literal["nearest", "reflect"]) -> np.ndarray:
     """Centred running minimum of ``size`` frames, then the running maximum of that."""
     from scipy.ndimage import maximum_filter1d, minimum_filter1d
 
     low = minimum_filter1d(F, size, axis=-1, mode=mode)
     return np.asarray(maximum_filter1d(low, size, axis=-1, mode=mode))
+
+
+def _spread(gap: np.ndarray, F0: np.ndarray, reach: int) -> np.ndarray:
+    """Blank what a NaN reaches through the filters: SciPy's minimum would step over it."""
+    from scipy.ndimage import maximum_filter1d
+
+    if gap.any():
+        near = maximum_filter1d(gap, 2 * reach + 1, axis=-1, mode="constant")
+        F0 = np.where(near, np.float32(np.nan), F0)
+    return F0

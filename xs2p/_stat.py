@@ -17,15 +17,29 @@ REQUIRED = ("ypix", "xpix", "lam")
 # Computed from the pixels again, or spelled otherwise in an ROI set.
 _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
-_TAKEN = ("roi", "pixel", "pixel_roi", "status", "frac_overlap", "med_y", "med_x", "time", "y", "x")
+_TAKEN: tuple[str, ...] = (
+    "roi",
+    "pixel",
+    "pixel_roi",
+    "roi_id",
+    "status",
+    "frac_overlap",
+    "med_y",
+    "med_x",
+    "tau",
+)
+_TAKEN += ("time", "y", "x", "channel", "F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2")
+_PER_PIXEL = ("overlap", "soma_crop")
+_MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
 
 
 def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[str, Any]:
     """Sort every field that is not a pixel position or weight by the shape it has.
 
-    Returns ``pixels`` (arrays over pixel), ``per_roi`` (arrays or coordinate tuples over roi)
-    and ``ragged`` (owner and values of 1-D arrays of other lengths).
+    Returns ``pixels`` (arrays over pixel), ``per_roi`` (coordinate tuples over roi; of ``med`` and
+    ``radius`` which ROIs have it and the values) and ``ragged`` (owner and values of 1-D arrays
+    of other lengths).
     """
     pixels: dict[str, np.ndarray] = {}
     per_roi: dict[str, Any] = {}
@@ -36,37 +50,43 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[
         present = np.array([value is not None for value in values], dtype=bool)
         arrays = [np.asarray(value) for value in values if value is not None]
         name = _PREFIX + key if key in _TAKEN else key
-        if not arrays or any(a.dtype.kind not in "biufcUS" or a.ndim > 1 for a in arrays):
-            warn(f"stat field {key!r} is left out: it is no number, string or 1-D array of those")
+        if not arrays:
             continue
-        if key == "med" and present.all() and all(a.shape == (2,) for a in arrays):
-            per_roi["med"] = np.stack(arrays)
-        elif key in ("overlap", "soma_crop") or all(a.ndim == 1 for a in arrays):
-            sizes = np.array([a.size for a in arrays])
-            whole = present.all() and np.array_equal(sizes, npix)
-            if key in ("overlap", "soma_crop") and not whole:
-                short = np.flatnonzero(~present)
-                short = short if short.size else np.flatnonzero(sizes != npix)
-                if key == "overlap" and not present.any():
-                    continue
-                raise ValueError(
-                    f"stat field {key!r} must hold one value per pixel in every ROI or be absent "
-                    f"from all; it does not for ROIs {names(short)}"
-                )
-            if whole:
-                pixels[name] = np.concatenate(arrays)
-            else:
-                owner = np.repeat(np.flatnonzero(present), sizes)
-                ragged[name] = owner, np.concatenate(arrays)
-        elif all(a.ndim == 0 for a in arrays):
-            column = _scalar_column(arrays, present)
-            if key == "radius":
-                if present.all():
-                    per_roi["radius"] = np.asarray(column[1], dtype=np.float64)
-            else:
-                per_roi[name] = column
-        else:
-            warn(f"stat field {key!r} is left out: it is a scalar in some ROIs, an array in others")
+        if key in ("med", "radius"):
+            shape = (2,) if key == "med" else ()
+            if any(a.shape != shape or a.dtype.kind not in "biuf" for a in arrays):
+                raise ValueError(f"stat field {key!r} must be {_MEANINGS[key]} in every ROI")
+            column = np.zeros((present.size, *shape))
+            column[present] = arrays
+            per_roi[key] = present, column
+            continue
+        text = [a.dtype.kind in "US" for a in arrays]
+        depths = {a.ndim for a in arrays}
+        odd = any(a.dtype.kind not in "biufcUS" for a in arrays) or any(text) != all(text)
+        if odd or depths not in ({0}, {1}):
+            warn(
+                f"stat field {key!r} is left out: it is not one kind of number, string or 1-D "
+                "array of those in all ROIs"
+            )
+            continue
+        if depths == {0} and key not in _PER_PIXEL:
+            per_roi[name] = _scalar_column(arrays, present)
+            continue
+        sizes = np.array([a.size for a in arrays])
+        whole = bool(present.all()) and np.array_equal(sizes, npix)
+        if key in _PER_PIXEL and not whole:
+            short = np.flatnonzero(~present)
+            short = short if short.size else np.flatnonzero(sizes != npix)
+            raise ValueError(
+                f"stat field {key!r} must hold one value per pixel in every ROI or be absent "
+                f"from all; it does not for ROIs {names(short)}"
+            )
+        if whole:
+            pixels[name] = np.concatenate(arrays)
+            continue
+        ragged[name] = np.repeat(np.flatnonzero(present), sizes), np.concatenate(arrays)
+        if not present.all():
+            per_roi[f"{name}_present"] = "roi", present, {"long_name": f"the ROI has {key}"}
     return {"pixels": pixels, "per_roi": per_roi, "ragged": ragged}
 
 
@@ -83,13 +103,13 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
             pixels[key] = variable.values
         elif variable.dims == (f"{name}_element",) and f"{name}_roi" in rois.variables:
             ragged[key] = rois[f"{name}_roi"].values, variable.values
-    for key in ragged:
-        per_roi.pop(f"{key}_roi", None)
+    ids = rois["roi_id"].values if "roi_id" in rois.variables else table.roi
+    has = {key: per_roi.pop(f"{key}_present", None) for key in ragged}
     radius = rois["radius"].values
     med = np.stack([rois["med_y"].values, rois["med_x"].values], axis=1)
     whole = np.isfinite(med).all() and np.array_equal(med, med.astype(np.int64))
     stat = []
-    for i, label in enumerate(table.roi):
+    for i in range(table.roi.size):
         own = slice(table.offsets[i], table.offsets[i + 1])
         entry: dict[str, Any] = {
             "ypix": table.ypix[own],
@@ -103,11 +123,15 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
         for key, values in pixels.items():
             entry[key] = values[own]
         for key, (owner, values) in ragged.items():
-            entry[key] = values[owner == label]
+            present = has[key]
+            if present is None or present.values[i]:
+                entry[key] = values[owner == ids[i]]
         for key, variable in per_roi.items():
             value = variable.values[i]
-            if variable.attrs.get("absent") and (value == "" or value != value):
-                continue
+            if variable.attrs.get("absent"):
+                if value == "" or value != value:
+                    continue
+                value = np.asarray(value).astype(variable.attrs["stat_dtype"])[()]
             entry[key] = value
         stat.append(entry)
     return stat
@@ -123,9 +147,9 @@ def _scalar_column(arrays: list[np.ndarray], present: np.ndarray) -> tuple[str, 
     elif present.all():
         return "roi", stacked, attrs
     else:
-        dtype = np.result_type(stacked.dtype, np.float32)
-        column = np.full(present.size, np.nan, dtype=dtype)
+        column = np.full(present.size, np.nan, dtype=np.result_type(stacked.dtype, np.float64))
         column[present] = stacked
     if not present.all():
+        attrs["stat_dtype"] = stacked.dtype.str if stacked.dtype.kind not in "US" else "str"
         attrs["absent"] = "NaN or an empty string stands for a field that the ROI did not have"
     return "roi", column, attrs

@@ -87,6 +87,15 @@ def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
             "rois_from_footprints"
         )
     roi = rois["roi"].values
+    expected = {"npix": "roi", **dict.fromkeys(("ypix", "xpix", "lam", "overlap"), "pixel")}
+    odd = [name for name, dim in expected.items() if rois[name].dims != (dim,)]
+    if odd or roi.ndim != 1 or rois["npix"].dtype.kind not in "iu":
+        raise ValueError(
+            f"this is no ROI set any more: {', '.join(odd) or 'npix'} has dims "
+            f"{rois[(odd or ['npix'])[0]].dims} and dtype {rois[(odd or ['npix'])[0]].dtype}. "
+            "Choose ROIs with a list or a mask over roi, as in rois.isel(roi=[3]) or "
+            "rois.sel(roi=rois.npix > 20)"
+        )
     npix = rois["npix"].values.astype(np.int64)
     n_pixels = rois.sizes["pixel"]
     offsets = np.concatenate([[0], np.cumsum(npix)])
@@ -94,22 +103,27 @@ def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
         raise ValueError(
             "the roi labels are not unique; assign_coords(roi=range(n)) renumbers them"
         )
-    if "pixel_roi" not in rois.variables:
+    if "pixel_roi" not in rois.variables or "roi_id" not in rois.variables:
         if offsets[-1] != n_pixels:
             raise ValueError(f"npix counts {offsets[-1]} pixels but there are {n_pixels}")
         return None, offsets
-    owner = rois["pixel_roi"].values
-    if owner.size == offsets[-1] and np.array_equal(owner, np.repeat(roi, npix)):
+    owner, ids = rois["pixel_roi"].values, rois["roi_id"].values
+    if owner.size == offsets[-1] and np.array_equal(owner, np.repeat(ids, npix)):
         return None, offsets
-    by_label = np.argsort(roi, kind="stable")
-    place = np.searchsorted(roi, owner, sorter=by_label)
-    known = place < roi.size
-    position = np.full(owner.size, roi.size)
-    position[known] = by_label[place[known]]
-    known[known] = roi[position[known]] == owner[known]
+    if np.unique(ids).size != ids.size:
+        raise ValueError(
+            "an ROI is in the set twice, or two sets were joined; put stats together instead: "
+            "rois_from_stat([*a.s2p.to_stat(), *b.s2p.to_stat()], shape)"
+        )
+    by_id = np.argsort(ids, kind="stable")
+    place = np.searchsorted(ids, owner, sorter=by_id)
+    known = place < ids.size
+    position = np.full(owner.size, ids.size)
+    position[known] = by_id[place[known]]
+    known[known] = ids[position[known]] == owner[known]
     kept = np.flatnonzero(known)
     order = kept[np.argsort(position[kept], kind="stable")]
-    if not np.array_equal(np.bincount(position[kept], minlength=roi.size), npix):
+    if not np.array_equal(np.bincount(position[kept], minlength=ids.size), npix):
         raise ValueError(
             "npix and pixel_roi disagree: pixels were selected apart from their ROIs. Select "
             "over roi only: rois.isel(roi=...)"

@@ -47,7 +47,8 @@ def map_traces(
     ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into blocks with the traces; ``reduce`` says
     that the function returns one value for each trace. Coordinates and name are kept.
     """
-    F = F.transpose(..., "time")
+    order = ("roi", "time") if "roi" in F.dims else ("time",)
+    F = F.transpose(..., *order)
     if F.chunks is None:
         data = block(F.values, *per_trace, **options)
     else:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, resolve
+from xs2p._attrs import attributes, check_number, resolve
 from xs2p._traces import check_traces, map_traces
 
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
@@ -76,9 +76,9 @@ def baseline(
         F0 = xr.full_like(F0, 1.0) * F0.min([dim for dim in F0.dims if dim in ("roi", "time")])
         F0 = F0.astype(np.float32)
     F0.attrs = {
+        "units": "a.u.",
+        **F.attrs,
         "long_name": "baseline of the fluorescence",
-        "units": F.attrs.get("units", "a.u."),
-        **({"fs": F.attrs["fs"]} if "fs" in F.attrs else {}),
         **parameters,
     }
     return F0.rename("F0")
@@ -124,7 +124,7 @@ def preprocess(
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
     )
-    corrected = F.astype(np.float32).transpose(..., "time") - F0
+    corrected = F.astype(np.float32).transpose(*F0.dims) - F0
     long_name = F.attrs.get("long_name", "fluorescence")
     corrected.attrs = {**F0.attrs, "long_name": f"{long_name}, baseline subtracted"}
     return corrected.rename(F.name)
@@ -142,15 +142,18 @@ def check_baseline(
     if method not in METHODS:
         raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
     check_traces(F, "baseline")
-    for name, value in (("win_baseline", win_baseline), ("sig_baseline", sig_baseline)):
-        if not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a number, 0 or more; got {value!r}")
-    if not 0 <= prctile_baseline <= 100:
-        raise ValueError(f"prctile_baseline is a percentile, 0 to 100; got {prctile_baseline!r}")
+    check_number("win_baseline", win_baseline, low=0, unit="seconds")
+    check_number("sig_baseline", sig_baseline, low=0, unit="frames")
+    check_number("prctile_baseline", prctile_baseline, 0, 100)
     window = 1
     uses: dict[str, Any] = {"baseline": method}
     if method in ("maximin", "maximin_legacy"):
         fs = resolve("fs", fs, F)
+        if win_baseline * fs > 2**31:
+            raise ValueError(
+                f"win_baseline={win_baseline!r} s at fs={fs!r} Hz is {win_baseline * fs:.3g} "
+                "frames; win_baseline is in seconds, 60 by default"
+            )
         window = max(int(win_baseline * fs), 1)
         if method == "maximin":
             window += window % 2 == 0
@@ -172,9 +175,9 @@ def _baseline_block(
     if method == "none" or F.size == 0:
         return np.zeros_like(F)
     if method == "maximin":
-        return _cpu.running_maximin(_cpu.gaussian(F, sigma), window, "nearest")
+        return _cpu.maximin(F, sigma, window)
     if method == "maximin_legacy":
-        return _cpu.running_maximin(_cpu.gaussian_scipy(F, sigma), window, "reflect")
+        return _cpu.maximin_legacy(F, sigma, window)
     if method == "prctile":
         level = np.percentile(F, percentile, axis=-1, keepdims=True)
     else:

@@ -284,7 +284,13 @@ def _extract(
         roi_set = open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
         with partial(out, overwrite) as store:
             ds = frames.s2p.extract(roi_set, fs=fs, tau=tau, movie_chan2=second, **options)
-            ds = _compute(ds, quiet)
+            try:
+                ds = _compute(ds, quiet)
+            except (ValueError, OSError, MemoryError):
+                raise
+            except Exception as error:  # what a codec makes of a damaged chunk
+                kind = type(error).__name__
+                raise OSError(f"{movie}: a part of it cannot be read ({kind}: {error})") from error
             write_store(ds, store)
         typer.echo(f"wrote {out}: {_summary(ds)}")
 
@@ -323,6 +329,14 @@ def _reporting(debug: bool) -> Iterator[None]:
                 raise
             _complain(_one_line(error))
             raise typer.Exit(2) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            kind = type(error).__name__
+            _complain(f"{kind}: {_one_line(error)} (not foreseen; --debug shows where)")
+            raise typer.Exit(1) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -57,14 +57,28 @@ def deconvolve(
         _check_taus(tau, F)
         tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
     else:
-        seconds = resolve("tau", None if tau is None else float(tau), F)
+        given = tau.item() if isinstance(tau, xr.DataArray) else tau
+        if given is not None and np.ndim(given):
+            raise ValueError(
+                "tau must be a number of seconds, or a DataArray over roi: "
+                'xr.DataArray(tau, dims="roi", coords={"roi": F.roi})'
+            )
+        seconds = resolve("tau", given, F)
+        # A decay time for each ROI that an earlier deconvolution used is not that of this one.
+        F = F.drop_vars("tau", errors="ignore")
         parameters["tau"] = seconds
         tau_fs = np.full((1, 1), np.float32(seconds) * np.float32(fs))
+    if not (np.isfinite(tau_fs) & (tau_fs > 0)).all():
+        raise ValueError(
+            f"tau · fs, the decay time in frames, must be a positive number; tau={tau} s and "
+            f"fs={fs} Hz leave none in float32"
+        )
     spks = map_traces(_oasis_block, F, tau_fs)
+    kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
+        "units": "a.u.",
+        **kept,
         "long_name": "deconvolved fluorescence",
-        "units": F.attrs.get("units", "a.u."),
-        **{key: F.attrs[key] for key in F.attrs if "baseline" in str(key)},
         **attributes(**parameters),
     }
     if isinstance(tau, xr.DataArray) and tau.ndim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +40,8 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
     Dataset
         ``F`` and, where the masks have neuropil, ``Fneu``: float32 ``([channel,] roi, time)``
         in the movie's units. ``F`` is the sum of the pixels times the cell mask's weights,
-        ``Fneu`` the mean over the neuropil mask; sums are made in float64 (integers exactly).
+        ``Fneu`` the mean over the neuropil mask; sums are made in float64 (of integers
+        below 64 bits exactly).
         ROIs without a mask are NaN; the coordinate ``status`` says why. Lazy where the movie
         is: one task a chunk, chunked in time as the movie is.
 
@@ -55,7 +57,11 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
     >>> extract_traces(xs2p.sample_movie(), masks).F.sizes
     Frozen({'roi': 98, 'time': 500})
     """
-    check_movie(movie, masks.shape)
+    if not isinstance(masks, Masks):
+        raise ValueError(
+            f"masks must be Masks, got {type(masks).__name__}; xs2p.build_masks(rois) makes them"
+        )
+    check_movie(movie, masks.shape, taken=masks.rois.coords)
     values: dict[str, Any]
     if movie.chunks is None:
         values = _eager(movie.values, masks)
@@ -74,8 +80,16 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
     return ds.assign_attrs(attributes(**masks.attrs))
 
 
-def check_movie(movie: Any, shape: tuple[int, int] | None = None, name: str = "movie") -> None:
-    """Raise a ValueError unless ``movie`` is one that :func:`extract_traces` takes."""
+def check_movie(
+    movie: Any,
+    shape: tuple[int, int] | None = None,
+    name: str = "movie",
+    taken: Container[Hashable] = (),
+) -> None:
+    """Raise a ValueError unless ``movie`` is one that :func:`extract_traces` takes.
+
+    ``taken`` are the names that the ROIs use, which no coordinate of the movie may have.
+    """
     if not isinstance(movie, xr.DataArray):
         raise ValueError(
             f"{name} must be an xarray DataArray, got {type(movie).__name__}; wrap an array with "
@@ -95,13 +109,24 @@ def check_movie(movie: Any, shape: tuple[int, int] | None = None, name: str = "m
             f"{name} has dims {dims}, expected ('time', 'y', 'x') or "
             f"('channel', 'time', 'y', 'x'); {mend}"
         )
-    if movie.dtype.kind not in "iufb":
+    if movie.dtype.kind not in "iufb" or movie.dtype.itemsize > 8:
         raise ValueError(f"{name} must be of real numbers, got dtype {movie.dtype}")
     frame = (movie.sizes["y"], movie.sizes["x"])
     if shape is not None and frame != shape:
         raise ValueError(
             f"frames of {name} are (y, x) = {frame}, but the ROIs are for (Ly, Lx) = {shape}; "
             "ROIs and movie must be of the same field of view"
+        )
+    clash = [
+        str(key)
+        for key, coord in movie.coords.items()
+        if key in taken and not {"y", "x"} & set(coord.dims)
+    ]
+    if clash:
+        raise ValueError(
+            f"{name} has the coordinate {clash[0]!r}, a name that the ROIs use; rename it with "
+            f"{name}.rename({{{clash[0]!r}: ...}}) or leave it out with "
+            f"{name}.drop_vars({clash[0]!r})"
         )
 
 
@@ -243,7 +268,9 @@ def _sum_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
             frames, masks.cell_indptr, masks.cell_indices, masks.cell_weights, out[0]
         )
         if masks.neuropil_indptr is not None:
-            zero = np.float64(0) if frames.dtype.kind == "f" else np.int64(0)
+            # 64-bit integers could pass 2^63 in a sum; all others cannot.
+            exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
+            zero = np.int64(0) if exact else np.float64(0)
             _cpu.plain_sums(frames, masks.neuropil_indptr, masks.neuropil_indices, zero, out[1])
     return sums.swapaxes(-1, -3)
 
@@ -266,9 +293,5 @@ def _names(masks: Masks) -> tuple[str, ...]:
 
 def _coords(movie: xr.DataArray, masks: Masks) -> xr.Coordinates:
     """Label the traces: the movie's coordinates but for y and x, and the ROIs'."""
-    kept = {
-        name: coord
-        for name, coord in movie.coords.items()
-        if not {"y", "x"} & set(coord.dims) and name not in masks.rois.coords
-    }
+    kept = {name: coord for name, coord in movie.coords.items() if not {"y", "x"} & set(coord.dims)}
     return masks.rois.assign_coords(kept).coords

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p import rois as _rois
-from xs2p._attrs import attributes
+from xs2p._attrs import attributes, check_number
 from xs2p._packing import MaskArrays
 from xs2p._table import PixelTable, pixel_table, shared_pixels
 from xs2p._warnings import names, warn
@@ -115,18 +115,24 @@ class Masks:
         Dataset
             CF contiguous ragged arrays: ``cell_npix(roi)``, ``cell_ipix(cell_pixel)`` (flat
             index ``y · Lx + x``), ``cell_weight(cell_pixel)``; ``neuropil_npix(roi)`` and
-            ``neuropil_ipix(neuropil_pixel)``; attributes ``Ly``, ``Lx`` and the parameters.
+            ``neuropil_ipix(neuropil_pixel)``; ``cell_mask_id`` and ``neuropil_mask_id`` say
+            beside each pixel whose it is, by ``mask_id(roi)``; attributes ``Ly``, ``Lx`` and
+            the parameters.
         """
-        ds = self.rois.assign(
-            cell_npix=("roi", np.diff(self.cell.indptr), {"sample_dimension": "cell_pixel"}),
+        npix = np.diff(self.cell.indptr)
+        ids = np.arange(self.n_rois)
+        ds = self.rois.assign_coords(mask_id=("roi", ids)).assign(
+            cell_npix=("roi", npix, {"sample_dimension": "cell_pixel"}),
             cell_ipix=("cell_pixel", self.cell.indices.astype(np.int64)),
             cell_weight=("cell_pixel", self.cell.data),
+            cell_mask_id=("cell_pixel", np.repeat(ids, npix)),
         )
         if self.neuropil is not None:
             npix = np.diff(self.neuropil.indptr)
             ds = ds.assign(
                 neuropil_npix=("roi", npix, {"sample_dimension": "neuropil_pixel"}),
                 neuropil_ipix=("neuropil_pixel", self.neuropil.indices.astype(np.int64)),
+                neuropil_mask_id=("neuropil_pixel", np.repeat(ids, npix)),
             )
         return ds.assign_attrs(self.attrs, Ly=self.shape[0], Lx=self.shape[1])
 
@@ -148,6 +154,15 @@ class Masks:
                 "Masks.to_dataset() makes one"
             )
         shape = int(ds.attrs["Ly"]), int(ds.attrs["Lx"])
+        for kind in ("cell", "neuropil"):
+            if f"{kind}_mask_id" in ds.variables:
+                owner = np.repeat(ds["mask_id"].values, ds[f"{kind}_npix"].values)
+                if not np.array_equal(owner, ds[f"{kind}_mask_id"].values):
+                    raise ValueError(
+                        f"the {kind} pixels are no longer those of the ROIs beside them: this "
+                        "Dataset was sorted or selected. Read it as it was stored, then choose "
+                        "ROIs with Masks.select(keep)"
+                    )
         neuropil = None
         cell = _csc(ds["cell_npix"].values, ds["cell_ipix"].values, ds["cell_weight"].values, shape)
         if "neuropil_npix" in ds:
@@ -155,6 +170,7 @@ class Masks:
             neuropil = _csc(npix, ds["neuropil_ipix"].values, _equal_weights(npix), shape)
         labels = ds.drop_vars([str(v) for v in ds.data_vars])
         labels = labels.drop_dims([d for d in labels.dims if d != "roi"])
+        labels = labels.drop_vars("mask_id", errors="ignore")
         attrs = {key: value for key, value in ds.attrs.items() if key not in ("Ly", "Lx")}
         return cls(cell, neuropil, labels.drop_attrs(deep=False), shape, attrs)
 
@@ -208,8 +224,13 @@ def build_masks(
     >>> build_masks(xs2p.sample_rois())
     <xs2p.Masks: 98 ROIs on 64 × 64, cell 2024 pixels, neuropil 44931 pixels>
     """
-    _require_number("inner_neuropil_radius", inner_neuropil_radius, whole=True)
-    _require_number("min_neuropil_pixels", min_neuropil_pixels)
+    check_number("inner_neuropil_radius", inner_neuropil_radius, low=0, unit="pixels")
+    if inner_neuropil_radius != int(inner_neuropil_radius):
+        raise ValueError(
+            f"inner_neuropil_radius must be a whole number of pixels, got {inner_neuropil_radius!r}"
+        )
+    check_number("min_neuropil_pixels", min_neuropil_pixels, low=0, unit="pixels")
+    check_number("lam_percentile", lam_percentile, 0, 100)
     table = pixel_table(rois)
     shape = table.shape
     if not allow_overlap:
@@ -229,8 +250,6 @@ def build_masks(
         npix = np.diff(indptr)
         neuropil = _csc(npix, indices, _equal_weights(npix), shape)
         status[(npix == 0) & (status == _rois.OK)] = _rois.NO_NEUROPIL_PIXELS
-    else:
-        _require_percentile(lam_percentile)
     status[(cell_npix == 0) & (status != _rois.OUTSIDE_FRAME)] = _rois.NO_CELL_PIXELS
     attrs = attributes(
         lam_percentile=float(lam_percentile),
@@ -266,7 +285,7 @@ def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
     DataArray
         Bool ``(y, x)``.
     """
-    _require_percentile(lam_percentile)
+    check_number("lam_percentile", lam_percentile, 0, 100)
     table = pixel_table(rois)
     image = cell_pixels(table, rois["radius"].values, lam_percentile)
     return xr.DataArray(
@@ -391,14 +410,3 @@ def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:
             f"{missing} of {roi.size} ROIs lack a mask and get NaN instead of a trace: "
             f"{', '.join(parts)}{hint}"
         )
-
-
-def _require_percentile(lam_percentile: float) -> None:
-    if not 0 <= lam_percentile <= 100:
-        raise ValueError(f"lam_percentile is a percentile, 0 to 100; got {lam_percentile!r}")
-
-
-def _require_number(name: str, value: float, whole: bool = False) -> None:
-    if not np.isfinite(value) or value < 0 or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{name} must be {kind} of pixels, 0 or more; got {value!r}")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, resolve
+from xs2p._attrs import attributes, check_number, resolve
 from xs2p._table import compact, pixel_table
 from xs2p._warnings import names, warn
 from xs2p.baseline import METHODS, check_baseline
@@ -82,8 +82,9 @@ def extract(
     Dataset
         ``F``, ``Fneu``, ``Fc``, ``F0`` (baseline of ``Fc``) and ``spks`` (from ``Fc − F0``),
         float32 ``([channel,] roi, time)``, lazy where the movie is, with ``status(roi)``, the
-        movie's own coordinates and the ROI set as coordinates. ROIs without a mask are NaN in
-        every variable. A joint compute reads each chunk of the movie once.
+        movie's own coordinates and the ROI set as coordinates, but for what an earlier
+        extraction found (``skew``, ``std``, ``neuropil_mask`` of a stat). ROIs without a mask
+        are NaN in every variable. A joint compute reads each chunk of the movie once.
 
     Raises
     ------
@@ -102,16 +103,24 @@ def extract(
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
     shape = pixel_table(rois).shape
-    # Traces that were extracted before carry their ROIs, which are all that is wanted of them.
-    rois = rois.drop_dims(["time", "channel"], errors="ignore").drop_vars("tau", errors="ignore")
-    check_movie(movie, shape)
+    rois = _without_old_results(rois)
+    check_movie(movie, shape, taken=rois.variables)
     _check_channels(movie, movie_chan2, shape)
     if movie.sizes["time"] == 0:
         raise ValueError("movie has no frames")
-    if not np.isfinite(neuropil_coefficient):
-        raise ValueError(f"neuropil_coefficient must be a number, got {neuropil_coefficient!r}")
-    if not np.isfinite(snr_threshold):
-        raise ValueError(f"snr_threshold must be a number, got {snr_threshold!r}")
+    check_number("neuropil_coefficient", neuropil_coefficient)
+    check_number("snr_threshold", snr_threshold)
+    taus = tau if isinstance(tau, xr.DataArray) and tau.ndim > 0 else None
+    if snr_threshold > 0 and "channel" in movie.dims:
+        raise ValueError(
+            "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
+            "and the other as movie_chan2"
+        )
+    if snr_threshold > 0 and taus is not None and "roi" not in taus.coords:
+        raise ValueError(
+            "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
+            "tau.assign_coords(roi=rois.roi)"
+        )
     if baseline not in METHODS:
         raise ValueError(f"unknown baseline {baseline!r}; choose one of {', '.join(METHODS)}")
     if tau is not None or baseline in ("maximin", "maximin_legacy"):
@@ -123,8 +132,6 @@ def extract(
     }
     probe = xr.DataArray(np.zeros((1, 1), np.float32), dims=("roi", "time"))
     _, baseline_attrs = check_baseline(probe, baseline, fs, **options)
-    if tau is not None and not (isinstance(tau, xr.DataArray) and tau.ndim):
-        tau = resolve("tau", float(tau), movie)
 
     mask_options: dict[str, Any] = {
         "lam_percentile": lam_percentile,
@@ -134,21 +141,26 @@ def extract(
         "min_neuropil_pixels": min_neuropil_pixels,
         "circular_neuropil": circular_neuropil,
     }
+    if tau is not None:
+        nothing = xr.DataArray(
+            np.zeros((rois.sizes["roi"], 1), np.float32),
+            dims=("roi", "time"),
+            coords={"roi": rois["roi"].values},
+        )
+        tried = deconvolve(nothing, tau=tau, fs=fs)  # raises now, not after the movie was read
+        tau = tried.attrs["tau"] if taus is None else taus
     masks = build_masks(rois, **mask_options)
-    if isinstance(tau, xr.DataArray) and tau.ndim:
-        deconvolve(_empty_traces(masks), tau=tau, fs=fs)
     if snr_threshold > 0:
         traces, rois, masks = _filter_by_snr(
             movie, rois, masks, snr_threshold, neuropil_coefficient, mask_options
         )
-        if isinstance(tau, xr.DataArray) and tau.ndim:
-            tau = _taus_of(tau, masks, rois)
+        if taus is not None:
+            tau = taus.sel(roi=rois.roi.values)
     else:
         traces = extract_traces(movie, masks)
     ds = _whole_traces(traces)
     if fs is not None:
-        for name in ds.data_vars:
-            ds[name].attrs["fs"] = fs
+        ds = _at(ds, fs)
     ds["Fc"] = _correct(ds, neuropil_coefficient)
     ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options)
     if tau is not None:
@@ -157,6 +169,7 @@ def extract(
         ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
     if movie_chan2 is not None:
         second = _whole_traces(extract_traces(movie_chan2, masks))
+        second = second if fs is None else _at(second, fs)
         for name in second.data_vars:
             ds[f"{name}_chan2"] = second[name].assign_attrs(
                 long_name=f"{second[name].attrs['long_name']}, second channel"
@@ -165,11 +178,16 @@ def extract(
         baseline_attrs,
         **attributes(
             fs=fs,
-            tau=None if tau is None or isinstance(tau, xr.DataArray) else tau,
+            tau=tau if taus is None else None,
             neuropil_coefficient=float(neuropil_coefficient) if neuropil_extract else None,
             snr_threshold=float(snr_threshold) if snr_threshold > 0 else None,
         ),
     )
+
+
+def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
+    """Say the frame rate in every variable."""
+    return ds.assign({name: array.assign_attrs(fs=fs) for name, array in ds.data_vars.items()})
 
 
 def _correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
@@ -194,13 +212,7 @@ def _filter_by_snr(
     # persist, not compute: on a cluster the traces stay on the workers.
     first = _whole_traces(extract_traces(movie, masks))
     first = first.persist() if movie.chunks is not None else first
-    Fc = _correct(first, coefficient)
-    if "channel" in Fc.dims:
-        raise ValueError(
-            "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
-            "and the other as movie_chan2"
-        )
-    ratio = snr(Fc).compute()
+    ratio = snr(_correct(first, coefficient)).compute()
     noisy = (ratio <= threshold).values
     if noisy.any():
         warn(
@@ -261,6 +273,12 @@ def _whole_traces(traces: xr.Dataset) -> xr.Dataset:
     return traces.assign({n: v.variable.chunk(chunks) for n, v in traces.data_vars.items()})
 
 
+def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
+    """Leave out what an earlier extraction found: it would label the traces of this one."""
+    rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
+    return rois.drop_vars(["tau", "snr", "skew", "std", "neuropil_mask_roi"], errors="ignore")
+
+
 def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
     """Let the ROI set ride along as coordinates, so that the result explains itself."""
     rois = compact(rois).reset_coords()
@@ -287,21 +305,6 @@ def _check_channels(
     if "time" in movie.coords and "time" in movie_chan2.coords:
         if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
             raise ValueError("movie and movie_chan2 have different time coordinates")
-
-
-def _empty_traces(masks: Masks) -> xr.DataArray:
-    return xr.DataArray(
-        np.zeros((masks.n_rois, 1), np.float32), dims=("roi", "time"), coords=masks.rois.coords
-    )
-
-
-def _taus_of(tau: xr.DataArray, masks: Masks, rois: xr.Dataset) -> xr.DataArray:
-    if "roi" in tau.coords:
-        return tau.sel(roi=rois.roi.values)
-    raise ValueError(
-        "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
-        "tau.assign_coords(roi=rois.roi)"
-    )
 
 
 def _not_time(ds: xr.Dataset) -> list[str]:

@@ -2,8 +2,8 @@
 
 An ROI set holds ``npix(roi)`` and, over ``pixel``, ``ypix``, ``xpix``, ``lam`` (weight) and
 ``overlap`` (another ROI has the pixel too): a CF contiguous ragged array. ``pixel_roi`` says
-beside each pixel which ROI it belongs to, so that ``rois.isel(roi=[3, 5])`` and every other
-selection or reordering over ``roi`` stays a valid ROI set.
+beside each pixel which ROI it belongs to, by ``roi_id(roi)``, so that ``rois.isel(roi=[3, 5])``,
+every other selection or order over ``roi``, and other labels stay a valid ROI set.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _DESCRIPTIONS = {
     "xpix": {"long_name": "column of the pixel in the frame"},
     "lam": {"long_name": "pixel weight"},
     "overlap": {"long_name": "another ROI has the pixel too"},
-    "pixel_roi": {"long_name": "label of the ROI that the pixel belongs to"},
+    "pixel_roi": {"long_name": "roi_id of the ROI that the pixel belongs to"},
+    "roi_id": {"long_name": "number of the ROI in its table of pixels, whatever its label"},
     "roi": {"long_name": "ROI label"},
     "med_y": {"long_name": "row of the ROI's median pixel", "units": "pixel"},
     "med_x": {"long_name": "column of the ROI's median pixel", "units": "pixel"},
@@ -99,6 +100,9 @@ def rois_from_stat(
                 f"stat[{i}] is {type(entry).__name__}, not a dict; stat is suite2p's stat.npy: "
                 "xs2p.read_rois('stat.npy', shape=(Ly, Lx)) reads the file"
             )
+        odd = [key for key in entry if not isinstance(key, str)]
+        if odd:
+            raise ValueError(f"stat[{i}] has the key {odd[0]!r}; fields are named by strings")
         absent = [key for key in REQUIRED if key not in entry]
         if absent:
             raise ValueError(
@@ -194,7 +198,8 @@ def rois_from_footprints(
     Returns
     -------
     Dataset
-        An ROI set, as :func:`rois_from_stat` returns it.
+        An ROI set, as :func:`rois_from_stat` returns it, with the coordinates over ``roi`` that
+        ``A`` has.
 
     Raises
     ------
@@ -235,8 +240,10 @@ def rois_from_footprints(
         return _build(
             np.arange(npix.size), npix, ypix[rows], xpix[rows], columns.data[rows], (ly, lx)
         )
+    labels: dict[Any, Any] = {}
     if isinstance(A, xr.DataArray):
-        A = _require_dims(A, ("roi", "y", "x"), "A").values
+        A = _require_dims(A, ("roi", "y", "x"), "A")
+        labels = {name: c.variable for name, c in A.coords.items() if c.dims == ("roi",)}
     dense = np.asarray(A)
     if dense.ndim != 3:
         raise ValueError(
@@ -247,9 +254,10 @@ def rois_from_footprints(
         raise ValueError(f"shape={shape} but the footprints are {dense.shape[1:]}")
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
-    return _build(
+    rois = _build(
         np.arange(dense.shape[0]), npix, ypix, xpix, dense[owner, ypix, xpix], dense.shape[1:]
     )
+    return rois.assign_coords({k: v for k, v in labels.items() if k == "roi" or k not in rois})
 
 
 def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
@@ -291,7 +299,7 @@ def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Int32 image ``(y, x)``, 0 is background. Values are the ``roi`` labels where all of
+        Integer image ``(y, x)``, 0 is background. Values are the ``roi`` labels where all of
         them are positive, else one more than the ROI's position; ``attrs["values"]`` says
         which. A pixel of several ROIs goes to the one with the largest weight, the first of
         equals.
@@ -299,7 +307,8 @@ def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
     table = pixel_table(rois)
     positive = bool((table.roi > 0).all())
     values = table.roi if positive else np.arange(table.roi.size) + 1
-    image = np.zeros(table.shape, np.int32)
+    small = not values.size or values.max() < 2**31
+    image = np.zeros(table.shape, np.int32 if small else np.int64)
     # Written from the lightest to the heaviest, and among equals from the last to the first.
     order = np.lexsort((-table.owner, table.lam))
     image.ravel()[table.flat[order]] = values[table.owner[order]]
@@ -369,19 +378,18 @@ def _build(
     overlap = pixels.pop("overlap", None)
     overlap = shared_pixels(table) if overlap is None else overlap.astype(bool)
     table = table._replace(overlap=overlap)
-    radius = per_roi.pop("radius", None)
-    if radius is None:
-        crop = pixels.get("soma_crop")
-        radius = radii(table, None if crop is None else crop.astype(bool))
-    elif not np.isfinite(radius).all() or (np.asarray(radius) < 0).any():
+    crop = pixels.get("soma_crop")
+    radius = radii(table, None if crop is None else crop.astype(bool))
+    given, values = per_roi.pop("radius", (np.zeros(npix.size, bool), radius))
+    wrong = given & ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
         raise ValueError(
-            f"radius must be finite and not negative, but is not for roi "
-            f"{names(roi[~np.isfinite(radius) | (np.asarray(radius) < 0)])}; leave it out of stat "
-            "and it is computed"
+            f"radius must be finite and not negative, but is not for roi {names(roi[wrong])}; "
+            "leave it out of stat and it is computed"
         )
-    med = per_roi.pop("med", None)
-    if med is None:
-        med = medians(table)
+    radius = np.where(given, values, radius)
+    given, values = per_roi.pop("med", (np.zeros(npix.size, bool), np.zeros((npix.size, 2))))
+    med = np.where(given[:, None], values, medians(table))
     ds = xr.Dataset(
         {
             "npix": ("roi", npix),
@@ -392,7 +400,8 @@ def _build(
         },
         coords={
             "roi": ("roi", np.asarray(roi, dtype=np.int64)),
-            "pixel_roi": ("pixel", np.repeat(np.asarray(roi, dtype=np.int64), npix)),
+            "roi_id": ("roi", np.arange(npix.size)),
+            "pixel_roi": ("pixel", np.repeat(np.arange(npix.size), npix)),
             "med_y": ("roi", med[:, 0]),
             "med_x": ("roi", med[:, 1]),
             "radius": ("roi", np.asarray(radius, dtype=np.float64)),
@@ -407,7 +416,7 @@ def _build(
         ds = ds.assign_coords({key: coordinate})
     for key, (owner, values) in ragged.items():
         ds = ds.assign({key: (f"{key}_element", values)})
-        ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", np.asarray(roi)[owner])})
+        ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", owner)})
     for name, attrs in _DESCRIPTIONS.items():
         ds[name].attrs.update(attrs)
     return ds

@@ -133,12 +133,13 @@ def create_cell_mask(
     cell_mask
         Flat pixels, int64.
     lam_normed
-        Weights of sum 1, float32.
+        Weights of sum 1, of the dtype of ``lam``.
     """
     keep = slice(None) if allow_overlap else ~np.asarray(stat["overlap"], dtype=bool)
     ypix = np.asarray(stat["ypix"], dtype=np.int64)[keep]
     xpix = np.asarray(stat["xpix"], dtype=np.int64)[keep]
-    lam = np.asarray(stat["lam"], dtype=np.float32)[keep]
+    lam = np.asarray(stat["lam"])[keep]
+    lam = lam if lam.dtype.kind == "f" else lam.astype(np.float32)
     flat = np.ravel_multi_index((ypix, xpix), (Ly, Lx))
     return flat, lam / lam.sum() if lam.size else lam
 
@@ -214,6 +215,7 @@ def extract_traces(
     from xs2p import _cpu
 
     _check_device(device)
+    batch_size = int(batch_size)
     n_frames, height, width = f_in.shape
     F = np.zeros((len(cell_masks), n_frames), np.float32)
     Fneu = np.zeros((len(cell_masks), n_frames), np.float32)
@@ -231,7 +233,8 @@ def extract_traces(
         _cpu.weighted_sums(frames, cell_indptr, cell_pixels, weights, sums)
         F[:, now] = sums
         if neuropil_masks is not None:
-            zero = np.float64(0) if frames.dtype.kind == "f" else np.int64(0)
+            exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
+            zero = np.int64(0) if exact else np.float64(0)
             _cpu.plain_sums(frames, indptr, pixels, zero, sums)
             with np.errstate(invalid="ignore"):
                 Fneu[:, now] = sums / npix
@@ -371,8 +374,8 @@ def baseline_maximin(
     _check_device(device)
     F = np.asarray(F)
     window = int(win_baseline * fs)
-    smooth = _cpu.gaussian(F.astype(np.float32), sig_baseline)
-    return np.asarray(F - _cpu.running_maximin(smooth, window + (window % 2 == 0), "nearest"))
+    window += window % 2 == 0
+    return np.asarray(F - _cpu.maximin(F.astype(np.float32), sig_baseline, window))
 
 
 def oasis(F: np.ndarray, batch_size: int, tau: float, fs: float) -> np.ndarray:

@@ -135,18 +135,20 @@ class FortranFrames(_Frames):
 class TiffPages(_Frames):
     """Frames that are the pages of a TIFF file, compressed or scattered."""
 
+    series: int | None = 0  # None: every page of the file
+
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Decode these pages."""
         import tifffile
 
         with tifffile.TiffFile(self.stamp.path) as tif:
-            pages = tif.series[0].pages
+            pages = tif.pages if self.series is None else tif.series[self.series].pages
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
                 raise _truncated(self, start, stop, len(pages), size)
             try:
                 # maxworkers=1: the threads are Dask's.
-                frames = tif.asarray(key=slice(start, stop), series=0, maxworkers=1)
+                frames = tif.asarray(key=slice(start, stop), series=self.series, maxworkers=1)
             except Exception as error:
                 raise OSError(
                     f"{self.stamp.path}: pages {start} to {stop - 1} cannot be decoded ({error})"

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
     from xs2p.io._lazy import _Frames
+
+
+_MOST_CHANNELS = 4
+
+
+@contextlib.contextmanager
+def _headers(name: str) -> Iterator[None]:
+    """Raise where tifffile fails on the headers, or logs an error and reads on without a part."""
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("tifffile")
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
+    try:
+        yield
+    except Exception as error:  # whatever a damaged header makes of the parser
+        raise ValueError(f"{name}: not a readable TIFF file ({error})") from error
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+    if said:
+        raise ValueError(
+            f"{name}: the file is damaged, or was cut while it was written or copied: tifffile "
+            f"says {said[0]!r}"
+        )
 
 
 def tiff_frames(name: str) -> _Frames:
@@ -17,14 +46,19 @@ def tiff_frames(name: str) -> _Frames:
     from xs2p.io._lazy import RawFrames, Stamp, TiffPages
 
     stamp = Stamp.of(name)
-    try:
-        tif = tifffile.TiffFile(name)
-    except (tifffile.TiffFileError, ValueError, IndexError) as error:
-        raise ValueError(f"{name}: not a readable TIFF file ({error})") from error
-    with tif:
-        if not tif.series:
+    with _headers(name), tifffile.TiffFile(name) as tif:
+        n_pages, all_series = len(tif.pages), list(tif.series)
+    with tifffile.TiffFile(name) as tif:
+        if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
-        if len(tif.series) > 1:
+        first = tif.series[0]
+        alike = {(s.shape, str(s.dtype), s.axes) for s in all_series}
+        if len(all_series) > 1 and len(alike) == 1 and first.axes == "YX":
+            # Written frame by frame: every page is a series of its own.
+            dtype = np.dtype(first.dtype).newbyteorder("=")
+            frame = (n_pages, int(first.shape[0]), int(first.shape[1]))
+            return TiffPages(stamp, frame, dtype.str, None)
+        if len(all_series) > 1:
             found = ", ".join(f"{s.shape} {s.dtype}" for s in tif.series[:8])
             raise ValueError(
                 f"{name}: holds {len(tif.series)} series ({found}), expected one stack of frames. "
@@ -35,7 +69,9 @@ def tiff_frames(name: str) -> _Frames:
         axes, shape = series.axes, tuple(series.shape)
         if len(shape) == 2 and axes == "YX":
             axes, shape = "I" + axes, (1, *shape)
-        if len(shape) != 3 or axes[1:] != "YX" or axes[0] in "CS":
+        # Writers that are told nothing call the frames of a stack channels: nobody has that many.
+        channels = axes[:1] == "S" or (axes[:1] == "C" and shape[0] <= _MOST_CHANNELS)
+        if len(shape) != 3 or axes[1:] != "YX" or channels:
             raise ValueError(
                 f"{name}: a TIFF of shape {shape} with axes {axes!r}, expected one grey-scale "
                 "frame after the other, (time, y, x). Colours, channels or planes are in it: take "

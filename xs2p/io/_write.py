@@ -94,6 +94,21 @@ def trace_arrays(ds: xr.Dataset) -> dict[str, np.ndarray]:
     return arrays
 
 
+def with_statistics(ds: xr.Dataset) -> xr.Dataset:
+    """Add ``skew`` and ``std`` of the corrected traces, which suite2p has in its stat."""
+    from xs2p.quality import skew, std
+
+    Fc = ds["F"]
+    if "Fneu" in ds:
+        coefficient = ds.attrs.get("neuropil_coefficient", DEFAULTS["neucoeff"])
+        Fc = Fc - np.float32(coefficient) * ds["Fneu"]
+    for name, values in (("skew", skew(Fc)), ("std", std(Fc))):
+        if name not in ds.variables and Fc.sizes["time"]:
+            # An ROI without a trace has zeros in F, and so no spread.
+            ds = ds.assign_coords({name: ("roi", np.nan_to_num(values.values).astype(np.float32))})
+    return ds
+
+
 def flag_table(ds: xr.Dataset, key: str) -> np.ndarray:
     """Rows of (flag, probability), as suite2p keeps ``iscell`` and ``redcell``."""
     count = ds.sizes["roi"]
@@ -163,12 +178,7 @@ def write_set(
                 os.fsync(file.fileno())
         if not overwrite:
             check_absent(folder, known)
-        for name in list(pending):
-            os.replace(pending[name], os.path.join(folder, name))
-            del pending[name]
-        for name in known:
-            if name not in arrays and os.path.lexists(os.path.join(folder, name)):
-                os.remove(os.path.join(folder, name))
+        _exchange(folder, pending, known)
         _sync_folder(folder)
     except BaseException:
         for temporary in pending.values():
@@ -176,6 +186,33 @@ def write_set(
         if made and not os.listdir(folder):
             os.rmdir(folder)
         raise
+
+
+def _exchange(folder: str, pending: dict[str, str], known: Iterable[str]) -> None:
+    """Put the new files in the place of the old ones, or leave the old ones as they were."""
+    aside: dict[str, str] = {}
+    placed: list[str] = []
+    try:
+        for name in known:
+            path = os.path.join(folder, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise IsADirectoryError(f"write_suite2p: {path!r} is a folder, expected a file")
+            if os.path.lexists(path):
+                old = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.old")
+                os.rename(path, old)
+                aside[name] = old
+        for name in list(pending):
+            os.rename(pending[name], os.path.join(folder, name))
+            placed.append(name)
+            del pending[name]
+    except BaseException:
+        for name in placed:
+            os.remove(os.path.join(folder, name))
+        for name, old in aside.items():
+            os.rename(old, os.path.join(folder, name))
+        raise
+    for old in aside.values():
+        os.remove(old)
 
 
 def _sync_folder(folder: str) -> None:

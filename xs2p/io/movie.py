@@ -69,6 +69,9 @@ def open_movie(
 
     Notes
     -----
+    A TIFF stack whose first axis is called channels, as writers do that are told nothing, is
+    taken for a movie where there are more than four of them.
+
     An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
 
@@ -95,6 +98,7 @@ def open_movie(
     if chunks is not None and not (is_whole(chunks) and chunks > 0):
         raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
     frame = checked_shape(shape)
+    dtype = _checked_dtype(dtype)
     if variable is not None and suffix != ".zarr":
         raise ValueError(
             f"variable={variable!r} picks an array of a Zarr store; {name!r} holds one movie only: "
@@ -208,10 +212,23 @@ def check_dtype(dtype: np.dtype[Any], name: str) -> None:
         )
 
 
+def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"dtype={dtype!r}: expected a number type, such as 'int16' or 'float32'"
+        ) from error
+
+
 def _checked_fs(fs: float | None) -> float | None:
     if fs is None:
         return None
-    if not (isinstance(fs, float | int | np.number) and math.isfinite(fs) and fs > 0):
+    if not (
+        isinstance(fs, float | int | np.number) and fs is not True and math.isfinite(fs) and fs > 0
+    ):
         raise ValueError(f"fs={fs!r}: expected frames per second in Hz, finite and above 0")
     return float(fs)
 

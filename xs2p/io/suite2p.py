@@ -196,7 +196,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
             arrays[key] = _write.flag_table(ds, key)
     drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
     stat = np.empty(ds.sizes["roi"], dtype=object)
-    stat[:] = rois_to_stat(ds.drop_vars(drop))
+    stat[:] = rois_to_stat(_write.with_statistics(ds.drop_vars(drop)))
     ops = np.array(_write.ops_of(ds, name), dtype=object)
     files = {f"{key}.npy": value for key, value in {**arrays, "stat": stat, "ops": ops}.items()}
     _write.write_set(name, files, known, overwrite=overwrite)
@@ -236,7 +236,16 @@ def _read_ops(path: str) -> dict[str, Any]:
     ops = load_npy(path)
     if ops.dtype != object or ops.size != 1 or not isinstance(ops.item(), dict):
         raise ValueError(f"{path}: expected a dict, found an array of {ops.dtype} {ops.shape}")
-    return dict(ops.item())
+    found = dict(ops.item())
+    for key, whole in (("Ly", True), ("Lx", True), ("fs", False), ("tau", False)):
+        value = found.get(key)
+        if value is None:
+            continue
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not (number and np.isfinite(value) and value > 0 and (not whole or value == int(value))):
+            kind = "a whole number of pixels" if whole else "a number"
+            raise ValueError(f"{path}: {key} is {value!r}, expected {kind} above 0")
+    return found
 
 
 def _frame_shape(
