@@ -33,10 +33,12 @@ def test_import_loads_nothing_heavy():
     assert json.loads(result.stdout) == []
 
 
-def test_xarray_itself_loads_none_of_them():
-    """Else the test above could not fail."""
-    result = run(f"import sys, xarray; print([m for m in {HEAVY!r} if m in sys.modules])")
-    assert result.stdout.strip() == "[]", result.stdout
+def test_xarray_itself_loads_few_of_them():
+    """Else the test above could not fail; some releases of xarray load scipy."""
+    result = run(
+        f"import sys, json, xarray; print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]))"
+    )
+    assert set(json.loads(result.stdout)) <= {"scipy"}
 
 
 def test_import_costs_less_than_50_ms_over_xarray(tmp_path):
