@@ -55,7 +55,7 @@ VALUES = {
         datetime.timedelta(1, 2, 3),
     ],
     "scalars": [np.float32(1.5), np.int16(-3), np.bool_(True), np.str_("x"), np.str_("")],
-    "times": [np.datetime64("2020-01-01"), np.timedelta64(3, "ms"), np.datetime64("NaT")],
+    "times": [np.datetime64("2020-01-01"), np.timedelta64(3, "ms"), np.datetime64("NaT", "s")],
     "dtypes": [np.dtype("int16"), np.dtype(">f8"), np.dtype("M8[3D]"), np.dtype("O")],
     "arrays": [
         np.arange(6, dtype=">i2").reshape(2, 3),
