@@ -11,25 +11,10 @@ import zarr
 from dask.base import tokenize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from loaders import LX, LY, T, opened
 
 from xs2p.io import _lazy as lazy
 from xs2p.io import open_movie
-
-LY, LX, T = 7, 9, 23
-
-
-@pytest.fixture
-def frames():
-    return np.random.default_rng(0).integers(-(2**15), 2**15, (T, LY, LX)).astype(np.int16)
-
-
-def refuse(dsk, keys, **kwargs):
-    raise AssertionError("something was computed while the movie was opened")
-
-
-def opened(path, **kwargs):
-    with dask.config.set(scheduler=refuse):
-        return open_movie(path, **kwargs)
 
 
 def written(tmp_path, kind, frames):

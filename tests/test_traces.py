@@ -147,6 +147,9 @@ def test_fs_that_no_longer_fits_the_time_is_refused():
     xs2p.baseline(F)
     with pytest.raises(ValueError, match=r"attrs\['fs'\] is 10.0 Hz, but .* 0.2 s \(5 Hz\)"):
         xs2p.deconvolve(F[:, ::2], tau=1.0)
+    for wrong in ("fast", 0, None):
+        with pytest.raises(ValueError, match="fs (must be a positive number|is not known)"):
+            xs2p.baseline(F.assign_attrs(fs=wrong))
     assert xs2p.deconvolve(F[:, ::2], tau=1.0, fs=5.0).attrs["fs"] == 5.0
     assert xs2p.baseline(F[:, 20:]).attrs["fs"] == 10.0
 

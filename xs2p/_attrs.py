@@ -51,8 +51,6 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
         If neither is given, or it is not a positive number.
     """
     given = value if value is not None else array.attrs.get(name)
-    if name == "fs" and value is None:
-        _compare_with_time(given, array)
     if given is None:
         raise ValueError(f"{name} is not known: give {_HOW[name]}")
     try:
@@ -61,18 +59,20 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a positive number, got {given!r}: give {_HOW[name]}")
+    if name == "fs" and value is None:
+        _compare_with_time(number, array)
     return number
 
 
-def _compare_with_time(fs: Any, array: xr.DataArray) -> None:
+def _compare_with_time(fs: float, array: xr.DataArray) -> None:
     """Raise where the time coordinate, in seconds, no longer steps as ``attrs["fs"]`` says."""
     if "time" not in array.coords or array["time"].attrs.get("units") != "s":
         return
     time = array["time"].values
-    if fs is None or time.ndim != 1 or time.size < 2 or time.dtype.kind not in "iuf":
+    if time.ndim != 1 or time.size < 2 or time.dtype.kind not in "iuf":
         return
     step = float(np.median(np.diff(time)))
-    if not math.isclose(step * float(fs), 1.0, rel_tol=0.01):
+    if not math.isclose(step * fs, 1.0, rel_tol=0.01):
         raise ValueError(
             f"attrs['fs'] is {fs} Hz, but the time coordinate steps by {step:g} s "
             f"({1 / step if step else math.inf:g} Hz), as after movie[::2]; say which is right: "

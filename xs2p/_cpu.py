@@ -236,17 +236,26 @@ def weighted_sums(frames, indptr, indices, weights, out):  # type: ignore[no-unt
 
 
 @_njit
-def plain_sums(frames, indptr, indices, zero, out):  # type: ignore[no-untyped-def]
-    """``out[n, t] = Σ frames[t, indices[k]]``, added up in the type of ``zero``.
-
-    int64 for integer movies, where the sum is exact; float64 for float movies.
-    """
+def _sums_from(zero, frames, indptr, indices, out):  # type: ignore[no-untyped-def]
+    """``out[n, t] = Σ frames[t, indices[k]]``, added up in the type of ``zero``."""
     for t in range(frames.shape[0]):
         for n in range(indptr.size - 1):
             total = zero
             for k in range(indptr[n], indptr[n + 1]):
                 total += frames[t, indices[k]]
             out[n, t] = total
+
+
+def plain_sums(
+    frames: np.ndarray, indptr: np.ndarray, indices: np.ndarray, out: np.ndarray
+) -> None:
+    """``out[n, t] = Σ frames[t, indices[k]]``, exact for integers below 64 bits.
+
+    Those are added up in int64; 64-bit integers, whose sum could pass 2^63, in float64 as
+    floats are.
+    """
+    exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
+    _sums_from(np.int64(0) if exact else np.float64(0), frames, indptr, indices, out)
 
 
 @_njit
@@ -291,9 +300,8 @@ def oasis_pools(F, table, v, w, t, length, s):  # type: ignore[no-untyped-def]
             n -= 1
     for frame in range(F.size):
         s[frame] = 0.0
-    if F.size > 0 and math.isnan(
-        F[0]
-    ):  # an ROI without a trace has no spikes: NaN in its first frame too
+    # An ROI without a trace has no spikes: NaN, in its first frame too.
+    if F.size > 0 and math.isnan(F[0]):
         s[0] = F[0]
     for i in range(1, n + 1):
         span = length[i - 1]
@@ -354,39 +362,25 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 else F
 
 
-def maximin(F: np.ndarray, sigma: float, size: int) -> np.ndarray:
-    """Gaussian cut at ``round(3·sigma)``, running minimum, running maximum; edges replicated."""
-    from scipy.ndimage import gaussian_filter1d
+def maximin(F: np.ndarray, sigma: float, size: int, *, legacy: bool = False) -> np.ndarray:
+    """Gaussian, then the centred running minimum and maximum of ``size`` frames.
 
-    radius = int(round(3 * sigma))
+    The Gaussian is cut at ``round(3·sigma)`` and edges are replicated; ``legacy``: cut at 4
+    sigma and edges reflected, as SciPy does by default.
+    """
+    from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
+
+    mode: Literal["nearest", "reflect"] = "reflect" if legacy else "nearest"
+    radius = int(4 * sigma + 0.5) if legacy else int(round(3 * sigma))
     gap = np.isnan(F)
-    smooth = np.where(gap, np.float32(0), F) if gap.any() else F
+    holed = bool(gap.any())
+    smooth = np.where(gap, np.float32(0), F) if holed else F
     if radius > 0:
-        smooth = gaussian_filter1d(smooth, sigma, axis=-1, mode="nearest", radius=radius)
-    return _spread(gap, _running_maximin(smooth, size, "nearest"), radius + 2 * (size // 2))
-
-
-def maximin_legacy(F: np.ndarray, sigma: float, size: int) -> np.ndarray:
-    """SciPy's Gaussian, running minimum and running maximum, edges reflected."""
-    gap = np.isnan(F)
-    smooth = gaussian_scipy(np.where(gap, np.float32(0), F) if gap.any() else F, sigma)
-    reach = int(4 * sigma + 0.5) + 2 * (size // 2)
-    return _spread(gap, _running_maximin(smooth, size, "reflect"), reach)
-
-
-def _running_maximin(F: np.ndarray, size: int, mode: Literal["nearest", "reflect"]) -> np.ndarray:
-    """Centred running minimum of ``size`` frames, then the running maximum of that."""
-    from scipy.ndimage import maximum_filter1d, minimum_filter1d
-
-    low = minimum_filter1d(F, size, axis=-1, mode=mode)
-    return np.asarray(maximum_filter1d(low, size, axis=-1, mode=mode))
-
-
-def _spread(gap: np.ndarray, F0: np.ndarray, reach: int) -> np.ndarray:
-    """Blank what a NaN reaches through the filters: SciPy's minimum would step over it."""
-    from scipy.ndimage import maximum_filter1d
-
-    if gap.any():
+        smooth = gaussian_filter1d(smooth, sigma, axis=-1, mode=mode, radius=radius)
+    low = minimum_filter1d(smooth, size, axis=-1, mode=mode)
+    F0 = maximum_filter1d(low, size, axis=-1, mode=mode)
+    if holed:  # blank what a NaN reaches: SciPy's minimum would step over it
+        reach = radius + 2 * (size // 2)
         near = maximum_filter1d(gap, 2 * reach + 1, axis=-1, mode="constant")
         F0 = np.where(near, np.float32(np.nan), F0)
-    return F0
+    return np.asarray(F0)

@@ -17,18 +17,9 @@ REQUIRED = ("ypix", "xpix", "lam")
 # Computed from the pixels again, or spelled otherwise in an ROI set.
 _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
-_TAKEN: tuple[str, ...] = (
-    "roi",
-    "pixel",
-    "pixel_roi",
-    "roi_id",
-    "status",
-    "frac_overlap",
-    "med_y",
-    "med_x",
-    "tau",
-)
-_TAKEN += ("time", "y", "x", "channel", "F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2")
+_OF_ROIS = ("roi", "pixel", "pixel_roi", "roi_id", "status", "frac_overlap", "med_y", "med_x")
+_OF_TRACES = ("F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2", "tau", "time", "channel")
+_TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"

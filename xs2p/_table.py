@@ -89,12 +89,14 @@ def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
     roi = rois["roi"].values
     expected = {"npix": "roi", **dict.fromkeys(("ypix", "xpix", "lam", "overlap"), "pixel")}
     odd = [name for name, dim in expected.items() if rois[name].dims != (dim,)]
-    if odd or roi.ndim != 1 or rois["npix"].dtype.kind not in "iu":
+    if roi.ndim != 1 or rois["npix"].dtype.kind not in "iu":
+        odd.append("npix")
+    if odd:
+        first = rois[odd[0]]
         raise ValueError(
-            f"this is no ROI set any more: {', '.join(odd) or 'npix'} has dims "
-            f"{rois[(odd or ['npix'])[0]].dims} and dtype {rois[(odd or ['npix'])[0]].dtype}. "
-            "Choose ROIs with a list or a mask over roi, as in rois.isel(roi=[3]) or "
-            "rois.sel(roi=rois.npix > 20)"
+            f"this is no ROI set any more: {odd[0]} has dims {first.dims} and dtype "
+            f"{first.dtype}. Choose ROIs with a list or a mask over roi, as in "
+            "rois.isel(roi=[3]) or rois.sel(roi=rois.npix > 20)"
         )
     npix = rois["npix"].values.astype(np.int64)
     n_pixels = rois.sizes["pixel"]

@@ -63,7 +63,15 @@ def baseline(
     >>> baseline(F, "prctile", prctile_baseline=50).values[:, 0].tolist()
     [2.5, 8.5]
     """
-    window, parameters = check_baseline(F, method, fs, win_baseline, sig_baseline, prctile_baseline)
+    in_seconds = needs_fs(method)
+    check_traces(F, "baseline")
+    window, parameters = baseline_parameters(
+        method,
+        resolve("fs", fs, F) if in_seconds else None,
+        win_baseline,
+        sig_baseline,
+        prctile_baseline,
+    )
     F0 = map_traces(
         _baseline_block,
         F,
@@ -130,25 +138,31 @@ def preprocess(
     return corrected.rename(F.name)
 
 
-def check_baseline(
-    F: xr.DataArray,
+def needs_fs(method: str) -> bool:
+    """Whether a method's window is in seconds; a ValueError for an unknown method."""
+    if method not in METHODS:
+        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
+    return method in ("maximin", "maximin_legacy")
+
+
+def baseline_parameters(
     method: str,
     fs: float | None,
     win_baseline: float,
     sig_baseline: float,
     prctile_baseline: float,
 ) -> tuple[int, dict[str, Any]]:
-    """Check the arguments; the window in frames and the attributes of the result."""
-    if method not in METHODS:
-        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
-    check_traces(F, "baseline")
+    """Check the parameters; the window in frames and the attributes of the result.
+
+    ``fs`` is a number where the method needs it.
+    """
+    in_seconds = needs_fs(method)
     check_number("win_baseline", win_baseline, low=0, unit="seconds")
     check_number("sig_baseline", sig_baseline, low=0, unit="frames")
     check_number("prctile_baseline", prctile_baseline, 0, 100)
     window = 1
     uses: dict[str, Any] = {"baseline": method}
-    if method in ("maximin", "maximin_legacy"):
-        fs = resolve("fs", fs, F)
+    if in_seconds and fs is not None:
         if win_baseline * fs > 2**31:
             raise ValueError(
                 f"win_baseline={win_baseline!r} s at fs={fs!r} Hz is {win_baseline * fs:.3g} "
@@ -177,7 +191,7 @@ def _baseline_block(
     if method == "maximin":
         return _cpu.maximin(F, sigma, window)
     if method == "maximin_legacy":
-        return _cpu.maximin_legacy(F, sigma, window)
+        return _cpu.maximin(F, sigma, window, legacy=True)
     if method == "prctile":
         level = np.percentile(F, percentile, axis=-1, keepdims=True)
     else:

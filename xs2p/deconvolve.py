@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
@@ -52,7 +50,33 @@ def deconvolve(
     """
     check_traces(F, "deconvolve")
     fs = resolve("fs", fs, F)
-    parameters: dict[str, Any] = {"fs": fs}
+    tau_fs, seconds = decay_frames(tau, fs, F)
+    if seconds is not None:
+        # A decay time for each ROI that an earlier deconvolution used is not that of this one.
+        F = F.drop_vars("tau", errors="ignore")
+    spks = map_traces(_oasis_block, F, tau_fs)
+    kept = {key: value for key, value in F.attrs.items() if key != "tau"}
+    spks.attrs = {
+        "units": "a.u.",
+        **kept,
+        "long_name": "deconvolved fluorescence",
+        **attributes(fs=fs, tau=seconds),
+    }
+    if isinstance(tau, xr.DataArray) and seconds is None:
+        attrs = {"long_name": "decay time of the indicator", "units": "s"}
+        spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
+    return spks.rename("spks")
+
+
+def decay_frames(
+    tau: float | xr.DataArray | None, fs: float, F: xr.DataArray
+) -> tuple[np.ndarray, float | None]:
+    """Check ``tau`` for an array over ``roi``: the decay times in frames, and tau itself.
+
+    The first is float32, ``(roi or 1, 1)``; the second is in seconds, None where every ROI has
+    a tau of its own.
+    """
+    seconds = None
     if isinstance(tau, xr.DataArray) and tau.ndim:
         _check_taus(tau, F)
         tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
@@ -64,27 +88,13 @@ def deconvolve(
                 'xr.DataArray(tau, dims="roi", coords={"roi": F.roi})'
             )
         seconds = resolve("tau", given, F)
-        # A decay time for each ROI that an earlier deconvolution used is not that of this one.
-        F = F.drop_vars("tau", errors="ignore")
-        parameters["tau"] = seconds
         tau_fs = np.full((1, 1), np.float32(seconds) * np.float32(fs))
     if not (np.isfinite(tau_fs) & (tau_fs > 0)).all():
         raise ValueError(
             f"tau · fs, the decay time in frames, must be a positive number; tau={tau} s and "
             f"fs={fs} Hz leave none in float32"
         )
-    spks = map_traces(_oasis_block, F, tau_fs)
-    kept = {key: value for key, value in F.attrs.items() if key != "tau"}
-    spks.attrs = {
-        "units": "a.u.",
-        **kept,
-        "long_name": "deconvolved fluorescence",
-        **attributes(**parameters),
-    }
-    if isinstance(tau, xr.DataArray) and tau.ndim:
-        attrs = {"long_name": "decay time of the indicator", "units": "s"}
-        spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
-    return spks.rename("spks")
+    return tau_fs, seconds
 
 
 def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:

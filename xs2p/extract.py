@@ -267,11 +267,8 @@ def _sum_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
         _cpu.weighted_sums(
             frames, masks.cell_indptr, masks.cell_indices, masks.cell_weights, out[0]
         )
-        if masks.neuropil_indptr is not None:
-            # 64-bit integers could pass 2^63 in a sum; all others cannot.
-            exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
-            zero = np.int64(0) if exact else np.float64(0)
-            _cpu.plain_sums(frames, masks.neuropil_indptr, masks.neuropil_indices, zero, out[1])
+        if masks.neuropil_indptr is not None and masks.neuropil_indices is not None:
+            _cpu.plain_sums(frames, masks.neuropil_indptr, masks.neuropil_indices, out[1])
     return sums.swapaxes(-1, -3)
 
 

@@ -168,11 +168,9 @@ class Masks:
         if "neuropil_npix" in ds:
             npix = ds["neuropil_npix"].values
             neuropil = _csc(npix, ds["neuropil_ipix"].values, _equal_weights(npix), shape)
-        labels = ds.drop_vars([str(v) for v in ds.data_vars])
-        labels = labels.drop_dims([d for d in labels.dims if d != "roi"])
-        labels = labels.drop_vars("mask_id", errors="ignore")
+        labels = _roi_labels(ds).drop_vars("mask_id", errors="ignore")
         attrs = {key: value for key, value in ds.attrs.items() if key not in ("Ly", "Lx")}
-        return cls(cell, neuropil, labels.drop_attrs(deep=False), shape, attrs)
+        return cls(cell, neuropil, labels, shape, attrs)
 
 
 def build_masks(
@@ -238,12 +236,12 @@ def build_masks(
     used = np.ones(table.lam.size, bool) if allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
-    status = rois["status"].values.astype(object) if "status" in rois else np.array(["ok"], object)
-    status = np.where(status == _rois.OUTSIDE_FRAME, _rois.OUTSIDE_FRAME, _rois.OK).astype(object)
-    status = np.broadcast_to(status, cell_npix.shape).copy()
+    status = np.full(cell_npix.shape, _rois.OK, dtype=object)
+    if "status" in rois:
+        status[rois["status"].values == _rois.OUTSIDE_FRAME] = _rois.OUTSIDE_FRAME
     neuropil = None
     if neuropil_extract:
-        image = cell_image(rois, lam_percentile).values
+        image = cell_pixels(table, rois["radius"].values, lam_percentile)
         indptr, indices = neuropil_pixels(
             table, image, int(inner_neuropil_radius), min_neuropil_pixels, circular_neuropil
         )
@@ -260,13 +258,8 @@ def build_masks(
         circular_neuropil=circular_neuropil,
     )
     _report(status, table.roi, allow_overlap)
-    labels = rois.drop_vars([str(v) for v in rois.data_vars]).drop_dims(
-        [d for d in rois.dims if d != "roi"]
-    )
-    labels = labels.assign_coords(
-        status=("roi", status, {"long_name": "why the ROI has no trace, or ok"})
-    )
-    return Masks(cell, neuropil, labels.drop_attrs(deep=False), shape, attrs)
+    why = ("roi", status, {"long_name": "why the ROI has no trace, or ok"})
+    return Masks(cell, neuropil, _roi_labels(rois).assign_coords(status=why), shape, attrs)
 
 
 def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
@@ -337,6 +330,12 @@ def neuropil_pixels(
     return _cpu.rectangular_neuropil(  # type: ignore[no-any-return]
         ypix, xpix, table.offsets, cell, free, inner, least
     )
+
+
+def _roi_labels(ds: xr.Dataset) -> xr.Dataset:
+    """Keep the coordinates over ``roi``, which label the traces."""
+    labels = ds.drop_vars([str(v) for v in ds.data_vars])
+    return labels.drop_dims([d for d in labels.dims if d != "roi"]).drop_attrs(deep=False)
 
 
 def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:

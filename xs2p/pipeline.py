@@ -10,9 +10,9 @@ import xarray as xr
 from xs2p._attrs import attributes, check_number, resolve
 from xs2p._table import compact, pixel_table
 from xs2p._warnings import names, warn
-from xs2p.baseline import METHODS, check_baseline
 from xs2p.baseline import baseline as estimate_baseline
-from xs2p.deconvolve import deconvolve
+from xs2p.baseline import baseline_parameters, needs_fs
+from xs2p.deconvolve import decay_frames, deconvolve
 from xs2p.extract import check_movie, extract_traces
 from xs2p.masks import Masks, build_masks
 from xs2p.quality import snr
@@ -121,17 +121,15 @@ def extract(
             "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
             "tau.assign_coords(roi=rois.roi)"
         )
-    if baseline not in METHODS:
-        raise ValueError(f"unknown baseline {baseline!r}; choose one of {', '.join(METHODS)}")
-    if tau is not None or baseline in ("maximin", "maximin_legacy"):
+    in_seconds = needs_fs(baseline)
+    if tau is not None or in_seconds:
         fs = resolve("fs", fs, movie)
     options: dict[str, Any] = {
         "win_baseline": win_baseline,
         "sig_baseline": sig_baseline,
         "prctile_baseline": prctile_baseline,
     }
-    probe = xr.DataArray(np.zeros((1, 1), np.float32), dims=("roi", "time"))
-    _, baseline_attrs = check_baseline(probe, baseline, fs, **options)
+    _, baseline_attrs = baseline_parameters(baseline, fs, **options)
 
     mask_options: dict[str, Any] = {
         "lam_percentile": lam_percentile,
@@ -141,14 +139,9 @@ def extract(
         "min_neuropil_pixels": min_neuropil_pixels,
         "circular_neuropil": circular_neuropil,
     }
-    if tau is not None:
-        nothing = xr.DataArray(
-            np.zeros((rois.sizes["roi"], 1), np.float32),
-            dims=("roi", "time"),
-            coords={"roi": rois["roi"].values},
-        )
-        tried = deconvolve(nothing, tau=tau, fs=fs)  # raises now, not after the movie was read
-        tau = tried.attrs["tau"] if taus is None else taus
+    if tau is not None and fs is not None:
+        _, seconds = decay_frames(tau, fs, rois["npix"])
+        tau = seconds if taus is None else taus
     masks = build_masks(rois, **mask_options)
     if snr_threshold > 0:
         traces, rois, masks = _filter_by_snr(
@@ -233,14 +226,9 @@ def _filter_by_snr(
         again = _whole_traces(extract_traces(movie, masks.select(changed)))
         same = traces.isel(roi=np.flatnonzero(~changed))
         order = np.argsort(np.r_[np.flatnonzero(~changed), np.flatnonzero(changed)])
-        merged = {}
-        for name in traces.data_vars:
-            pair = [same[name].drop_vars(_not_time(same)), again[name].drop_vars(_not_time(again))]
-            merged[name] = xr.concat(pair, "roi", coords="minimal", compat="override").isel(
-                roi=order
-            )
-            merged[name].attrs = again[name].attrs
-        traces = _whole_traces(xr.Dataset(merged, attrs=again.attrs))
+        parts = [part.drop_vars([c for c in part.coords if c != "time"]) for part in (same, again)]
+        merged = xr.concat(parts, "roi", coords="minimal", compat="override", join="override")
+        traces = _whole_traces(merged.isel(roi=order))
     traces = traces.drop_vars([v for v in traces.coords if "roi" in traces[v].dims])
     coords = {n: c for n, c in masks.rois.coords.items() if "roi" in c.dims}
     return traces.assign_coords(coords), rois, masks
@@ -305,7 +293,3 @@ def _check_channels(
     if "time" in movie.coords and "time" in movie_chan2.coords:
         if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
             raise ValueError("movie and movie_chan2 have different time coordinates")
-
-
-def _not_time(ds: xr.Dataset) -> list[str]:
-    return [str(name) for name in ds.coords if name != "time"]

@@ -30,7 +30,7 @@ def sample_movie(chunks: int | None = 100) -> xr.DataArray:
     >>> sample_movie().shape
     (500, 64, 64)
     """
-    frames = _load("movie")
+    (frames,) = _load("movie")
     movie = xr.DataArray(
         frames,
         dims=("time", "y", "x"),
@@ -64,7 +64,7 @@ def sample_rois() -> xr.Dataset:
     from xs2p.rois import rois_from_stat
 
     keys = ("ypix", "xpix", "lam", "overlap", "radius", "med", "roi_offsets")
-    ypix, xpix, lam, overlap, radius, med, offsets = (_load(key) for key in keys)
+    ypix, xpix, lam, overlap, radius, med, offsets = _load(*keys)
     stat = [
         {
             "ypix": ypix[a:b].astype(np.int32),
@@ -79,7 +79,7 @@ def sample_rois() -> xr.Dataset:
     return rois_from_stat(stat, (64, 64))
 
 
-def _load(key: str) -> Any:
+def _load(*keys: str) -> list[Any]:
     with as_file(files("xs2p") / "data" / "thunder_mouse_2p.npz") as path:
         with np.load(path) as arrays:
-            return arrays[key]
+            return [arrays[key] for key in keys]

@@ -233,9 +233,7 @@ def extract_traces(
         _cpu.weighted_sums(frames, cell_indptr, cell_pixels, weights, sums)
         F[:, now] = sums
         if neuropil_masks is not None:
-            exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
-            zero = np.int64(0) if exact else np.float64(0)
-            _cpu.plain_sums(frames, indptr, pixels, zero, sums)
+            _cpu.plain_sums(frames, indptr, pixels, sums)
             with np.errstate(invalid="ignore"):
                 Fneu[:, now] = sums / npix
     return F, Fneu

@@ -167,18 +167,23 @@ def _truncated(frames: _Frames, start: int, stop: int, found: int, size: int) ->
 
 def to_dask(frames: _Frames, chunks: int | None) -> da.Array:
     """Wrap frames as a Dask array chunked in time, its name derived from file and layout."""
+    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
+    sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
+    return from_array(frames, sizes, frames)
+
+
+def from_array(array: Any, sizes: tuple[int, int, int], identity: Any) -> da.Array:
+    """Wrap anything that slices to frames; its name derives from ``identity`` and the chunks."""
     import dask.array as da
     from dask.base import tokenize
 
-    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
-    sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
     return da.from_array(
-        frames,
+        array,
         chunks=sizes,
-        name=f"movie-{tokenize(frames, sizes)}",
+        name=f"movie-{tokenize(identity, sizes)}",
         inline_array=True,
         fancy=False,
-        meta=np.empty((0, 0, 0), frames.dtype),
+        meta=np.empty((0, 0, 0), array.dtype),
     )
 
 

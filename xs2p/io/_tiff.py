@@ -46,12 +46,13 @@ def tiff_frames(name: str) -> _Frames:
     from xs2p.io._lazy import RawFrames, Stamp, TiffPages
 
     stamp = Stamp.of(name)
-    with _headers(name), tifffile.TiffFile(name) as tif:
-        n_pages, all_series = len(tif.pages), list(tif.series)
-    with tifffile.TiffFile(name) as tif:
+    with contextlib.ExitStack() as stack:
+        with _headers(name):
+            tif = stack.enter_context(tifffile.TiffFile(name))
+            n_pages, all_series = len(tif.pages), list(tif.series)
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
-        first = tif.series[0]
+        first = all_series[0]
         alike = {(s.shape, str(s.dtype), s.axes) for s in all_series}
         if len(all_series) > 1 and len(alike) == 1 and first.axes == "YX":
             # Written frame by frame: every page is a series of its own.
@@ -59,14 +60,13 @@ def tiff_frames(name: str) -> _Frames:
             frame = (n_pages, int(first.shape[0]), int(first.shape[1]))
             return TiffPages(stamp, frame, dtype.str, None)
         if len(all_series) > 1:
-            found = ", ".join(f"{s.shape} {s.dtype}" for s in tif.series[:8])
+            found = ", ".join(f"{s.shape} {s.dtype}" for s in all_series[:8])
             raise ValueError(
-                f"{name}: holds {len(tif.series)} series ({found}), expected one stack of frames. "
+                f"{name}: holds {len(all_series)} series ({found}), expected one stack of frames. "
                 "Read the one you want with tifffile.imread(path, series=i) and write it with "
                 "tifffile.imwrite(path, frames, photometric='minisblack')"
             )
-        series = tif.series[0]
-        axes, shape = series.axes, tuple(series.shape)
+        axes, shape = first.axes, tuple(first.shape)
         if len(shape) == 2 and axes == "YX":
             axes, shape = "I" + axes, (1, *shape)
         # Writers that are told nothing call the frames of a stack channels: nobody has that many.
@@ -78,19 +78,19 @@ def tiff_frames(name: str) -> _Frames:
                 "one of them with tifffile.imread(path) and write it with tifffile.imwrite(path, "
                 "frames, photometric='minisblack')"
             )
-        stored = np.dtype(series.dtype)
-        if series.dataoffset is not None:
+        stored = np.dtype(first.dtype)
+        if first.dataoffset is not None:
             stored = stored.newbyteorder(tif.byteorder)  # type: ignore[arg-type]
-            needed = series.dataoffset + int(np.prod(shape)) * stored.itemsize
+            needed = first.dataoffset + int(np.prod(shape)) * stored.itemsize
             if stamp.size < needed:
                 raise ValueError(
                     f"{name}: {stamp.size} bytes, but {shape} of {stored} needs {needed}: "
                     "the file was cut"
                 )
-            return RawFrames(stamp, shape, stored.str, series.dataoffset)
-        if len(series.pages) != shape[0]:
+            return RawFrames(stamp, shape, stored.str, first.dataoffset)
+        if len(first.pages) != shape[0]:
             raise ValueError(
-                f"{name}: {len(series.pages)} pages for {shape[0]} frames, expected a page a "
+                f"{name}: {len(first.pages)} pages for {shape[0]} frames, expected a page a "
                 "frame; write it anew with tifffile.imwrite(path, tifffile.imread(path), "
                 "photometric='minisblack')"
             )

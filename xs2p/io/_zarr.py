@@ -103,22 +103,12 @@ def _chunk_sizes(array: Any, chunks: int | None, name: str) -> tuple[int, int, i
 
 
 def _bare(array: Any, sizes: tuple[int, int, int], path: str) -> xr.DataArray:
-    import dask.array as da
     import xarray as xr
-    from dask.base import tokenize
 
-    from xs2p.io._lazy import Stamp
+    from xs2p.io._lazy import Stamp, from_array
 
     document = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    token = tokenize(Stamp.of(os.path.join(path, document)), sizes)
-    data = da.from_array(
-        array,
-        chunks=sizes,
-        name=f"movie-{token}",
-        inline_array=True,
-        fancy=False,
-        meta=np.empty((0, 0, 0), array.dtype),
-    )
+    data = from_array(array, sizes, Stamp.of(os.path.join(path, document)))
     attrs = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
     return xr.DataArray(data, dims=DIMS, attrs=attrs)
 
