@@ -386,18 +386,19 @@ def test_input_is_neither_changed_nor_needs_to_be_writable():
     np.testing.assert_array_equal(actual.F, expected.F[:, ::-1])
 
 
-def test_int16_never_becomes_float(monkeypatch):
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "uint8"])
+def test_integers_never_become_float(dtype, monkeypatch):
     seen = []
-    kernel = _cpu.weighted_sums
+    kernel = _cpu.mask_sums
 
     def spy(frames, *args):
         seen.append((frames.dtype, frames.base is not None))
         return kernel(frames, *args)
 
-    monkeypatch.setattr(_cpu, "weighted_sums", spy)
-    frames = random_frames("int16", (6, 12, 15))
+    monkeypatch.setattr(_cpu, "mask_sums", spy)
+    frames = random_frames(dtype, (6, 12, 15))
     xs2p.extract_traces(as_movie(frames), SMALL)
-    assert seen == [(np.dtype("int16"), True)]
+    assert seen == [(np.dtype(dtype), True)]
 
 
 def test_kernels_release_the_gil():

@@ -10,10 +10,12 @@ import functools
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import numba
 import numpy as np
+
+from xs2p._layout import LANES, SEGMENT, Layout
 
 Kernel = Callable[..., Any]
 _compile_lock = threading.Lock()
@@ -21,10 +23,11 @@ _compile_lock = threading.Lock()
 
 def _njit(func: Kernel) -> Kernel:
     """Compile at first call, cached on disk where a cache folder can be written."""
+    # numpy's error model: no test for divisors of 0.
     try:
-        return numba.njit(nogil=True, cache=True)(func)
+        return numba.njit(nogil=True, error_model="numpy", cache=True)(func)
     except RuntimeError:  # numba finds no folder that it may write a cache to
-        return numba.njit(nogil=True)(func)
+        return numba.njit(nogil=True, error_model="numpy")(func)
 
 
 def native(array: np.ndarray) -> np.ndarray:
@@ -40,222 +43,346 @@ def native(array: np.ndarray) -> np.ndarray:
 
 
 @_njit
-def rank_at_least(padded, flat, width, size, rank, out):  # type: ignore[no-untyped-def]
-    """Set ``out[i]`` where pixel ``flat[i]`` is at or above the rank-filtered image.
+def rank_at_least(image, y, x, rows, columns, size, rank, out):  # type: ignore[no-untyped-def]
+    """Set ``out[i]`` where pixel ``(y[i], x[i])`` is at or above the rank-filtered image.
 
     A value is at or above the ``rank``-th smallest of its window exactly when fewer than
-    ``size² − rank`` values of the window exceed it. ``padded`` is the image with
-    ``size // 2`` rows and columns in front of it and as many as the window needs behind.
+    ``size² − rank`` values of the window exceed it. ``rows`` and ``columns`` say which row and
+    column of the image stand at each of its padded image's: ``size // 2`` more in front and
+    as many behind as the window needs.
     """
     before = size // 2
     allowed = size * size - rank - 1
-    for i in range(flat.size):
-        y = flat[i] // width
-        x = flat[i] % width
-        value = padded[y + before, x + before]
+    for i in range(y.size):
+        value = image[y[i], x[i]]
+        left = x[i] - before
+        inside = left >= 0 and left + size <= image.shape[1]
         above = 0
         for dy in range(size):
-            for dx in range(size):
-                if padded[y + dy, x + dx] > value:
-                    above += 1
+            row = np.uint64(rows[y[i] + dy])
+            if inside:
+                for column in range(np.uint64(left), np.uint64(left + size)):
+                    above += image[row, column] > value
+            else:
+                for dx in range(size):
+                    above += image[row, columns[x[i] + dx]] > value
             if above > allowed:
                 break
         out[i] = above <= allowed
 
 
 @_njit
-def _stamp_diamonds(ypix, xpix, radius, y0, x0, height, width, stamp):  # type: ignore[no-untyped-def]
-    """Mark in ``stamp`` (a box at y0, x0) all pixels within city-block ``radius``."""
-    for y in range(height):
-        for x in range(width):
-            stamp[y, x] = False
-    for i in range(ypix.size):
-        cy = ypix[i] - y0
-        cx = xpix[i] - x0
-        for y in range(max(cy - radius, 0), min(cy + radius, height - 1) + 1):
-            reach = radius - abs(y - cy)
-            for x in range(max(cx - reach, 0), min(cx + reach, width - 1) + 1):
-                stamp[y, x] = True
+def _free(cell, y0, x0, y1, x1):  # type: ignore[no-untyped-def]
+    """Count the pixels of a box that are in no cell."""
+    cells = 0
+    for y in range(np.uint64(y0), np.uint64(y1)):
+        for x in range(np.uint64(x0), np.uint64(x1)):
+            cells += cell[y, x]
+    return (y1 - y0) * (x1 - x0) - cells
 
 
 @_njit
-def rectangular_neuropil(ypix, xpix, offsets, cell, table, inner, min_pixels):  # type: ignore[no-untyped-def]
-    """Neuropil masks grown as bounding boxes; ``(indptr, flat indices)``.
+def _rectangles(ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, indices):  # type: ignore[no-untyped-def]
+    """Neuropil masks grown as bounding boxes; fills ``indptr`` and, if not empty, ``indices``.
 
-    ``table`` is the summed-area table, ``(Ly + 1, Lx + 1)``, of the pixels that are in no
-    cell: how many of them a box holds is four look-ups, whatever its size.
+    ``boxes`` are the ROIs' bounding boxes, ``ring`` scratch for the largest dilated one.
     """
     ly, lx = cell.shape
-    n_rois = offsets.size - 1
-    indptr = np.zeros(n_rois + 1, np.int64)
-    boxes = np.zeros((n_rois, 4), np.int64)
-    side_y = 1
-    side_x = 1
-    for n in range(n_rois):
+    for n in range(offsets.size - 1):
+        at = indptr[n]
+        indptr[n + 1] = at
         if offsets[n] == offsets[n + 1]:
             continue
-        y = ypix[offsets[n] : offsets[n + 1]]
-        x = xpix[offsets[n] : offsets[n + 1]]
-        side_y = max(side_y, y.max() - y.min() + 1 + 2 * inner)
-        side_x = max(side_x, x.max() - x.min() + 1 + 2 * inner)
-    stamp = np.zeros((min(side_y, ly), min(side_x, lx)), np.bool_)
-    indices = np.empty(0, np.int64)
-    for fill in range(2):
-        for n in range(n_rois):
-            if offsets[n] == offsets[n + 1]:
-                indptr[n + 1] = indptr[n]
-                continue
-            y = ypix[offsets[n] : offsets[n + 1]]
-            x = xpix[offsets[n] : offsets[n + 1]]
-            ring_y0 = max(y.min() - inner, 0)
-            ring_x0 = max(x.min() - inner, 0)
-            ring_y1 = min(y.max() + inner, ly - 1) + 1
-            ring_x1 = min(x.max() + inner, lx - 1) + 1
-            height = ring_y1 - ring_y0
-            width = ring_x1 - ring_x0
-            _stamp_diamonds(y, x, inner, ring_y0, ring_x0, height, width, stamp)
-            if fill == 0:
-                n_ring = 0
-                for i in range(height):
-                    for j in range(width):
-                        if stamp[i, j] and not cell[ring_y0 + i, ring_x0 + j]:
-                            n_ring += 1
-                y0, x0, y1, x1 = ring_y0, ring_x0, ring_y1, ring_x1
-                found = 0
-                for _ in range(100):
-                    if found > min_pixels:
-                        break
-                    y0 = max(y0 - 5, 0)
-                    x0 = max(x0 - 5, 0)
-                    y1 = min(y1 + 5, ly)
-                    x1 = min(x1 + 5, lx)
-                    found = table[y1, x1] - table[y0, x1] - table[y1, x0] + table[y0, x0] - n_ring
-                boxes[n] = (y0, x0, y1, x1)
-                indptr[n + 1] = indptr[n] + found
-            else:
-                y0, x0, y1, x1 = boxes[n]
-                at = indptr[n]
-                for i in range(y0, y1):
-                    row_in_ring = ring_y0 <= i < ring_y1
-                    for j in range(x0, x1):
-                        if cell[i, j]:
-                            continue
-                        if row_in_ring and ring_x0 <= j < ring_x1:
-                            if stamp[i - ring_y0, j - ring_x0]:
-                                continue
-                        indices[at] = i * lx + j
-                        at += 1
-        if fill == 0:
-            indices = np.empty(indptr[n_rois], np.int64)
+        top = max(boxes[n, 0] - inner, 0)
+        left = max(boxes[n, 1] - inner, 0)
+        bottom = min(boxes[n, 2] + inner, ly)
+        right = min(boxes[n, 3] + inner, lx)
+        for y in range(bottom - top):
+            for x in range(right - left):
+                ring[y, x] = False
+        # The pixels within city-block distance `inner`, and how many of them are free.
+        taken = 0
+        for i in range(offsets[n], offsets[n + 1]):
+            for y in range(max(ypix[i] - inner, 0), min(ypix[i] + inner + 1, ly)):
+                reach = inner - abs(y - ypix[i])
+                for x in range(max(xpix[i] - reach, 0), min(xpix[i] + reach + 1, lx)):
+                    if not ring[y - top, x - left]:
+                        ring[y - top, x - left] = True
+                        taken += not cell[y, x]
+        y0, x0, y1, x1 = top, left, bottom, right
+        found = 0
+        for _ in range(100):
+            y0 = max(y0 - 5, 0)
+            x0 = max(x0 - 5, 0)
+            y1 = min(y1 + 5, ly)
+            x1 = min(x1 + 5, lx)
+            found = _free(cell, y0, x0, y1, x1) - taken
+            if found > least:
+                break
+        indptr[n + 1] = at + found
+        if indices.size == 0:
+            continue
+        for y in range(y0, y1):
+            for x in range(x0, x1):
+                if cell[y, x]:
+                    continue
+                if top <= y < bottom and left <= x < right and ring[y - top, x - left]:
+                    continue
+                indices[at] = y * lx + x
+                at += 1
+
+
+def rectangular_neuropil(
+    ypix: np.ndarray,
+    xpix: np.ndarray,
+    offsets: np.ndarray,
+    cell: np.ndarray,
+    inner: int,
+    least: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neuropil masks grown as bounding boxes; ``(indptr, flat indices)``.
+
+    Pixels are int64, those of ROI ``n`` at ``offsets[n]:offsets[n + 1]``; ``cell`` is the cell
+    image, bool. The work follows the boxes, not the frame.
+    """
+    n_rois = offsets.size - 1
+    boxes = np.zeros((n_rois, 4), np.int64)
+    some = np.diff(offsets) > 0
+    first = offsets[:-1][some]
+    if first.size:
+        boxes[some, 0] = np.minimum.reduceat(ypix, first)
+        boxes[some, 1] = np.minimum.reduceat(xpix, first)
+        boxes[some, 2] = np.maximum.reduceat(ypix, first) + 1
+        boxes[some, 3] = np.maximum.reduceat(xpix, first) + 1
+    sides = (boxes[:, 2:] - boxes[:, :2] + 2 * inner).max(axis=0, initial=0)
+    ring = np.zeros(np.minimum(sides, cell.shape), bool)
+    indptr = np.zeros(n_rois + 1, np.int64)
+    arguments = (ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr)
+    _rectangles(*arguments, np.empty(0, np.int64))
+    indices = np.empty(indptr[-1], np.int64)
+    if indices.size:
+        _rectangles(*arguments, indices)
     return indptr, indices
 
 
 @_njit
-def circular_neuropil(ypix, xpix, offsets, cell, inner, min_pixels):  # type: ignore[no-untyped-def]
-    """Neuropil masks grown by the 4-connected cross; ``(indptr, flat indices)``.
+def _circles(n, ypix, xpix, offsets, cell, inner, least, seen, queue, indptr, indices):  # type: ignore[no-untyped-def]
+    """Neuropil masks of ROI ``n`` and the next ones, until ``indices`` is full; the next ROI.
 
-    Dilation by the cross is a breadth-first walk: the wave front is all that is visited, so
-    the cost follows the region and not the frame.
+    ``seen``, all False before and after, and ``queue`` are scratch of the frame's size.
     """
     ly, lx = cell.shape
-    n_rois = offsets.size - 1
-    indptr = np.zeros(n_rois + 1, np.int64)
-    indices = np.empty(1024 + n_rois * 512, np.int64)
-    seen = np.full((ly, lx), -1, np.int32)
-    queue = np.empty(ly * lx, np.int64)
-    for n in range(n_rois):
-        start = indptr[n]
-        if offsets[n] == offsets[n + 1]:
-            indptr[n + 1] = start
-            continue
+    filled = 0
+    while n < offsets.size - 1:
         head = 0
         tail = 0
         for k in range(offsets[n], offsets[n + 1]):
-            if seen[ypix[k], xpix[k]] != n:
-                seen[ypix[k], xpix[k]] = n
+            if not seen[ypix[k], xpix[k]]:
+                seen[ypix[k], xpix[k]] = True
                 queue[tail] = ypix[k] * lx + xpix[k]
                 tail += 1
-        ring_end = tail
+        ring_end = 0
         found = 0
         for step in range(inner + 500):
-            if step >= inner and (step - inner) % 5 == 0:
-                if step == inner:
-                    ring_end = tail
-                elif found > min_pixels:
-                    break
+            if step == inner:
+                ring_end = tail
+            elif step > inner and (step - inner) % 5 == 0 and found > least:
+                break
             front_end = tail
             while head < front_end:
                 y = queue[head] // lx
-                x = queue[head] % lx
+                x = queue[head] - y * lx
                 head += 1
                 for direction in range(4):
-                    yy = y
-                    xx = x
-                    if direction == 0:
-                        yy -= 1
-                    elif direction == 1:
-                        yy += 1
-                    elif direction == 2:
-                        xx -= 1
-                    else:
-                        xx += 1
-                    if yy < 0 or yy >= ly or xx < 0 or xx >= lx or seen[yy, xx] == n:
-                        continue
-                    seen[yy, xx] = n
-                    queue[tail] = yy * lx + xx
-                    tail += 1
-                    if step >= inner and not cell[yy, xx]:
-                        found += 1
+                    yy = y + (direction == 0) - (direction == 1)
+                    xx = x + (direction == 2) - (direction == 3)
+                    if 0 <= yy < ly and 0 <= xx < lx and not seen[yy, xx]:
+                        seen[yy, xx] = True
+                        queue[tail] = yy * lx + xx
+                        tail += 1
+                        found += step >= inner and not cell[yy, xx]
             if front_end == tail:  # the whole frame is taken: no step can add a pixel
                 if step < inner:
                     ring_end = tail
                 break
-        if start + found > indices.size:
-            grown = np.empty(max(2 * indices.size, start + found), np.int64)
-            grown[:start] = indices[:start]
-            indices = grown
-        at = start
+        for k in range(tail):
+            seen[queue[k] // lx, queue[k] % lx] = False
+        if filled + found > indices.size:
+            break
         for k in range(ring_end, tail):
             if not cell[queue[k] // lx, queue[k] % lx]:
-                indices[at] = queue[k]
-                at += 1
-        indices[start:at] = np.sort(indices[start:at])
-        indptr[n + 1] = at
-    return indptr, indices[: indptr[n_rois]].copy()
+                indices[filled] = queue[k]
+                filled += 1
+        n += 1
+        indptr[n] = indptr[n - 1] + found
+    return n
 
 
-@_njit
-def weighted_sums(frames, indptr, indices, weights, out):  # type: ignore[no-untyped-def]
-    """``out[n, t] = Σ weights[k] · frames[t, indices[k]]`` over the pixels of mask ``n``."""
-    for t in range(frames.shape[0]):
-        for n in range(indptr.size - 1):
-            total = 0.0
-            for k in range(indptr[n], indptr[n + 1]):
-                total += weights[k] * frames[t, indices[k]]
-            out[n, t] = total
+def circular_neuropil(
+    ypix: np.ndarray,
+    xpix: np.ndarray,
+    offsets: np.ndarray,
+    cell: np.ndarray,
+    inner: int,
+    least: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Neuropil masks grown by the 4-connected cross; as :func:`rectangular_neuropil`.
 
-
-@_njit
-def _sums_from(zero, frames, indptr, indices, out):  # type: ignore[no-untyped-def]
-    """``out[n, t] = Σ frames[t, indices[k]]``, added up in the type of ``zero``."""
-    for t in range(frames.shape[0]):
-        for n in range(indptr.size - 1):
-            total = zero
-            for k in range(indptr[n], indptr[n + 1]):
-                total += frames[t, indices[k]]
-            out[n, t] = total
-
-
-def plain_sums(
-    frames: np.ndarray, indptr: np.ndarray, indices: np.ndarray, out: np.ndarray
-) -> None:
-    """``out[n, t] = Σ frames[t, indices[k]]``, exact for integers below 64 bits.
-
-    Those are added up in int64; 64-bit integers, whose sum could pass 2^63, in float64 as
-    floats are.
+    Dilation by the cross is a breadth-first walk: the wave front is all that is visited, so
+    the cost follows the region and not the frame.
     """
-    exact = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
-    _sums_from(np.int64(0) if exact else np.float64(0), frames, indptr, indices, out)
+    n_rois = offsets.size - 1
+    seen = np.zeros(cell.shape, bool)
+    # Touched, and so in memory, only as far as a mask grows.
+    queue = np.empty(cell.size, np.int64)
+    indptr = np.zeros(n_rois + 1, np.int64)
+    parts = [np.empty(0, np.int64)]
+    n = 0
+    while n < n_rois:
+        part = np.empty(max(cell.size, 2**18), np.int64)  # room for one mask at least
+        start, n = (
+            indptr[n],
+            _circles(n, ypix, xpix, offsets, cell, inner, least, seen, queue, indptr, part),
+        )
+        parts.append(part[: indptr[n] - start].copy())
+    before = np.repeat(np.arange(n_rois), np.diff(indptr)) * cell.size
+    return indptr, np.sort(np.concatenate(parts) + before) - before
+
+
+# Frames that are read at once: more streams cost more than they save.
+_STREAMS = 4
+
+# In the loops below that run over the frames side by side, their number is a variable: were
+# it a constant, they would be unrolled and not compiled to vector instructions. Indices
+# in the loops over pixels are unsigned: numba then leaves out the test for negative ones.
+
+
+@_njit
+def _load(frames, t, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
+    """Copy the pixels of four frames, ``buffer[p, lane + i] = frames[t + i, first + p]``."""
+    last = frames.shape[0] - 1
+    a, b = frames[t], frames[min(t + 1, last)]
+    c, d = frames[min(t + 2, last)], frames[min(t + 3, last)]
+    one, lane, first = np.uint64(1), np.uint64(lane), np.uint64(first)
+    for p in range(np.uint64(low), np.uint64(high)):
+        buffer[p, lane] = a[first + p]
+        buffer[p, lane + one] = b[first + p]
+        buffer[p, lane + one + one] = c[first + p]
+        buffer[p, lane + one + one + one] = d[first + p]
+
+
+@_njit
+def _load_sums(frames, t, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
+    """Add up the pixels of four frames: ``buffer[p]`` holds the sum of those before ``p``."""
+    last = frames.shape[0] - 1
+    a, b = frames[t], frames[min(t + 1, last)]
+    c, d = frames[min(t + 2, last)], frames[min(t + 3, last)]
+    one, lane, first = np.uint64(1), np.uint64(lane), np.uint64(first)
+    sum_a = sum_b = sum_c = sum_d = np.int64(0)
+    for i in range(_STREAMS):
+        buffer[low, lane + np.uint64(i)] = 0
+    for p in range(np.uint64(low), np.uint64(high)):
+        sum_a += a[first + p]
+        sum_b += b[first + p]
+        sum_c += c[first + p]
+        sum_d += d[first + p]
+        buffer[p + one, lane] = sum_a
+        buffer[p + one, lane + one] = sum_b
+        buffer[p + one, lane + one + one] = sum_c
+        buffer[p + one, lane + one + one + one] = sum_d
+
+
+@_njit
+def _store(t, now, weighted, plain, out):  # type: ignore[no-untyped-def]
+    """Write the sums of ``now`` frames from ``t`` on, and set them to 0."""
+    for n in range(out.shape[1]):
+        for lane in range(now):
+            out[0, n, t + lane] = weighted[n, lane]
+        if out.shape[0] > 1:
+            for lane in range(now):
+                out[1, n, t + lane] = plain[n, lane]
+        for lane in range(weighted.shape[1]):
+            weighted[n, lane] = 0
+            plain[n, lane] = 0
+
+
+@_njit
+def _integer_sums(frames, segments, cell, runs, buffer, weighted, plain, out):  # type: ignore[no-untyped-def]
+    """Add up integers. A run's sum is the difference of two sums of all pixels before it: exact."""
+    lanes = buffer.shape[1]
+    for t in range(0, frames.shape[0], lanes):
+        now = min(lanes, frames.shape[0] - t)
+        for s in range(segments.first.size):
+            first, low, high = segments.first[s], segments.low[s], segments.high[s]
+            for lane in range(0, now, _STREAMS):
+                _load_sums(frames, t + lane, lane, first, low, high, buffer)
+            for k in range(cell.bounds[s], cell.bounds[s + 1]):
+                n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
+                for lane in range(lanes):
+                    weighted[n, lane] += weight * (buffer[p + 1, lane] - buffer[p, lane])
+            for k in range(runs.bounds[s], runs.bounds[s + 1]):
+                n, start, stop = runs.roi[k], runs.start[k], runs.stop[k]
+                for lane in range(lanes):
+                    plain[n, lane] += buffer[stop, lane] - buffer[start, lane]
+        _store(t, now, weighted, plain, out)
+
+
+@_njit
+def _direct_sums(frames, segments, cell, runs, buffer, weighted, plain, out):  # type: ignore[no-untyped-def]
+    """Add up any numbers, pixel by pixel: a NaN in one mask touches no other."""
+    lanes = buffer.shape[1]
+    for t in range(0, frames.shape[0], lanes):
+        now = min(lanes, frames.shape[0] - t)
+        for s in range(segments.first.size):
+            first, low, high = segments.first[s], segments.low[s], segments.high[s]
+            for lane in range(0, now, _STREAMS):
+                _load(frames, t + lane, lane, first, low, high, buffer)
+            for k in range(cell.bounds[s], cell.bounds[s + 1]):
+                n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
+                for lane in range(lanes):
+                    weighted[n, lane] += weight * buffer[p, lane]
+            for k in range(runs.bounds[s], runs.bounds[s + 1]):
+                n, p, stop = runs.roi[k], np.int64(runs.start[k]), np.int64(runs.stop[k])
+                while p + 4 <= stop:
+                    for lane in range(lanes):
+                        plain[n, lane] += (buffer[p, lane] + buffer[p + 1, lane]) + (
+                            buffer[p + 2, lane] + buffer[p + 3, lane]
+                        )
+                    p += 4
+                while p < stop:
+                    for lane in range(lanes):
+                        plain[n, lane] += buffer[p, lane]
+                    p += 1
+        _store(t, now, weighted, plain, out)
+
+
+def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
+    """Add up frames ``(time, y, x)``, contiguous, over each mask.
+
+    ``out`` is float64 ``(kind, roi, time)``: kind 0 the weighted sums over the cell masks, kind 1,
+    if ``out`` has it, the plain sums over the neuropil masks. These are exact for integers below
+    64 bits; 64-bit integers, whose sum could pass 2^63, are added up in float64 as floats are.
+    Each frame's sums are the same to the last bit whatever frames stand beside it.
+    """
+    n_frames, n_rois = frames.shape[0], out.shape[1]
+    if n_frames == 0 or frames.size == 0:
+        out[:] = 0
+        return
+    integers = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
+    lanes = min(LANES, -(-n_frames // _STREAMS) * _STREAMS)
+    # 256 pixels of 16 bits add up to less than 2^24.
+    narrow = np.int32 if frames.dtype.itemsize <= 2 else np.int64
+    kernel = _integer_sums if integers else _direct_sums
+    kernel(
+        frames.reshape(n_frames, -1),
+        masks.segments,
+        masks.cell,
+        masks.runs,
+        np.zeros((SEGMENT + 1, lanes), narrow if integers else np.float64),
+        np.zeros((n_rois, lanes), np.float64),
+        np.zeros((n_rois, lanes), np.int64 if integers else np.float64),
+        out,
+    )
 
 
 @_njit
@@ -272,42 +399,56 @@ def decay_table(tau_fs, n):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def oasis_pools(F, table, v, w, t, length, s):  # type: ignore[no-untyped-def]
-    """One trace: fill the pools (value, weight, start, length) and spikes ``s``; their number.
+def oasis_pools(F, table, v, w, length, s):  # type: ignore[no-untyped-def]
+    """One trace: fill the pools (value, weight, length) and the spikes ``s``; their number.
 
     Friedrich, Zhou & Paninski 2017, AR(1) without sparsity penalty. Pools are float32 and
     decays float64, as in the reference, so that results agree to the last bit. Decays
-    longer than ``table`` are zero in float64.
+    longer than ``table`` are its last, zero in float64. ``v``, ``w`` and ``length`` are stacks
+    with room for one more than there are frames; the last pool is held apart from its stack.
     """
     last = table.size - 1
-    n = -1
+    one = np.uint64(1)
+    n = np.uint64(0)
+    unit = np.float32(1)
+    g, g2 = table[min(1, last)], table[min(2, last)]
+    # Below the first pool: it decays to less than any value, and nothing merges with it.
+    pool_v, pool_w, pool_length = np.float32(-np.inf), unit, 0
+    decay, decay2, decayed = g, g2, np.float64(-np.inf)
     for frame in range(F.size):
-        n += 1
-        v[n] = F[frame]
-        w[n] = 1.0
-        t[n] = frame
-        length[n] = 1
-        while n > 0:
-            span = length[n - 1]
-            decay = table[span] if span <= last else 0.0
-            if not v[n - 1] * decay > v[n]:
-                break
-            decay2 = table[2 * span] if 2 * span <= last else 0.0
-            weight = w[n - 1] + w[n] * decay2
-            v[n - 1] = (v[n - 1] * w[n - 1] + v[n] * w[n] * decay) / weight
-            w[n - 1] = weight
-            length[n - 1] = span + length[n]
-            n -= 1
+        value, weight, span = F[frame], unit, 1
+        if not decayed > value:
+            v[n], w[n], length[n] = pool_v, pool_w, pool_length
+            n += one
+            pool_v, pool_w, pool_length = value, unit, 1
+            decay, decay2 = g, g2
+        else:
+            while decayed > value:
+                total = pool_w + weight * decay2
+                value = np.float32((pool_v * pool_w + value * weight * decay) / total)
+                weight = np.float32(total)
+                span += pool_length
+                n -= one
+                pool_v, pool_w, pool_length = v[n], w[n], length[n]
+                decay = table[min(pool_length, last)]
+                decay2 = table[min(2 * pool_length, last)]
+                decayed = pool_v * decay
+            n += one
+            pool_v, pool_w, pool_length = value, weight, span
+            decay = table[min(span, last)]
+            decay2 = table[min(2 * span, last)]
+        decayed = pool_v * decay
+    v[n], w[n], length[n] = pool_v, pool_w, pool_length
     for frame in range(F.size):
         s[frame] = 0.0
     # An ROI without a trace has no spikes: NaN, in its first frame too.
     if F.size > 0 and math.isnan(F[0]):
         s[0] = F[0]
-    for i in range(1, n + 1):
-        span = length[i - 1]
-        decay = table[span] if span <= last else 0.0
-        s[t[i]] = v[i] - v[i - 1] * decay
-    return n + 1
+    start = length[min(n, one)]
+    for i in range(np.uint64(2), n + one):
+        s[start] = v[i] - v[i - one] * table[min(length[i - one], last)]
+        start += length[i]
+    return n
 
 
 def decay_length(tau_fs: np.float32, n_frames: int) -> int:
@@ -318,11 +459,10 @@ def decay_length(tau_fs: np.float32, n_frames: int) -> int:
 @functools.cache
 def _compiled_oasis() -> Kernel:
     def kernel(F, table, s):  # type: ignore[no-untyped-def]
-        v = np.empty(F.size, np.float32)
-        w = np.empty(F.size, np.float32)
-        t = np.empty(F.size, np.int64)
-        length = np.empty(F.size, np.int64)
-        oasis_pools(F, table, v, w, t, length, s)
+        v = np.empty(F.size + 1, np.float32)
+        w = np.empty(F.size + 1, np.float32)
+        length = np.empty(F.size + 1, np.int64)
+        oasis_pools(F, table, v, w, length, s)
 
     signature = "void(float32[:], float64[:], float32[:])"
     layout = "(t),(k)->(t)"
@@ -362,25 +502,119 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 else F
 
 
+_TILE = 2048  # samples whose sums stay in the processor's first cache
+
+
+# The loops that take the time stand alone: only so are they compiled to vector instructions.
+@_njit
+def _add_tap(before, behind, tap, sums):  # type: ignore[no-untyped-def]
+    for i in range(sums.size):
+        sums[i] += (before[i] + behind[i]) * tap
+
+
+@_njit
+def _lower(a, b, out):  # type: ignore[no-untyped-def]
+    for i in range(out.size):
+        out[i] = a[i] if a[i] < b[i] else b[i]
+
+
+@_njit
+def _smooth(trace, edges, taps, line, sums, out):  # type: ignore[no-untyped-def]
+    """Symmetric filter of one trace, in float64, its terms in SciPy's order: the same bits.
+
+    ``edges`` says which frame stands at each place in front of the trace and behind it.
+    """
+    radius = taps.size - 1
+    for i in range(radius):
+        line[i] = trace[edges[i]]
+        line[radius + trace.size + i] = trace[edges[radius + i]]
+    for i in range(trace.size):
+        line[radius + i] = trace[i]
+    for start in range(0, trace.size, sums.size):
+        n = min(sums.size, trace.size - start)
+        centre = start + radius
+        for i in range(n):
+            sums[i] = line[centre + i] * taps[0]
+        for k in range(radius, 0, -1):
+            before, behind = line[centre - k :], line[centre + k :]
+            _add_tap(before, behind, taps[k], sums[:n])
+        for i in range(n):
+            out[start + i] = sums[i]
+
+
+@_njit
+def _running_minimum(trace, left, right, sign, one, two, out):  # type: ignore[no-untyped-def]
+    """``out[i]``: the minimum of ``trace[i − left : i + right + 1]``, cut at the ends.
+
+    The maximum where ``sign`` is −1. The minimum over 2, 4, 8 … samples and then over the
+    window: as many passes as the logarithm of the window, none with a branch.
+    """
+    window = left + right + 1
+    tile = one.size - window + 1
+    for start in range(0, trace.size, tile):
+        n = min(tile, trace.size - start)
+        count = n + window - 1
+        for i in range(count):
+            one[i] = np.inf
+        first = max(start - left, 0)
+        shift = first - (start - left)
+        for i in range(min(start + n + right, trace.size) - first):
+            one[shift + i] = sign * trace[first + i]
+        width = 1
+        while width < window:
+            step = min(width, window - width)
+            count -= step
+            _lower(one, one[step:], two[:count])
+            one, two = two, one
+            width += step
+        for i in range(n):
+            out[start + i] = sign * one[i]
+
+
+@_njit
+def _maximin(F, edges, taps, left, right, line, sums, one, two, low, out):  # type: ignore[no-untyped-def]
+    for n in range(F.shape[0]):
+        _smooth(F[n], edges, taps, line, sums, out[n])
+        _running_minimum(out[n], left, right, np.float32(1), one, two, low)
+        _running_minimum(low, left, right, np.float32(-1), one, two, out[n])
+
+
 def maximin(F: np.ndarray, sigma: float, size: int, *, legacy: bool = False) -> np.ndarray:
     """Gaussian, then the centred running minimum and maximum of ``size`` frames.
 
     The Gaussian is cut at ``round(3·sigma)`` and edges are replicated; ``legacy``: cut at 4
     sigma and edges reflected, as SciPy does by default.
     """
-    from scipy.ndimage import gaussian_filter1d, maximum_filter1d, minimum_filter1d
-
-    mode: Literal["nearest", "reflect"] = "reflect" if legacy else "nearest"
+    n_frames = F.shape[-1]
     radius = int(4 * sigma + 0.5) if legacy else int(round(3 * sigma))
+    padded = np.pad(np.arange(n_frames), radius, mode="symmetric" if legacy else "edge")
+    edges = np.concatenate([padded[:radius], padded[radius + n_frames :]])
+    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
+    taps = (taps / taps.sum())[radius:]
+    # A window that takes in the whole trace from everywhere needs no more.
+    left, right = (min(side, n_frames) for side in (size // 2, size - 1 - size // 2))
     gap = np.isnan(F)
     holed = bool(gap.any())
     smooth = np.where(gap, np.float32(0), F) if holed else F
-    if radius > 0:
-        smooth = gaussian_filter1d(smooth, sigma, axis=-1, mode=mode, radius=radius)
-    low = minimum_filter1d(smooth, size, axis=-1, mode=mode)
-    F0 = maximum_filter1d(low, size, axis=-1, mode=mode)
-    if holed:  # blank what a NaN reaches: SciPy's minimum would step over it
+    F0 = np.empty_like(F, order="C")
+    tile = min(max(4 * _TILE, left + right), n_frames)
+    scratch = np.empty((2, tile + left + right), np.float32)
+    _maximin(
+        np.ascontiguousarray(smooth).reshape(-1, n_frames),
+        edges,
+        taps,
+        left,
+        right,
+        np.empty(n_frames + 2 * radius, np.float64),
+        np.empty(min(_TILE, n_frames), np.float64),
+        *scratch,
+        np.empty(n_frames, np.float32),
+        F0.reshape(-1, n_frames),
+    )
+    if holed:  # blank what a NaN reaches
+        from scipy.ndimage import maximum_filter1d
+
         reach = radius + 2 * (size // 2)
         near = maximum_filter1d(gap, 2 * reach + 1, axis=-1, mode="constant")
-        F0 = np.where(near, np.float32(np.nan), F0)
-    return np.asarray(F0)
+        F0[near] = np.nan
+    return F0

@@ -57,22 +57,26 @@ def pack(arrays: MaskArrays) -> tuple[Any, ...]:
 
 
 def unpack(packed: tuple[Any, ...]) -> MaskArrays:
-    """Undo :func:`pack`; runs as a task, once a computation."""
+    """Undo :func:`pack`."""
     cell, weights, neuropil, shape = packed
     indptr, indices = _unpack_indices(*cell)
     outer: tuple[Any, Any] = (None, None) if neuropil is None else _unpack_indices(*neuropil)
     return MaskArrays(indptr, indices, np.frombuffer(weights, np.float32), *outer, shape)
 
 
+def runs_of(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find the runs of consecutive pixels of each mask: positions of their first, and lengths."""
+    opens = np.ones(indices.size, bool)
+    opens[1:] = np.diff(indices) != 1
+    opens[indptr[:-1][np.diff(indptr) > 0]] = True
+    first = np.flatnonzero(opens)
+    return first, np.diff(np.append(first, indices.size))
+
+
 def _pack_indices(indptr: np.ndarray, indices: np.ndarray) -> tuple[bytes, bytes, bytes, str]:
-    indices = indices.astype(np.int64)
-    starts_run = np.ones(indices.size, bool)
-    starts_run[1:] = np.diff(indices) != 1
-    starts_run[indptr[:-1][np.diff(indptr) > 0]] = True
-    first = np.flatnonzero(starts_run)
-    lengths = np.diff(np.append(first, indices.size)).astype(np.int32)
-    steps = np.diff(indices[first], prepend=0)
-    parts = (indptr.astype(np.int64), steps, lengths)
+    first, lengths = runs_of(indptr, indices)
+    steps = np.diff(indices[first].astype(np.int64), prepend=0)
+    parts = (indptr.astype(np.int64), steps, lengths.astype(np.int32))
     # Bytes of equal significance side by side compress far better.
     packed = (zlib.compress(_shuffle(part), 1) for part in parts)
     a, b, c = packed

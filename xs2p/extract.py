@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable
+from collections.abc import Container, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p._packing import MaskArrays, pack, tiles, unpack
+from xs2p._layout import LANES, Layout, layout, unpack_layout
+from xs2p._packing import MaskArrays, pack, tiles
 from xs2p.masks import Masks
 
 if TYPE_CHECKING:
     import dask.array as da
 
 _DIMS = ("time", "y", "x")
-# Frames that a kernel sees at once.
-_FRAMES = 256
+# Bytes of frames that the kernels see at once.
+_BATCH_BYTES = 2**25
 _LONG_NAMES = {
     "F": "fluorescence of the cell",
     "Fneu": "fluorescence of the surrounding neuropil",
@@ -179,7 +180,7 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da
     import dask
     import dask.array as da
 
-    shared = dask.delayed(unpack)(pack(arrays), dask_key_name=key)
+    shared = dask.delayed(unpack_layout)(pack(arrays), dask_key_name=key)
     n_rois = arrays.cell_indptr.size - 1
     n_kinds = 1 if arrays.neuropil_indptr is None else 2
     dtype = np.float32 if block is _extract_block else np.float64
@@ -215,17 +216,16 @@ def _take_block(block: np.ndarray, kind: int) -> np.ndarray:
     return block[..., kind].swapaxes(-1, -2)
 
 
-def _extract_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
+def _extract_block(block: np.ndarray, masks: Layout) -> np.ndarray:
     """Traces of one block of whole frames, float32 ``([channel,] time, roi, kind)``."""
     lead, n_frames = block.shape[:-3], block.shape[-3]
-    npix = [np.diff(masks.cell_indptr)]
-    if masks.neuropil_indptr is not None:
-        npix.append(np.diff(masks.neuropil_indptr))
+    npix = [masks.cell_npix]
+    if masks.neuropil_npix is not None:
+        npix.append(masks.neuropil_npix)
     traces = np.empty((*lead, len(npix), npix[0].size, n_frames), np.float32)
     # Some frames at a time: sums are float64, and a copy of odd frames stays small.
-    for start in range(0, n_frames, _FRAMES):
-        now = slice(start, start + _FRAMES)
-        sums = _sum_block(block[..., now, :, :], masks).swapaxes(-1, -3)  # kind first, time last
+    for now in _batches(block, masks):
+        sums = _sum_frames(block[..., now, :, :], masks)
         for kind, n in enumerate(npix):
             part = _finish(sums[..., kind, :, :], n[:, None], divide=kind == 1)
             traces[..., kind, :, now] = part
@@ -237,39 +237,57 @@ def _eager(movie: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    arrays = masks.arrays()
+    arrays = layout(masks.arrays())
     names = _names(masks)
     shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
     traces = np.empty(shape, np.float32)
 
-    def extract(start: int) -> None:
-        now = slice(start, start + _FRAMES)
+    def extract(now: slice) -> None:
         block = _extract_block(movie[..., now, :, :], arrays)
         for kind in range(len(names)):
             traces[kind, ..., now] = _take_block(block, kind)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(extract, range(0, movie.shape[-3], _FRAMES)))
+        list(pool.map(extract, _batches(movie, arrays)))
     return dict(zip(names, traces, strict=True))
 
 
-def _sum_block(block: np.ndarray, masks: MaskArrays) -> np.ndarray:
+def _batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
+    """Cut the time of frames ``(…, time, y, x)`` so that what a batch needs beside them is small.
+
+    That is their sums and, where they do not lie in memory as the kernels want them, a copy.
+    """
+    n_frames, height, width = frames.shape[-3:]
+    itemsize = max(frames.dtype.itemsize, 4 if frames.dtype.kind == "f" else 1)
+    frame_bytes = max(height * width * itemsize, 1)
+    copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
+    step = _BATCH_BYTES // max(frame_bytes, 64 * masks.cell_npix.size)
+    step = max(step // LANES * LANES, min(_BATCH_BYTES // frame_bytes, LANES) if copied else LANES)
+    step = max(step, 1)
+    for start in range(0, n_frames, step):
+        yield slice(start, start + step)
+
+
+def _sum_block(block: np.ndarray, masks: Layout) -> np.ndarray:
     """Weighted sums and plain sums of one block, float64 ``([channel,] time, roi, kind)``."""
+    kinds = 1 if masks.neuropil_npix is None else 2
+    shape = (*block.shape[:-3], kinds, masks.cell_npix.size, block.shape[-3])
+    sums = np.empty(shape, np.float64)
+    for now in _batches(block, masks):
+        sums[..., now] = _sum_frames(block[..., now, :, :], masks)
+    return sums.swapaxes(-1, -3)
+
+
+def _sum_frames(frames: np.ndarray, masks: Layout) -> np.ndarray:
+    """Weighted sums and plain sums of some frames, float64 ``([channel,] kind, roi, time)``."""
     from xs2p import _cpu
 
-    lead, (n_frames, height, width) = block.shape[:-3], block.shape[-3:]
-    n_rois = masks.cell_indptr.size - 1
-    kinds = 1 if masks.neuropil_indptr is None else 2
-    sums = np.empty((*lead, kinds, n_rois, n_frames), np.float64)
+    lead, n_frames = frames.shape[:-3], frames.shape[-3]
+    kinds = 1 if masks.neuropil_npix is None else 2
+    sums = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), np.float64)
     for channel in np.ndindex(*lead):
-        frames = _cpu.native(block[channel]).reshape(n_frames, height * width)
-        out = sums[channel]
-        _cpu.weighted_sums(
-            frames, masks.cell_indptr, masks.cell_indices, masks.cell_weights, out[0]
-        )
-        if masks.neuropil_indptr is not None and masks.neuropil_indices is not None:
-            _cpu.plain_sums(frames, masks.neuropil_indptr, masks.neuropil_indices, out[1])
-    return sums.swapaxes(-1, -3)
+        _cpu.mask_sums(_cpu.native(frames[channel]), masks, sums[channel])
+    return sums
 
 
 def _finish(sums: np.ndarray, npix: np.ndarray, divide: bool) -> np.ndarray:

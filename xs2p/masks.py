@@ -293,21 +293,22 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
     """Bool ``(Ly, Lx)``: see :func:`cell_image`."""
     weight = np.zeros(table.shape, table.lam.dtype)
     np.maximum.at(weight.ravel(), table.flat, table.lam)
-    if lam_percentile == 0 or not table.roi.size:
-        return weight > 0
-    from xs2p import _cpu
-
-    size = max(int(5 * np.median(radius)), 1)
-    # The rank that scipy.ndimage.percentile_filter picks.
-    rank = int(size * size * lam_percentile / 100.0)
-    rank = min(rank, size * size - 1)
-    before = size // 2
-    padded = np.pad(weight, (before, size - 1 - before), mode="symmetric")
-    flat = np.flatnonzero(weight)
-    enough = np.empty(flat.size, bool)
-    _cpu.rank_at_least(padded, flat, table.shape[1], size, rank, enough)
     image = np.zeros(table.shape, bool)
-    image.ravel()[flat[enough]] = True
+    # Only where an ROI is: nothing here goes over the whole frame.
+    heaviest = np.flatnonzero((table.lam > 0) & (table.lam == weight.ravel()[table.flat]))
+    if lam_percentile > 0 and table.roi.size:
+        from xs2p import _cpu
+
+        size = max(int(5 * np.median(radius)), 1)
+        # The rank that scipy.ndimage.percentile_filter picks.
+        rank = min(int(size * size * lam_percentile / 100.0), size * size - 1)
+        pads = (size // 2, size - 1 - size // 2)
+        rows, columns = (np.pad(np.arange(n), pads, mode="symmetric") for n in table.shape)
+        y, x = (p[heaviest].astype(np.int64) for p in (table.ypix, table.xpix))
+        enough = np.empty(heaviest.size, bool)
+        _cpu.rank_at_least(weight, y, x, rows, columns, size, rank, enough)
+        heaviest = heaviest[enough]
+    image.ravel()[table.flat[heaviest]] = True
     return image
 
 
@@ -317,19 +318,11 @@ def neuropil_pixels(
     """Neuropil masks as ``(indptr, flat indices)``; ``cell`` is the cell image."""
     from xs2p import _cpu
 
+    grow = _cpu.circular_neuropil if circular else _cpu.rectangular_neuropil
     # Counts are whole, so growing while count ≤ 350.5 is growing while count ≤ 350.
     least = int(np.floor(min_pixels))
-    cell = np.ascontiguousarray(cell, dtype=bool)
     ypix, xpix = table.ypix.astype(np.int64), table.xpix.astype(np.int64)
-    if circular:
-        return _cpu.circular_neuropil(ypix, xpix, table.offsets, cell, inner, least)  # type: ignore[no-any-return]
-    free = np.zeros((table.shape[0] + 1, table.shape[1] + 1), np.int64)
-    free[1:, 1:] = ~cell
-    np.cumsum(free, axis=0, out=free)
-    np.cumsum(free, axis=1, out=free)
-    return _cpu.rectangular_neuropil(  # type: ignore[no-any-return]
-        ypix, xpix, table.offsets, cell, free, inner, least
-    )
+    return grow(ypix, xpix, table.offsets, np.ascontiguousarray(cell, dtype=bool), inner, least)
 
 
 def _roi_labels(ds: xr.Dataset) -> xr.Dataset:
@@ -340,18 +333,16 @@ def _roi_labels(ds: xr.Dataset) -> xr.Dataset:
 
 def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     """Weights of the used pixels, normalised to sum 1 in every ROI."""
-    kept = used.copy()
-    weights = table.lam.astype(np.float32)
-    for a, b in zip(table.offsets[:-1], table.offsets[1:], strict=True):
-        own = np.flatnonzero(used[a:b]) + a
-        # Added up in float32 and in the order of the pixels, as the reference does: same bits.
-        total = weights[own].sum()
-        if total > 0:
-            weights[own] /= total
-        else:  # a mask of zero weights only would give zeros for a trace
-            kept[own] = False
-    owner, flat, weights = table.owner[kept], table.flat[kept], weights[kept]
-    order = np.lexsort((flat, owner))
+    owner, flat = table.owner[used], table.flat[used]
+    weights = table.lam[used].astype(np.float32)
+    ends = np.cumsum(np.bincount(owner, minlength=table.roi.size)).tolist()
+    # Added up in float32 and in the order of the pixels, as the reference does: same bits.
+    sums = [np.add.reduce(weights[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
+    totals = np.array(sums, np.float32)
+    kept = totals[owner] > 0  # a mask of zero weights only would give zeros for a trace
+    owner, flat = owner[kept], flat[kept]
+    weights = weights[kept] / totals[owner]
+    order = np.argsort(owner * (table.shape[0] * table.shape[1]) + flat)
     npix = np.bincount(owner, minlength=table.roi.size)
     return _csc(npix, flat[order], weights[order], table.shape)
 

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from xs2p._layout import layout
+from xs2p._packing import MaskArrays
 from xs2p._table import PixelTable, pixel_table
 from xs2p.masks import cell_pixels, neuropil_pixels
 from xs2p.rois import rois_from_stat
@@ -219,23 +221,20 @@ def extract_traces(
     n_frames, height, width = f_in.shape
     F = np.zeros((len(cell_masks), n_frames), np.float32)
     Fneu = np.zeros((len(cell_masks), n_frames), np.float32)
-    cell_indptr, cell_pixels = _ragged([pixels for pixels, _ in cell_masks])
     weights = np.concatenate([np.zeros(0, np.float32), *(w for _, w in cell_masks)])
-    weights = weights.astype(np.float32)
-    if neuropil_masks is not None:
-        indptr, pixels = _ragged(neuropil_masks)
-        npix = np.diff(indptr)[:, None]
+    cells = _ragged([pixels for pixels, _ in cell_masks])
+    rings = (None, None) if neuropil_masks is None else _ragged(neuropil_masks)
+    arrays = MaskArrays(*cells, weights.astype(np.float32), rings[0], rings[1], (height, width))
+    masks = layout(arrays)
     for start in range(0, n_frames, batch_size):
         frames = _cpu.native(np.asarray(f_in[start : start + batch_size]))
-        frames = frames.reshape(frames.shape[0], height * width)
         now = slice(start, start + frames.shape[0])
-        sums = np.empty((len(cell_masks), frames.shape[0]), np.float64)
-        _cpu.weighted_sums(frames, cell_indptr, cell_pixels, weights, sums)
-        F[:, now] = sums
-        if neuropil_masks is not None:
-            _cpu.plain_sums(frames, indptr, pixels, sums)
+        sums = np.empty((1 if neuropil_masks is None else 2, len(cell_masks), frames.shape[0]))
+        _cpu.mask_sums(frames, masks, sums)
+        F[:, now] = sums[0]
+        if masks.neuropil_npix is not None:
             with np.errstate(invalid="ignore"):
-                Fneu[:, now] = sums / npix
+                Fneu[:, now] = sums[1] / masks.neuropil_npix[:, None]
     return F, Fneu
 
 
@@ -459,11 +458,11 @@ def oasis_trace(
     n_frames = F.size
     tau_fs = np.float32(tau) * np.float32(fs)
     table = _cpu.decay_table(tau_fs, _cpu.decay_length(tau_fs, n_frames))
-    pools = [np.empty(n_frames, dtype) for dtype in (np.float32, np.float32, np.int64, np.int64)]
+    pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     spikes = np.empty(n_frames, np.float32)
     n = _cpu.oasis_pools(np.ascontiguousarray(F, dtype=np.float32), table, *pools, spikes)
-    for mine, theirs in zip(pools, (v, w, t, l), strict=True):
-        theirs[:n] = mine[:n]
+    value, weight, length = (pool[1 : n + 1] for pool in pools)
+    v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes
 
 

@@ -1,0 +1,201 @@
+"""The kernels against numpy and SciPy, at sizes that do not divide evenly."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import ndimage
+
+from xs2p import _cpu
+from xs2p._layout import LANES, SEGMENT, layout
+from xs2p._packing import MaskArrays
+from xs2p.extract import _BATCH_BYTES, _extract_block
+
+DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
+
+
+def ragged(parts, dtype=np.int64):
+    indptr = np.cumsum([0, *(len(part) for part in parts)])
+    return indptr, np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype)
+
+
+def random_masks(rng, shape, n_rois, crowded=0.2):
+    """Masks of any shape: scattered pixels, long runs, none at all, all of the frame."""
+    n_pixels = shape[0] * shape[1]
+    cells, rings = [], []
+    for n in range(n_rois):
+        cells.append(np.flatnonzero(rng.random(n_pixels) < crowded * (n % 3)))
+        start, stop = np.sort(rng.integers(0, n_pixels + 1, 2))
+        ring = np.arange(start, stop) if n % 4 else np.arange(n_pixels)
+        rings.append(ring[rng.random(ring.size) < 0.9] if n % 2 else ring)
+    cell_indptr, cell = ragged(cells)
+    weights = rng.random(cell.size).astype(np.float32)
+    return MaskArrays(cell_indptr, cell, weights, *ragged(rings), shape), cells, rings
+
+
+def mask_sums(frames, masks, n_rois):
+    out = np.empty((2, n_rois, len(frames)))
+    _cpu.mask_sums(frames, layout(masks), out)
+    return out
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(DTYPES),
+    st.integers(1, 2 * LANES + 3),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.integers(0, 6),
+    st.integers(0, 99),
+)
+def test_mask_sums_equal_naive(dtype, n_frames, shape, n_rois, seed):
+    rng = np.random.default_rng(seed)
+    masks, cells, rings = random_masks(rng, shape, n_rois)
+    if np.dtype(dtype).kind == "f":
+        frames = rng.normal(size=(n_frames, *shape)).astype(dtype)
+    else:
+        limits = np.iinfo(dtype)
+        low, high = max(limits.min, -(2**40)), min(limits.max, 2**40)
+        frames = rng.integers(low, high, (n_frames, *shape), endpoint=True).astype(dtype)
+    out = mask_sums(frames, masks, n_rois)
+    flat = frames.reshape(n_frames, -1)
+    for n, (cell, ring) in enumerate(zip(cells, rings, strict=True)):
+        weights = masks.cell_weights[slice(*masks.cell_indptr[n : n + 2])].astype(np.float64)
+        scale = np.abs(flat.astype(np.float64)).max() * flat.shape[1]
+        np.testing.assert_allclose(
+            out[0, n], flat[:, cell].astype(np.float64) @ weights, rtol=0, atol=1e-14 * scale
+        )
+        if np.dtype(dtype).kind == "f":
+            expected = flat[:, ring].sum(axis=1, dtype=np.float64)
+            np.testing.assert_allclose(out[1, n], expected, rtol=0, atol=1e-14 * scale)
+        else:  # exact
+            np.testing.assert_array_equal(out[1, n], flat[:, ring].sum(axis=1, dtype=np.int64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_frame_gives_the_same_sums_whatever_is_beside_it(dtype):
+    rng = np.random.default_rng(0)
+    masks, *_ = random_masks(rng, (31, 33), 5)
+    frames = (rng.random((2 * LANES + 5, 31, 33)) * 100).astype(dtype)
+    whole = mask_sums(frames, masks, 5)
+    for start, stop in ((0, 1), (3, 5), (LANES - 1, LANES + 4), (LANES, 2 * LANES + 5)):
+        part = mask_sums(frames[start:stop], masks, 5)
+        np.testing.assert_array_equal(part, whole[..., start:stop])
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "int32", "uint32"])
+@pytest.mark.parametrize("extreme", ["min", "max"])
+def test_integer_sums_are_exact_beyond_2_to_31(dtype, extreme):
+    value = int(getattr(np.iinfo(dtype), extreme))
+    n_pixels = 300 * 1001
+    frames = np.full((3, 300, 1001), value, dtype)
+    masks = MaskArrays(
+        *ragged([[0]]), np.ones(1, np.float32), *ragged([np.arange(n_pixels)]), (300, 1001)
+    )
+    total = value * n_pixels
+    assert abs(total) > 2**31 or value == 0
+    assert mask_sums(frames, masks, 1)[1, 0].tolist() == [total] * 3
+
+
+def test_infinite_and_missing_pixels_stay_in_their_masks():
+    frames = np.ones((4, 2, SEGMENT), np.float32)
+    frames[1, 0, 10], frames[2, 0, 20] = np.nan, np.inf
+    rings = [np.arange(10), np.arange(11, 40), np.arange(5, 15), np.arange(11, 20)]
+    masks = MaskArrays(*ragged([[0]] * 4), np.ones(4, np.float32), *ragged(rings), (2, SEGMENT))
+    sums = mask_sums(frames, masks, 4)[1]
+    np.testing.assert_array_equal(
+        sums, [[10] * 4, [29, 29, np.inf, 29], [10, np.nan, 10, 10], [9] * 4]
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    st.integers(1, 35),
+    st.floats(0, 100),
+    st.integers(0, 99),
+)
+def test_rank_equals_percentile_filter(shape, size, percentile, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 5, shape).astype(np.float32) * (rng.random(shape) < 0.6)
+    y, x = np.nonzero(image >= 0)
+    pads = (size // 2, size - 1 - size // 2)
+    rows, columns = (np.pad(np.arange(n), pads, mode="symmetric") for n in shape)
+    rank = min(int(size * size * percentile / 100.0), size * size - 1)
+    out = np.empty(y.size, bool)
+    _cpu.rank_at_least(image, y, x, rows, columns, size, rank, out)
+    # SciPy's own filter errs where a window is many times a side of the frame.
+    windows = sliding_window_view(np.pad(image, pads, mode="symmetric"), (size, size))
+    filtered = np.sort(windows.reshape(*shape, -1), axis=-1)[..., rank]
+    np.testing.assert_array_equal(out.reshape(shape), image >= filtered)
+    if size <= min(shape):
+        np.testing.assert_array_equal(filtered, ndimage.rank_filter(image, rank, size=size))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 3000),
+    st.floats(0, 12),
+    st.integers(1, 4000),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_maximin_equals_scipy_to_the_last_bit(n_frames, sigma, size, legacy, seed):
+    F = np.random.default_rng(seed).normal(100, 30, (2, n_frames)).astype(np.float32)
+    mode = "reflect" if legacy else "nearest"
+    radius = int(4 * sigma + 0.5) if legacy else int(round(3 * sigma))
+    smooth = F
+    if radius > 0:
+        smooth = ndimage.gaussian_filter1d(F, sigma, axis=-1, mode=mode, radius=radius)
+    low = ndimage.minimum_filter1d(smooth, size, axis=-1, mode=mode)
+    expected = ndimage.maximum_filter1d(low, size, axis=-1, mode=mode)
+    np.testing.assert_array_equal(_cpu.maximin(F, sigma, size, legacy=legacy), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 1801, 30_001])
+def test_maximin_of_a_long_trace(size):
+    F = np.random.default_rng(0).normal(100, 30, (2, 50_000)).astype(np.float32)
+    smooth = ndimage.gaussian_filter1d(F, 10, axis=-1, mode="nearest", radius=30)
+    low = ndimage.minimum_filter1d(smooth, size, axis=-1, mode="nearest")
+    expected = ndimage.maximum_filter1d(low, size, axis=-1, mode="nearest")
+    np.testing.assert_array_equal(_cpu.maximin(F, 10.0, size), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 300), st.floats(0.05, 50), st.integers(0, 99))
+def test_oasis_pools_are_those_of_the_naive_version(n_frames, tau, seed):
+    rng = np.random.default_rng(seed)
+    trace = (rng.normal(size=n_frames) + 20 * (rng.random(n_frames) < 0.05)).astype(np.float32)
+    spikes = _cpu.oasis(trace, np.float32(tau))
+    np.testing.assert_array_equal(spikes, naive.oasis(trace, tau, 1.0))
+    table = _cpu.decay_table(np.float32(tau), _cpu.decay_length(np.float32(tau), n_frames))
+    pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
+    again = np.empty(n_frames, np.float32)
+    n = _cpu.oasis_pools(trace, table, *pools, again)
+    np.testing.assert_array_equal(again, spikes)
+    value, weight, length = (pool[1 : n + 1] for pool in pools)
+    assert length.sum() == n_frames and (length > 0).all() and (weight >= 1).all()
+    # Each pool, decayed, ends above no later one: nothing is left to merge.
+    decay = np.exp(-length[:-1] / np.float64(np.float32(tau)))
+    assert (value[:-1] * decay <= value[1:]).all()
+
+
+@pytest.mark.parametrize("dtype", ["int16", ">i2", "float16", "float32"])
+def test_extracting_a_block_needs_little_beside_it(dtype):
+    rng = np.random.default_rng(0)
+    masks, *_ = random_masks(rng, (256, 256), 20, crowded=0.01)
+    arrays = layout(masks)
+    block = np.zeros((800, 256, 256), dtype)
+    _extract_block(block[:8], arrays)
+    tracemalloc.start()
+    traces = _extract_block(block, arrays)
+    peak = tracemalloc.get_traced_memory()[1] - traces.nbytes
+    tracemalloc.stop()
+    native = dtype in ("int16", "float32")
+    # A float copy of an int16 block would be twice its 105 MB.
+    assert peak < (2**20 if native else 1.2 * _BATCH_BYTES) < 2**26
