@@ -258,11 +258,11 @@ _STREAMS = 4
 
 
 @_njit
-def _load(frames, t, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
-    """Copy the pixels of four frames, ``buffer[p, lane + i] = frames[t + i, first + p]``."""
+def _load(frames, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
+    """Copy the pixels of four frames, ``buffer[p, lane + i] = frames[lane + i, first + p]``."""
     last = frames.shape[0] - 1
-    a, b = frames[t], frames[min(t + 1, last)]
-    c, d = frames[min(t + 2, last)], frames[min(t + 3, last)]
+    a, b = frames[lane], frames[min(lane + 1, last)]
+    c, d = frames[min(lane + 2, last)], frames[min(lane + 3, last)]
     one, lane, first = np.uint64(1), np.uint64(lane), np.uint64(first)
     for p in range(np.uint64(low), np.uint64(high)):
         buffer[p, lane] = a[first + p]
@@ -272,11 +272,11 @@ def _load(frames, t, lane, first, low, high, buffer):  # type: ignore[no-untyped
 
 
 @_njit
-def _load_sums(frames, t, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
+def _load_sums(frames, lane, first, low, high, buffer):  # type: ignore[no-untyped-def]
     """Add up the pixels of four frames: ``buffer[p]`` holds the sum of those before ``p``."""
     last = frames.shape[0] - 1
-    a, b = frames[t], frames[min(t + 1, last)]
-    c, d = frames[min(t + 2, last)], frames[min(t + 3, last)]
+    a, b = frames[lane], frames[min(lane + 1, last)]
+    c, d = frames[min(lane + 2, last)], frames[min(lane + 3, last)]
     one, lane, first = np.uint64(1), np.uint64(lane), np.uint64(first)
     sum_a = sum_b = sum_c = sum_d = np.int64(0)
     for i in range(_STREAMS):
@@ -293,67 +293,45 @@ def _load_sums(frames, t, lane, first, low, high, buffer):  # type: ignore[no-un
 
 
 @_njit
-def _store(t, now, weighted, plain, out):  # type: ignore[no-untyped-def]
-    """Write the sums of ``now`` frames from ``t`` on, and set them to 0."""
-    for n in range(out.shape[1]):
-        for lane in range(now):
-            out[0, n, t + lane] = weighted[n, lane]
-        if out.shape[0] > 1:
-            for lane in range(now):
-                out[1, n, t + lane] = plain[n, lane]
-        for lane in range(weighted.shape[1]):
-            weighted[n, lane] = 0
-            plain[n, lane] = 0
-
-
-@_njit
-def _integer_sums(frames, segments, cell, runs, buffer, weighted, plain, out):  # type: ignore[no-untyped-def]
+def _integer_sums(frames, segments, cell, runs, buffer, weighted, plain):  # type: ignore[no-untyped-def]
     """Add up integers. A run's sum is the difference of two sums of all pixels before it: exact."""
     lanes = buffer.shape[1]
-    for t in range(0, frames.shape[0], lanes):
-        now = min(lanes, frames.shape[0] - t)
-        for s in range(segments.first.size):
-            first, low, high = segments.first[s], segments.low[s], segments.high[s]
-            for lane in range(0, now, _STREAMS):
-                _load_sums(frames, t + lane, lane, first, low, high, buffer)
-            for k in range(cell.bounds[s], cell.bounds[s + 1]):
-                n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
-                for lane in range(lanes):
-                    weighted[n, lane] += weight * (buffer[p + 1, lane] - buffer[p, lane])
-            for k in range(runs.bounds[s], runs.bounds[s + 1]):
-                n, start, stop = runs.roi[k], runs.start[k], runs.stop[k]
-                for lane in range(lanes):
-                    plain[n, lane] += buffer[stop, lane] - buffer[start, lane]
-        _store(t, now, weighted, plain, out)
+    for s in range(segments.first.size):
+        for lane in range(0, frames.shape[0], _STREAMS):
+            _load_sums(frames, lane, segments.first[s], segments.low[s], segments.high[s], buffer)
+        for k in range(cell.bounds[s], cell.bounds[s + 1]):
+            n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
+            for lane in range(lanes):
+                weighted[n, lane] += weight * (buffer[p + 1, lane] - buffer[p, lane])
+        for k in range(runs.bounds[s], runs.bounds[s + 1]):
+            n, start, stop = runs.roi[k], runs.start[k], runs.stop[k]
+            for lane in range(lanes):
+                plain[n, lane] += buffer[stop, lane] - buffer[start, lane]
 
 
 @_njit
-def _direct_sums(frames, segments, cell, runs, buffer, weighted, plain, out):  # type: ignore[no-untyped-def]
+def _direct_sums(frames, segments, cell, runs, buffer, weighted, plain):  # type: ignore[no-untyped-def]
     """Add up any numbers, pixel by pixel: a NaN in one mask touches no other."""
     lanes = buffer.shape[1]
-    for t in range(0, frames.shape[0], lanes):
-        now = min(lanes, frames.shape[0] - t)
-        for s in range(segments.first.size):
-            first, low, high = segments.first[s], segments.low[s], segments.high[s]
-            for lane in range(0, now, _STREAMS):
-                _load(frames, t + lane, lane, first, low, high, buffer)
-            for k in range(cell.bounds[s], cell.bounds[s + 1]):
-                n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
+    for s in range(segments.first.size):
+        for lane in range(0, frames.shape[0], _STREAMS):
+            _load(frames, lane, segments.first[s], segments.low[s], segments.high[s], buffer)
+        for k in range(cell.bounds[s], cell.bounds[s + 1]):
+            n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
+            for lane in range(lanes):
+                weighted[n, lane] += weight * buffer[p, lane]
+        for k in range(runs.bounds[s], runs.bounds[s + 1]):
+            n, p, stop = runs.roi[k], np.int64(runs.start[k]), np.int64(runs.stop[k])
+            while p + 4 <= stop:
                 for lane in range(lanes):
-                    weighted[n, lane] += weight * buffer[p, lane]
-            for k in range(runs.bounds[s], runs.bounds[s + 1]):
-                n, p, stop = runs.roi[k], np.int64(runs.start[k]), np.int64(runs.stop[k])
-                while p + 4 <= stop:
-                    for lane in range(lanes):
-                        plain[n, lane] += (buffer[p, lane] + buffer[p + 1, lane]) + (
-                            buffer[p + 2, lane] + buffer[p + 3, lane]
-                        )
-                    p += 4
-                while p < stop:
-                    for lane in range(lanes):
-                        plain[n, lane] += buffer[p, lane]
-                    p += 1
-        _store(t, now, weighted, plain, out)
+                    plain[n, lane] += (buffer[p, lane] + buffer[p + 1, lane]) + (
+                        buffer[p + 2, lane] + buffer[p + 3, lane]
+                    )
+                p += 4
+            while p < stop:
+                for lane in range(lanes):
+                    plain[n, lane] += buffer[p, lane]
+                p += 1
 
 
 def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
@@ -364,25 +342,26 @@ def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
     64 bits; 64-bit integers, whose sum could pass 2^63, are added up in float64 as floats are.
     Each frame's sums are the same to the last bit whatever frames stand beside it.
     """
-    n_frames, n_rois = frames.shape[0], out.shape[1]
-    if n_frames == 0 or frames.size == 0:
+    if frames.size == 0:
         out[:] = 0
         return
+    n_frames, n_rois = frames.shape[0], out.shape[1]
+    frames = frames.reshape(n_frames, -1)
     integers = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
     lanes = min(LANES, -(-n_frames // _STREAMS) * _STREAMS)
     # 256 pixels of 16 bits add up to less than 2^24.
     narrow = np.int32 if frames.dtype.itemsize <= 2 else np.int64
     kernel = _integer_sums if integers else _direct_sums
-    kernel(
-        frames.reshape(n_frames, -1),
-        masks.segments,
-        masks.cell,
-        masks.runs,
-        np.zeros((SEGMENT + 1, lanes), narrow if integers else np.float64),
-        np.zeros((n_rois, lanes), np.float64),
-        np.zeros((n_rois, lanes), np.int64 if integers else np.float64),
-        out,
-    )
+    buffer = np.zeros((SEGMENT + 1, lanes), narrow if integers else np.float64)
+    weighted = np.empty((n_rois, lanes), np.float64)
+    plain = np.empty((n_rois, lanes), np.int64 if integers else np.float64)
+    for start in range(0, n_frames, lanes):
+        some = frames[start : start + lanes]
+        weighted.fill(0)
+        plain.fill(0)
+        kernel(some, masks.segments, masks.cell, masks.runs, buffer, weighted, plain)
+        for sums, kind in zip((weighted, plain), out, strict=False):
+            kind[:, start : start + lanes] = sums[:, : some.shape[0]]
 
 
 @_njit
@@ -502,81 +481,63 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 else F
 
 
-_TILE = 2048  # samples whose sums stay in the processor's first cache
+# Samples whose sums stay in the processor's first cache, and those of which two copies stay
+# in its second.
+_TILE = 2048
+_BLOCK = 2**17
 
 
-# The loops that take the time stand alone: only so are they compiled to vector instructions.
 @_njit
 def _add_tap(before, behind, tap, sums):  # type: ignore[no-untyped-def]
+    # Alone in a function: only so is it compiled to vector instructions.
     for i in range(sums.size):
         sums[i] += (before[i] + behind[i]) * tap
 
 
 @_njit
-def _lower(a, b, out):  # type: ignore[no-untyped-def]
-    for i in range(out.size):
-        out[i] = a[i] if a[i] < b[i] else b[i]
-
-
-@_njit
-def _smooth(trace, edges, taps, line, sums, out):  # type: ignore[no-untyped-def]
-    """Symmetric filter of one trace, in float64, its terms in SciPy's order: the same bits.
-
-    ``edges`` says which frame stands at each place in front of the trace and behind it.
-    """
+def _smooth(padded, taps, sums, out):  # type: ignore[no-untyped-def]
+    """Symmetric filter of traces, in float64, its terms in SciPy's order: the same bits."""
     radius = taps.size - 1
-    for i in range(radius):
-        line[i] = trace[edges[i]]
-        line[radius + trace.size + i] = trace[edges[radius + i]]
-    for i in range(trace.size):
-        line[radius + i] = trace[i]
-    for start in range(0, trace.size, sums.size):
-        n = min(sums.size, trace.size - start)
-        centre = start + radius
-        for i in range(n):
-            sums[i] = line[centre + i] * taps[0]
-        for k in range(radius, 0, -1):
-            before, behind = line[centre - k :], line[centre + k :]
-            _add_tap(before, behind, taps[k], sums[:n])
-        for i in range(n):
-            out[start + i] = sums[i]
+    for n in range(out.shape[0]):
+        trace, result = padded[n], out[n]
+        for start in range(0, result.size, sums.size):
+            size = min(sums.size, result.size - start)
+            centre = start + radius
+            for i in range(size):
+                sums[i] = trace[centre + i] * taps[0]
+            for k in range(radius, 0, -1):
+                _add_tap(trace[centre - k :], trace[centre + k :], taps[k], sums[:size])
+            for i in range(size):
+                result[start + i] = sums[i]
 
 
-@_njit
-def _running_minimum(trace, left, right, sign, one, two, out):  # type: ignore[no-untyped-def]
-    """``out[i]``: the minimum of ``trace[i − left : i + right + 1]``, cut at the ends.
+def _running(F: np.ndarray, left: int, right: int, extreme: Any, nothing: float) -> np.ndarray:
+    """Minimum or maximum of ``F[:, i - left : i + right + 1]``, cut at the ends.
 
-    The maximum where ``sign`` is −1. The minimum over 2, 4, 8 … samples and then over the
-    window: as many passes as the logarithm of the window, none with a branch.
+    That of 2, 4, 8 … samples and then of the window: as many passes as its logarithm, none
+    with a branch.
     """
-    window = left + right + 1
-    tile = one.size - window + 1
-    for start in range(0, trace.size, tile):
-        n = min(tile, trace.size - start)
-        count = n + window - 1
-        for i in range(count):
-            one[i] = np.inf
-        first = max(start - left, 0)
-        shift = first - (start - left)
-        for i in range(min(start + n + right, trace.size) - first):
-            one[shift + i] = sign * trace[first + i]
+    n_frames, window = F.shape[1], left + right + 1
+    out = np.empty_like(F)
+    tile = min(max(_BLOCK // F.shape[0], window), n_frames)
+    scratch = np.empty((2, F.shape[0], tile + window - 1), F.dtype)
+    for start in range(0, n_frames, tile):
+        stop = min(start + tile, n_frames)
+        first, last = max(start - left, 0), min(stop + right, n_frames)
+        count, shift = stop - start + window - 1, first - (start - left)
+        now, then = scratch
+        now[:, :shift] = nothing
+        now[:, shift : shift + last - first] = F[:, first:last]
+        now[:, shift + last - first : count] = nothing
         width = 1
         while width < window:
             step = min(width, window - width)
             count -= step
-            _lower(one, one[step:], two[:count])
-            one, two = two, one
+            extreme(now[:, :count], now[:, step : step + count], out=then[:, :count])
+            now, then = then, now
             width += step
-        for i in range(n):
-            out[start + i] = sign * one[i]
-
-
-@_njit
-def _maximin(F, edges, taps, left, right, line, sums, one, two, low, out):  # type: ignore[no-untyped-def]
-    for n in range(F.shape[0]):
-        _smooth(F[n], edges, taps, line, sums, out[n])
-        _running_minimum(out[n], left, right, np.float32(1), one, two, low)
-        _running_minimum(low, left, right, np.float32(-1), one, two, out[n])
+        out[:, start:stop] = now[:, :count]
+    return out
 
 
 def maximin(F: np.ndarray, sigma: float, size: int, *, legacy: bool = False) -> np.ndarray:
@@ -587,34 +548,26 @@ def maximin(F: np.ndarray, sigma: float, size: int, *, legacy: bool = False) -> 
     """
     n_frames = F.shape[-1]
     radius = int(4 * sigma + 0.5) if legacy else int(round(3 * sigma))
-    padded = np.pad(np.arange(n_frames), radius, mode="symmetric" if legacy else "edge")
-    edges = np.concatenate([padded[:radius], padded[radius + n_frames :]])
+    # Which frame stands at each place of the padded trace.
+    frame = np.pad(np.arange(n_frames), radius, mode="symmetric" if legacy else "edge")
     taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
     taps = (taps / taps.sum())[radius:]
     # A window that takes in the whole trace from everywhere needs no more.
     left, right = (min(side, n_frames) for side in (size // 2, size - 1 - size // 2))
-    gap = np.isnan(F)
-    holed = bool(gap.any())
-    smooth = np.where(gap, np.float32(0), F) if holed else F
-    F0 = np.empty_like(F, order="C")
-    tile = min(max(4 * _TILE, left + right), n_frames)
-    scratch = np.empty((2, tile + left + right), np.float32)
-    _maximin(
-        np.ascontiguousarray(smooth).reshape(-1, n_frames),
-        edges,
-        taps,
-        left,
-        right,
-        np.empty(n_frames + 2 * radius, np.float64),
-        np.empty(min(_TILE, n_frames), np.float64),
-        *scratch,
-        np.empty(n_frames, np.float32),
-        F0.reshape(-1, n_frames),
-    )
-    if holed:  # blank what a NaN reaches
-        from scipy.ndimage import maximum_filter1d
-
-        reach = radius + 2 * (size // 2)
-        near = maximum_filter1d(gap, 2 * reach + 1, axis=-1, mode="constant")
-        F0[near] = np.nan
+    F0 = np.empty(F.shape, np.float32)
+    traces, sums = F.reshape(-1, n_frames), np.empty(min(_TILE, n_frames), np.float64)
+    for start in range(0, traces.shape[0], max(_BLOCK // n_frames, 1)):
+        some = slice(start, start + max(_BLOCK // n_frames, 1))
+        padded = np.take(traces[some].astype(np.float64), frame, axis=1)
+        gap = np.isnan(padded)
+        holed = bool(gap.any())
+        smooth = np.empty((padded.shape[0], n_frames), np.float32)
+        _smooth(np.where(gap, 0.0, padded) if holed else padded, taps, sums, smooth)
+        low = _running(smooth, left, right, np.minimum, np.inf)
+        high = _running(low, left, right, np.maximum, -np.inf)
+        if holed:  # blank what a NaN reaches
+            reach = min(radius + 2 * (size // 2), n_frames)
+            inside = gap[:, radius : radius + n_frames]
+            high[_running(inside, reach, reach, np.logical_or, False)] = np.nan
+        F0.reshape(-1, n_frames)[some] = high
     return F0
