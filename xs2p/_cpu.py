@@ -57,15 +57,15 @@ def rank_at_least(image, y, x, rows, columns, size, rank, out):  # type: ignore[
         value = image[y[i], x[i]]
         left = x[i] - before
         inside = left >= 0 and left + size <= image.shape[1]
-        above = 0
+        above = np.int32(0)
         for dy in range(size):
             row = np.uint64(rows[y[i] + dy])
             if inside:
                 for column in range(np.uint64(left), np.uint64(left + size)):
-                    above += image[row, column] > value
+                    above = np.int32(above + (image[row, column] > value))
             else:
                 for dx in range(size):
-                    above += image[row, columns[x[i] + dx]] > value
+                    above = np.int32(above + (image[row, columns[x[i] + dx]] > value))
             if above > allowed:
                 break
         out[i] = above <= allowed
@@ -74,24 +74,24 @@ def rank_at_least(image, y, x, rows, columns, size, rank, out):  # type: ignore[
 @_njit
 def _free(cell, y0, x0, y1, x1):  # type: ignore[no-untyped-def]
     """Count the pixels of a box that are in no cell."""
-    cells = 0
+    cells = np.int32(0)
     for y in range(np.uint64(y0), np.uint64(y1)):
         for x in range(np.uint64(x0), np.uint64(x1)):
-            cells += cell[y, x]
+            cells = np.int32(cells + cell[y, x])
     return (y1 - y0) * (x1 - x0) - cells
 
 
 @_njit
-def _rectangles(ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, indices):  # type: ignore[no-untyped-def]
-    """Neuropil masks grown as bounding boxes; fills ``indptr`` and, if not empty, ``indices``.
+def _rectangles(first, ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, indices):  # type: ignore[no-untyped-def]
+    """Neuropil masks of ROI ``first`` and the next ones, until ``indices`` is full; the next ROI.
 
-    ``boxes`` are the ROIs' bounding boxes, ``ring`` scratch for the largest dilated one.
+    ``boxes`` are the ROIs' bounding boxes, ``ring`` is scratch for the largest dilated one.
     """
     ly, lx = cell.shape
-    for n in range(offsets.size - 1):
-        at = indptr[n]
-        indptr[n + 1] = at
+    at = 0
+    for n in range(first, offsets.size - 1):
         if offsets[n] == offsets[n + 1]:
+            indptr[n + 1] = indptr[n]
             continue
         top = max(boxes[n, 0] - inner, 0)
         left = max(boxes[n, 1] - inner, 0)
@@ -119,9 +119,9 @@ def _rectangles(ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, in
             found = _free(cell, y0, x0, y1, x1) - taken
             if found > least:
                 break
-        indptr[n + 1] = at + found
-        if indices.size == 0:
-            continue
+        if at + found > indices.size:
+            return n
+        indptr[n + 1] = indptr[n] + found
         for y in range(y0, y1):
             for x in range(x0, x1):
                 if cell[y, x]:
@@ -130,6 +130,7 @@ def _rectangles(ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, in
                     continue
                 indices[at] = y * lx + x
                 at += 1
+    return offsets.size - 1
 
 
 def rectangular_neuropil(
@@ -156,13 +157,7 @@ def rectangular_neuropil(
         boxes[some, 3] = np.maximum.reduceat(xpix, first) + 1
     sides = (boxes[:, 2:] - boxes[:, :2] + 2 * inner).max(axis=0, initial=0)
     ring = np.zeros(np.minimum(sides, cell.shape), bool)
-    indptr = np.zeros(n_rois + 1, np.int64)
-    arguments = (ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr)
-    _rectangles(*arguments, np.empty(0, np.int64))
-    indices = np.empty(indptr[-1], np.int64)
-    if indices.size:
-        _rectangles(*arguments, indices)
-    return indptr, indices
+    return _grow(_rectangles, (ypix, xpix, offsets, boxes, cell, inner, least, ring), n_rois)
 
 
 @_njit
@@ -231,22 +226,28 @@ def circular_neuropil(
     Dilation by the cross is a breadth-first walk: the wave front is all that is visited, so
     the cost follows the region and not the frame.
     """
-    n_rois = offsets.size - 1
     seen = np.zeros(cell.shape, bool)
     # Touched, and so in memory, only as far as a mask grows.
     queue = np.empty(cell.size, np.int64)
+    n_rois = offsets.size - 1
+    indptr, indices = _grow(
+        _circles, (ypix, xpix, offsets, cell, inner, least, seen, queue), n_rois
+    )
+    before = np.repeat(np.arange(n_rois), np.diff(indptr)) * cell.size
+    return indptr, np.sort(indices + before) - before
+
+
+def _grow(kernel: Kernel, arguments: Any, n_rois: int) -> tuple[np.ndarray, np.ndarray]:
+    """Call a kernel until it has done all ROIs, with room for more pixels each time."""
     indptr = np.zeros(n_rois + 1, np.int64)
     parts = [np.empty(0, np.int64)]
-    n = 0
+    n, room = 0, 1024 * n_rois
     while n < n_rois:
-        part = np.empty(max(cell.size, 2**18), np.int64)  # room for one mask at least
-        start, n = (
-            indptr[n],
-            _circles(n, ypix, xpix, offsets, cell, inner, least, seen, queue, indptr, part),
-        )
-        parts.append(part[: indptr[n] - start].copy())
-    before = np.repeat(np.arange(n_rois), np.diff(indptr)) * cell.size
-    return indptr, np.sort(np.concatenate(parts) + before) - before
+        part = np.empty(room, np.int64)
+        start, done = indptr[n], kernel(n, *arguments, indptr, part)
+        parts.append(part[: indptr[done] - start].copy())
+        n, room = done, room if done > n else 2 * room
+    return indptr, np.concatenate(parts)
 
 
 # Frames that are read at once: more streams cost more than they save.

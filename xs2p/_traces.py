@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+_PARALLEL = 2**20  # samples that are worth a second thread
+
 
 def check_traces(F: Any, step: str) -> None:
     """Raise a ValueError unless ``F`` is an array of real traces with ``time`` in one chunk."""
@@ -50,7 +52,7 @@ def map_traces(
     order = ("roi", "time") if "roi" in F.dims else ("time",)
     F = F.transpose(..., *order)
     if F.chunks is None:
-        data = block(F.values, *per_trace, **options)
+        data = _eager(block, F.values, per_trace, options)
     else:
         import dask.array as da
 
@@ -67,3 +69,25 @@ def map_traces(
     dims = F.dims[:-1] if reduce else F.dims
     coords = {k: v for k, v in F.coords.items() if not (reduce and "time" in v.dims)}
     return xr.DataArray(data, dims=dims, coords=coords, name=F.name)
+
+
+def _eager(
+    block: Callable[..., np.ndarray], F: np.ndarray, per_trace: Any, options: dict[str, Any]
+) -> np.ndarray:
+    """Apply ``block`` to traces in memory, on all cores where there is work for them."""
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    cores = os.cpu_count() or 1
+    if F.ndim < 2 or cores == 1 or F.size < _PARALLEL:
+        return block(F, *per_trace, **options)
+    edges = np.linspace(0, F.shape[-2], min(4 * cores, F.shape[-2]) + 1).astype(int)
+    rows = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def apply(some: slice) -> np.ndarray:
+        own = [a[some] if len(a) > 1 else a for a in per_trace]
+        return block(F[..., some, :], *own, **options)
+
+    with ThreadPoolExecutor(cores) as pool:
+        parts = list(pool.map(apply, rows))
+    return np.concatenate(parts, axis=-2 if parts[0].ndim == F.ndim else -1)

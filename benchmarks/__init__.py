@@ -1,0 +1,1 @@
+"""What xs2p's speed is measured with; not part of the package."""

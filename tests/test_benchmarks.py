@@ -1,0 +1,72 @@
+"""The benchmarks run, once and at toy size, so that they cannot rot."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks"
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
+
+if FOLDER.is_dir():
+    from benchmarks import versus_suite2p
+    from benchmarks.suite import steps
+    from benchmarks.suite.recordings import make_stat
+
+    CLASSES = [c for _, c in inspect.getmembers(steps, inspect.isclass) if hasattr(c, "toy")]
+else:
+    CLASSES = []
+
+
+@pytest.mark.parametrize("benchmark", CLASSES, ids=lambda c: c.__name__)
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+def test_every_benchmark_runs_and_computes(benchmark):
+    import dask
+
+    case = benchmark()
+    case.setup(*benchmark.toy)
+    methods = [m for m in dir(case) if re.match("(time|peakmem|track)_", m)]
+    assert methods
+    for method in methods:
+        result = getattr(case, method)(*benchmark.toy)
+        assert result is not None and not dask.is_dask_collection(result), method
+    three = benchmark.params if not isinstance(benchmark.params, tuple) else benchmark.params[0]
+    assert len(three) == 3
+
+
+def test_every_benchmark_is_found():
+    assert len(CLASSES) == 9
+    timed = {m for c in CLASSES for m in dir(c)}
+    for step in ("build_masks", "extract_traces", "maximin", "constant", "prctile", "deconvolve"):
+        assert any(m.endswith(step) for m in timed), step
+    assert json.loads((FOLDER / "asv.conf.json").read_text())["benchmark_dir"] == "suite"
+
+
+def test_stat_is_the_same_every_time():
+    a, b = make_stat(30), make_stat(30)
+    assert all(np.array_equal(a[n]["ypix"], b[n]["ypix"]) for n in range(30))
+    assert any(roi["overlap"].any() for roi in make_stat(300))
+
+
+def test_versus_says_how_to_install_suite2p(monkeypatch):
+    monkeypatch.setitem(sys.modules, "suite2p", None)
+    with pytest.raises(SystemExit, match=r"pip install -r benchmarks/requirements-suite2p.txt"):
+        versus_suite2p.main(["--toy"])
+
+
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+def test_versus_runs_at_toy_size(monkeypatch, capsys, tmp_path):
+    # Our own drop-in in suite2p's place: the names and signatures are the same.
+    versus_suite2p.main(["--toy", "--folder", str(tmp_path)], reference=versus_suite2p.drop_in())
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(table) == 2 + len(versus_suite2p.ROWS)
+    for line in table[2:]:
+        assert re.search(r"\d+(\.\d)? ×", line), line
+    assert not list(tmp_path.iterdir())
