@@ -188,9 +188,12 @@ def radii(table: PixelTable, crop: np.ndarray | None) -> np.ndarray:
 def medians(table: PixelTable) -> np.ndarray:
     """Median row and column of each ROI's pixels, ``(roi, 2)``; NaN without pixels."""
     med = np.full((table.roi.size, 2), np.nan)
-    for i, (a, b) in enumerate(zip(table.offsets[:-1], table.offsets[1:], strict=True)):
-        if b > a:
-            med[i] = np.median(table.ypix[a:b]), np.median(table.xpix[a:b])
+    some = np.flatnonzero(np.diff(table.offsets))
+    start, stop = table.offsets[:-1][some], table.offsets[1:][some]
+    for k, values in enumerate((table.ypix, table.xpix)):
+        ordered = values[np.lexsort((values, table.owner))]
+        lower, upper = ordered[(start + stop - 1) // 2], ordered[(start + stop) // 2]
+        med[some, k] = (lower.astype(np.float64) + upper) / 2
     return med
 
 

@@ -302,12 +302,11 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
         size = max(int(5 * np.median(radius)), 1)
         # The rank that scipy.ndimage.percentile_filter picks.
         rank = min(int(size * size * lam_percentile / 100.0), size * size - 1)
-        pads = (size // 2, size - 1 - size // 2)
-        rows, columns = (np.pad(np.arange(n), pads, mode="symmetric") for n in table.shape)
+        owner, flat = table.owner[heaviest], table.flat[heaviest]
+        heaviest = heaviest[np.argsort(owner * weight.size + flat)]
         y, x = (p[heaviest].astype(np.int64) for p in (table.ypix, table.xpix))
-        enough = np.empty(heaviest.size, bool)
-        _cpu.rank_at_least(weight, y, x, rows, columns, size, rank, enough)
-        heaviest = heaviest[enough]
+        offsets = np.searchsorted(owner, np.arange(table.roi.size + 1))
+        heaviest = heaviest[_cpu.rank_at_least(weight, y, x, offsets, size, rank)]
     image.ravel()[table.flat[heaviest]] = True
     return image
 
@@ -315,14 +314,17 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
 def neuropil_pixels(
     table: PixelTable, cell: np.ndarray, inner: int, min_pixels: float, circular: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Neuropil masks as ``(indptr, flat indices)``; ``cell`` is the cell image."""
+    """Neuropil masks as ``(indptr, flat indices)``.
+
+    ``cell`` is the cell image: written to on the way, and at the end as it was.
+    """
     from xs2p import _cpu
 
     grow = _cpu.circular_neuropil if circular else _cpu.rectangular_neuropil
     # Counts are whole, so growing while count ≤ 350.5 is growing while count ≤ 350.
     least = int(np.floor(min_pixels))
     ypix, xpix = table.ypix.astype(np.int64), table.xpix.astype(np.int64)
-    return grow(ypix, xpix, table.offsets, np.ascontiguousarray(cell, dtype=bool), inner, least)
+    return grow(ypix, xpix, table.offsets, cell, inner, least)
 
 
 def _roi_labels(ds: xr.Dataset) -> xr.Dataset:
@@ -367,7 +369,7 @@ def _csc(npix: np.ndarray, indices: np.ndarray, data: Any, shape: tuple[int, int
 
 
 def _equal_weights(npix: np.ndarray) -> np.ndarray:
-    return np.repeat(1.0 / np.maximum(npix, 1), npix).astype(np.float32)
+    return np.repeat((1.0 / np.maximum(npix, 1)).astype(np.float32), npix)
 
 
 def _columns_are_means(matrix: csc_array) -> bool:

@@ -181,9 +181,11 @@ def create_neuropil_masks(
     xpix = np.concatenate([empty, *xpixs]).astype(np.int64)
     np.ravel_multi_index((ypix, xpix), cell_pix.shape)  # raises where a pixel is outside
     table = PixelTable(np.arange(len(npix)), offsets, ypix, xpix, ypix, ypix, cell_pix.shape)
+    cells = np.array(cell_pix, dtype=bool, order="C")  # a copy: it is written to on the way
     indptr, indices = neuropil_pixels(
-        table, cell_pix, inner_neuropil_radius, min_neuropil_pixels, circular
+        table, cells, inner_neuropil_radius, min_neuropil_pixels, circular
     )
+    indices = indices.astype(np.int64)
     return [indices[a:b] for a, b in zip(indptr[:-1], indptr[1:], strict=True)]
 
 
