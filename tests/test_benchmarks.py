@@ -16,7 +16,7 @@ FOLDER = ROOT / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
 
 if FOLDER.is_dir():
-    from benchmarks import versus_suite2p
+    from benchmarks import first_call, memory, versus_suite2p
     from benchmarks.suite import steps
     from benchmarks.suite.recordings import make_stat
 
@@ -70,3 +70,17 @@ def test_versus_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     for line in table[2:]:
         assert re.search(r"\d+(\.\d)? ×", line), line
     assert not list(tmp_path.iterdir())
+
+
+def test_memory_of_an_extraction_is_measured(capfd):
+    memory.main(["--rois=20", "--frames=8", "--chunk=4", "--dtypes", "int16"])
+    line = capfd.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"\| int16 \| 2 \| -?\d+ \| 0 \| -?\d+ \|", line)
+
+
+@pytest.mark.slow
+def test_first_call_is_measured(capsys):
+    first_call.main(["--repeats", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    imports, without, cached = (float(line.split("|")[2]) for line in lines[2:])
+    assert 0 < imports and cached < without
