@@ -299,28 +299,28 @@ def _load(frames, lane, first, low, high, buffer):  # type: ignore[no-untyped-de
         buffer[p, lane + one + one + one] = d[first + p]
 
 
+def _vector(builder, kind, address, step=None, i=0):  # type: ignore[no-untyped-def]
+    """LLVM's pointer to 8 numbers of a numba type, ``i`` steps of bytes behind an address."""
+    if step is not None:
+        address = builder.add(address, builder.mul(step, ir.Constant(address.type, i)))
+    item = ir.DoubleType() if kind == types.float64 else ir.IntType(kind.bitwidth)
+    return builder.inttoptr(address, ir.VectorType(item, 8).as_pointer())
+
+
+# What takes most of an extraction's time, as vectors of 8 frames, which LLVM turns into what the
+# processor has. Arguments that are not addresses or steps in bytes are there for their types.
+
+
 @intrinsic
 def _add_up_8_by_8(typingctx, element, total, source, frame_step, target, step):  # type: ignore[no-untyped-def]
-    """Add up 8 pixels of 8 frames, ``target[i + 1] = target[i] + source[:, i]``, as vectors.
-
-    ``source`` is the address of the first pixel of the first frame, ``frame_step`` the bytes to the
-    next frame; ``target`` that of the sums before that pixel, ``step`` the bytes to the next sums.
-    ``element`` and ``total`` are there for the types of pixels and sums. Turning pixels of frames
-    into frames of pixels is half of an extraction's time when it is done one by one; LLVM
-    makes of this what the processor has.
-    """
+    """Add up 8 pixels of 8 frames, ``target[i + 1] = target[i] + source[:, i]``."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, source, frame_step, target, step = arguments
-        narrow = ir.VectorType(ir.IntType(element.bitwidth), 8)
-        wide = ir.VectorType(ir.IntType(total.bitwidth), 8)
-
-        def at(start, step, i, kind):  # type: ignore[no-untyped-def]
-            address = builder.add(start, builder.mul(step, ir.Constant(start.type, i)))
-            return builder.inttoptr(address, kind.as_pointer())
-
         rows = [
-            builder.load(at(source, frame_step, i, narrow), align=element.bitwidth // 8)
+            builder.load(
+                _vector(builder, element, source, frame_step, i), align=element.bitwidth // 8
+            )
             for i in range(8)
         ]
         # Three perfect shuffles of eight rows of eight transpose them.
@@ -334,14 +334,43 @@ def _add_up_8_by_8(typingctx, element, total, source, frame_step, target, step):
                 for half in (first, second)
             ]
         extend = builder.sext if element.signed else builder.zext
-        sums = builder.load(at(target, step, 0, wide), align=total.bitwidth // 8)
+        pointer = _vector(builder, total, target)
+        sums = builder.load(pointer, align=total.bitwidth // 8)
         for i, row in enumerate(rows):
-            sums = builder.add(sums, extend(row, wide))
-            builder.store(sums, at(target, step, i + 1, wide), align=total.bitwidth // 8)
+            sums = builder.add(sums, extend(row, pointer.type.pointee))
+            pointer = _vector(builder, total, target, step, i + 1)
+            builder.store(sums, pointer, align=total.bitwidth // 8)
         return context.get_dummy_value()
 
-    addresses = (types.uintp,) * 4
-    return types.none(element, total, *addresses), generate
+    return types.none(element, total, *(types.uintp,) * 4), generate
+
+
+@intrinsic
+def _add_difference(typingctx, total, sums, weight, target, stop, start):  # type: ignore[no-untyped-def]
+    """Add ``stop − start`` of 8 frames to integer sums, ``weight`` times it to float64 sums."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, _, factor, target, stop, start = arguments
+        last, first = (
+            builder.load(_vector(builder, total, address), align=total.bitwidth // 8)
+            for address in (stop, start)
+        )
+        pointer = _vector(builder, sums, target)
+        kind, align = pointer.type.pointee, sums.bitwidth // 8
+        change, before = builder.sub(last, first), builder.load(pointer, align=align)
+        if sums == types.float64:
+            factors = ir.Constant(kind, ir.Undefined)
+            for i in range(8):
+                factors = builder.insert_element(factors, factor, ir.IntType(32)(i))
+            change = builder.fmul(factors, builder.sitofp(change, kind))
+            after = builder.fadd(before, change)
+        else:
+            wide = builder.sext(change, kind) if sums.bitwidth > total.bitwidth else change
+            after = builder.add(before, wide)
+        builder.store(after, pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.none(total, sums, weight, *(types.uintp,) * 3), generate
 
 
 @_njit
@@ -395,17 +424,34 @@ def _load_segment(frames, first, low, high, buffer):  # type: ignore[no-untyped-
 @_njit
 def _integer_sums(frames, segments, cell, runs, buffer, weighted, plain):  # type: ignore[no-untyped-def]
     """Add up integers. A run's sum is the difference of two sums of all pixels before it: exact."""
-    lanes = buffer.shape[1]
+    row, sums = buffer.strides[0], np.int64(buffer.ctypes.data)
+    cells, rings = np.int64(weighted.ctypes.data), np.int64(plain.ctypes.data)
     for s in range(segments.first.size):
         _load_segment(frames, segments.first[s], segments.low[s], segments.high[s], buffer)
         for k in range(cell.bounds[s], cell.bounds[s + 1]):
-            n, p, weight = cell.roi[k], cell.place[k], cell.weight[k]
-            for lane in range(lanes):
-                weighted[n, lane] += weight * (buffer[p + 1, lane] - buffer[p, lane])
+            target, start = cells + cell.roi[k] * weighted.strides[0], sums + cell.place[k] * row
+            for lane in range(0, buffer.shape[1], 8):
+                place = np.uintp(start + lane * buffer.itemsize)
+                _add_difference(  # type: ignore[call-arg]
+                    buffer[0, 0],
+                    weighted[0, 0],
+                    cell.weight[k],
+                    np.uintp(target + lane * weighted.itemsize),
+                    place + np.uintp(row),
+                    place,
+                )
         for k in range(runs.bounds[s], runs.bounds[s + 1]):
-            n, start, stop = runs.roi[k], runs.start[k], runs.stop[k]
-            for lane in range(lanes):
-                plain[n, lane] += buffer[stop, lane] - buffer[start, lane]
+            target = rings + runs.roi[k] * plain.strides[0]
+            start, stop = sums + runs.start[k] * row, sums + runs.stop[k] * row
+            for lane in range(0, buffer.shape[1], 8):
+                _add_difference(  # type: ignore[call-arg]
+                    buffer[0, 0],
+                    plain[0, 0],
+                    1.0,
+                    np.uintp(target + lane * plain.itemsize),
+                    np.uintp(stop + lane * buffer.itemsize),
+                    np.uintp(start + lane * buffer.itemsize),
+                )
 
 
 @_njit
@@ -447,7 +493,7 @@ def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
     n_frames, n_rois = frames.shape[0], out.shape[1]
     frames = frames.reshape(n_frames, -1)
     integers = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
-    lanes = min(LANES, -(-n_frames // _STREAMS) * _STREAMS)
+    lanes = min(LANES, -(-n_frames // 8) * 8)
     kernel: Kernel = _direct_sums
     in_buffer: Any = np.float64
     in_sums: Any = np.float64
