@@ -66,7 +66,11 @@ class _Frames:
         return frames if wanted.ndim else np.asarray(frames[0])
 
     def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
-        whole = all(isinstance(k, slice) and k == slice(None) for k in space)
+        # Dask writes slice(0, n) for a whole dim; frames that are wanted whole are read in place.
+        whole = all(
+            isinstance(k, slice) and k.indices(n) == (0, n, 1)
+            for k, n in zip(space, self.shape, strict=False)
+        )
         frame_bytes = max(1, self.shape[1] * self.shape[2] * self.dtype.itemsize)
         limit = max(1, len(wanted) if whole else BLOCK_BYTES // frame_bytes)
         breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
