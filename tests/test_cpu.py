@@ -102,6 +102,20 @@ def test_integer_sums_are_exact_beyond_2_to_31(dtype, extreme):
     assert mask_sums(frames, masks, 1)[1, 0].tolist() == [total] * 3
 
 
+def test_masks_that_do_not_fit_are_refused_before_any_address_is_made():
+    frames = np.zeros((4, 3, 5), np.int16)
+    for pixels in ([15], [-1], [2**40]):
+        masks = MaskArrays(*ragged([pixels]), np.ones(1, np.float32), *ragged([[0]]), (3, 5))
+        with pytest.raises(ValueError, match="outside frames of 15 pixels"):
+            mask_sums(frames, masks, 1)
+        masks = MaskArrays(*ragged([[0]]), np.ones(1, np.float32), *ragged([pixels]), (3, 5))
+        with pytest.raises(ValueError, match="outside frames of 15 pixels"):
+            mask_sums(frames, masks, 1)
+    masks = MaskArrays(*ragged([[0]]), np.ones(1, np.float32), *ragged([[0], [1]]), (3, 5))
+    with pytest.raises(ValueError, match="differ in number"):
+        mask_sums(frames, masks, 1)
+
+
 def test_infinite_and_missing_pixels_stay_in_their_masks():
     frames = np.ones((4, 2, SEGMENT), np.float32)
     frames[1, 0, 10], frames[2, 0, 20] = np.nan, np.inf

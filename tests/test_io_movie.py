@@ -160,10 +160,15 @@ def test_opening_reads_nothing_and_computing_reads_each_chunk_once(tmp_path, fra
 def test_part_of_each_frame_is_read_in_blocks(tmp_path, frames, reads, monkeypatch):
     monkeypatch.setattr(lazy, "BLOCK_BYTES", 4 * LY * LX * 2)
     path, kwargs = written(tmp_path, "bin", frames)
-    movie = opened(path, **kwargs, chunks=10)
-    got = movie[:10, 1:3].compute(scheduler="sync")
+    duck = lazy.RawFrames(lazy.Stamp.of(path), frames.shape, frames.dtype.str)
+    np.testing.assert_array_equal(duck[:10, 1:3], frames[:10, 1:3])
     assert reads == [(0, 4), (4, 8), (8, 10)]
-    np.testing.assert_array_equal(got, frames[:10, 1:3])
+    reads.clear()
+    # Whole frames go where they belong at once, however the slice is written.
+    for whole in (slice(None), slice(0, LY), slice(None, None, 1)):
+        np.testing.assert_array_equal(duck[:10, whole, 0:LX], frames[:10])
+    opened(path, **kwargs, chunks=10).compute(scheduler="sync")
+    assert sorted(reads) == [(0, 10)] * 4 + [(10, 20), (20, 23)]
 
 
 @settings(

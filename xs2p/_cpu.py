@@ -492,6 +492,17 @@ def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
         return
     n_frames, n_rois = frames.shape[0], out.shape[1]
     frames = frames.reshape(n_frames, -1)
+    # The kernels work on addresses: what would lead them astray must end here.
+    first, low, high = (part[[0, -1]] if part.size else part for part in masks.segments)
+    if first.size and (first[0] + low[0] < 0 or first[1] + high[1] > frames.shape[1]):
+        raise ValueError(f"masks hold pixels outside frames of {frames.shape[1]} pixels")
+    sizes = {
+        n_rois,
+        masks.cell_npix.size,
+        np.size(masks.cell_npix if masks.neuropil_npix is None else masks.neuropil_npix),
+    }
+    if len(sizes) > 1:
+        raise ValueError(f"cell masks, neuropil masks and traces differ in number: {sizes}")
     integers = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
     lanes = min(LANES, -(-n_frames // 8) * 8)
     kernel: Kernel = _direct_sums
