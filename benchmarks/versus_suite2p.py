@@ -286,8 +286,12 @@ def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
     return pipeline_row(reference, n, 100 if toy else 20_000, folder, (10, 20))
 
 
+REST = 0.5  # seconds: PyTorch's idle threads keep the cores busy for a while after its work
+
+
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     """Run once and say how long it took."""
+    time.sleep(REST)
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
@@ -369,7 +373,7 @@ def main(arguments: list[str] | None = None, reference: Any = None) -> None:
     reference = suite2p() if reference is None else reference
     repeats = 1 if options.toy else options.repeats
     print(machine(reference))
-    print(f"medians of {repeats} runs in turn, after one of each\n")
+    print(f"medians of {repeats} runs in turn, {REST} s apart, after one of each\n")
     print(
         "| step | work | suite2p | xs2p | speed-up | bar / aim | time to read and sum | results |"
     )

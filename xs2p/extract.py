@@ -261,6 +261,7 @@ def _batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
     itemsize = max(frames.dtype.itemsize, 4 if frames.dtype.kind == "f" else 1)
     frame_bytes = max(height * width * itemsize, 1)
     copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
+    copied |= frames.dtype == np.float16  # the kernels know none
     step = _BATCH_BYTES // max(frame_bytes, 64 * masks.cell_npix.size)
     step = max(step // LANES * LANES, min(_BATCH_BYTES // frame_bytes, LANES) if copied else LANES)
     step = max(step, 1)
