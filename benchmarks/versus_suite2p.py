@@ -286,31 +286,27 @@ def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
     return pipeline_row(reference, n, 100 if toy else 20_000, folder, (10, 20))
 
 
-REST = 0.5  # seconds: PyTorch's idle threads keep the cores busy for a while after its work
+REST = 1.0  # seconds: PyTorch's idle threads keep the cores busy for a while after its work
 
 
-def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Run once and say how long it took."""
+def median(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
+    """Run once for compilation and caches, then some times; median seconds, and a result."""
     time.sleep(REST)
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
+    result, times = work(), []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times)), result
 
 
 def measure(row: Row, repeats: int) -> str:
-    """Run both in turn and write a line of the table."""
-    _, theirs = seconds(row.theirs)  # once before: compilation, and the file into the cache
-    _, ours = seconds(row.ours)
+    """Run both and write a line of the table."""
+    reference, theirs = median(row.theirs, repeats)
+    here, ours = median(row.ours, repeats)
     agreement = row.agreement(theirs, ours)
     del theirs, ours
-    times: dict[str, list[float]] = {"theirs": [], "ours": [], "limit": []}
-    for _ in range(repeats):
-        times["theirs"].append(seconds(row.theirs)[0])
-        times["ours"].append(seconds(row.ours)[0])
-        if row.limit is not None:
-            times["limit"].append(seconds(row.limit)[0])
-    reference, here = np.median(times["theirs"]), np.median(times["ours"])
-    ratio = f"{here / np.median(times['limit']):.1f} ×" if row.limit is not None else "–"
+    ratio = f"{here / median(row.limit, repeats)[0]:.1f} ×" if row.limit is not None else "–"
     cells = (
         row.step,
         row.work,
@@ -373,7 +369,7 @@ def main(arguments: list[str] | None = None, reference: Any = None) -> None:
     reference = suite2p() if reference is None else reference
     repeats = 1 if options.toy else options.repeats
     print(machine(reference))
-    print(f"medians of {repeats} runs in turn, {REST} s apart, after one of each\n")
+    print(f"medians of {repeats} runs, after one that is not counted\n")
     print(
         "| step | work | suite2p | xs2p | speed-up | bar / aim | time to read and sum | results |"
     )
