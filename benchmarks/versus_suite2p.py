@@ -264,7 +264,7 @@ ROWS = (
 
 def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
     """Prepare a row; the bars and aims are what the project set itself."""
-    n, more, frames = (30, 60, 50) if toy else (1000, 3000, 2000)
+    n, more, frames = (30, 60, 50) if toy else (1000, 3000, 4000)
     if name == "masks":
         return masks_row(reference, n, False, False, (40, 100))
     if name == "masks-stat":

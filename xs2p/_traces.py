@@ -52,7 +52,7 @@ def map_traces(
     order = ("roi", "time") if "roi" in F.dims else ("time",)
     F = F.transpose(..., *order)
     if F.chunks is None:
-        data = _eager(block, F.values, per_trace, options)
+        data = _eager(block, F.values, per_trace, options, dtype, reduce)
     else:
         import dask.array as da
 
@@ -72,7 +72,12 @@ def map_traces(
 
 
 def _eager(
-    block: Callable[..., np.ndarray], F: np.ndarray, per_trace: Any, options: dict[str, Any]
+    block: Callable[..., np.ndarray],
+    F: np.ndarray,
+    per_trace: Any,
+    options: dict[str, Any],
+    dtype: Any,
+    reduce: bool,
 ) -> np.ndarray:
     """Apply ``block`` to traces in memory, on all cores where there is work for them."""
     import os
@@ -81,13 +86,18 @@ def _eager(
     cores = os.cpu_count() or 1
     if F.ndim < 2 or cores == 1 or F.size < _PARALLEL:
         return block(F, *per_trace, **options)
-    edges = np.linspace(0, F.shape[-2], min(4 * cores, F.shape[-2]) + 1).astype(int)
-    rows = [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    n_blocks = min(max(4 * cores, F.size // _PARALLEL), F.shape[-2])
+    edges = np.linspace(0, F.shape[-2], n_blocks + 1).astype(int)
+    out = np.empty(F.shape[:-1] if reduce else F.shape, dtype)
 
-    def apply(some: slice) -> np.ndarray:
-        own = [a[some] if len(a) > 1 else a for a in per_trace]
-        return block(F[..., some, :], *own, **options)
+    def apply(start: int, stop: int) -> None:
+        own = [a[start:stop] if len(a) > 1 else a for a in per_trace]
+        result = block(F[..., start:stop, :], *own, **options)
+        if reduce:
+            out[..., start:stop] = result
+        else:
+            out[..., start:stop, :] = result
 
     with ThreadPoolExecutor(cores) as pool:
-        parts = list(pool.map(apply, rows))
-    return np.concatenate(parts, axis=-2 if parts[0].ndim == F.ndim else -1)
+        list(pool.map(apply, edges[:-1], edges[1:]))
+    return out
