@@ -1,4 +1,4 @@
-"""Peak memory of an extraction from disk, against its chunks: one new process a dtype.
+"""Peak memory of an extraction against its chunks: one new process a dtype.
 
 python -m benchmarks.memory
 """
@@ -41,7 +41,7 @@ def measure(dtype: str, n_rois: int, n_frames: int, chunk: int) -> dict[str, flo
             MIB if sys.platform == "darwin" else 1024
         )
 
-    xs2p.extract_traces(movie(4)[:, :, :], masks).compute(num_workers=THREADS)
+    xs2p.extract_traces(movie(4), masks).compute(num_workers=THREADS)
     before = peak()
     traces = xs2p.extract_traces(movie(n_frames), masks).compute(num_workers=THREADS)
     own = 2 * traces.nbytes / MIB  # in blocks, and joined

@@ -60,6 +60,19 @@ class Row:
     limit: Callable[[], Any] | None = None  # what the memory or the disk allows
 
 
+def functions(name: str, masks: Any, extract: Any, dcnv: Any, open: Any) -> Any:
+    """Gather the functions that are compared, from suite2p's modules or what stands for them."""
+    return SimpleNamespace(
+        name=name,
+        create_masks=masks.create_masks,
+        extract_traces=extract.extract_traces,
+        extraction_wrapper=extract.extraction_wrapper,
+        preprocess=dcnv.preprocess,
+        oasis=dcnv.oasis,
+        open=open,
+    )
+
+
 def suite2p() -> Any:
     """Return suite2p's functions, on the CPU."""
     try:
@@ -69,30 +82,18 @@ def suite2p() -> Any:
     from suite2p.extraction import dcnv, extract, masks
     from suite2p.io import BinaryFile
 
-    return SimpleNamespace(
-        name=f"suite2p {importlib.metadata.version('suite2p')}",
-        create_masks=masks.create_masks,
-        extract_traces=extract.extract_traces,
-        extraction_wrapper=extract.extraction_wrapper,
-        preprocess=dcnv.preprocess,
-        oasis=dcnv.oasis,
-        open=lambda path: BinaryFile(*SHAPE, str(path)),
-    )
+    name = f"suite2p {importlib.metadata.version('suite2p')}"
+    return functions(name, masks, extract, dcnv, lambda path: BinaryFile(*SHAPE, str(path)))
 
 
 def drop_in() -> Any:
     """Return xs2p's own functions of those names, to try this script without suite2p."""
     import xs2p.suite2p as same
 
-    return SimpleNamespace(
-        name="xs2p's drop-in",
-        create_masks=same.create_masks,
-        extract_traces=same.extract_traces,
-        extraction_wrapper=same.extraction_wrapper,
-        preprocess=same.preprocess,
-        oasis=same.oasis,
-        open=lambda path: np.memmap(path, np.int16, "r").reshape(-1, *SHAPE),
-    )
+    def frames(path: Path) -> np.ndarray:
+        return np.memmap(path, np.int16, "r").reshape(-1, *SHAPE)
+
+    return functions("xs2p's drop-in", same, same, same, frames)
 
 
 def masks_row(reference: Any, n_rois: int, circular: bool, from_stat: bool, bars: Any) -> Row:

@@ -34,6 +34,11 @@ class PixelTable(NamedTuple):
         """Flat index ``y · Lx + x`` of each pixel, int64 ``(pixel,)``."""
         return self.ypix.astype(np.int64) * self.shape[1] + self.xpix
 
+    @property
+    def key(self) -> np.ndarray:
+        """Number that orders pixels by ROI, then by flat index, int64 ``(pixel,)``."""
+        return self.owner * (self.shape[0] * self.shape[1]) + self.flat
+
 
 def compact(rois: xr.Dataset) -> xr.Dataset:
     """Drop the pixels of ROIs that are no longer in ``roi``, and order them as ``roi`` is."""
@@ -152,9 +157,8 @@ def check_pixels(table: PixelTable) -> None:
             f"lam of roi {names(table.roi[np.unique(table.owner[bad])])} holds "
             f"{table.lam[bad[0]]}; weights must be finite and not negative"
         )
-    ids = table.owner * (ly * lx) + table.flat
-    unique, first, count = np.unique(ids, return_index=True, return_counts=True)
-    if unique.size != ids.size:
+    unique, first, count = np.unique(table.key, return_index=True, return_counts=True)
+    if unique.size != table.lam.size:
         k = first[count > 1][0]
         twice = np.unique(table.owner[first[count > 1]])
         raise ValueError(

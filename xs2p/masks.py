@@ -302,10 +302,9 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
         size = max(int(5 * np.median(radius)), 1)
         # The rank that scipy.ndimage.percentile_filter picks.
         rank = min(int(size * size * lam_percentile / 100.0), size * size - 1)
-        owner, flat = table.owner[heaviest], table.flat[heaviest]
-        heaviest = heaviest[np.argsort(owner * weight.size + flat)]
+        offsets = np.searchsorted(heaviest, table.offsets)
+        heaviest = heaviest[np.argsort(table.key[heaviest])]
         y, x = (p[heaviest].astype(np.int64) for p in (table.ypix, table.xpix))
-        offsets = np.searchsorted(owner, np.arange(table.roi.size + 1))
         heaviest = heaviest[_cpu.rank_at_least(weight, y, x, offsets, size, rank)]
     image.ravel()[table.flat[heaviest]] = True
     return image
@@ -344,7 +343,7 @@ def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     kept = totals[owner] > 0  # a mask of zero weights only would give zeros for a trace
     owner, flat = owner[kept], flat[kept]
     weights = weights[kept] / totals[owner]
-    order = np.argsort(owner * (table.shape[0] * table.shape[1]) + flat)
+    order = np.argsort(table.key[used][kept])
     npix = np.bincount(owner, minlength=table.roi.size)
     return _csc(npix, flat[order], weights[order], table.shape)
 

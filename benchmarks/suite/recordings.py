@@ -53,20 +53,24 @@ def make_frames(n_frames, shape=SHAPE, dtype="int16", seed=0):
     return frames
 
 
-def make_traces(n_rois, n_frames, seed=0):
-    """Traces as a cell gives them, float32 ``(roi, time)``: drift, transients, noise."""
+def transients(rng, n_rois, n_frames):
+    """Light of cells that fire at random and fade with ``TAU``, ``(roi, time)``."""
     from scipy.signal import lfilter
 
+    spikes = rng.poisson(0.5 / FS, (n_rois, n_frames))
+    return lfilter([1.0], [1.0, -np.exp(-1 / (TAU * FS))], 150 * spikes, axis=1)
+
+
+def make_traces(n_rois, n_frames, seed=0):
+    """Traces as a cell gives them, float32 ``(roi, time)``: drift, transients, noise."""
     rng = np.random.default_rng(seed)
-    decay = [1.0, -np.exp(-1 / (TAU * FS))]
-    light = lfilter([1.0], decay, 150 * rng.poisson(0.5 / FS, (n_rois, n_frames)), axis=1)
+    light = transients(rng, n_rois, n_frames)
     drift = 50 * np.sin(np.arange(n_frames) / n_frames * 20)
     return (300 + drift + light + rng.normal(0, 15, (n_rois, n_frames))).astype(np.float32)
 
 
 def write_movie(path, stat, n_frames, shape=SHAPE, seed=0):
     """Write a movie of cells that flash to ``path``, raw int16 as suite2p's ``data.bin``."""
-    from scipy.signal import lfilter
     from scipy.sparse import csr_array
 
     rng = np.random.default_rng(seed)
@@ -74,8 +78,7 @@ def write_movie(path, stat, n_frames, shape=SHAPE, seed=0):
     pixel = np.concatenate([roi["ypix"] * shape[1] + roi["xpix"] for roi in stat])
     lam = np.concatenate([roi["lam"] for roi in stat])
     light = csr_array((lam, (pixel, owner)), shape=(shape[0] * shape[1], len(stat)))
-    decay = [1.0, -np.exp(-1 / (TAU * FS))]
-    calcium = lfilter([1.0], decay, 150 * rng.poisson(0.5 / FS, (len(stat), n_frames)), axis=1)
+    calcium = transients(rng, len(stat), n_frames)
     noise = make_frames(64, shape)
     with open(path, "wb") as file:
         for start in range(0, n_frames, 64):

@@ -58,6 +58,12 @@ class Rois:
         return xs2p.rois_from_stat(self.stat, (512, 512))
 
 
+def movie_and_masks(n_rois, n_frames, chunk, dtype="int16", **options):
+    masks = xs2p.build_masks(xs2p.rois_from_stat(make_stat(n_rois), (512, 512)), **options)
+    movie = xr.DataArray(make_frames(n_frames, dtype=dtype), dims=DIMS)
+    return movie.chunk(time=chunk), masks
+
+
 class Extraction:
     """Traces of a movie in memory against ROIs and dtype."""
 
@@ -68,9 +74,7 @@ class Extraction:
 
     def setup(self, n_rois, dtype):
         n_frames = 40 if n_rois < 300 else self.n_frames
-        self.masks = xs2p.build_masks(xs2p.rois_from_stat(make_stat(n_rois), (512, 512)))
-        frames = xr.DataArray(make_frames(n_frames, dtype=dtype), dims=DIMS)
-        self.movie = frames.chunk(time=-(-n_frames // 4))
+        self.movie, self.masks = movie_and_masks(n_rois, n_frames, -(-n_frames // 4), dtype)
         self.time_extract_traces(n_rois, dtype)
 
     def time_extract_traces(self, n_rois, dtype):
@@ -86,8 +90,7 @@ class ExtractionLength:
 
     def setup(self, n_frames):
         n_rois = 20 if n_frames < 500 else 1000
-        self.masks = xs2p.build_masks(xs2p.rois_from_stat(make_stat(n_rois), (512, 512)))
-        self.movie = xr.DataArray(make_frames(n_frames), dims=DIMS).chunk(time=250)
+        self.movie, self.masks = movie_and_masks(n_rois, n_frames, 250)
         self.time_extract_traces(n_frames)
 
     def time_extract_traces(self, n_frames):
@@ -103,9 +106,7 @@ class ExtractionNeuropil:
 
     def setup(self, pixels):
         n_rois, n_frames = (20, 40) if pixels < 350 else (1000, 1024)
-        rois = xs2p.rois_from_stat(make_stat(n_rois), (512, 512))
-        self.masks = xs2p.build_masks(rois, min_neuropil_pixels=pixels)
-        self.movie = xr.DataArray(make_frames(n_frames), dims=DIMS).chunk(time=256)
+        self.movie, self.masks = movie_and_masks(n_rois, n_frames, 256, min_neuropil_pixels=pixels)
         self.time_extract_traces(pixels)
 
     def time_extract_traces(self, pixels):
