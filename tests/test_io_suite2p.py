@@ -476,7 +476,7 @@ class TestWrite:
         np.testing.assert_array_equal(read_suite2p(folder).F, lazy.F)
 
     @pytest.mark.parametrize("when", ["write", "fsync"])
-    @pytest.mark.parametrize("number", [1, 4])
+    @pytest.mark.parametrize("number", [1, 3])
     def test_an_error_on_the_way_leaves_nothing_new(
         self, folder, tmp_path, monkeypatch, when, number
     ):

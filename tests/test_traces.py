@@ -294,14 +294,6 @@ ERRORS = {
         "real numbers, got dtype complex128",
     ),
     "no frames": (lambda: xs2p.std(make_traces().isel(time=[])), "at least one frame"),
-    "chunked deconvolve": (
-        lambda: xs2p.deconvolve(make_traces().chunk(time=100), 1.0),
-        r"deconvolve needs whole traces, but time is cut into 3 chunks; .*F.chunk\(time=-1\)",
-    ),
-    "chunked baseline": (
-        lambda: xs2p.baseline(make_traces().chunk(time=100)),
-        r"F.chunk\(time=-1\)",
-    ),
     "tau dims": (
         lambda: xs2p.deconvolve(make_traces(), xr.DataArray([1.0, 2.0], dims="roi")),
         "one value per roi",

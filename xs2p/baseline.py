@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
-from xs2p._traces import check_traces, map_traces
+from xs2p._traces import check_traces, map_traces, reduce_whole
 
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
 
@@ -27,7 +27,8 @@ def baseline(
     Parameters
     ----------
     F
-        Traces with a dim ``time``, as ``(roi, time)``; over Dask ``time`` must be one chunk.
+        Traces with a dim ``time``, as ``(roi, time)``; over Dask in any chunks. Chunks of
+        ``time`` that are short beside the filters are joined with their neighbours.
     method
         - ``"maximin"``: Gaussian smoothing, then a running minimum and a running maximum of
           that, edges replicated; as suite2p 1.x.
@@ -35,7 +36,8 @@ def baseline(
           ends: stored ``spks`` of older result folders come out bit for bit.
         - ``"constant"``: the minimum of each smoothed trace.
         - ``"constant_global"``: ONE minimum over all ROIs, as suite2p's ``constant``.
-        - ``"prctile"``: a percentile of each trace.
+        - ``"prctile"``: a percentile of each trace. The one method that, lazily, brings all of
+          time into one chunk (of some ROIs) to find it.
         - ``"none"``: 0.
     fs
         Frame rate in Hz, for the maximin methods; by default ``F.attrs["fs"]``.
@@ -72,17 +74,18 @@ def baseline(
         sig_baseline,
         prctile_baseline,
     )
-    F0 = map_traces(
-        _baseline_block,
-        F,
-        method=method,
-        window=window,
-        sigma=float(sig_baseline),
-        percentile=float(prctile_baseline),
+    F0 = (
+        map_traces(
+            _running_block,
+            F,
+            reach=baseline_reach(method, window, sig_baseline),
+            method=method,
+            window=window,
+            sigma=float(sig_baseline),
+        )
+        if in_seconds
+        else _same_at_all_times(_level(F, method, float(sig_baseline), prctile_baseline), F)
     )
-    if method == "constant_global":
-        F0 = xr.full_like(F0, 1.0) * F0.min([dim for dim in F0.dims if dim in ("roi", "time")])
-        F0 = F0.astype(np.float32)
     F0.attrs = {
         "units": "a.u.",
         **F.attrs,
@@ -179,21 +182,64 @@ def baseline_parameters(
     return int(window), attributes(**uses)
 
 
-def _baseline_block(
-    F: np.ndarray, method: str, window: int, sigma: float, percentile: float
-) -> np.ndarray:
-    """F0 of a block of whole traces ``(…, time)``; for constant_global each trace's own."""
+def baseline_reach(method: str, window: int, sig_baseline: float) -> int:
+    """How many frames to each side a baseline can depend on, but for what is taken over all."""
+    if method == "maximin":
+        return round(3 * sig_baseline) + 2 * (window // 2)
+    if method == "maximin_legacy":
+        return _scipy_radius(sig_baseline) + 2 * (window // 2)
+    return _scipy_radius(sig_baseline) if method.startswith("constant") else 0
+
+
+def _scipy_radius(sigma: float) -> int:
+    """Where SciPy cuts a Gaussian."""
+    return int(4 * sigma + 0.5)
+
+
+def _running_block(F: np.ndarray, method: str, window: int, sigma: float) -> np.ndarray:
+    """F0 of a block of traces ``(…, time)``."""
     from xs2p import _cpu
 
     F = np.ascontiguousarray(F, dtype=np.float32)
-    if method == "none" or F.size == 0:
+    if F.size == 0:
         return np.zeros_like(F)
-    if method == "maximin":
-        return _cpu.maximin(F, sigma, window)
-    if method == "maximin_legacy":
-        return _cpu.maximin(F, sigma, window, legacy=True)
+    return _cpu.maximin(F, sigma, window, legacy=method == "maximin_legacy")
+
+
+def _smooth_block(F: np.ndarray, sigma: float) -> np.ndarray:
+    from xs2p import _cpu
+
+    return _cpu.gaussian_scipy(np.ascontiguousarray(F, dtype=np.float32), sigma)
+
+
+def _percentile_block(F: np.ndarray, percentile: float) -> np.ndarray:
+    if F.size == 0:
+        return np.zeros(F.shape[:-1], np.float32)
+    level = np.percentile(F.astype(np.float32, copy=False), percentile, axis=-1)
+    return np.asarray(level, dtype=np.float32)
+
+
+def _level(F: xr.DataArray, method: str, sigma: float, percentile: float) -> xr.DataArray:
+    """Baseline of each trace where it is one number, float32 over the dims but time."""
+    F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
+    if method == "none":
+        return xr.zeros_like(F.isel(time=0, drop=True), dtype=np.float32)
     if method == "prctile":
-        level = np.percentile(F, percentile, axis=-1, keepdims=True)
+        level = reduce_whole(_percentile_block, F, percentile=percentile)
     else:
-        level = _cpu.gaussian_scipy(F, sigma).min(axis=-1, keepdims=True)
-    return np.repeat(level.astype(np.float32), F.shape[-1], axis=-1)
+        smooth = map_traces(_smooth_block, F, reach=_scipy_radius(sigma), sigma=sigma)
+        level = smooth.min("time", skipna=False)
+    if method == "constant_global" and "roi" in level.dims:
+        return xr.zeros_like(level) + level.min("roi")  # of the ROIs that have a trace
+    return level
+
+
+def _same_at_all_times(level: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
+    dims = (*level.dims, "time")
+    F = F.transpose(*dims)
+    if F.chunks is None:
+        return F.copy(data=np.repeat(level.values[..., None], F.sizes["time"], axis=-1))
+    import dask.array as da
+
+    data = level.data.rechunk(F.chunks[:-1])[..., None]
+    return F.copy(data=da.broadcast_to(data, F.shape, chunks=F.chunks))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import xarray as xr
 
@@ -17,8 +19,9 @@ def deconvolve(
     Parameters
     ----------
     F
-        Traces with a dim ``time``, as ``(roi, time)``, baseline subtracted; over Dask ``time``
-        must be one chunk.
+        Traces with a dim ``time``, as ``(roi, time)``, baseline subtracted; over Dask in any
+        chunks. Chunks of ``time`` that are short beside ``37 · tau · fs`` frames are joined with
+        their neighbours.
     tau
         Decay time of the indicator in seconds: a number, or a DataArray over ``roi`` with the
         labels of ``F``; by default ``F.attrs["tau"]``.
@@ -35,7 +38,7 @@ def deconvolve(
     Raises
     ------
     ValueError
-        If ``tau`` or ``fs`` is not known or not positive, or ``time`` is chunked.
+        If ``tau`` or ``fs`` is not known or not positive.
 
     References
     ----------
@@ -54,7 +57,7 @@ def deconvolve(
     if seconds is not None:
         # A decay time for each ROI that an earlier deconvolution used is not that of this one.
         F = F.drop_vars("tau", errors="ignore")
-    spks = map_traces(_oasis_block, F, tau_fs)
+    spks = map_traces(_oasis_block, F, tau_fs, reach=oasis_reach(tau_fs))
     kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
         "units": "a.u.",
@@ -66,6 +69,11 @@ def deconvolve(
         attrs = {"long_name": "decay time of the indicator", "units": "s"}
         spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
     return spks.rename("spks")
+
+
+def oasis_reach(tau_fs: np.ndarray) -> int:
+    """How many frames away a frame still matters: what is left of it then is below 2^-53."""
+    return math.ceil(37 * float(tau_fs.max(initial=0)))
 
 
 def decay_frames(

@@ -9,16 +9,17 @@ import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
 from xs2p._table import compact, pixel_table
+from xs2p._traces import join
 from xs2p._warnings import names, warn
 from xs2p.baseline import baseline as estimate_baseline
-from xs2p.baseline import baseline_parameters, needs_fs
-from xs2p.deconvolve import decay_frames, deconvolve
+from xs2p.baseline import baseline_parameters, baseline_reach, needs_fs
+from xs2p.deconvolve import decay_frames, deconvolve, oasis_reach
 from xs2p.extract import check_movie, extract_traces
 from xs2p.masks import Masks, build_masks
 from xs2p.quality import snr
 from xs2p.rois import recompute_overlap
 
-_TRACE_BYTES = 128e6
+_SAMPLES = 2**22  # of a variable in one chunk of time, at least
 
 
 def extract(
@@ -129,7 +130,8 @@ def extract(
         "sig_baseline": sig_baseline,
         "prctile_baseline": prctile_baseline,
     }
-    _, baseline_attrs = baseline_parameters(baseline, fs, **options)
+    window, baseline_attrs = baseline_parameters(baseline, fs, **options)
+    reach = baseline_reach(baseline, window, sig_baseline)
 
     mask_options: dict[str, Any] = {
         "lam_percentile": lam_percentile,
@@ -140,18 +142,19 @@ def extract(
         "circular_neuropil": circular_neuropil,
     }
     if tau is not None and fs is not None:
-        _, seconds = decay_frames(tau, fs, rois["npix"])
+        tau_fs, seconds = decay_frames(tau, fs, rois["npix"])
+        reach = max(reach, oasis_reach(tau_fs))
         tau = seconds if taus is None else taus
     masks = build_masks(rois, **mask_options)
     if snr_threshold > 0:
         traces, rois, masks = _filter_by_snr(
-            movie, rois, masks, snr_threshold, neuropil_coefficient, mask_options
+            movie, rois, masks, snr_threshold, neuropil_coefficient, mask_options, reach
         )
         if taus is not None:
             tau = taus.sel(roi=rois.roi.values)
     else:
         traces = extract_traces(movie, masks)
-    ds = _whole_traces(traces)
+    ds = _joined(traces, reach)
     if fs is not None:
         ds = _at(ds, fs)
     ds["Fc"] = _correct(ds, neuropil_coefficient)
@@ -161,7 +164,7 @@ def extract(
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
         ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
     if movie_chan2 is not None:
-        second = _whole_traces(extract_traces(movie_chan2, masks))
+        second = _joined(extract_traces(movie_chan2, masks), reach)
         second = second if fs is None else _at(second, fs)
         for name in second.data_vars:
             ds[f"{name}_chan2"] = second[name].assign_attrs(
@@ -200,10 +203,11 @@ def _filter_by_snr(
     threshold: float,
     coefficient: float,
     mask_options: dict[str, Any],
+    reach: int,
 ) -> tuple[xr.Dataset, xr.Dataset, Masks]:
     """First pass, drop of the noisy ROIs, and a second pass over those whose masks changed."""
     # persist, not compute: on a cluster the traces stay on the workers.
-    first = _whole_traces(extract_traces(movie, masks))
+    first = _joined(extract_traces(movie, masks), reach)
     first = first.persist() if movie.chunks is not None else first
     ratio = snr(_correct(first, coefficient)).compute()
     noisy = (ratio <= threshold).values
@@ -223,12 +227,14 @@ def _filter_by_snr(
     changed = _changed(before, masks)
     traces = first.isel(roi=kept)
     if changed.any():
-        again = _whole_traces(extract_traces(movie, masks.select(changed)))
+        again = _joined(extract_traces(movie, masks.select(changed)), reach)
         same = traces.isel(roi=np.flatnonzero(~changed))
         order = np.argsort(np.r_[np.flatnonzero(~changed), np.flatnonzero(changed)])
         parts = [part.drop_vars([c for c in part.coords if c != "time"]) for part in (same, again)]
         merged = xr.concat(parts, "roi", coords="minimal", compat="override", join="override")
-        traces = _whole_traces(merged.isel(roi=order))
+        traces = merged.isel(roi=order)
+        if traces.chunks:
+            traces = traces.chunk(roi=first.chunksizes["roi"][0])
     traces = traces.drop_vars([v for v in traces.coords if "roi" in traces[v].dims])
     coords = {n: c for n, c in masks.rois.coords.items() if "roi" in c.dims}
     return traces.assign_coords(coords), rois, masks
@@ -249,16 +255,16 @@ def _changed(before: Masks, after: Masks) -> np.ndarray:
     return changed
 
 
-def _whole_traces(traces: xr.Dataset) -> xr.Dataset:
-    """Lazy traces with all of ``time`` in one chunk, in blocks of ROIs of a bounded size."""
+def _joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
+    """Traces in chunks of time that are long enough for the steps to come."""
     if not traces.chunks:
         return traces
-    n_rois, n_frames = max(traces.sizes["roi"], 1), max(traces.sizes["time"], 1)
-    most = min(500, max(int(_TRACE_BYTES / (4 * n_frames)), 1))
-    n_blocks = -(-n_rois // most)
-    chunks = {"time": -1, "roi": -(-n_rois // n_blocks)}
     # The variables alone: ds.chunk would make Dask arrays of the labels too.
-    return traces.assign({n: v.variable.chunk(chunks) for n, v in traces.data_vars.items()})
+    joined: dict[str, Any] = {
+        str(name): (array.dims, join(array.data, reach, _SAMPLES), array.attrs)
+        for name, array in traces.data_vars.items()
+    }
+    return traces.assign(joined)
 
 
 def _without_old_results(rois: xr.Dataset) -> xr.Dataset:

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p._traces import check_traces, map_traces
+from xs2p._traces import check_traces, reduce_traces
 
 
 def snr(F: xr.DataArray) -> xr.DataArray:
@@ -17,8 +17,8 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     F
-        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask ``time``
-        must be one chunk.
+        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
+        chunks.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If ``F`` is no array of traces, or ``time`` is chunked.
+        If ``F`` is no array of traces.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     >>> snr(F).values.tolist()
     [1.0]
     """
-    return _per_trace(F, _snr_block, "snr", "signal to noise", "1")
+    return _per_trace(F, _snr_of, "snr", "signal to noise", "1")
 
 
 def skew(F: xr.DataArray) -> xr.DataArray:
@@ -46,8 +46,8 @@ def skew(F: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     F
-        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask ``time``
-        must be one chunk.
+        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
+        chunks.
 
     Returns
     -------
@@ -57,9 +57,9 @@ def skew(F: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If ``F`` is no array of traces, or ``time`` is chunked.
+        If ``F`` is no array of traces.
     """
-    return _per_trace(F, _skew_block, "skew", "skewness", "1")
+    return _per_trace(F, _skew_of, "skew", "skewness", "1")
 
 
 def std(F: xr.DataArray) -> xr.DataArray:
@@ -68,8 +68,8 @@ def std(F: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     F
-        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask ``time``
-        must be one chunk.
+        Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
+        chunks.
 
     Returns
     -------
@@ -79,42 +79,98 @@ def std(F: xr.DataArray) -> xr.DataArray:
     Raises
     ------
     ValueError
-        If ``F`` is no array of traces, or ``time`` is chunked.
+        If ``F`` is no array of traces.
     """
-    return _per_trace(F, _std_block, "std", "standard deviation", None)
+    return _per_trace(F, _std_of, "std", "standard deviation", None)
 
 
 def _per_trace(
     F: xr.DataArray,
-    block: Callable[[np.ndarray], np.ndarray],
+    finish: Callable[[np.ndarray], np.ndarray],
     name: str,
     long_name: str,
     units: str | None,
 ) -> xr.DataArray:
     check_traces(F, name)
     units = F.attrs.get("units", "a.u.") if units is None else units
-    result = map_traces(block, F, dtype=np.float64, reduce=True)
+    result = reduce_traces(F, _moments, _merge, finish, _SIZE)
     result.attrs = {"long_name": f"{long_name} of the trace", "units": units, **attributes()}
     return result.rename(name)
 
 
-def _snr_block(F: np.ndarray) -> np.ndarray:
-    F = F.astype(np.float64)
-    if F.shape[-1] < 2:
-        return np.full(F.shape[:-1], np.nan)
-    noise = np.diff(F, axis=-1).var(axis=-1)
-    return np.asarray(1 - 0.5 * noise / _variance(F.var(axis=-1), F.mean(axis=-1)))
+# The state of a trace, or of a part of it, that parts next to each other merge to: moments of
+# the samples, moments of the steps from each to the next, the samples at the two ends. Sums are
+# of powers of the distance to the mean, so that nothing cancels.
+_N, _MEAN, _SQUARES, _CUBES, _STEPS, _STEP_MEAN, _STEP_SQUARES, _FIRST, _LAST = range(9)
+_SIZE = 9
+_SAMPLES = 2**17  # that are worked on at once: they stay in the processor's cache
 
 
-def _skew_block(F: np.ndarray) -> np.ndarray:
-    F = F.astype(np.float64)
-    mean = F.mean(axis=-1)
-    F -= mean[..., None]
-    return np.asarray((F**3).mean(axis=-1) / _variance((F**2).mean(axis=-1), mean) ** 1.5)
+def _moments(F: np.ndarray) -> np.ndarray:
+    """States ``(…, 9)`` of traces ``(…, time)`` of at least one frame."""
+    n_frames = F.shape[-1]
+    state = np.empty((*F.shape[:-1], _SIZE))
+    traces, states = F.reshape(-1, n_frames), state.reshape(-1, _SIZE)
+    for start in range(0, len(traces), max(_SAMPLES // n_frames, 1)):
+        some = slice(start, start + max(_SAMPLES // n_frames, 1))
+        samples, now = traces[some].astype(np.float64), states[some]
+        now[:, _FIRST], now[:, _LAST] = samples[:, 0], samples[:, -1]
+        steps = np.diff(samples, axis=1)
+        now[:, _N], now[:, _STEPS] = n_frames, n_frames - 1
+        now[:, _MEAN] = samples.mean(axis=1)
+        samples -= now[:, _MEAN, None]
+        now[:, _SQUARES] = np.einsum("it,it->i", samples, samples)
+        now[:, _CUBES] = np.einsum("it,it,it->i", samples, samples, samples)
+        now[:, _STEP_MEAN] = steps.sum(axis=1) / max(n_frames - 1, 1)
+        steps -= now[:, _STEP_MEAN, None]
+        now[:, _STEP_SQUARES] = np.einsum("it,it->i", steps, steps)
+    return state
 
 
-def _std_block(F: np.ndarray) -> np.ndarray:
-    return np.asarray(F.astype(np.float64).std(axis=-1))
+def _merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """State of two parts, ``b`` after ``a`` (Pébay 2008, doi:10.2172/1028931)."""
+    merged = np.empty_like(a)
+    merged[..., _FIRST], merged[..., _LAST] = a[..., _FIRST], b[..., _LAST]
+    n_a, n_b, n = a[..., _N], b[..., _N], a[..., _N] + b[..., _N]
+    apart = b[..., _MEAN] - a[..., _MEAN]
+    merged[..., _N] = n
+    merged[..., _MEAN] = a[..., _MEAN] + apart * n_b / n
+    merged[..., _SQUARES] = a[..., _SQUARES] + b[..., _SQUARES] + apart**2 * n_a * n_b / n
+    merged[..., _CUBES] = (
+        a[..., _CUBES]
+        + b[..., _CUBES]
+        + apart**3 * n_a * n_b * (n_a - n_b) / n**2
+        + 3 * apart * (n_a * b[..., _SQUARES] - n_b * a[..., _SQUARES]) / n
+    )
+    # The steps of both, and the one from the end of a to the start of b.
+    count, mean, squares = a[..., _STEPS], a[..., _STEP_MEAN], a[..., _STEP_SQUARES]
+    between = b[..., _FIRST] - a[..., _LAST]
+    for more, its_mean, its_squares in (
+        (1.0, between, 0.0),
+        (b[..., _STEPS], b[..., _STEP_MEAN], b[..., _STEP_SQUARES]),
+    ):
+        apart = its_mean - mean
+        squares = squares + its_squares + apart**2 * count * more / (count + more)
+        mean = mean + apart * more / (count + more)
+        count = count + more
+    merged[..., _STEPS], merged[..., _STEP_MEAN], merged[..., _STEP_SQUARES] = count, mean, squares
+    return merged
+
+
+def _snr_of(state: np.ndarray) -> np.ndarray:
+    steps = np.where(state[..., _STEPS] > 0, state[..., _STEPS], np.nan)
+    variance = _variance(state[..., _SQUARES] / state[..., _N], state[..., _MEAN])
+    return np.asarray(1 - 0.5 * (state[..., _STEP_SQUARES] / steps) / variance)
+
+
+def _skew_of(state: np.ndarray) -> np.ndarray:
+    n = state[..., _N]
+    variance = _variance(state[..., _SQUARES] / n, state[..., _MEAN])
+    return np.asarray(state[..., _CUBES] / n / variance**1.5)
+
+
+def _std_of(state: np.ndarray) -> np.ndarray:
+    return np.asarray(np.sqrt(state[..., _SQUARES] / state[..., _N]))
 
 
 def _variance(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:

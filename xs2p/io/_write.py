@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,34 +68,112 @@ def check_writable(ds: xr.Dataset) -> None:
         )
 
 
-def trace_arrays(ds: xr.Dataset) -> dict[str, np.ndarray]:
-    """Every trace as float32 ``(roi, time)``, zeros where an ROI has none."""
-    shape = (ds.sizes["roi"], ds.sizes["time"])
-    missing = np.zeros(shape[0], bool)
+def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
+    """Write every trace as float32 ``(roi, time)``, zeros where an ROI has none.
+
+    All that is lazy is computed in one pass: blocks of traces go to the files as they are
+    ready. ``new`` gives the path to write a file to. Returned is the Dataset with all else in
+    memory, and with ``skew`` and ``std`` where it had none.
+    """
+    import dask
+
+    missing = np.zeros(ds.sizes["roi"], bool)
+    paths, holes = {}, {}
+    for key in TRACES:
+        if key in ds:
+            paths[key] = new(f"{key}.npy")
+            holes[key] = _write_lazily(ds[key].transpose("roi", "time"), paths[key])
+        elif not key.endswith("_chan2"):
+            make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
+    ds = _with_statistics(ds)
+    lazy = {
+        name: array.data
+        for name, array in ds.variables.items()
+        if name not in paths and dask.is_dask_collection(array.data)
+    }
+    holes, done = dask.compute(holes, lazy)
+    for name, data in done.items():
+        array = ds[name].copy(data=data)
+        ds = ds.assign({name: array}) if name in ds.data_vars else ds.assign_coords({name: array})
     if "status" in ds.variables:
         missing = ds["status"].values != "ok"
-    arrays = {}
-    for key in TRACES:
-        if key not in ds:
-            if not key.endswith("_chan2"):
-                arrays[key] = np.zeros(shape, np.float32)
-            continue
-        values = np.array(ds[key].transpose("roi", "time").values, dtype=np.float32, order="C")
-        nan = np.isnan(values)
-        values[nan.all(axis=1) | (nan.any(axis=1) & missing)] = 0
-        partial = np.flatnonzero(np.isnan(values).any(axis=1))
-        if len(partial):
-            label = ds["roi"].values[partial[0]]
-            raise ValueError(
-                f"write_suite2p: {key} is NaN in {int(nan[partial[0]].sum())} of {shape[1]} frames "
-                f"of roi {label} ({len(partial)} such ROIs), and suite2p knows no missing frames; "
-                f"fill them first, for example ds[{key!r}] = ds[{key!r}].fillna(0)"
-            )
-        arrays[key] = values
-    return arrays
+    for key, path in paths.items():
+        _settle_holes(key, path, holes[key], missing, ds["roi"].values, ds.sizes["time"])
+    return ds
 
 
-def with_statistics(ds: xr.Dataset) -> xr.Dataset:
+def _write_lazily(traces: xr.DataArray, path: str) -> Any:
+    """Write traces to a new file, at once or lazily; how many frames of each ROI are NaN."""
+    make_npy(path, traces.shape)
+    if traces.chunks is None:
+        return _write_block(traces.values, path)
+    import dask.array as da
+
+    counts = da.map_blocks(
+        _write_block,
+        traces.data,
+        path=path,
+        dtype=np.int64,
+        chunks=(traces.chunks[0], (1,) * traces.data.numblocks[1]),
+        meta=np.empty((0, 0), np.int64),
+    )
+    return counts.sum(axis=1)
+
+
+def _write_block(
+    block: np.ndarray, path: str, block_info: dict[Any, Any] | None = None
+) -> np.ndarray:
+    """Write a block of traces where it belongs; its NaN of each ROI, lazily with a dim for time."""
+    block = np.ascontiguousarray(block, dtype=np.float32)
+    (row, _), (column, _) = ((0, 0), (0, 0))
+    n_frames = block.shape[1]
+    if block_info:
+        (row, _), (column, _) = block_info[0]["array-location"]
+        n_frames = block_info[0]["shape"][1]
+    with open(path, "r+b") as file:
+        start = _data_offset(file)
+        pieces = [block] if n_frames == block.shape[1] else block  # whole rows: all in one
+        for n, piece in enumerate(pieces):
+            file.seek(start + 4 * ((row + n) * n_frames + column))
+            piece.tofile(file)
+    counts = np.isnan(block).sum(axis=1)
+    return counts[:, None] if block_info else counts
+
+
+def make_npy(path: str, shape: tuple[int, ...]) -> None:
+    """Make a float32 file of zeros; disks that can do so store none of them."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(map(int, shape))}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * int(np.prod(shape)))
+
+
+def _data_offset(file: IO[bytes]) -> int:
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    return file.tell()
+
+
+def _settle_holes(
+    key: str, path: str, nan: np.ndarray, missing: np.ndarray, labels: np.ndarray, n_frames: int
+) -> None:
+    """Put zeros where an ROI has no trace; raise where a trace has holes."""
+    absent = (nan == n_frames) | ((nan > 0) & missing)
+    partial = np.flatnonzero((nan > 0) & ~absent)
+    if len(partial):
+        raise ValueError(
+            f"write_suite2p: {key} is NaN in {int(nan[partial[0]])} of {n_frames} frames of roi "
+            f"{labels[partial[0]]} ({len(partial)} such ROIs), and suite2p knows no missing "
+            f"frames; fill them first, for example ds[{key!r}] = ds[{key!r}].fillna(0)"
+        )
+    with open(path, "r+b") as file:
+        start = _data_offset(file)
+        for row in np.flatnonzero(absent):
+            file.seek(start + 4 * int(row) * n_frames)
+            file.write(bytes(4 * n_frames))
+
+
+def _with_statistics(ds: xr.Dataset) -> xr.Dataset:
     """Add ``skew`` and ``std`` of the corrected traces, which suite2p has in its stat."""
     from xs2p.quality import skew, std
 
@@ -102,10 +181,11 @@ def with_statistics(ds: xr.Dataset) -> xr.Dataset:
     if "Fneu" in ds:
         coefficient = ds.attrs.get("neuropil_coefficient", DEFAULTS["neucoeff"])
         Fc = Fc - np.float32(coefficient) * ds["Fneu"]
-    for name, values in (("skew", skew(Fc)), ("std", std(Fc))):
+    for name, values in (("skew", skew), ("std", std)):
         if name not in ds.variables and Fc.sizes["time"]:
             # An ROI without a trace has zeros in F, and so no spread.
-            ds = ds.assign_coords({name: ("roi", np.nan_to_num(values.values).astype(np.float32))})
+            variable = values(Fc).fillna(0).astype(np.float32).variable
+            ds = ds.assign_coords({name: ("roi", variable.data)})
     return ds
 
 
@@ -156,25 +236,30 @@ def check_absent(folder: str, names: Iterable[str]) -> None:
         )
 
 
-def write_set(
-    folder: str, arrays: Mapping[str, np.ndarray], known: Iterable[str], *, overwrite: bool
-) -> None:
-    """Write all files under temporary names, and only then give each its own.
+@contextlib.contextmanager
+def file_set(
+    folder: str, known: Iterable[str], *, overwrite: bool
+) -> Iterator[Callable[[str], str]]:
+    """Let all files be written under temporary names, and only then give each its own.
 
-    ``known`` are the names that belong to the set: with ``overwrite`` those of them that
-    are not written are removed.
+    Yields a function from a file's name to the path to write it to. ``known`` are the names
+    that belong to the set: with ``overwrite`` those of them that are not written are removed.
     """
     known = list(known)
     made = not os.path.isdir(folder)
     os.makedirs(folder, exist_ok=True)
     pending: dict[str, str] = {}
+
+    def new(name: str) -> str:
+        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+        with open(temporary, "xb"):
+            pending[name] = temporary
+        return temporary
+
     try:
-        for name, array in arrays.items():
-            temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
-            with open(temporary, "xb") as file:
-                pending[name] = temporary
-                np.lib.format.write_array(file, array)
-                file.flush()
+        yield new
+        for temporary in pending.values():
+            with open(temporary, "r+b") as file:
                 os.fsync(file.fileno())
         if not overwrite:
             check_absent(folder, known)

@@ -144,8 +144,9 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     Writes ``F.npy``, ``Fneu.npy``, ``spks.npy``, ``stat.npy``, ``iscell.npy`` and
     ``ops.npy``, with a second channel ``F_chan2.npy`` and ``Fneu_chan2.npy`` too. Everything
-    lazy is computed in one pass. All files are complete under temporary names before the
-    first gets its own, so an error leaves none of them, and none by halves.
+    lazy is computed in one pass, and traces go to their files block by block: they need not fit
+    in memory. All files are complete under temporary names before the first gets its own,
+    so an error leaves none of them, and none by halves.
 
     suite2p knows no missing traces: where an ROI has a ``status`` other than ``ok``, or
     nothing but NaN, zeros are written, as suite2p itself does. ``Fneu`` and ``spks`` that
@@ -189,17 +190,20 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     if not overwrite:
         _write.check_absent(name, known)
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in TRACES]
-    ds = ds.drop_vars(other).compute()
-    arrays = _write.trace_arrays(ds)
-    for key in FLAGS:
-        if key in ds.variables or key == "iscell":
-            arrays[key] = _write.flag_table(ds, key)
-    drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
-    stat = np.empty(ds.sizes["roi"], dtype=object)
-    stat[:] = rois_to_stat(_write.with_statistics(ds.drop_vars(drop)))
-    ops = np.array(_write.ops_of(ds, name), dtype=object)
-    files = {f"{key}.npy": value for key, value in {**arrays, "stat": stat, "ops": ops}.items()}
-    _write.write_set(name, files, known, overwrite=overwrite)
+    with _write.file_set(name, known, overwrite=overwrite) as new:
+        ds = _write.write_traces(ds.drop_vars(other), new)
+        tables = {
+            key: _write.flag_table(ds, key)
+            for key in FLAGS
+            if key in ds.variables or key == "iscell"
+        }
+        drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
+        stat = np.empty(ds.sizes["roi"], dtype=object)
+        stat[:] = rois_to_stat(ds.drop_vars(drop))
+        ops = np.array(_write.ops_of(ds, name), dtype=object)
+        for key, array in {**tables, "stat": stat, "ops": ops}.items():
+            with open(new(f"{key}.npy"), "wb") as file:
+                np.lib.format.write_array(file, array)
 
 
 def _plane_files(name: str) -> set[str]:
