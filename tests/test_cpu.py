@@ -214,3 +214,27 @@ def test_extracting_a_block_needs_little_beside_it(dtype):
     native = dtype in ("int16", "float32")
     # A float copy of an int16 block would be twice its 105 MB.
     assert peak < (2**20 if native else 1.2 * _BATCH_BYTES) < 2**26
+
+
+@pytest.mark.parametrize("tau", [0.4, 3.0, 40.0])
+@pytest.mark.parametrize("n_traces", [1, 5, 6, 13, 32, 70])
+def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
+    rng = np.random.default_rng(n_traces)
+    F = rng.normal(size=(n_traces, 517)) + 20 * (rng.random((n_traces, 517)) < 0.05)
+    F *= rng.choice([0, 1, 1e6], (n_traces, 1))
+    F[::3] += rng.choice([-1e3, 1e6], F[::3, :1].shape)
+    F[::4] -= np.cumsum(np.ones(517))
+    F[1::5, rng.integers(0, 517)] = np.nan
+    F[2::7, 0] = np.nan
+    F[3::7, rng.integers(0, 517)] = np.inf
+    F[4::7] = np.nan
+    F[5::7, :100] = -np.inf
+    F = F.astype(np.float32)
+    table = _cpu.decay_table(np.float32(tau), _cpu.decay_length(np.float32(tau), 517))
+    expected = np.empty_like(F)
+    pools = [np.empty(518, dtype) for dtype in (np.float32, np.float32, np.int64)]
+    for trace, spikes in zip(F, expected, strict=True):
+        _cpu.oasis_pools(trace, table, *pools, spikes)
+    np.testing.assert_array_equal(_cpu.oasis(F, np.float32(tau)), expected)
+    stacked = _cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
+    np.testing.assert_array_equal(stacked[1], expected[::-1])
