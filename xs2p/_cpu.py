@@ -633,7 +633,7 @@ def _next_frame(frame, state):  # type: ignore[no-untyped-def]
 
 @_njit
 def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # type: ignore[no-untyped-def]
-    """Some traces ``(n, time)`` at once: as :func:`oasis_pools`, to the last bit.
+    """Deconvolve some traces ``(n, time)`` at once: as :func:`oasis_pools`, to the last bit.
 
     Frame by frame, all traces merge their frame in vectors; the few that open a pool or must
     merge it with one more are gone through one by one. Alone, a trace waits in every frame for
@@ -718,9 +718,7 @@ def _compiled_oasis() -> Kernel:
                 for i in range(start, some.stop):
                     oasis_pools(F[i], table, v[0], w[0], length[0], s[i])
             else:
-                _oasis_side_by_side(
-                    F[some], table, frames, state, span, n, v, w, length, s[some]
-                )
+                _oasis_side_by_side(F[some], table, frames, state, span, n, v, w, length, s[some])
 
     signature = "void(float32[:,:], float64[:], float32[:,:])"
     layout = "(r,t),(k)->(r,t)"
@@ -736,24 +734,25 @@ def oasis_gufunc() -> Kernel:
         return _compiled_oasis()
 
 
-def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
+def oasis(
+    F: np.ndarray, tau_fs: np.ndarray | np.float32, out: np.ndarray | None = None
+) -> np.ndarray:
     """Deconvolve traces ``(…, time)``; ``tau_fs``, float32, broadcasts over the leading dims."""
     F = np.ascontiguousarray(F, dtype=np.float32)
+    spikes = np.empty(F.shape, np.float32) if out is None else out
     if F.size == 0:
-        return np.zeros_like(F)
+        return spikes
     gufunc = oasis_gufunc()
-    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1]).reshape(-1)
-    traces = F.reshape(-1, F.shape[-1])
-    spikes = np.empty_like(traces)
+    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1])
     for value in np.unique(tau_fs):
         table = decay_table(value, decay_length(value, F.shape[-1]))
         same = tau_fs == value
         with np.errstate(all="ignore"):  # what a vector does in the places of no trace
             if same.all():
-                gufunc(traces, table, spikes)
+                gufunc(np.atleast_2d(F), table, np.atleast_2d(spikes))
             else:
-                spikes[same] = gufunc(traces[same], table)
-    return spikes.reshape(F.shape)
+                spikes[same] = gufunc(F[same], table)
+    return spikes
 
 
 def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:

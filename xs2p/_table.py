@@ -70,9 +70,21 @@ def pixel_table(rois: xr.Dataset) -> PixelTable:
     return table
 
 
-def shared_pixels(table: PixelTable) -> np.ndarray:
-    """Whether another ROI has the pixel too, bool ``(pixel,)``."""
-    _, inverse, count = np.unique(table.flat, return_inverse=True, return_counts=True)
+def planes_of(rois: xr.Dataset) -> np.ndarray | None:
+    """Plane of each ROI, where the set says it: ``plane``, or suite2p's ``iplane``."""
+    for key in ("plane", "iplane"):
+        if key in rois.variables and rois[key].dims == ("roi",):
+            return np.asarray(rois[key].values)
+    return None
+
+
+def shared_pixels(table: PixelTable, plane: np.ndarray | None = None) -> np.ndarray:
+    """Whether another ROI of the same plane has the pixel too, bool ``(pixel,)``."""
+    flat = table.flat
+    if plane is not None:
+        planes = np.unique(plane, return_inverse=True)[1]
+        flat = flat + planes[table.owner] * (table.shape[0] * table.shape[1])
+    _, inverse, count = np.unique(flat, return_inverse=True, return_counts=True)
     return np.asarray(count[inverse] > 1)
 
 

@@ -46,11 +46,19 @@ def map_traces(
 
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
     time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
-    blocks with the traces. Coordinates and name are kept.
+    blocks with the traces. ``block`` can write to an array ``out`` that it is given.
+    Coordinates and name are kept.
     """
     F = _ordered(F)
     if F.chunks is None:
-        return F.copy(data=_eager(block, F.values, per_trace, options, F.shape, dtype))
+        out = np.empty(F.shape, dtype)
+
+        def write(some: Any) -> None:
+            own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
+            block(F.values[some], *own, **options, out=out[some])
+
+        _in_parallel(write, F.shape)
+        return F.copy(data=out)
     import dask.array as da
 
     traces = join(F.data, reach)
@@ -85,11 +93,7 @@ def reduce_traces(
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     data: Any
     if F.chunks is None:
-
-        def whole(traces: np.ndarray) -> np.ndarray:
-            return finish(state(traces))
-
-        data = _eager(whole, F.values, (), {}, F.shape[:-1], np.float64)
+        data = _reduce_eager(lambda traces: finish(state(traces)), F.values, np.float64)
     else:
         import dask.array as da
 
@@ -125,7 +129,7 @@ def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: A
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     data: Any
     if F.chunks is None:
-        data = _eager(block, F.values, (), options, F.shape[:-1], np.float32)
+        data = _reduce_eager(lambda traces: block(traces, **options), F.values, np.float32)
     else:
         import dask.array as da
 
@@ -155,9 +159,12 @@ def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
             now = 0
     if now:
         frames = [*frames[:-1], sum(frames[-1:]) + now]
-    if len(frames) == len(traces.chunks[-1]):
-        return traces
-    return _rechunk(traces, tuple(frames))
+    return in_chunks(traces, tuple(frames))
+
+
+def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
+    """Cut time into chunks of so many frames; where these are large, with fewer ROIs in each."""
+    return traces if frames == traces.chunks[-1] else _rechunk(traces, frames)
 
 
 def _rechunk(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
@@ -178,30 +185,33 @@ def _ordered(F: xr.DataArray) -> xr.DataArray:
     return F.transpose(..., *(("roi", "time") if "roi" in F.dims else ("time",)))
 
 
-def _eager(
-    block: Callable[..., np.ndarray],
-    F: np.ndarray,
-    per_trace: Any,
-    options: dict[str, Any],
-    shape: tuple[int, ...],
-    dtype: Any,
+def _reduce_eager(
+    block: Callable[[np.ndarray], np.ndarray], F: np.ndarray, dtype: Any
 ) -> np.ndarray:
-    """Apply ``block`` to traces in memory, on all cores where there is work for them."""
+    out = np.empty(F.shape[:-1], dtype)
+
+    def write(some: Any) -> None:
+        out[some[:-1]] = block(F[some])
+
+    _in_parallel(write, F.shape)
+    return out
+
+
+def _in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
+    """Do work on parts of traces in memory, on all cores where there is enough of it.
+
+    It is given the indices of each part: ``(…, some ROIs, all of time)``.
+    """
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    cores = os.cpu_count() or 1
-    if F.ndim < 2 or cores == 1 or F.size < _PARALLEL:
-        return block(F, *per_trace, **options)
-    n_blocks = min(max(4 * cores, F.size // _PARALLEL), F.shape[-2])
-    edges = np.linspace(0, F.shape[-2], n_blocks + 1).astype(int)
-    out = np.empty(shape, dtype)
-    time: Any = (slice(None),) * (len(shape) - F.ndim + 1)  # where the result has it
-
-    def apply(start: int, stop: int) -> None:
-        own = [a[start:stop] if len(a) > 1 else a for a in per_trace]
-        out[(..., slice(start, stop), *time)] = block(F[..., start:stop, :], *own, **options)
-
+    whole = (slice(None),) * len(shape)
+    cores, size = os.cpu_count() or 1, int(np.prod(shape))
+    if len(shape) < 2 or cores == 1 or size < _PARALLEL:
+        work(whole)
+        return
+    n_parts = min(max(4 * cores, size // _PARALLEL), shape[-2])
+    edges = np.linspace(0, shape[-2], n_parts + 1).astype(int)
+    parts = [(*whole[:-2], slice(a, b), whole[-1]) for a, b in zip(edges, edges[1:], strict=False)]
     with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(apply, edges[:-1], edges[1:]))
-    return out
+        list(pool.map(work, parts))

@@ -196,20 +196,28 @@ def _scipy_radius(sigma: float) -> int:
     return int(4 * sigma + 0.5)
 
 
-def _running_block(F: np.ndarray, method: str, window: int, sigma: float) -> np.ndarray:
+def _running_block(
+    F: np.ndarray, method: str, window: int, sigma: float, out: np.ndarray | None = None
+) -> np.ndarray:
     """F0 of a block of traces ``(…, time)``."""
     from xs2p import _cpu
 
     F = np.ascontiguousarray(F, dtype=np.float32)
-    if F.size == 0:
-        return np.zeros_like(F)
-    return _cpu.maximin(F, sigma, window, legacy=method == "maximin_legacy")
+    F0 = _cpu.maximin(F, sigma, window, legacy=method == "maximin_legacy") if F.size else F
+    return _placed(F0, out)
 
 
-def _smooth_block(F: np.ndarray, sigma: float) -> np.ndarray:
+def _smooth_block(F: np.ndarray, sigma: float, out: np.ndarray | None = None) -> np.ndarray:
     from xs2p import _cpu
 
-    return _cpu.gaussian_scipy(np.ascontiguousarray(F, dtype=np.float32), sigma)
+    return _placed(_cpu.gaussian_scipy(np.ascontiguousarray(F, dtype=np.float32), sigma), out)
+
+
+def _placed(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    if out is None:
+        return values
+    out[...] = values
+    return out
 
 
 def _percentile_block(F: np.ndarray, percentile: float) -> np.ndarray:

@@ -123,8 +123,8 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
         raise ValueError("every tau must be a positive number of seconds")
 
 
-def _oasis_block(F: np.ndarray, tau_fs: np.ndarray) -> np.ndarray:
-    """Spikes of a block of whole traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
+def _oasis_block(F: np.ndarray, tau_fs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
     from xs2p import _cpu
 
-    return _cpu.oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0])
+    return _cpu.oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0], out)

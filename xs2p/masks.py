@@ -12,7 +12,7 @@ import xarray as xr
 from xs2p import rois as _rois
 from xs2p._attrs import attributes, check_number
 from xs2p._packing import MaskArrays
-from xs2p._table import PixelTable, pixel_table, shared_pixels
+from xs2p._table import PixelTable, pixel_table, planes_of, shared_pixels
 from xs2p._warnings import names, warn
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ def build_masks(
     table = pixel_table(rois)
     shape = table.shape
     if not allow_overlap:
-        _compare_overlap(table)
+        _compare_overlap(table, planes_of(rois))
     used = np.ones(table.lam.size, bool) if allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
@@ -375,9 +375,9 @@ def _columns_are_means(matrix: csc_array) -> bool:
     return bool(np.array_equal(matrix.data, _equal_weights(np.diff(matrix.indptr))))
 
 
-def _compare_overlap(table: PixelTable) -> None:
+def _compare_overlap(table: PixelTable, plane: np.ndarray | None) -> None:
     """Warn where stored overlap flags are not those of the ROIs at hand."""
-    differs = shared_pixels(table) != table.overlap
+    differs = shared_pixels(table, plane) != table.overlap
     if differs.any():
         stale = np.unique(table.owner[differs])
         warn(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
+from xs2p._planes import Planes, join_planes, split_planes
 from xs2p._table import compact, pixel_table
-from xs2p._traces import join
+from xs2p._traces import in_chunks, join
 from xs2p._warnings import names, warn
 from xs2p.baseline import baseline as estimate_baseline
 from xs2p.baseline import baseline_parameters, baseline_reach, needs_fs
@@ -47,8 +49,9 @@ def extract(
     Parameters
     ----------
     movie
-        ``(time, y, x)`` or ``(channel, time, y, x)``, any real dtype, over numpy or Dask in any
-        chunks.
+        ``(time, y, x)``, ``(channel, time, y, x)`` or ``(plane, time, y, x)``, any real dtype,
+        over numpy or Dask in any chunks. Of several planes each ROI is extracted from its own:
+        ``plane(roi)``, or suite2p's ``iplane``, says which.
     rois
         ROI set for frames of the movie's size: :func:`xs2p.read_rois`,
         :func:`xs2p.rois_from_stat`, :func:`xs2p.rois_from_labels` or
@@ -103,10 +106,56 @@ def extract(
     >>> list(ds.data_vars)
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
+    traces, finish = plan(
+        movie,
+        rois,
+        fs=fs,
+        tau=tau,
+        movie_chan2=movie_chan2,
+        neuropil_extract=neuropil_extract,
+        neuropil_coefficient=neuropil_coefficient,
+        inner_neuropil_radius=inner_neuropil_radius,
+        min_neuropil_pixels=min_neuropil_pixels,
+        lam_percentile=lam_percentile,
+        allow_overlap=allow_overlap,
+        circular_neuropil=circular_neuropil,
+        snr_threshold=snr_threshold,
+        baseline=baseline,
+        win_baseline=win_baseline,
+        sig_baseline=sig_baseline,
+        prctile_baseline=prctile_baseline,
+    )
+    return finish(traces)
+
+
+def plan(
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    *,
+    fs: float | None,
+    tau: float | xr.DataArray | None,
+    movie_chan2: xr.DataArray | None,
+    neuropil_coefficient: float,
+    snr_threshold: float,
+    baseline: str,
+    win_baseline: float,
+    sig_baseline: float,
+    prctile_baseline: float,
+    **mask_options: Any,
+) -> tuple[xr.Dataset, Callable[[xr.Dataset], xr.Dataset]]:
+    """Check everything; what is extracted from the movie, and what makes the rest of it.
+
+    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, in chunks long enough for the
+    steps to come. The second adds ``Fc``, ``F0``, ``spks`` and the ROI set to them, or to the
+    same traces read back from where they were stored.
+    """
     shape = pixel_table(rois).shape
     rois = _without_old_results(rois)
-    check_movie(movie, shape, taken=rois.variables)
-    _check_channels(movie, movie_chan2, shape)
+    planes = split_planes(movie, rois, "movie")
+    planes2 = None if movie_chan2 is None else split_planes(movie_chan2, rois, "movie_chan2")
+    for part, _ in planes:
+        check_movie(part, shape, taken=rois.variables)
+    _check_channels(planes, planes2, shape)
     if movie.sizes["time"] == 0:
         raise ValueError("movie has no frames")
     check_number("neuropil_coefficient", neuropil_coefficient)
@@ -132,53 +181,54 @@ def extract(
     }
     window, baseline_attrs = baseline_parameters(baseline, fs, **options)
     reach = baseline_reach(baseline, window, sig_baseline)
-
-    mask_options: dict[str, Any] = {
-        "lam_percentile": lam_percentile,
-        "allow_overlap": allow_overlap,
-        "neuropil_extract": neuropil_extract,
-        "inner_neuropil_radius": inner_neuropil_radius,
-        "min_neuropil_pixels": min_neuropil_pixels,
-        "circular_neuropil": circular_neuropil,
-    }
     if tau is not None and fs is not None:
         tau_fs, seconds = decay_frames(tau, fs, rois["npix"])
         reach = max(reach, oasis_reach(tau_fs))
         tau = seconds if taus is None else taus
-    masks = build_masks(rois, **mask_options)
-    if snr_threshold > 0:
-        traces, rois, masks = _filter_by_snr(
-            movie, rois, masks, snr_threshold, neuropil_coefficient, mask_options, reach
-        )
-        if taus is not None:
-            tau = taus.sel(roi=rois.roi.values)
-    else:
-        traces = extract_traces(movie, masks)
-    ds = _joined(traces, reach)
-    if fs is not None:
-        ds = _at(ds, fs)
-    ds["Fc"] = _correct(ds, neuropil_coefficient)
-    ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options)
-    if tau is not None:
-        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
-        corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-        ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
-    if movie_chan2 is not None:
-        second = _joined(extract_traces(movie_chan2, masks), reach)
-        second = second if fs is None else _at(second, fs)
-        for name in second.data_vars:
-            ds[f"{name}_chan2"] = second[name].assign_attrs(
-                long_name=f"{second[name].attrs['long_name']}, second channel"
+
+    parts = []
+    for n, (part, own) in enumerate(planes):
+        masks = build_masks(own, **mask_options)
+        if snr_threshold > 0:
+            traces, own, masks = _filter_by_snr(
+                part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach
             )
-    return _with_rois(ds, rois).assign_attrs(
-        baseline_attrs,
-        **attributes(
-            fs=fs,
-            tau=tau if taus is None else None,
-            neuropil_coefficient=float(neuropil_coefficient) if neuropil_extract else None,
-            snr_threshold=float(snr_threshold) if snr_threshold > 0 else None,
-        ),
-    )
+        else:
+            traces = extract_traces(part, masks)
+        if planes2 is not None:
+            second = extract_traces(planes2[n][0], masks)
+            for name in second.data_vars:
+                traces[f"{name}_chan2"] = second[name].assign_attrs(
+                    long_name=f"{second[name].attrs['long_name']}, second channel"
+                )
+        parts.append((traces, own))
+    traces, rois = join_planes(parts, rois.roi.values)
+    traces = _joined(traces, reach)
+    if taus is not None and snr_threshold > 0:
+        tau = taus.sel(roi=rois.roi.values)
+    if fs is not None:
+        traces = _at(traces, fs)
+
+    def finish(traces: xr.Dataset) -> xr.Dataset:
+        ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
+        ds["Fc"] = _correct(ds, neuropil_coefficient)
+        ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options)
+        if tau is not None:
+            # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
+            corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
+            ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
+        ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
+        return _with_rois(ds, rois).assign_attrs(
+            baseline_attrs,
+            **attributes(
+                fs=fs,
+                tau=tau if taus is None else None,
+                neuropil_coefficient=(float(neuropil_coefficient) if "Fneu" in traces else None),
+                snr_threshold=float(snr_threshold) if snr_threshold > 0 else None,
+            ),
+        )
+
+    return traces, finish
 
 
 def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
@@ -256,12 +306,17 @@ def _changed(before: Masks, after: Masks) -> np.ndarray:
 
 
 def _joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
-    """Traces in chunks of time that are long enough for the steps to come."""
-    if not traces.chunks:
+    """Traces in chunks of time that are long enough for the steps to come, the same for all."""
+    if traces["F"].chunks is None:
         return traces
     # The variables alone: ds.chunk would make Dask arrays of the labels too.
+    frames = join(traces["F"].data, reach, _SAMPLES).chunks[-1]
     joined: dict[str, Any] = {
-        str(name): (array.dims, join(array.data, reach, _SAMPLES), array.attrs)
+        str(name): (
+            array.dims,
+            array.data if array.chunks is None else in_chunks(array.data, frames),
+            array.attrs,
+        )
         for name, array in traces.data_vars.items()
     }
     return traces.assign(joined)
@@ -280,22 +335,23 @@ def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
     return ds.assign_coords(own).assign_attrs(Ly=rois.attrs["Ly"], Lx=rois.attrs["Lx"])
 
 
-def _check_channels(
-    movie: xr.DataArray, movie_chan2: xr.DataArray | None, shape: tuple[int, int]
-) -> None:
-    if movie_chan2 is None:
+def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:
+    if planes2 is None:
         return
-    check_movie(movie_chan2, shape, "movie_chan2")
-    if "channel" in movie.dims or "channel" in movie_chan2.dims:
-        raise ValueError(
-            "give channels in one way: a dim channel on movie, or movie and movie_chan2, both "
-            "(time, y, x)"
-        )
-    if movie.sizes["time"] != movie_chan2.sizes["time"]:
-        raise ValueError(
-            f"movie has {movie.sizes['time']} frames and movie_chan2 "
-            f"{movie_chan2.sizes['time']}; they must be the same frames"
-        )
-    if "time" in movie.coords and "time" in movie_chan2.coords:
-        if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
-            raise ValueError("movie and movie_chan2 have different time coordinates")
+    if len(planes) != len(planes2):
+        raise ValueError("movie and movie_chan2 must have the same planes")
+    for (movie, _), (movie_chan2, _) in zip(planes, planes2, strict=True):
+        check_movie(movie_chan2, shape, "movie_chan2")
+        if "channel" in movie.dims or "channel" in movie_chan2.dims:
+            raise ValueError(
+                "give channels in one way: a dim channel on movie, or movie and movie_chan2, both "
+                "(time, y, x)"
+            )
+        if movie.sizes["time"] != movie_chan2.sizes["time"]:
+            raise ValueError(
+                f"movie has {movie.sizes['time']} frames and movie_chan2 "
+                f"{movie_chan2.sizes['time']}; they must be the same frames"
+            )
+        if "time" in movie.coords and "time" in movie_chan2.coords:
+            if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
+                raise ValueError("movie and movie_chan2 have different time coordinates")

@@ -22,6 +22,7 @@ from xs2p._table import (
     frame_shape,
     medians,
     pixel_table,
+    planes_of,
     radii,
     shared_pixels,
 )
@@ -282,7 +283,7 @@ def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
     """
     rois = compact(rois)
     table = pixel_table(rois)
-    overlap = shared_pixels(table)
+    overlap = shared_pixels(table, planes_of(rois))
     rois = rois.copy()
     rois["overlap"] = ("pixel", overlap, _DESCRIPTIONS["overlap"])
     return rois.assign_coords(frac_overlap=_frac_overlap(overlap, table.offsets))
@@ -376,7 +377,10 @@ def _build(
     table = PixelTable(roi, offsets, ypix, xpix, np.asarray(lam), no_overlap, (ly, lx))
     check_pixels(table)
     overlap = pixels.pop("overlap", None)
-    overlap = shared_pixels(table) if overlap is None else overlap.astype(bool)
+    if overlap is None:
+        plane = per_roi.get("plane", per_roi.get("iplane"))
+        overlap = shared_pixels(table, None if plane is None else plane[1])
+    overlap = overlap.astype(bool)
     table = table._replace(overlap=overlap)
     crop = pixels.get("soma_crop")
     radius = radii(table, None if crop is None else crop.astype(bool))

@@ -1,0 +1,77 @@
+"""Recordings of several planes: each ROI belongs to one of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from xs2p._table import compact, planes_of
+from xs2p._warnings import names
+
+Planes = list[tuple[xr.DataArray, xr.Dataset]]
+
+
+def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
+    """Movie and ROIs of each plane that has any; just the two where the movie has no planes.
+
+    Raises
+    ------
+    ValueError
+        If the ROIs do not say their plane, or one that the movie has not.
+    """
+    if not isinstance(movie, xr.DataArray) or "plane" not in movie.dims:
+        return [(movie, rois)]
+    if "channel" in movie.dims:
+        raise ValueError(
+            f"{name} has planes and channels; give the second channel as movie_chan2, as in "
+            f"{name}.isel(channel=0) and {name}.isel(channel=1)"
+        )
+    own = planes_of(rois)
+    if own is None:
+        raise ValueError(
+            f"{name} has a dim plane, but the ROIs do not say which plane they are in; give "
+            "rois.assign_coords(plane=('roi', planes))"
+        )
+    known = movie["plane"].values if "plane" in movie.coords else np.arange(movie.sizes["plane"])
+    strange = ~np.isin(own, known)
+    if strange.any():
+        raise ValueError(
+            f"{int(strange.sum())} ROIs are in planes that {name} has not (roi "
+            f"{names(rois.roi.values[strange])}, the first in plane {own[strange][0]}); it has "
+            f"{known.tolist()}"
+        )
+    rois = rois.assign_coords(plane=("roi", own, {"long_name": "plane of the ROI"}))
+    return [
+        (movie.isel(plane=n, drop=True), compact(rois.isel(roi=np.flatnonzero(own == plane))))
+        for n, plane in enumerate(known)
+        if (own == plane).any() or (n == 0 and not own.size)
+    ]
+
+
+def join_planes(
+    parts: list[tuple[xr.Dataset, xr.Dataset]], labels: np.ndarray
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Traces and ROI sets of all planes as one, in the order of ``labels``."""
+    if len(parts) == 1:
+        return parts[0]
+    traces = xr.concat(
+        [traces for traces, _ in parts],
+        "roi",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="override",
+    )
+    sets = [rois.reset_coords() for _, rois in parts]
+    whole = xr.Dataset(attrs=sets[0].attrs)
+    for dim in ("roi", "pixel"):
+        columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in sets]
+        joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
+        whole = whole.assign({v: joined[v].variable for v in joined.variables})
+    whole = whole.set_coords([v for v in parts[0][1].coords if v in whole.variables])
+    place = {label: n for n, label in enumerate(whole["roi"].values.tolist())}
+    order = [place[label] for label in labels.tolist() if label in place]
+    if order != sorted(order):
+        traces, whole = traces.isel(roi=order), compact(whole.isel(roi=order))
+    return traces, whole
