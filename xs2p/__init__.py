@@ -27,6 +27,7 @@ from xs2p.rois import (
     rois_from_stat,
 )
 from xs2p.sample import sample_movie, sample_rois
+from xs2p.store import extract_to_zarr
 
 __all__ = [
     "Masks",
@@ -36,6 +37,7 @@ __all__ = [
     "cell_image",
     "deconvolve",
     "extract",
+    "extract_to_zarr",
     "extract_traces",
     "open_movie",
     "preprocess",

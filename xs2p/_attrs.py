@@ -11,6 +11,8 @@ import xarray as xr
 
 from xs2p._version import __version__
 
+UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
+
 _HOW = {
     "fs": "frames per second: fs=30.0, or movie.attrs['fs'] = 30.0",
     "tau": "decay time of the indicator in seconds: tau=1.0 (GCaMP6f 0.7, 6m 1.0, 6s 1.25–1.5)",

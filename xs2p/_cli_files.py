@@ -6,9 +6,10 @@ import contextlib
 import errno
 import os
 import shutil
-import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from xs2p._replace import hidden, put_in_place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -82,14 +83,24 @@ def open_rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
     return xs2p.read_rois(path, shape)
 
 
-def check_output(out: str, overwrite: bool, sources: Iterable[str] = ()) -> None:
+def check_output(
+    out: str, overwrite: bool, sources: Iterable[str] = (), resume: bool = False
+) -> None:
     """Refuse an output that cannot or must not be written, before any work."""
+    from xs2p.store import partial_path
+
     if not out.rstrip("/" + os.sep).lower().endswith(".zarr"):
         raise ValueError(f"the output {out!r} must be a folder whose name ends in .zarr")
     folder = os.path.dirname(os.path.abspath(out))
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"no folder {folder!r} to write {os.path.basename(out)} into")
-    if not os.path.lexists(out):
+    growing = partial_path(out)
+    if os.path.lexists(growing) and not (overwrite or resume):
+        raise FileExistsError(
+            f"{growing} exists, from a run that did not end; --resume goes on with it, "
+            "--overwrite starts anew"
+        )
+    if not os.path.lexists(out) or (resume and not overwrite):
         return
     if not overwrite:
         raise FileExistsError(f"{out} exists; give --overwrite to replace it, or another name")
@@ -118,19 +129,7 @@ def partial(out: str, overwrite: bool) -> Iterator[str]:
     try:
         os.mkdir(store)  # now, so that a folder that cannot be written to is known before the work
         yield store
-        if overwrite and os.path.exists(out):
-            old = hidden(out, ".old")
-            os.rename(out, old)
-            try:
-                os.rename(store, out)
-            except BaseException:
-                os.rename(old, out)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        elif os.path.exists(out):
-            raise FileExistsError(f"{out} has come into being meanwhile; it is left as it is")
-        else:
-            os.rename(store, out)
+        put_in_place(store, out, overwrite)
     except OSError as error:
         within = str(error.filename).startswith(store)
         if within or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
@@ -140,6 +139,48 @@ def partial(out: str, overwrite: bool) -> Iterator[str]:
         shutil.rmtree(store, ignore_errors=True)
 
 
-def hidden(path: str, suffix: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{suffix}")
+@contextlib.contextmanager
+def cluster(
+    scheduler: str | None, workers: int | None, threads: int | None, say: Callable[[str], None]
+) -> Iterator[None]:
+    """Compute on a running cluster, on processes of this machine, or just here."""
+    if scheduler is None and workers is None:
+        if threads is None:
+            yield
+            return
+        import dask
+
+        with dask.config.set(scheduler="threads", num_workers=_positive("threads", threads)):
+            yield
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise ImportError(
+            "--scheduler and --workers need distributed: pip install 'xs2p[distributed]'"
+        ) from None
+    if scheduler is not None:
+        if workers is not None or threads is not None:
+            raise ValueError(
+                "--workers and --threads-per-worker start processes here; with --scheduler the "
+                "cluster has its own"
+            )
+        with Client(scheduler, timeout="20s") as client:
+            say(f"dashboard at {client.dashboard_link}")
+            yield
+        return
+    _positive("workers", workers)
+    if threads is not None:
+        _positive("threads-per-worker", threads)
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=":0") as own,
+        Client(own) as client,
+    ):
+        say(f"dashboard at {client.dashboard_link}")
+        yield
+
+
+def _positive(option: str, value: int | None) -> int:
+    if value is None or value < 1:
+        raise ValueError(f"--{option} must be 1 or more, got {value}")
+    return value

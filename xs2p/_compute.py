@@ -26,7 +26,7 @@ def compute(obj: T, *, progress: bool = True) -> T:
     """
     if not progress or not any(v.chunks for v in _variables(obj)):
         return obj.compute()
-    if _has_client():
+    if has_client():
         from dask.distributed import progress as distributed_progress
 
         # The bar follows the persisted chunks; gathering them afterwards is quick.
@@ -45,7 +45,7 @@ def _variables(obj: xr.DataArray | xr.Dataset) -> list[xr.Variable]:
     return list(obj.variables.values())
 
 
-def _has_client() -> bool:
+def has_client() -> bool:
     """Whether computations go to a distributed cluster; distributed itself is not imported."""
     import sys
 

@@ -21,10 +21,14 @@ class MaskArrays(NamedTuple):
 
 def tiles(
     arrays: MaskArrays, ychunks: tuple[int, ...], xchunks: tuple[int, ...]
-) -> list[list[MaskArrays]]:
-    """Cut the masks into tiles of the frame: ``[row of tiles][column of tiles]``."""
+) -> list[list[tuple[np.ndarray, MaskArrays]]]:
+    """Cut the masks into tiles of the frame: ``[row of tiles][column of tiles]``.
+
+    Each is the ROIs that have a pixel in the tile, and their masks there.
+    """
     y_edges, x_edges = np.cumsum((0, *ychunks)), np.cumsum((0, *xchunks))
     cell = _split(arrays.cell_indptr, arrays.cell_indices, arrays.shape, y_edges, x_edges)
+    neuropil = None
     if arrays.neuropil_indptr is not None and arrays.neuropil_indices is not None:
         neuropil = _split(
             arrays.neuropil_indptr, arrays.neuropil_indices, arrays.shape, y_edges, x_edges
@@ -33,14 +37,23 @@ def tiles(
     for i, height in enumerate(ychunks):
         row = []
         for j, width in enumerate(xchunks):
-            indptr, indices, kept = cell[i][j]
+            counts, indices, kept = cell[i][j]
+            here = counts > 0
+            if neuropil is not None:
+                here |= neuropil[i][j][0] > 0
             outer: tuple[Any, Any] = (None, None)
-            if arrays.neuropil_indptr is not None:
-                outer = neuropil[i][j][:2]
-            weights = arrays.cell_weights[kept]
-            row.append(MaskArrays(indptr, indices, weights, *outer, (height, width)))
+            if neuropil is not None:
+                outer = _indptr(neuropil[i][j][0][here]), neuropil[i][j][1]
+            tile = MaskArrays(
+                _indptr(counts[here]), indices, arrays.cell_weights[kept], *outer, (height, width)
+            )
+            row.append((np.flatnonzero(here), tile))
         rows.append(row)
     return rows
+
+
+def _indptr(counts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(counts)])
 
 
 def pack(arrays: MaskArrays) -> tuple[Any, ...]:
@@ -110,7 +123,7 @@ def _split(
     y_edges: np.ndarray,
     x_edges: np.ndarray,
 ) -> list[list[tuple[np.ndarray, np.ndarray, np.ndarray]]]:
-    """For each tile ``(indptr, indices within the tile, positions in indices)``."""
+    """For each tile ``(pixels of each ROI, indices within the tile, positions in indices)``."""
     n_rois = indptr.size - 1
     y, x = np.divmod(indices.astype(np.int64), shape[1])
     tile_y = np.searchsorted(y_edges, y, side="right") - 1
@@ -128,6 +141,6 @@ def _split(
             width = x_edges[j + 1] - x_edges[j]
             local = (y[kept] - y_edges[i]) * width + (x[kept] - x_edges[j])
             counts = np.bincount(owner[kept], minlength=n_rois)
-            row.append((np.concatenate([[0], np.cumsum(counts)]), local, kept))
+            row.append((counts, local, kept))
         rows.append(row)
     return rows

@@ -10,7 +10,9 @@ from typing import Any
 import xarray as xr
 
 from xs2p import masks, quality, rois
+from xs2p._attrs import UNFINISHED
 from xs2p._compute import compute
+from xs2p._warnings import warn
 from xs2p.baseline import baseline, preprocess
 from xs2p.deconvolve import deconvolve
 from xs2p.extract import extract_traces
@@ -54,6 +56,8 @@ class S2pDataset:
     """Methods of an ROI set, and of a Dataset of traces, which carries one."""
 
     def __init__(self, obj: xr.Dataset) -> None:
+        if UNFINISHED in obj.attrs:
+            warn(f"these traces are from a store that is not complete: {obj.attrs[UNFINISHED]}")
         self._obj = obj
 
     build_masks = _method(masks.build_masks)

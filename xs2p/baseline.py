@@ -65,34 +65,14 @@ def baseline(
     >>> baseline(F, "prctile", prctile_baseline=50).values[:, 0].tolist()
     [2.5, 8.5]
     """
-    in_seconds = needs_fs(method)
-    check_traces(F, "baseline")
-    window, parameters = baseline_parameters(
+    return estimate_baseline(
+        F,
         method,
-        resolve("fs", fs, F) if in_seconds else None,
-        win_baseline,
-        sig_baseline,
-        prctile_baseline,
+        fs=fs,
+        win_baseline=win_baseline,
+        sig_baseline=sig_baseline,
+        prctile_baseline=prctile_baseline,
     )
-    F0 = (
-        map_traces(
-            _running_block,
-            F,
-            reach=baseline_reach(method, window, sig_baseline),
-            method=method,
-            window=window,
-            sigma=float(sig_baseline),
-        )
-        if in_seconds
-        else _same_at_all_times(_level(F, method, float(sig_baseline), prctile_baseline), F)
-    )
-    F0.attrs = {
-        "units": "a.u.",
-        **F.attrs,
-        "long_name": "baseline of the fluorescence",
-        **parameters,
-    }
-    return F0.rename("F0")
 
 
 def preprocess(
@@ -180,6 +160,49 @@ def baseline_parameters(
     if method == "prctile":
         uses["prctile_baseline"] = float(prctile_baseline)
     return int(window), attributes(**uses)
+
+
+def estimate_baseline(
+    F: xr.DataArray,
+    method: str,
+    *,
+    fs: float | None,
+    win_baseline: float,
+    sig_baseline: float,
+    prctile_baseline: float,
+    in_passes: bool = False,
+) -> xr.DataArray:
+    """:func:`baseline`; ``in_passes``: compute what is one number for all of a trace at once."""
+    in_seconds = needs_fs(method)
+    check_traces(F, "baseline")
+    window, parameters = baseline_parameters(
+        method,
+        resolve("fs", fs, F) if in_seconds else None,
+        win_baseline,
+        sig_baseline,
+        prctile_baseline,
+    )
+    if in_seconds:
+        F0 = map_traces(
+            _running_block,
+            F,
+            reach=baseline_reach(method, window, sig_baseline),
+            method=method,
+            window=window,
+            sigma=float(sig_baseline),
+        )
+    else:
+        level = _level(F, method, float(sig_baseline), float(prctile_baseline))
+        if in_passes and level.chunks is not None:
+            level = level.compute().chunk()
+        F0 = _same_at_all_times(level, F)
+    F0.attrs = {
+        "units": "a.u.",
+        **F.attrs,
+        "long_name": "baseline of the fluorescence",
+        **parameters,
+    }
+    return F0.rename("F0")
 
 
 def baseline_reach(method: str, window: int, sig_baseline: float) -> int:

@@ -18,12 +18,11 @@ import typer
 
 from xs2p._cli_files import (
     check_output,
+    cluster,
     open_rois,
     parse_dtype,
     parse_shape,
-    partial,
     require_shape,
-    write_store,
 )
 
 if TYPE_CHECKING:
@@ -52,6 +51,7 @@ _of_movie = _in_panel("Movie", show_default=False)
 _of_masks = _in_panel("Masks and neuropil")
 _switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
 _of_baseline = _in_panel("Baseline")
+_of_cluster = _in_panel("Cluster", show_default=False)
 _of_output = _in_panel("Output", metavar="", show_default=False)
 
 
@@ -241,6 +241,21 @@ def _extract(
         bool,
         _of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
     ] = False,
+    resume: Annotated[
+        bool,
+        _of_output("--resume", help="Go on with a run of the same command that did not end."),
+    ] = False,
+    scheduler: Annotated[
+        str | None,
+        _of_cluster(metavar="ADDRESS", help="Of a running Dask cluster, as tcp://node1:8786."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        _of_cluster(help="Processes to start on this machine; without it one, with threads."),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None, _of_cluster(help="Threads of each of them; all cores are shared unless given.")
+    ] = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -249,7 +264,7 @@ def _extract(
     [bold]Example[/bold]: xs2p extract data.bin stat.npy traces.zarr --shape 512x512 --fs 30
     --tau 1.0
     """
-    options = {
+    options: dict[str, Any] = {
         "neuropil_extract": neuropil_extract,
         "neuropil_coefficient": neuropil_coefficient,
         "inner_neuropil_radius": inner_neuropil_radius,
@@ -265,7 +280,7 @@ def _extract(
     }
     with _reporting(debug):
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
-        check_output(out, overwrite, sources)
+        check_output(out, overwrite, sources, resume)
         import xs2p
 
         frame = None if shape is None else parse_shape(shape)
@@ -282,16 +297,19 @@ def _extract(
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
         roi_set = open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
-        with partial(out, overwrite) as store:
-            ds = frames.s2p.extract(roi_set, fs=fs, tau=tau, movie_chan2=second, **options)
-            try:
-                ds = _compute(ds, quiet)
-            except (ValueError, OSError, MemoryError):
-                raise
-            except Exception as error:  # what a codec makes of a damaged chunk
-                kind = type(error).__name__
-                raise OSError(f"{movie}: a part of it cannot be read ({kind}: {error})") from error
-            write_store(ds, store)
+        with cluster(scheduler, workers, threads_per_worker, lambda text: _say(text, quiet)):
+            ds = xs2p.extract_to_zarr(
+                frames,
+                roi_set,
+                out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=not quiet,
+                fs=fs,
+                tau=tau,
+                movie_chan2=second,
+                **options,
+            )
         typer.echo(f"wrote {out}: {_summary(ds)}")
 
 
@@ -347,7 +365,18 @@ def _complain(text: str) -> None:
     typer.echo("xs2p: " + " ".join(text.split()), err=True)
 
 
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(f"xs2p: {text}", err=True)
+
+
 def _one_line(error: BaseException) -> str:
+    """Tell an error and what was noted about it in the words of a shell."""
+    notes = "; ".join(getattr(error, "__notes__", [])).replace("resume=True", "--resume")
+    return _told(error) + (f"; {notes}" if notes else "")
+
+
+def _told(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         name = "" if error.filename is None else f": {os.fspath(error.filename)}"
         return f"{error.strerror}{name}"

@@ -11,8 +11,9 @@ import numpy as np
 import xarray as xr
 
 from xs2p import plot
-from xs2p._cli_files import check_output, hidden, partial, write_store
+from xs2p._cli_files import check_output, partial, write_store
 from xs2p._drawing import has_baseline
+from xs2p._replace import hidden
 from xs2p._table import PixelTable, pixel_table
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Hashable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -141,35 +141,63 @@ def _lazy(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
 
 
 def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
-    """Traces of a movie chunked in y or x: partial sums of each tile, then their sum."""
+    """Traces of a movie chunked in y or x: sums of each tile over its own ROIs, then their sum."""
     import dask
     import dask.array as da
 
     ychunks, xchunks = movie.chunks[-2:]
-    key = f"masks-{masks.token}-{dask.base.tokenize(ychunks, xchunks)}"
-    parts = []
-    y = 0
-    for i, (row, height) in enumerate(
-        zip(tiles(masks.arrays(), ychunks, xchunks), ychunks, strict=True)
-    ):
-        x = 0
-        for j, (tile, width) in enumerate(zip(row, xchunks, strict=True)):
-            window = movie[..., y : y + height, x : x + width]
-            parts.append(_map_blocks(window, _sum_block, tile, f"{key}-{i}-{j}"))
-            x += width
-        y += height
-    while len(parts) > 1:  # in pairs, so that no partial sum waits for all the others
-        pairs = [a + b for a, b in zip(parts[::2], parts[1::2], strict=False)]
-        parts = pairs + parts[len(pairs) * 2 :]
-    npix = [np.diff(masks.cell.indptr)]
-    if masks.neuropil is not None:
-        npix.append(np.diff(masks.neuropil.indptr))
-    return {
-        name: da.map_blocks(
-            _finish, _take(parts[0], k), npix[k][:, None], divide=k == 1, dtype=np.float32
+    token = dask.base.tokenize(masks.token, ychunks, xchunks)
+    parts, owners = [], []
+    for i, row in enumerate(tiles(masks.arrays(), ychunks, xchunks)):
+        for j, (owner, tile) in enumerate(row):
+            if owner.size:  # nobody needs the other tiles: they are not read
+                window = movie.blocks[..., i, j]
+                parts.append(_map_blocks(window, _sum_block, tile, f"masks-{token}-{i}-{j}"))
+                owners.append(owner)
+    names = _names(masks)
+    npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
+    if not parts:
+        empty = da.full(
+            (*movie.shape[:-2], masks.n_rois, len(names)),
+            np.float32(np.nan),
+            chunks=(*movie.chunks[:-2], -1, -1),
         )
-        for k, name in enumerate(_names(masks))
-    }
+        return {name: _take(empty, k) for k, name in enumerate(names)}
+    sums = da.concatenate(parts, axis=-2)
+    *lead, roi, kind = range(sums.ndim)
+    blocks = da.blockwise(
+        _add_tiles,
+        (*lead, sums.ndim, kind),
+        sums,
+        (*lead, roi, kind),
+        tiles=dask.delayed(_Tiles, pure=True)(owners, npix, dask_key_name=f"tiles-{token}"),
+        new_axes={sums.ndim: masks.n_rois},
+        concatenate=True,
+        dtype=np.float32,
+        meta=np.empty((0,) * sums.ndim, np.float32),
+    )
+    return {name: _take(blocks, k) for k, name in enumerate(names)}
+
+
+class _Tiles(NamedTuple):
+    owners: list[np.ndarray]  # the ROIs that each tile has a part of
+    npix: list[np.ndarray]  # pixels of each mask, by kind
+
+
+def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
+    """Traces of one chunk of time from the sums of its tiles, side by side along ``roi``."""
+    *lead, n_frames, _, kinds = sums.shape
+    whole = np.zeros((*lead, n_frames, tiles.npix[0].size, kinds))
+    start = 0
+    for owner in tiles.owners:
+        whole[..., owner, :] += sums[..., start : start + owner.size, :]
+        start += owner.size
+    traces = np.empty((*lead, kinds, whole.shape[-2], n_frames), np.float32)
+    for kind, npix in enumerate(tiles.npix):
+        traces[..., kind, :, :] = _finish(
+            whole[..., kind].swapaxes(-1, -2), npix[:, None], divide=kind == 1
+        )
+    return traces.swapaxes(-1, -3)
 
 
 def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da.Array:

@@ -13,8 +13,7 @@ from xs2p._planes import Planes, join_planes, split_planes
 from xs2p._table import compact, pixel_table
 from xs2p._traces import in_chunks, join
 from xs2p._warnings import names, warn
-from xs2p.baseline import baseline as estimate_baseline
-from xs2p.baseline import baseline_parameters, baseline_reach, needs_fs
+from xs2p.baseline import baseline_parameters, baseline_reach, estimate_baseline, needs_fs
 from xs2p.deconvolve import decay_frames, deconvolve, oasis_reach
 from xs2p.extract import check_movie, extract_traces
 from xs2p.masks import Masks, build_masks
@@ -142,12 +141,13 @@ def plan(
     sig_baseline: float,
     prctile_baseline: float,
     **mask_options: Any,
-) -> tuple[xr.Dataset, Callable[[xr.Dataset], xr.Dataset]]:
+) -> tuple[xr.Dataset, Callable[..., xr.Dataset]]:
     """Check everything; what is extracted from the movie, and what makes the rest of it.
 
-    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, in chunks long enough for the
-    steps to come. The second adds ``Fc``, ``F0``, ``spks`` and the ROI set to them, or to the
-    same traces read back from where they were stored.
+    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, chunked in time as the movie is.
+    The second adds ``Fc``, ``F0``, ``spks`` and the ROI set to them, or to the same traces
+    read back from where they were stored; then, ``in_passes``, a baseline that is one number
+    for all time is found at once, so that no trace has to wait for it in memory.
     """
     shape = pixel_table(rois).shape
     rois = _without_old_results(rois)
@@ -203,16 +203,16 @@ def plan(
                 )
         parts.append((traces, own))
     traces, rois = join_planes(parts, rois.roi.values)
-    traces = _joined(traces, reach)
     if taus is not None and snr_threshold > 0:
         tau = taus.sel(roi=rois.roi.values)
     if fs is not None:
         traces = _at(traces, fs)
 
-    def finish(traces: xr.Dataset) -> xr.Dataset:
+    def finish(traces: xr.Dataset, in_passes: bool = False) -> xr.Dataset:
+        traces = _joined(traces, reach)
         ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
         ds["Fc"] = _correct(ds, neuropil_coefficient)
-        ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options)
+        ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options, in_passes=in_passes)
         if tau is not None:
             # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
             corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)

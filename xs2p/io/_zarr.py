@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def open_zarr_movie(name: str, chunks: int | None, variable: str | None) -> xr.D
     sizes = _chunk_sizes(array, chunks, name)
     if key is None or dims is None:
         return _bare(array, sizes, os.path.join(name, key or ""))
-    return _from_dataset(name, key, sizes)
+    return _from_dataset(name, key, array, sizes)
 
 
 def _dims(array: Any) -> tuple[str, ...] | None:
@@ -102,18 +103,45 @@ def _chunk_sizes(array: Any, chunks: int | None, name: str) -> tuple[int, int, i
     return even_chunks(tile, itemsize, stored[0]), tile[1], tile[2]
 
 
+@dataclass(frozen=True)
+class _NamedReads:
+    """An array in a store, whose errors say which frames could not be read."""
+
+    array: Any
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    ndim = 3
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        try:
+            return np.asarray(self.array[key])
+        except Exception as error:
+            start, stop, _ = key[0].indices(self.shape[0])
+            raise OSError(
+                f"{self.path}: the chunk with frames {start} to {stop - 1} cannot be read "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+
 def _bare(array: Any, sizes: tuple[int, int, int], path: str) -> xr.DataArray:
     import xarray as xr
 
+    attrs = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
+    return xr.DataArray(_to_dask(array, array, sizes, path), dims=DIMS, attrs=attrs)
+
+
+def _to_dask(values: Any, array: Any, sizes: tuple[int, int, int], path: str) -> Any:
     from xs2p.io._lazy import Stamp, from_array
 
     document = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    data = from_array(array, sizes, Stamp.of(os.path.join(path, document)))
-    attrs = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
-    return xr.DataArray(data, dims=DIMS, attrs=attrs)
+    stamp = Stamp.of(os.path.join(path, document))
+    reads = _NamedReads(values, path, values.shape, np.dtype(values.dtype))
+    return from_array(reads, sizes, (stamp, str(values.dtype)))
 
 
-def _from_dataset(name: str, key: str, sizes: tuple[int, int, int]) -> xr.DataArray:
+def _from_dataset(name: str, key: str, array: Any, sizes: tuple[int, int, int]) -> xr.DataArray:
     import xarray as xr
 
     # Zarr 2 stores declare a fill value of 0, and decoding it would turn dark pixels into NaN
@@ -123,6 +151,7 @@ def _from_dataset(name: str, key: str, sizes: tuple[int, int, int]) -> xr.DataAr
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
         dataset = xr.open_zarr(name, mask_and_scale=True, **options)
     movie = dataset[key]
-    for array in (movie, *movie.coords.values()):
-        array.attrs.pop("_FillValue", None)
-    return movie.chunk(dict(zip(DIMS, sizes, strict=True))).drop_encoding()
+    for part in (movie, *movie.coords.values()):
+        part.attrs.pop("_FillValue", None)
+    data = _to_dask(movie.variable, array, sizes, os.path.join(name, key))
+    return movie.copy(data=data).drop_encoding()

@@ -1,0 +1,308 @@
+"""Runs that can be killed: what is on disk counts, and the end is the same to the last byte."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from counting import CountingFrames
+
+import xs2p
+from xs2p import store as store_module
+from xs2p.testing import raise_if_dask_computes, simulate
+
+FS, N, CHUNK, REGION = 10.0, 1000, 50, 100
+OPTIONS = {
+    "tau": 0.1,
+    "min_neuropil_pixels": 50,
+    "win_baseline": 1.0,
+    "sig_baseline": 2.0,
+    "frames_per_region": REGION,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return simulate(8, (40, 44), N, fs=FS, chunks=CHUNK)[:2]
+
+
+@pytest.fixture(scope="module")
+def whole(recording, tmp_path_factory):
+    """The store of a run that nothing happened to."""
+    path = tmp_path_factory.mktemp("whole") / "whole.zarr"
+    xs2p.extract_to_zarr(*recording, path, **OPTIONS)
+    return files(path)
+
+
+def files(store):
+    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*"))
+            if p.is_file()}  # fmt: skip
+
+
+def counted(movie):
+    """The same movie, and how often each of its frames has been read."""
+    frames = CountingFrames(movie.values)
+    lazy = movie.copy(data=frames.to_dask((CHUNK, *movie.shape[1:])))
+    return lazy, frames
+
+
+class Killed(BaseException):
+    """Stands for what ends a run in the middle."""
+
+
+def stop_after(monkeypatch, name, number):
+    plain, calls = getattr(store_module, name), []
+
+    @functools.wraps(plain)  # Dask looks at the signature
+    def once(*args, **kwargs):
+        calls.append(1)
+        if len(calls) > number:
+            raise Killed
+        return plain(*args, **kwargs)
+
+    monkeypatch.setattr(store_module, name, once)
+
+
+@pytest.mark.parametrize("baseline", ["maximin", "constant", "constant_global", "prctile"])
+def test_store_holds_what_extract_gives(recording, tmp_path, baseline):
+    movie, rois = recording
+    options = {k: v for k, v in OPTIONS.items() if k not in ("frames_per_region", "progress")}
+    expected = xs2p.extract(movie, rois, baseline=baseline, **options).compute()
+    counting, frames = counted(movie)
+    ds = xs2p.extract_to_zarr(counting, rois, tmp_path / "out.zarr", baseline=baseline, **OPTIONS)
+    assert list(ds.data_vars) == sorted(expected.data_vars) and ds.F.chunks is not None
+    for name, array in expected.items():
+        xr.testing.assert_equal(ds[name].variable, array.variable)
+        assert ds[name].attrs == array.attrs
+    xr.testing.assert_equal(ds.coords.to_dataset().compute(), expected.coords.to_dataset())
+    run = json.loads(ds.attrs["xs2p_run"])
+    assert run["tau"] == 0.1 and run["baseline"] == baseline
+    assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    assert os.listdir(tmp_path) == ["out.zarr"]
+    # Once for the traces, and three frames once more for the movie's fingerprint.
+    assert sorted(frames.reads)[: N - 3] == [1] * (N - 3) and frames.reads.max() <= 2
+    with xr.open_zarr(tmp_path / "out.zarr") as opened:
+        xr.testing.assert_equal(opened.F, ds.F)
+
+
+@pytest.mark.parametrize("what", ["_write_block", "_mark_block", "_complete", "put_in_place"])
+@pytest.mark.parametrize("number", [0, 1, 5, 13, 37, 61])
+def test_a_run_that_stops_anywhere_goes_on(recording, whole, tmp_path, monkeypatch, what, number):
+    if number and what in ("_complete", "put_in_place"):
+        pytest.skip("called once")
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    stop_after(monkeypatch, what, number)
+    try:
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    except Killed:
+        assert not path.exists()
+    monkeypatch.undo()
+    xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+    assert files(path) == whole
+    assert os.listdir(tmp_path) == ["out.zarr"]
+
+
+def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monkeypatch):
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    stop_after(monkeypatch, "_mark_block", 4)
+    with pytest.raises(Killed) as stopped:
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    assert "4 of 10 regions of F are kept" in stopped.value.__notes__[0]
+    monkeypatch.undo()
+    partial = tmp_path / "out.partial.zarr"
+    done = store_module._done(str(partial), 0)
+    assert done.sum() == 4
+    with xr.open_zarr(partial, consolidated=False) as ds:
+        assert "resumes the run" in ds.attrs["xs2p_unfinished"]
+        with pytest.warns(UserWarning, match="not complete"):
+            ds.s2p  # noqa: B018
+        # What is not there yet is NaN, not zeros.
+        written = np.isfinite(ds.F.values).all(axis=0)
+        assert np.isnan(ds.F.values[:, ~written]).all() and np.isnan(ds.spks.values).all()
+        assert written.reshape(-1, REGION)[done].all()
+    counting, frames = counted(movie)
+    xs2p.extract_to_zarr(counting, rois, path, resume=True, **OPTIONS)
+    assert files(path) == whole
+    reads = frames.reads.copy()
+    reads[[0, N // 2, N - 1]] -= 1  # the fingerprint
+    np.testing.assert_array_equal(
+        reads.reshape(-1, REGION), np.where(done, 0, 1)[:, None] * np.ones(REGION)
+    )  # noqa: E501
+
+
+def test_spikes_resume_from_stored_traces(recording, whole, tmp_path, monkeypatch):
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    stop_after(monkeypatch, "_derive", 0)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    monkeypatch.undo()
+    counting, frames = counted(movie)
+    xs2p.extract_to_zarr(counting, rois, path, resume=True, **OPTIONS)
+    assert frames.reads.sum() == 3  # the fingerprint alone
+    assert files(path) == whole
+
+
+def test_what_differs_is_named(recording, tmp_path, monkeypatch):
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    stop_after(monkeypatch, "_mark_block", 3)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    monkeypatch.undo()
+    before = files(tmp_path)
+    other = movie.copy(data=movie.data + np.int16(1))
+    for change, message in (
+        ({"tau": 0.2}, "tau=0.1 then and 0.2 now"),
+        ({"baseline": "prctile"}, "baseline='maximin' then and 'prctile' now"),
+        ({"frames_per_region": 200}, "frames_per_region=100 then and 200 now"),
+        ({"rois": rois.isel(roi=slice(1, None))}, "other rois"),
+        ({"movie": other}, r"other movie \(content\)"),
+        ({"movie": movie.isel(time=slice(500))}, r"other movie \(shape, content\)"),
+        ({"movie_chan2": movie}, "other movie_chan2"),
+    ):
+        arguments = {"movie": movie, "rois": rois, **OPTIONS, **change}
+        with pytest.raises(ValueError, match=f"cannot be resumed: .*{message}"):
+            xs2p.extract_to_zarr(path=path, resume=True, **arguments)
+    with pytest.raises(FileExistsError, match="resume=True goes on with it"):
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    assert files(tmp_path) == before
+    ds = xs2p.extract_to_zarr(movie, rois, path, overwrite=True, **{**OPTIONS, "tau": 0.2})
+    assert ds.attrs["tau"] == 0.2 and os.listdir(tmp_path) == ["out.zarr"]
+    # A store that is complete is given back, or refused likewise.
+    counting, frames = counted(movie)
+    again = xs2p.extract_to_zarr(counting, rois, path, resume=True, **{**OPTIONS, "tau": 0.2})
+    xr.testing.assert_identical(again.compute(), ds.compute())
+    assert frames.reads.sum() == 3
+    with pytest.raises(ValueError, match=r"tau=0.2 then and 0.1 now"):
+        xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+
+
+def test_bad_input_is_refused_before_any_work(recording, tmp_path):
+    movie, rois = recording
+    (tmp_path / "there.zarr").mkdir()
+    for change, kind, message in (
+        ({"path": tmp_path / "out.nc"}, ValueError, "ends in .zarr"),
+        ({"path": tmp_path / "no" / "out.zarr"}, FileNotFoundError, "no folder"),
+        ({"path": tmp_path / "there.zarr"}, FileExistsError, "overwrite=True"),
+        ({"frames_per_region": 0}, ValueError, "positive number, got 0"),
+        ({"tau": -1.0}, ValueError, "tau must be a positive number"),
+        ({"wrong": 1}, TypeError, "wrong"),
+    ):
+        arguments = {"movie": movie, "rois": rois, "path": tmp_path / "out.zarr", **OPTIONS}
+        with pytest.raises(kind, match=message), raise_if_dask_computes():
+            xs2p.extract_to_zarr(**{**arguments, **change})
+    (tmp_path / "there.zarr").rmdir()
+    assert os.listdir(tmp_path) == []
+
+
+def test_movies_in_memory_channels_and_planes(recording, tmp_path):
+    movie, rois = recording
+    options = {k: v for k, v in OPTIONS.items() if k not in ("frames_per_region", "progress")}
+    two = xr.concat([movie, movie + np.int16(3)], "channel").assign_attrs(movie.attrs)
+    planes = xr.concat([movie, movie + np.int16(3)], "plane").assign_attrs(movie.attrs)
+    placed = rois.assign_coords(plane=("roi", np.arange(8) % 2))
+    for some, where, more in (
+        (movie.compute(), rois, {}),
+        (two, rois, {}),
+        (planes, placed, {}),
+        (movie, rois, {"movie_chan2": movie + np.int16(5)}),
+        (movie, rois, {"neuropil_extract": False, "tau": None}),
+    ):
+        given = {**options, **more}
+        expected = xs2p.extract(some, where, **given).compute()
+        ds = xs2p.extract_to_zarr(
+            some, where, tmp_path / "o.zarr", overwrite=True, **{**OPTIONS, **more}
+        )
+        for name, array in expected.items():
+            np.testing.assert_array_equal(ds[name], array)
+
+
+@pytest.mark.parametrize("cut", [1000, 20_000])
+def test_a_full_disk_loses_nothing(recording, whole, tmp_path, cut):
+    """A process that may write files of so many bytes only, as on a disk that is full."""
+    script = textwrap.dedent(
+        """
+        import resource, signal, sys
+        import xs2p
+        from xs2p.testing import simulate
+        movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+        options = eval(sys.argv[3])
+        xs2p.extract_to_zarr(movie, rois, sys.argv[1], **options)
+        """
+    )
+    path = tmp_path / "out.zarr"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), str(cut), repr(OPTIONS)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    if cut == 1000:
+        assert done.returncode != 0 and "File too large" in done.stderr
+        assert not path.exists()
+    xs2p.extract_to_zarr(*recording, path, resume=True, **OPTIONS)
+    assert files(path) == whole
+
+
+def test_a_killed_process_goes_on(recording, whole, tmp_path):
+    """SIGKILL several times, whenever it comes; each run starts where the last one was."""
+    script = textwrap.dedent(
+        """
+        import functools, sys, time
+        import xs2p
+        from xs2p import store
+        from xs2p.testing import simulate
+        movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
+        plain = store._write_block
+        @functools.wraps(plain)
+        def slow(*args, **kwargs):
+            time.sleep(0.05)
+            return plain(*args, **kwargs)
+        store._write_block = slow
+        print("ready", flush=True)
+        xs2p.extract_to_zarr(movie, rois, sys.argv[1], resume=True, **eval(sys.argv[2]))
+        """
+    )
+    path, kills = tmp_path / "out.zarr", 0
+    choose = random.Random(os.getpid())
+    for _ in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path), repr(OPTIONS)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        process.stdout.readline()
+        if kills < 4:
+            time.sleep(choose.uniform(0.1, 1.2))
+            process.send_signal(signal.SIGKILL)
+            kills += process.wait() == -signal.SIGKILL
+            process.stdout.close()
+            continue
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        break
+    assert kills == 4 or path.exists()
+    assert files(path) == whole
+    assert os.listdir(tmp_path) == ["out.zarr"]
+
+
+def test_memory_of_a_process_is_measured_here():
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
