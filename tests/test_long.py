@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import xs2p
 from xs2p import pipeline
+from xs2p._traces import join
 from xs2p.baseline import METHODS
 from xs2p.testing import raise_if_dask_computes, simulate, time_chunks
 
@@ -106,7 +107,7 @@ def test_chunks_are_joined_with_neighbours_and_repeat_less_than_a_third():
     reach = 37 * 3
     spks = xs2p.deconvolve(F, tau=0.3)
     frames = spks.chunksizes["time"]
-    assert len(frames) > 1 and all(2 * reach / n < 1 / 3 for n in frames)
+    assert len(frames) > 1 and 2 * reach * (len(frames) - 1) < N / 3
     assert spks.chunksizes["roi"] == F.chunksizes["roi"]
     long = F.chunk(time=1000)
     assert xs2p.deconvolve(long, tau=0.3).chunksizes["time"] == long.chunksizes["time"]
@@ -154,6 +155,34 @@ def test_extract_of_a_long_movie_equals_that_in_memory(method, chunk, monkeypatc
         ds = movie.chunk(time=chunk).s2p.extract(rois, **options)
     for name in ("F", "Fneu", "Fc", "F0", "spks"):
         np.testing.assert_array_equal(ds[name], expected[name])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    frames=st.lists(st.integers(1, 60), min_size=1, max_size=30),
+    reach=st.integers(0, 40),
+    samples=st.integers(0, 500),
+)
+def test_joined_chunks_are_even_and_long_enough(frames, reach, samples):
+    joined = join(da.zeros((1, sum(frames)), chunks=(1, tuple(frames))), reach, samples).chunks[-1]
+    assert sum(joined) == sum(frames)
+    assert set(joined[:-1]) <= {joined[0]} and joined[-1] <= joined[0]
+    if len(joined) > 1:
+        assert joined[-1] >= reach and joined[0] > max(6 * reach, samples)
+    if len(joined) == 1 and reach == 0:
+        assert sum(frames) <= max(samples + 1, *frames)
+
+
+@pytest.mark.parametrize("chunk", [50, 499, (700, 41, 1, 758, 1000)])
+def test_a_lazy_result_goes_to_zarr_as_it_is(chunk, monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "_SAMPLES", 0)
+    movie, rois, _ = simulate(8, (40, 44), 2500, fs=FS)
+    ds = movie.chunk(time=chunk).s2p.extract(rois, tau=0.1, min_neuropil_pixels=50, **SHORT)
+    assert ds.F.data.numblocks[-1] > 1
+    ds.to_zarr(tmp_path / "traces.zarr", consolidated=False)
+    with xr.open_zarr(tmp_path / "traces.zarr", consolidated=False) as stored:
+        for name, array in ds.items():
+            np.testing.assert_array_equal(stored[name], array)
 
 
 def feeds(array):

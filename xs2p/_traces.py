@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -148,18 +149,27 @@ def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
     """Join chunks of time next to each other until what they see of others is under a third.
 
     And until they hold ``samples``. Only neighbours are joined, whatever the scheduler. Where
-    the joined chunks would be large, they hold fewer ROIs.
+    the joined chunks would be large, they hold fewer ROIs. All are of one size, but for a shorter
+    one at the end, which is what a Zarr store can take.
     """
-    least = max(6 * reach, samples // max(traces.size // max(traces.shape[-1], 1), 1))
-    frames, now = [], 0
-    for size in traces.chunks[-1]:
-        now += size
-        if now > least:
-            frames.append(now)
-            now = 0
-    if now:
-        frames = [*frames[:-1], sum(frames[-1:]) + now]
-    return in_chunks(traces, tuple(frames))
+    per_frame = max(traces.size // max(traces.shape[-1], 1), 1)
+    least = max(6 * reach, samples // per_frame) + 1
+    return in_chunks(traces, _even(traces.chunks[-1], least, reach))
+
+
+def _even(frames: tuple[int, ...], least: int, reach: int) -> tuple[int, ...]:
+    """Cut time into equal chunks of ``least`` frames and more, the last of ``reach`` or more."""
+    total, first = sum(frames), max(frames, default=0)
+    least = max(least, first)
+    sizes = itertools.chain(
+        range(-(-least // max(first, 1)) * first, 2 * least, max(first, 1)),  # borders that are
+        range(least, total),
+    )
+    for size in sizes:
+        rest = total % size
+        if size < total and (rest == 0 or rest >= reach):
+            return (*(size,) * (total // size), *((rest,) if rest else ()))
+    return (total,)
 
 
 def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
@@ -168,15 +178,12 @@ def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
 
 
 def _rechunk(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
-    chunks: list[tuple[int, ...]] = [*traces.chunks[:-1], frames]
+    chunks: list[Any] = [*traces.chunks[:-1], frames]
     if traces.ndim > 1:
         most = max(int(_CHUNK_BYTES / (4 * max(*frames, 1))), 1)
-        parts = [
-            np.diff(np.linspace(0, size, -(-size // most) + 1).astype(int))
-            for size in traces.chunks[-2]
-            if size
-        ]
-        chunks[-2] = tuple(int(n) for n in np.concatenate(parts)) if parts else (0,)
+        widest = max(traces.chunks[-2], default=0)
+        if widest > most:
+            chunks[-2] = -(-widest // -(-widest // most))
     # In one step, and by tasks: distributed would otherwise choose a shuffle of everything.
     return traces.rechunk(tuple(chunks), threshold=2**62, method="tasks")
 
