@@ -98,6 +98,31 @@ def test_store_holds_what_extract_gives(recording, tmp_path, baseline):
         xr.testing.assert_equal(opened.F, ds.F)
 
 
+@pytest.mark.parametrize(
+    ("n_frames", "chunk", "region", "at_once"),
+    [
+        (1000, 50, 100, 3),
+        (1001, 50, 400, 8),
+        (1201, 500, 300, 1),
+        (997, 1, 33, 256),
+        (60, 7, 50, 1),
+    ],
+)
+def test_any_number_of_frames_and_any_region(
+    tmp_path, monkeypatch, n_frames, chunk, region, at_once
+):
+    """Chunks of the steps end where no region does; graphs end in the middle of it all."""
+    monkeypatch.setattr(store_module, "_CHUNKS_AT_ONCE", at_once)
+    monkeypatch.setattr(store_module, "_CHUNK_SAMPLES", 3 * region)
+    movie, rois, _ = simulate(8, (40, 44), n_frames, fs=FS, chunks=chunk)
+    options = {**OPTIONS, "frames_per_region": region}
+    ds = xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **options)
+    assert ds.F.chunks[0] == (3, 3, 2)
+    del options["frames_per_region"], options["progress"]
+    for name, array in xs2p.extract(movie, rois, **options).compute().items():
+        np.testing.assert_array_equal(ds[name], array)
+
+
 @pytest.mark.parametrize("what", ["_write_block", "_mark_block", "_complete", "put_in_place"])
 @pytest.mark.parametrize("number", [0, 1, 5, 13, 37, 61])
 def test_a_run_that_stops_anywhere_goes_on(recording, whole, tmp_path, monkeypatch, what, number):
@@ -156,6 +181,22 @@ def test_spikes_resume_from_stored_traces(recording, whole, tmp_path, monkeypatc
     xs2p.extract_to_zarr(counting, rois, path, resume=True, **OPTIONS)
     assert frames.reads.sum() == 3  # the fingerprint alone
     assert files(path) == whole
+
+
+def test_what_a_kill_leaves_is_cleared_away(recording, whole, tmp_path, monkeypatch):
+    """Files that Zarr had not finished, and a store that was not yet begun."""
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    (tmp_path / ".out.partial.zarr.new" / "F").mkdir(parents=True)
+    stop_after(monkeypatch, "_mark_block", 3)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    monkeypatch.undo()
+    half = tmp_path / "out.partial.zarr" / "F" / "c" / "0" / f"7.{'0123456789abcdef' * 2}.partial"
+    half.write_bytes(b"half of a chunk")
+    xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+    assert files(path) == whole
+    assert os.listdir(tmp_path) == ["out.zarr"]
 
 
 def test_what_differs_is_named(recording, tmp_path, monkeypatch):

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import dask.array as da
 
 _PARALLEL = 2**20  # samples that are worth a second thread
-_CHUNK_BYTES = 128e6  # of one variable's traces in one chunk, about
+_CHUNK_BYTES = 16e6  # of one variable's traces in one chunk, about
+_WHOLE_BYTES = 128e6  # the same, where a chunk has to hold all of time
 
 
 def check_traces(F: Any, step: str) -> None:
@@ -136,7 +137,7 @@ def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: A
 
         data = da.map_blocks(
             block,
-            _rechunk(F.data, (F.shape[-1],)),
+            _rechunk(F.data, (F.shape[-1],), _WHOLE_BYTES),
             drop_axis=F.ndim - 1,
             dtype=np.float32,
             meta=np.empty((0,) * (F.ndim - 1), np.float32),
@@ -177,10 +178,12 @@ def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
     return traces if frames == traces.chunks[-1] else _rechunk(traces, frames)
 
 
-def _rechunk(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
+def _rechunk(
+    traces: da.Array, frames: tuple[int, ...], chunk_bytes: float = _CHUNK_BYTES
+) -> da.Array:
     chunks: list[Any] = [*traces.chunks[:-1], frames]
     if traces.ndim > 1:
-        most = max(int(_CHUNK_BYTES / (4 * max(*frames, 1))), 1)
+        most = max(int(chunk_bytes / (4 * max(*frames, 1))), 1)
         widest = max(traces.chunks[-2], default=0)
         if widest > most:
             chunks[-2] = -(-widest // -(-widest // most))

@@ -20,7 +20,7 @@ from xs2p.masks import Masks, build_masks
 from xs2p.quality import snr
 from xs2p.rois import recompute_overlap
 
-_SAMPLES = 2**22  # of a variable in one chunk of time, at least
+_SAMPLES = 2**20  # of a variable in one chunk of time, at least
 
 
 def extract(

@@ -10,26 +10,32 @@ import inspect
 import json
 import operator
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
-from xs2p._replace import hidden, put_in_place
+from xs2p._compute import has_client
+from xs2p._replace import put_in_place
 from xs2p._table import pixel_table
 from xs2p.pipeline import extract, plan
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
 DONE = ("xs2p_done_traces", "xs2p_done_rest")  # which regions are on disk
 
-_REGION_SAMPLES = 2**24  # of a variable, about
+_REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
-_CHUNK_SAMPLES = 2**22
-_Region = tuple[int, int]
+_CHUNK_SAMPLES = 2**20
+_CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
+_HALF_WRITTEN = re.compile(
+    r"\.[0-9a-f]{32}\.partial$"
+)  # what Zarr leaves of a write that was killed
 
 
 def extract_to_zarr(
@@ -290,7 +296,8 @@ def _create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> N
     ds = ds.assign(empty).assign_attrs(
         {RUN: json.dumps(run), UNFINISHED: "some frames are NaN; extract_to_zarr resumes the run"}
     )
-    new = hidden(growing, ".new")
+    new = os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed just here
     try:
         ds.to_zarr(new, compute=False, encoding=encoding, consolidated=False)
         group = zarr.open_group(new, mode="r+")
@@ -335,18 +342,20 @@ def _extract(
     if done is None or done.all():
         return
     stored = _open(store)
-    marks = []
-    for region in np.flatnonzero(~done).tolist():
-        span = slice(region * frames, min((region + 1) * frames, traces.sizes["time"]))
-        written = []
-        for name, array in traces.data_vars.items():
-            data = array.data[..., span]
-            chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
-            data = data.rechunk(chunks, method="tasks", threshold=2**62)
-            written.append(_write(data, store, str(name), span.start).all())
-        marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
-    with _watched(progress, movie, len(marks) / done.size), naming_what_was_lost(movie):
-        dask.compute(*marks)
+    todo = np.flatnonzero(~done)
+    with _watched(progress, movie, todo.size / done.size), naming_what_was_lost(movie):
+        for some in _batches(todo, _n_reads(movie) / done.size):
+            marks = []
+            for region in some.tolist():
+                span = slice(region * frames, min((region + 1) * frames, traces.sizes["time"]))
+                written = []
+                for name, array in traces.data_vars.items():
+                    data = array.data[..., span]
+                    chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
+                    data = data.rechunk(chunks, method="tasks", threshold=2**62)
+                    written.append(_write(data, store, str(name), span.start).all())
+                marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
+            dask.compute(*marks)
 
 
 def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
@@ -361,19 +370,37 @@ def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
     for name in ("Fc", "F0", "spks"):
         if name in ds:
             data = ds[name].data
-            chunks = (*stored[name].data.chunks[:-1], data.chunks[-1])
+            chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
             data = data.rechunk(chunks, method="tasks", threshold=2**62)
             ok = _write(data, store, name, 0)
             written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
-    edges = np.cumsum([0, *ds["Fc"].chunksizes["time"]])
-    marks = []
-    for j, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
-        regions = slice(int(start // frames), int(-(-stop // frames)))
-        for i in range(done.shape[0]):
-            if not done[i, regions].all():
-                marks.append(_mark(whole.blocks[i, j].all(), store, 1, (i, regions)))
-    dask.compute(*marks)
+    edges = np.cumsum([0, *chunks[-1]])
+    for some in _batches(np.arange(done.shape[0]), whole.numblocks[-1] * 8):
+        marks = []
+        for i in some.tolist():
+            for j, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
+                regions = slice(int(start // frames), int(-(-stop // frames)))
+                if not done[i, regions].all():
+                    marks.append(_mark(whole.blocks[i, j].all(), store, 1, (i, regions)))
+        dask.compute(*marks)
+
+
+def _batches(what: np.ndarray, chunks_each: float) -> list[np.ndarray]:
+    """Cut work into graphs of a bounded size that still keep all threads of a cluster busy."""
+    chunks = _CHUNKS_AT_ONCE
+    if has_client():
+        from distributed import get_client
+
+        chunks = max(chunks, 16 * sum(get_client().nthreads().values()))
+    per_batch = max(int(chunks / max(chunks_each, 1e-9)), 1)
+    return [what[start : start + per_batch] for start in range(0, what.size, per_batch)]
+
+
+def _whole_regions(chunks: tuple[int, ...], frames: int) -> tuple[int, ...]:
+    """Chunks of time moved to the next border of a region: no two write to one chunk of a store."""
+    edges = -(-np.cumsum([0, *chunks]) // frames) * frames
+    return tuple(np.diff(np.unique(np.minimum(edges, sum(chunks)))).tolist())
 
 
 def _write(data: Any, store: str, name: str, offset: int) -> Any:
@@ -400,6 +427,9 @@ def _write_block(
     *lead, (start, stop) = block_info[0]["array-location"]
     where = (*(slice(a, b) for a, b in lead), slice(start + offset, stop + offset))
     array: Any = zarr.open_group(store, mode="r+", use_consolidated=False)[variable]
+    for span, size, whole in zip(where, array.chunks, array.shape, strict=True):
+        if span.start % size or (span.stop % size and span.stop != whole):
+            raise RuntimeError(f"{variable} {where} cuts a chunk of {store}, which others write to")
     array[where] = block
     _sync(array, store, variable, where)
     return np.ones((1,) * block.ndim, bool)
@@ -450,6 +480,9 @@ def _complete(store: str) -> None:
     """Take away what only an unfinished store has."""
     import zarr
 
+    for path in Path(store).rglob("*.partial"):
+        if _HALF_WRITTEN.search(path.name):
+            path.unlink()
     group = zarr.open_group(store, mode="r+", use_consolidated=False)
     for name in DONE:
         if name in group:
