@@ -7,11 +7,12 @@ mask has of the segment.
 
 from __future__ import annotations
 
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p._packing import MaskArrays, runs_of, unpack
+from xs2p._packing import MaskArrays, pack, runs_of, unpack
 
 # Pixels of a segment, and frames that are added up side by side: chosen together, by trial.
 SEGMENT = 256
@@ -99,9 +100,33 @@ def layout(masks: MaskArrays) -> Layout:
     )
 
 
-def unpack_layout(packed: tuple[Any, ...]) -> Layout:
-    """Lay packed masks out for the kernels; runs as a task, once a computation."""
-    return layout(unpack(packed))
+class PackedMasks:
+    """Masks on their way to the tasks: few bytes, laid out where they arrive, once a process.
+
+    In a graph they are data, no task: a task that everything waits for would hide from Dask
+    which chunks of the movie a result needs, and it would read them all first.
+    """
+
+    def __init__(self, masks: MaskArrays) -> None:
+        self._packed = pack(masks)
+        self._layout: Layout | None = None
+        self._lock = threading.Lock()
+
+    def layout(self) -> Layout:
+        """Return the masks as the kernels read them; all threads get the same."""
+        with self._lock:
+            if self._layout is None:
+                self._layout = layout(unpack(self._packed))
+            return self._layout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (self._packed,)
+
+
+def _arrived(packed: tuple[Any, ...]) -> PackedMasks:
+    masks = PackedMasks.__new__(PackedMasks)
+    masks._packed, masks._layout, masks._lock = packed, None, threading.Lock()
+    return masks
 
 
 def _runs(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

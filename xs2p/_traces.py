@@ -13,9 +13,9 @@ import xarray as xr
 if TYPE_CHECKING:
     import dask.array as da
 
+_NONE_BEFORE, _NONE_AFTER = 1, 2
 _PARALLEL = 2**20  # samples that are worth a second thread
-_CHUNK_BYTES = 16e6  # of one variable's traces in one chunk, about
-_WHOLE_BYTES = 128e6  # the same, where a chunk has to hold all of time
+_CHUNK_BYTES = 128e6  # of traces in one chunk that has to hold all of time, about
 
 
 def check_traces(F: Any, step: str) -> None:
@@ -64,19 +64,79 @@ def map_traces(
     import dask.array as da
 
     traces = join(F.data, reach)
-    cut = traces.numblocks[-1] > 1
-    depth = {axis: reach if axis == F.ndim - 1 else 0 for axis in range(F.ndim)}
-    if cut:
-        traces = da.overlap.overlap(traces, depth, "none", allow_rechunk=False)
-    data = da.map_blocks(
+    axes = range(F.ndim)
+    more: list[Any] = []
+    if traces.numblocks[-1] > 1:
+        block = functools.partial(_between, block)
+        more = _neighbours(traces, reach, axes)
+    for a in per_trace:
+        each = len(a) > 1
+        more += [da.from_array(a, (traces.chunks[-2], 1)), axes[-2:]] if each else [a, None]
+    data = da.blockwise(
         block,
+        axes,
         traces,
-        *(da.from_array(a, (traces.chunks[-2] if len(a) > 1 else 1, 1)) for a in per_trace),
+        axes,
+        *more,
+        concatenate=True,
+        align_arrays=False,
         dtype=dtype,
         meta=np.empty((0,) * F.ndim, dtype),
         **options,
     )
-    return F.copy(data=da.overlap.trim_internal(data, depth, "none") if cut else data)
+    return F.copy(data=data)
+
+
+def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
+    """Return what :func:`_between` sees beside a chunk of time, as arguments of ``blockwise``.
+
+    That is ``reach`` frames of each neighbour, in copies: a part of a chunk would keep all of it
+    in memory. The first chunk and the last are given frames of their own in place of the
+    neighbour that they lack, and a number that says so.
+    """
+    import dask.array as da
+
+    last = traces.numblocks[-1] - 1
+    more: list[Any] = []
+    for side, there in (("before", (0, *range(last))), ("after", (*range(1, last + 1), last))):
+        edges = da.map_blocks(
+            _edge,
+            traces,
+            side=side,
+            reach=reach,
+            chunks=(*traces.chunks[:-1], (reach,) * (last + 1)),
+            dtype=traces.dtype,
+            meta=traces._meta,
+        )
+        more += [edges.blocks[(..., list(there))], axes]
+    lacks = np.zeros(last + 1, np.int8)
+    lacks[0], lacks[-1] = _NONE_BEFORE, _NONE_AFTER
+    return [*more, da.from_array(lacks, 1), axes[-1:]]
+
+
+def _edge(traces: np.ndarray, side: str, reach: int) -> np.ndarray:
+    start = 0 if side == "after" else traces.shape[-1] - reach
+    return traces[..., start : start + reach].copy()
+
+
+def _between(
+    block: Callable[..., np.ndarray],
+    traces: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    lacks: np.ndarray,
+    *own: np.ndarray,
+    **options: Any,
+) -> np.ndarray:
+    """Call ``block`` on a chunk of time that sees so much of its neighbours."""
+    parts, start = [traces], 0
+    if lacks[0] != _NONE_BEFORE:
+        parts.insert(0, before)
+        start = before.shape[-1]
+    if lacks[0] != _NONE_AFTER:
+        parts.append(after)
+    result = block(np.concatenate(parts, axis=-1), *own, **options)
+    return result[..., start : start + traces.shape[-1]]
 
 
 def reduce_traces(
@@ -135,9 +195,14 @@ def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: A
     else:
         import dask.array as da
 
+        chunks: dict[int, Any] = {F.ndim - 1: -1}
+        if F.ndim > 1:
+            widest, most = max(F.data.chunks[-2], default=0), _CHUNK_BYTES // (4 * F.shape[-1])
+            if widest > max(most, 1):
+                chunks[F.ndim - 2] = -(-widest // -(-widest // int(max(most, 1))))
         data = da.map_blocks(
             block,
-            _rechunk(F.data, (F.shape[-1],), _WHOLE_BYTES),
+            rechunk(F.data, chunks),
             drop_axis=F.ndim - 1,
             dtype=np.float32,
             meta=np.empty((0,) * (F.ndim - 1), np.float32),
@@ -149,9 +214,10 @@ def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: A
 def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
     """Join chunks of time next to each other until what they see of others is under a third.
 
-    And until they hold ``samples``. Only neighbours are joined, whatever the scheduler. Where
-    the joined chunks would be large, they hold fewer ROIs. All are of one size, but for a shorter
-    one at the end, which is what a Zarr store can take.
+    And until they hold ``samples``. Only neighbours are joined, whatever the scheduler, and all
+    ROIs stay together: cut into two chunks, Dask would go through all of time with one of them
+    while the other waits in memory. Joined chunks are of one size, but for a shorter one at the
+    end, which is what a Zarr store can take.
     """
     per_frame = max(traces.size // max(traces.shape[-1], 1), 1)
     least = max(6 * reach, samples // per_frame) + 1
@@ -174,21 +240,13 @@ def _even(frames: tuple[int, ...], least: int, reach: int) -> tuple[int, ...]:
 
 
 def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
-    """Cut time into chunks of so many frames; where these are large, with fewer ROIs in each."""
-    return traces if frames == traces.chunks[-1] else _rechunk(traces, frames)
+    """Cut time into chunks of so many frames."""
+    return traces if frames == traces.chunks[-1] else rechunk(traces, {traces.ndim - 1: frames})
 
 
-def _rechunk(
-    traces: da.Array, frames: tuple[int, ...], chunk_bytes: float = _CHUNK_BYTES
-) -> da.Array:
-    chunks: list[Any] = [*traces.chunks[:-1], frames]
-    if traces.ndim > 1:
-        most = max(int(chunk_bytes / (4 * max(*frames, 1))), 1)
-        widest = max(traces.chunks[-2], default=0)
-        if widest > most:
-            chunks[-2] = -(-widest // -(-widest // most))
-    # In one step, and by tasks: distributed would otherwise choose a shuffle of everything.
-    return traces.rechunk(tuple(chunks), threshold=2**62, method="tasks")
+def rechunk(traces: da.Array, chunks: Any) -> da.Array:
+    """Cut traces anew in one step and by tasks: distributed would shuffle everything."""
+    return traces.rechunk(chunks, threshold=2**62, method="tasks")
 
 
 def _ordered(F: xr.DataArray) -> xr.DataArray:

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p._layout import LANES, Layout, layout, unpack_layout
-from xs2p._packing import MaskArrays, pack, tiles
+from xs2p._layout import LANES, Layout, PackedMasks, layout
+from xs2p._packing import MaskArrays, tiles
 from xs2p.masks import Masks
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
         (*lead, sums.ndim, kind),
         sums,
         (*lead, roi, kind),
-        tiles=dask.delayed(_Tiles, pure=True)(owners, npix, dask_key_name=f"tiles-{token}"),
+        tiles=dask.delayed(_Tiles(owners, npix), name=f"tiles-{token}", traverse=False),
         new_axes={sums.ndim: masks.n_rois},
         concatenate=True,
         dtype=np.float32,
@@ -208,19 +208,25 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da
     import dask
     import dask.array as da
 
-    shared = dask.delayed(unpack_layout)(pack(arrays), dask_key_name=key)
+    shared = dask.delayed(PackedMasks(arrays), name=key, traverse=False)
     n_rois = arrays.cell_indptr.size - 1
     n_kinds = 1 if arrays.neuropil_indptr is None else 2
     dtype = np.float32 if block is _extract_block else np.float64
     return da.map_blocks(
-        block,
+        _with_masks,
         movie,
+        block=block,
         masks=shared,
         chunks=(*movie.chunks[:-2], (n_rois,), (n_kinds,)),
         dtype=dtype,
         meta=np.empty((0,) * movie.ndim, dtype),
         name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__)}",
     )
+
+
+def _with_masks(frames: np.ndarray, block: Any, masks: PackedMasks) -> np.ndarray:
+    traces: np.ndarray = block(frames, masks.layout())
+    return traces
 
 
 def _take(blocks: da.Array, kind: int) -> da.Array:

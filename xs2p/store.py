@@ -24,6 +24,7 @@ from xs2p._attrs import UNFINISHED
 from xs2p._compute import has_client
 from xs2p._replace import put_in_place
 from xs2p._table import pixel_table
+from xs2p._traces import rechunk
 from xs2p.pipeline import extract, plan
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
@@ -31,7 +32,7 @@ DONE = ("xs2p_done_traces", "xs2p_done_rest")  # which regions are on disk
 
 _REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
-_CHUNK_SAMPLES = 2**20
+_CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 1000  # of a variable in a chunk of the store, at most
 _CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
 _HALF_WRITTEN = re.compile(
     r"\.[0-9a-f]{32}\.partial$"
@@ -285,7 +286,7 @@ def _create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> N
 
     n_rois, n_frames = ds.sizes["roi"], ds.sizes["time"]
     widest = max(ds["F"].chunksizes["roi"], default=1)
-    most = max(min(_CHUNK_SAMPLES // frames, widest), 1)
+    most = max(min(_CHUNK_SAMPLES // frames, _CHUNK_ROIS, widest), 1)
     per_chunk = max(-(-n_rois // max(-(-n_rois // most), 1)), 1)
     encoding, empty = {}, {}
     for name, array in ds.data_vars.items():
@@ -352,7 +353,7 @@ def _extract(
                 for name, array in traces.data_vars.items():
                     data = array.data[..., span]
                     chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
-                    data = data.rechunk(chunks, method="tasks", threshold=2**62)
+                    data = rechunk(data, chunks)
                     written.append(_write(data, store, str(name), span.start).all())
                 marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
             dask.compute(*marks)
@@ -371,7 +372,7 @@ def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
         if name in ds:
             data = ds[name].data
             chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
-            data = data.rechunk(chunks, method="tasks", threshold=2**62)
+            data = rechunk(data, chunks)
             ok = _write(data, store, name, 0)
             written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
