@@ -20,8 +20,8 @@ def watch(
 ) -> Iterator[None]:
     """Show a bar on stderr while Dask computes, locally or on a cluster.
 
-    ``reads`` is how many tasks will read a chunk; ``frames`` and ``movie_bytes`` are what they read
-    in all. Where stderr is no terminal nothing is shown.
+    ``reads`` is how many tasks will read a chunk, about; ``frames`` and ``movie_bytes`` are what
+    they read in all. Where stderr is no terminal nothing is shown.
     """
     show = sys.stderr.isatty() if show is None else show
     if not show or reads <= 0:
@@ -57,6 +57,15 @@ def watch(
 
         with _on_cluster(report) if has_client() else _in_process(report):
             yield
+        report(reads)  # all is read, whoever looked last
+
+
+def count_reads(*arrays: Any) -> int:
+    """Count the tasks of Dask arrays that read a chunk of a movie."""
+    layers: dict[str, Any] = {}
+    for array in arrays:
+        layers |= {name: layer for name, layer in array.dask.layers.items() if _TASK in name}
+    return sum(map(len, layers.values()))
 
 
 @contextlib.contextmanager
@@ -66,7 +75,7 @@ def _in_process(report: Callable[[float], None]) -> Iterator[None]:
     seen: set[Any] = set()
 
     def posttask(key: Any, *_: Any) -> None:
-        if reads_movie(key):
+        if _reads_movie(key):
             seen.add(key)
             report(len(seen))
 
@@ -79,12 +88,14 @@ def _on_cluster(report: Callable[[float], None]) -> Iterator[None]:
     from distributed import get_client
 
     client = get_client()
+    before = client.run_on_scheduler(reads_done)
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(_EVERY):
             with contextlib.suppress(Exception):  # a look that fails must not end the run
-                report(client.run_on_scheduler(count_reads))
+                done = client.run_on_scheduler(reads_done)
+                report(sum(max(n - before.get(name, 0), 0) for name, n in done.items()))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -95,19 +106,19 @@ def _on_cluster(report: Callable[[float], None]) -> Iterator[None]:
         thread.join()
 
 
-def reads_movie(key: Any) -> bool:
+def _reads_movie(key: Any) -> bool:
     """Whether a task of this key reads a chunk of a movie."""
     return isinstance(key, tuple) and _TASK in str(key[0])
 
 
-def count_reads(dask_scheduler: Any = None) -> int:
-    """Count the tasks that have read a chunk; runs on the scheduler."""
-    done = 0
+def reads_done(dask_scheduler: Any = None) -> dict[str, int]:
+    """Count the tasks that have read a chunk, by the name of their group; on the scheduler."""
+    done = {}
     for name, group in dask_scheduler.task_groups.items():
         if _TASK in name:
             states = group.states
-            done += states["memory"] + states["forgotten"]
+            ended = states["memory"] + states["forgotten"]
             # Released: done and no longer needed, or not yet begun.
-            if states["memory"] + states["forgotten"] + states["processing"] > 0:
-                done += states["released"]
+            begun = ended + states["processing"] > 0
+            done[name] = ended + (states["released"] if begun else 0)
     return done

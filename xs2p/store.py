@@ -13,12 +13,14 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
+from xs2p._lost import naming_what_was_lost
 from xs2p._replace import hidden, put_in_place
 from xs2p._table import pixel_table
 from xs2p.pipeline import extract, plan
@@ -212,6 +214,7 @@ def _identity(
     return {**identity, "frames_per_region": frames, "xs2p_version": __version__}
 
 
+@naming_what_was_lost()
 def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
     import dask
@@ -325,6 +328,7 @@ def _done(store: str, stage: int) -> np.ndarray | None:
     return np.asarray(group[DONE[stage]][...]) > 0 if DONE[stage] in group else None
 
 
+@naming_what_was_lost()
 def _extract(
     store: str, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
 ) -> None:
@@ -335,9 +339,10 @@ def _extract(
     if done is None or done.all():
         return
     stored = _open(store)
-    marks = []
+    marks, n_frames, left = [], traces.sizes["time"], 0
     for region in np.flatnonzero(~done).tolist():
-        span = slice(region * frames, min((region + 1) * frames, traces.sizes["time"]))
+        span = slice(region * frames, min((region + 1) * frames, n_frames))
+        left += span.stop - span.start
         written = []
         for name, array in traces.data_vars.items():
             data = array.data[..., span]
@@ -345,10 +350,11 @@ def _extract(
             data = data.rechunk(chunks, method="tasks", threshold=2**62)
             written.append(_write(data, store, str(name), span.start).all())
         marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
-    with _watched(progress, movie, len(marks) / done.size), naming_what_was_lost(movie):
+    with _watched(progress, movie, traces, left / n_frames):
         dask.compute(*marks)
 
 
+@naming_what_was_lost()
 def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
     import dask
@@ -451,6 +457,8 @@ def _complete(store: str) -> None:
     import zarr
 
     group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    for left in Path(store).rglob("*.partial"):
+        left.unlink()  # a chunk, under the name that Zarr gives it until it is whole
     for name in DONE:
         if name in group:
             del group[name]
@@ -477,38 +485,16 @@ def _keep_what_is_done(store: str, error: BaseException) -> None:
 
 
 @contextlib.contextmanager
-def _watched(progress: bool, movie: xr.DataArray, share: float) -> Iterator[None]:
+def _watched(
+    progress: bool, movie: xr.DataArray, traces: xr.Dataset, share: float
+) -> Iterator[None]:
     if not progress:
         yield
         return
-    from xs2p._progress import watch
+    from xs2p._progress import count_reads, watch
 
-    with watch(movie.sizes["time"] * share, movie.nbytes * share, _n_reads(movie) * share):
+    channels = 1 + any(str(name).endswith("_chan2") for name in traces.data_vars)
+    size = channels * movie.nbytes * share
+    reads = count_reads(*(array.data for array in traces.data_vars.values()))
+    with watch(movie.sizes["time"] * share, size, reads * share):
         yield
-
-
-def _n_reads(movie: xr.DataArray) -> float:
-    return float(np.prod([len(c) for c in movie.chunks or ()]))
-
-
-@contextlib.contextmanager
-def naming_what_was_lost(movie: xr.DataArray) -> Iterator[None]:
-    """Say which frames a worker died of, in place of the key of a task."""
-    try:
-        yield
-    except Exception as error:
-        task = getattr(error, "task", None)  # distributed's KilledWorker has one
-        if type(error).__name__ != "KilledWorker" or not isinstance(task, tuple):
-            raise
-        where = ""
-        if "xs2p-extract" in str(task[0]) and movie.chunks is not None:
-            n = next(i for i in task[1:])
-            edges = np.cumsum([0, *movie.chunksizes["time"]])
-            if n < edges.size - 1:
-                where = f", chunk {n}, frames {edges[n]} to {edges[n + 1] - 1}"
-        name = movie.attrs.get("source", "the movie")
-        raise MemoryError(
-            f"{name}{where}: every worker that worked on it died, as one does that needs more "
-            "memory than it may use; give workers more memory or fewer threads, or open the movie "
-            f"with smaller chunks ({error})"
-        ) from error
