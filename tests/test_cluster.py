@@ -21,9 +21,11 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from loaders import as_movie, reference
 
 import xs2p
+from xs2p import _progress
 from xs2p.io import _lazy
 from xs2p.testing import simulate
 
@@ -108,12 +110,13 @@ def local_cluster(tmp_path, n_workers=2, threads=1, config=(), **options):
 
 
 @contextlib.contextmanager
-def process(*command, **options):
+def process(*command, env=None, **options):
     """A process that has ended when the block has, whatever happens."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, [Path(xs2p.__file__).parents[1], HERE])),
         "PYTHONUNBUFFERED": "1",
+        **(env or {}),
     }
     started = subprocess.Popen(
         [sys.executable, *map(str, command)], env=environment, start_new_session=True, **options
@@ -293,6 +296,7 @@ def test_reading_does_not_run_ahead(cluster, client, recording, whole, tmp_path)
     assert most[0] <= 10 and most[1] <= 2 * 3 * region // chunk
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="as Linux shows it")
 def test_memory_of_a_worker_does_not_grow_with_the_movie(recording, tmp_path):
     _, rois = recording
@@ -394,11 +398,11 @@ def test_what_a_killed_writer_left_is_not_in_the_store(recording, whole, tmp_pat
     assert files(tmp_path / "out.zarr") == whole[1]
 
 
-@pytest.mark.parametrize("run", ["extract", "extract_to_zarr"])
-def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path, run):
+def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path):
     _, rois = recording
-    path, large = tmp_path / "large.bin", 600_000  # frames: 2 GB
-    sizes = (10, 10, 10, large, 10)
+    path, large = tmp_path / "large.bin", 300_000  # frames: 1 GB
+    # The first frame, the middle one and the last, which tell movies apart, can be read.
+    sizes = (10, large, 20, large, 10)
     with open(path, "wb") as file:
         file.truncate(sum(sizes) * LY * LX * 2)
     frames = _lazy.RawFrames(_lazy.Stamp.of(path), (sum(sizes), LY, LX), "<i2")
@@ -406,13 +410,13 @@ def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path, run):
     movie = as_movie(data, fs=FS)
     limits = {"memory_limit": "500 MB", "config": {"distributed.scheduler.allowed-failures": 1}}
     options = {"min_neuropil_pixels": 50, "baseline": "none"}
-    expected = rf"{path}: the chunk with frames 30 to {large + 29}: 2 workers died, .* more memory"
+    frames = rf"10 to {large + 9}|{large + 30} to {2 * large + 29}"
+    expected = rf"{path}: the chunk with frames ({frames}): 2 workers died, .* more memory"
     with local_cluster(tmp_path, n_workers=1, **limits):
         with pytest.raises(MemoryError, match=expected):
-            if run == "extract":
-                movie.s2p.extract(rois, **options).s2p.compute()
-            else:
-                xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", progress=False, **options)
+            movie.s2p.extract(rois, **options).s2p.compute()
+        with pytest.raises(MemoryError, match=expected):
+            xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", progress=False, **options)
 
 
 # Chunks that cannot be read
@@ -470,3 +474,216 @@ def test_a_chunk_that_cannot_be_read_is_named(recording, tmp_path, request, spoi
         movie.s2p.extract(rois, **STEPS).s2p.compute()
     with pytest.raises(OSError, match=message):
         xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **STORE)
+
+
+# The command
+
+
+SLOW = """
+import time
+from xs2p.io import _lazy
+
+def read(self, start, stop, plain=_lazy.RawFrames.read):
+    time.sleep(0.1)
+    return plain(self, start, stop)
+
+_lazy.RawFrames.read = read
+"""
+# What the command is, but for movies in small chunks and stores of many regions.
+COMMAND = f"""
+from xs2p import cli, store
+from xs2p.io import _lazy
+_lazy.TARGET_BYTES = {CHUNK * LY * LX * 2}
+store._REGION_SAMPLES = {REGION * 8}
+cli.main()
+"""
+
+
+def extract_command(folder, *options, env=None, **more):
+    arguments = ["data.bin", "rois.zarr", "out.zarr", "--shape", f"{LY}x{LX}", "--fs", FS]
+    arguments += ["--tau", 0.1, "--min-neuropil-pixels", 50, "--win-baseline", 1]
+    command = ["-W", "error", "-c", COMMAND, "extract", *arguments, *options]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return process(*command, cwd=folder, env=env, **pipes, **more)
+
+
+@pytest.fixture
+def folder(recording, tmp_path):
+    """A folder with the recording's files, to call the command in."""
+    path, rois = recording
+    (tmp_path / "data.bin").write_bytes(path.read_bytes())
+    rois.to_zarr(tmp_path / "rois.zarr", consolidated=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def from_shell(recording, tmp_path_factory):
+    """The store that the command makes with threads."""
+    path, rois = recording
+    folder = tmp_path_factory.mktemp("shell")
+    (folder / "data.bin").write_bytes(path.read_bytes())
+    rois.to_zarr(folder / "rois.zarr", consolidated=False)
+    with extract_command(folder) as run:
+        out, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, err) == (0, "")
+    return out, files(folder / "out.zarr")
+
+
+DASHBOARD = r"xs2p: dashboard at http://127\.0\.0\.1:\d+/status\n"
+
+
+def test_the_command_starts_workers(folder, from_shell):
+    with extract_command(folder, "--workers", 2, "--threads-per-worker", 1) as run:
+        out, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 0, err
+    assert (out, files(folder / "out.zarr")) == from_shell
+    assert re.fullmatch(DASHBOARD, err), err
+
+
+@pytest.mark.slow
+def test_the_command_works_on_a_cluster(cluster, folder, from_shell):
+    address = cluster.scheduler_address
+    # Meanwhile one that nobody answers. Port 1 is nobody's.
+    wrong = folder / "elsewhere"
+    wrong.mkdir()
+    for name in ("data.bin", "rois.zarr"):
+        (wrong / name).symlink_to(folder / name)
+    with extract_command(wrong, "--scheduler", "tcp://127.0.0.1:1") as waiting:
+        with extract_command(folder, "--scheduler", address) as run:
+            out, err = run.communicate(timeout=PATIENCE)
+        assert run.returncode == 0, err
+        assert (out, files(folder / "out.zarr")) == from_shell
+        assert re.fullmatch(DASHBOARD, err), err
+        out, err = waiting.communicate(timeout=PATIENCE)
+    assert (waiting.returncode, out) == (2, "")
+    wanted = r"xs2p: --scheduler tcp://127\.0\.0\.1:1: no Dask scheduler answers there \(.*\)\n"
+    assert re.fullmatch(wanted, err), err
+    assert not (wrong / "out.zarr").exists()
+    with extract_command(wrong, "--scheduler", "nonsense") as run:
+        out, err = run.communicate(timeout=PATIENCE)
+    assert (run.returncode, out) == (2, "")
+    assert re.fullmatch(r"xs2p: --scheduler nonsense: no Dask scheduler .*\n", err), err
+
+
+@pytest.mark.slow
+def test_the_command_resumes_after_it_was_killed(folder, from_shell):
+    (folder / "slow.py").write_text(SLOW)
+    slow = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(folder / "slow.py")}
+    options = ["--workers", 2, "--threads-per-worker", 1, "--resume"]
+    with extract_command(folder, *options, env=slow) as run:
+        marks = folder / "out.partial.zarr" / "xs2p_done_traces" / "c"
+        until(lambda: len(list(marks.glob("*"))) >= 2 or run.poll() is not None)
+        assert run.poll() is None, run.communicate()
+        run.kill()
+        run.wait(PATIENCE)
+        # Its workers see that it is gone, and end.
+        until(lambda: subprocess.run(["pgrep", "-g", str(run.pid)], capture_output=True).returncode)
+    assert len(list(marks.glob("*"))) < N // REGION
+    assert not (folder / "out.zarr").exists()
+    with extract_command(folder, *options) as run:
+        out, err = run.communicate(timeout=PATIENCE)
+    assert run.returncode == 0, err
+    assert (out, files(folder / "out.zarr")) == from_shell
+    assert re.fullmatch(DASHBOARD, err), err
+    assert not (folder / "out.partial.zarr").exists()
+
+
+# Progress
+
+
+class Terminal(io.StringIO):
+    """Stands for a terminal that somebody looks at."""
+
+    def isatty(self):
+        return True
+
+    def last_line(self):
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
+        return [line for line in re.split(r"[\r\n]+", text) if line.strip()][-1]
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """What stderr is while the block runs."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    return lambda: contextlib.redirect_stderr(Terminal())
+
+
+DONE = r"{n} of {n} frames .* 100 % +[\d,]+ frames/s +\d+\.\d GB read +\d+:\d\d:\d\d"
+
+
+@pytest.mark.parametrize("where", ["threads", "workers"])
+def test_progress(recording, tmp_path, request, terminal, monkeypatch, where):
+    path, rois = recording
+    if where == "workers":
+        request.getfixturevalue("client")
+    options = {**STORE, "progress": True}
+    store = tmp_path / "out.zarr"
+    with terminal() as seen:
+        xs2p.extract_to_zarr(opened(path, seconds=0.05), rois, store, **options)
+    assert re.match(DONE.format(n=N), seen.last_line()), seen.last_line()
+    # There was something to see on the way there.
+    numbers = {int(n) for n in re.findall(rf"(\d+) of {N} frames", seen.getvalue())}
+    assert len(numbers) > 2 and max(numbers) == N
+    # What is not read again does not count.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(xs2p.store, "_derive", interrupt)
+        xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, **STORE)
+    zarr.open_group(tmp_path / "out.partial.zarr", mode="r+")["xs2p_done_traces"][3:6] = 0
+    with terminal() as seen:
+        xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, resume=True, **options)
+    assert re.match(DONE.format(n=3 * REGION), seen.last_line()), seen.last_line()
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["threads", "workers"])
+def test_no_progress_where_nobody_looks(recording, tmp_path, request, capfd, where):
+    path, rois = recording
+    if where == "workers":
+        request.getfixturevalue("client")
+    xs2p.extract_to_zarr(opened(path), rois, tmp_path / "out.zarr", **{**STORE, "progress": True})
+    traces = opened(path).s2p.extract(rois, **STEPS)
+    traces.s2p.compute()
+    assert capfd.readouterr() == ("", "")
+    with contextlib.redirect_stdout(Terminal()) as seen:
+        traces.s2p.compute()
+    assert "100% Completed" in seen.getvalue()
+
+
+def test_progress_can_be_asked_for(capsys):
+    with _progress.watch(20, 4e9, 5, show=True):
+        pass
+    assert re.search(r"20 of 20 frames .* 4\.0 GB read", capsys.readouterr().err)
+    with pytest.raises(KeyboardInterrupt), _progress.watch(20, 4e9, 5, show=True):
+        raise KeyboardInterrupt
+    assert "0 of 20 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "case", ["plain", "no neuropil", "second channel", "channels", "planes", "tiles"]
+)
+def test_progress_counts_the_tasks_that_read(recording, case):
+    path, rois = recording
+    movie, options = opened(path), dict(STEPS)
+    if case == "no neuropil":
+        options["neuropil_extract"] = False
+    elif case == "second channel":
+        options["movie_chan2"] = opened(path, chunk=25)
+    elif case == "channels":
+        movie = xr.concat([movie, movie + np.int16(1)], "channel").assign_attrs(movie.attrs)
+    elif case == "planes":
+        movie = xr.concat([movie, movie + np.int16(1)], "plane").assign_attrs(movie.attrs)
+        rois = rois.assign_coords(plane=("roi", np.arange(8) % 2))
+    elif case == "tiles":
+        movie = movie.chunk(y=25, x=30)
+    traces = movie.s2p.extract(rois, **options)
+    ran = []
+    with dask.callbacks.Callback(pretask=lambda key, *_: ran.append(_progress._reads_movie(key))):
+        traces.compute(scheduler="sync")
+    assert sum(ran) == _progress.count_reads(traces.spks.data, *(v.data for v in traces.values()))
