@@ -55,7 +55,13 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte. With a ``distributed.Client``, workers write: all must see the folder.
+    the last byte.
+
+    With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
+    What a worker had when it died is done again by others. A task that was on four workers that
+    died fails the run, since it may be what they died of; where workers die of other things, as
+    on nodes that are taken away, Dask's setting ``distributed.scheduler.allowed-failures`` allows
+    more.
 
     Parameters
     ----------
@@ -90,6 +96,9 @@ def extract_to_zarr(
     ValueError
         An input does not fit, or the store to resume was made from another movie, ROIs or
         parameters: the message names which.
+    OSError, MemoryError
+        A chunk of the movie cannot be read, or does not fit in the memory of a worker: the
+        message names the file and the frames.
 
     Examples
     --------
