@@ -165,7 +165,13 @@ def cluster(
                 "--workers and --threads-per-worker start processes here; with --scheduler the "
                 "cluster has its own"
             )
-        with Client(scheduler, timeout="20s") as client:
+        try:
+            client = Client(scheduler, timeout="20s")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"--scheduler {scheduler}: no Dask scheduler answers there ({error})"
+            ) from error
+        with client:
             say(f"dashboard at {client.dashboard_link}")
             yield
         return

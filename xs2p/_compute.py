@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TypeVar
 
 import xarray as xr
+
+from xs2p._lost import naming_what_was_lost
 
 T = TypeVar("T", xr.DataArray, xr.Dataset)
 
@@ -17,13 +20,29 @@ def compute(obj: T, *, progress: bool = True) -> T:
     obj
         Dataset or DataArray, lazy or not.
     progress
-        Show the bar. With a ``distributed.Client`` it is distributed's, else Dask's own.
+        Show the bar, on a terminal or in a notebook. With a ``distributed.Client`` it is
+        distributed's, else Dask's own.
 
     Returns
     -------
     Dataset or DataArray
         As ``obj.compute()`` gives it.
+
+    Raises
+    ------
+    MemoryError
+        Workers of a cluster died: the message names the part of the movie that they read.
     """
+    with naming_what_was_lost():
+        return _compute(obj, progress and _is_watched())
+
+
+def _is_watched() -> bool:
+    """Whether a bar is seen: in a log file it would be a line of many megabytes."""
+    return sys.stdout.isatty() or "ipykernel" in sys.modules
+
+
+def _compute(obj: T, progress: bool) -> T:
     if not progress or not any(v.chunks for v in _variables(obj)):
         return obj.compute()
     if has_client():
@@ -47,8 +66,6 @@ def _variables(obj: xr.DataArray | xr.Dataset) -> list[xr.Variable]:
 
 def has_client() -> bool:
     """Whether computations go to a distributed cluster; distributed itself is not imported."""
-    import sys
-
     module = sys.modules.get("distributed")
     if module is None:
         return False

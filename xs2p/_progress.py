@@ -10,63 +10,96 @@ from typing import Any
 
 from xs2p._compute import has_client
 
-_TASK = "xs2p-extract"  # in the name of every task that reads a chunk of the movie
+READS, MARKS = "xs2p-extract", "xs2p-mark"  # in the names of tasks that are counted
 _EVERY = 0.5  # seconds between two looks at a cluster
+
+_Tell = Callable[[float, float], tuple[str, str]]
+
+
+def reading(frames: float, movie_bytes: float) -> _Tell:
+    """Say how much of a movie has been read, and how fast."""
+
+    def tell(share: float, seconds: float) -> tuple[str, str]:
+        speed = frames * share / seconds if seconds else 0.0
+        read = f"{speed:,.0f} frames/s {movie_bytes * share / 1e9:.1f} GB read"
+        return f"{frames * share:,.0f} of {frames:,.0f} frames", read
+
+    return tell
+
+
+class Watch:
+    """A run that is watched, computed in one part or in several."""
+
+    def __init__(self, task: str, report: Callable[[float], None] | None) -> None:
+        self._task, self._report, self._done = task, report, 0.0
+
+    @contextlib.contextmanager
+    def part(self, n_tasks: float) -> Iterator[None]:
+        """Count tasks while a graph is computed that has ``n_tasks`` of them, about."""
+        report = self._report
+        if report is None:
+            yield
+            return
+        count = _on_cluster if has_client() else _in_process
+        with count(self._task, lambda n: report(self._done + min(n, n_tasks))):
+            yield
+        self._done += n_tasks  # whoever looked last
+        report(self._done)
 
 
 @contextlib.contextmanager
 def watch(
-    frames: float, movie_bytes: float, reads: float, show: bool | None = None
-) -> Iterator[None]:
+    tell: _Tell, n_tasks: float, task: str = READS, show: bool | None = None
+) -> Iterator[Watch]:
     """Show a bar on stderr while Dask computes, locally or on a cluster.
 
-    ``reads`` is how many tasks will read a chunk; ``frames`` and ``movie_bytes`` are what they read
-    in all. Where stderr is no terminal nothing is shown.
+    ``n_tasks`` is how many tasks will have ``task`` in their name; ``tell`` makes of the share of
+    them that is done, and the seconds that took, what stands before the bar and behind it. Where
+    stderr is no terminal nothing is shown.
     """
     show = sys.stderr.isatty() if show is None else show
-    if not show or reads <= 0:
-        yield
+    if not show or n_tasks <= 0:
+        yield Watch(task, None)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
-        TextColumn("{task.fields[frames_read]:,.0f} of {task.fields[frames]:,.0f} frames"),
+        TextColumn("{task.fields[before]}"),
         BarColumn(),
         TextColumn("{task.percentage:.0f} %"),
-        TextColumn("{task.fields[speed]:,.0f} frames/s"),
-        TextColumn("{task.fields[gigabytes]:.1f} GB read"),
+        TextColumn("{task.fields[behind]}"),
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     )
     with bar:
-        task = bar.add_task(
-            "", total=reads, frames=frames, frames_read=0.0, speed=0.0, gigabytes=0.0
-        )
+        shown = bar.add_task("", total=n_tasks, before="", behind="")
 
         def report(done: float) -> None:
-            share = min(done / reads, 1.0)
-            elapsed = bar.tasks[task].elapsed or 0.0
-            bar.update(
-                task,
-                completed=min(done, reads),
-                frames_read=frames * share,
-                speed=frames * share / elapsed if elapsed else 0.0,
-                gigabytes=movie_bytes * share / 1e9,
-            )
+            done = min(done, n_tasks)
+            before, behind = tell(done / n_tasks, bar.tasks[shown].elapsed or 0.0)
+            bar.update(shown, completed=done, before=before, behind=behind)
 
-        with _on_cluster(report) if has_client() else _in_process(report):
-            yield
+        report(0.0)
+        yield Watch(task, report)
+
+
+def count_reads(*arrays: Any) -> int:
+    """Count the tasks of Dask arrays that read a chunk of a movie."""
+    layers: dict[str, Any] = {}
+    for array in arrays:
+        layers |= {name: layer for name, layer in array.dask.layers.items() if READS in name}
+    return sum(map(len, layers.values()))
 
 
 @contextlib.contextmanager
-def _in_process(report: Callable[[float], None]) -> Iterator[None]:
+def _in_process(task: str, report: Callable[[float], None]) -> Iterator[None]:
     from dask.callbacks import Callback
 
     seen: set[Any] = set()
 
     def posttask(key: Any, *_: Any) -> None:
-        if reads_movie(key):
+        if is_counted(key, task):
             seen.add(key)
             report(len(seen))
 
@@ -75,16 +108,18 @@ def _in_process(report: Callable[[float], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _on_cluster(report: Callable[[float], None]) -> Iterator[None]:
+def _on_cluster(task: str, report: Callable[[float], None]) -> Iterator[None]:
     from distributed import get_client
 
     client = get_client()
+    before = client.run_on_scheduler(tasks_done, task)
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(_EVERY):
             with contextlib.suppress(Exception):  # a look that fails must not end the run
-                report(client.run_on_scheduler(count_reads))
+                done = client.run_on_scheduler(tasks_done, task)
+                report(sum(max(n - before.get(name, 0), 0) for name, n in done.items()))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -95,19 +130,19 @@ def _on_cluster(report: Callable[[float], None]) -> Iterator[None]:
         thread.join()
 
 
-def reads_movie(key: Any) -> bool:
-    """Whether a task of this key reads a chunk of a movie."""
-    return isinstance(key, tuple) and _TASK in str(key[0])
+def is_counted(key: Any, task: str) -> bool:
+    """Whether a key is that of a task whose name has ``task`` in it."""
+    return isinstance(key, tuple) and task in str(key[0])
 
 
-def count_reads(dask_scheduler: Any = None) -> int:
-    """Count the tasks that have read a chunk; runs on the scheduler."""
-    done = 0
+def tasks_done(task: str, dask_scheduler: Any = None) -> dict[str, int]:
+    """Count the tasks that are done, by the name of their group; on the scheduler."""
+    done = {}
     for name, group in dask_scheduler.task_groups.items():
-        if _TASK in name:
+        if task in name:
             states = group.states
-            done += states["memory"] + states["forgotten"]
+            ended = states["memory"] + states["forgotten"]
             # Released: done and no longer needed, or not yet begun.
-            if states["memory"] + states["forgotten"] + states["processing"] > 0:
-                done += states["released"]
+            begun = ended + states["processing"] > 0
+            done[name] = ended + (states["released"] if begun else 0)
     return done

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import hashlib
 import inspect
+import itertools
 import json
+import math
 import operator
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ import xarray as xr
 
 from xs2p._attrs import UNFINISHED
 from xs2p._compute import has_client
+from xs2p._lost import naming_what_was_lost
+from xs2p._progress import MARKS, count_reads, reading, watch
 from xs2p._replace import put_in_place
 from xs2p._table import pixel_table
 from xs2p._traces import rechunk
@@ -60,7 +62,13 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte. With a ``distributed.Client``, workers write: all must see the folder.
+    the last byte.
+
+    With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
+    What a worker had when it died is done again by others. A task that was on four workers that
+    died fails the run, since it may be what they died of; where workers die of other things, as
+    on nodes that are taken away, Dask's setting ``distributed.scheduler.allowed-failures`` allows
+    more.
 
     Parameters
     ----------
@@ -95,6 +103,9 @@ def extract_to_zarr(
     ValueError
         An input does not fit, or the store to resume was made from another movie, ROIs or
         parameters: the message names which.
+    OSError, MemoryError
+        A chunk of the movie cannot be read, or does not fit in the memory of a worker: the
+        message names the file and the frames.
 
     Examples
     --------
@@ -124,7 +135,7 @@ def extract_to_zarr(
         stored = _open(growing)
         variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
         same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        _derive(growing, finish(same, in_passes=True), frames)
+        _derive(growing, finish(same, in_passes=True), frames, progress)
     except BaseException as error:
         _keep_what_is_done(growing, error)
         raise
@@ -219,6 +230,7 @@ def _identity(
     return {**identity, "frames_per_region": frames, "xs2p_version": __version__}
 
 
+@naming_what_was_lost()
 def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
     import dask
@@ -333,6 +345,7 @@ def _done(store: str, stage: int) -> np.ndarray | None:
     return np.asarray(group[DONE[stage]][...]) > 0 if DONE[stage] in group else None
 
 
+@naming_what_was_lost()
 def _extract(
     store: str, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
 ) -> None:
@@ -343,23 +356,31 @@ def _extract(
     if done is None or done.all():
         return
     stored = _open(store)
-    todo = np.flatnonzero(~done)
-    with _watched(progress, movie, todo.size / done.size), naming_what_was_lost(movie):
-        for some in _batches(todo, _n_reads(movie) / done.size):
+    n_frames = traces.sizes["time"]
+    spans = {
+        region: slice(region * frames, min((region + 1) * frames, n_frames))
+        for region in np.flatnonzero(~done).tolist()
+    }
+    left = sum(span.stop - span.start for span in spans.values()) / n_frames
+    reads = count_reads(*(array.data for array in traces.data_vars.values()))
+    channels = 1 + any(str(name).endswith("_chan2") for name in traces.data_vars)
+    tell = reading(n_frames * left, channels * movie.nbytes * left)
+    with watch(tell, reads * left, show=None if progress else False) as watched:
+        for some in _batches(np.array(list(spans)), reads / done.size):
             marks = []
             for region in some.tolist():
-                span = slice(region * frames, min((region + 1) * frames, traces.sizes["time"]))
-                written = []
+                span, written = spans[region], []
                 for name, array in traces.data_vars.items():
-                    data = array.data[..., span]
                     chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
-                    data = rechunk(data, chunks)
+                    data = rechunk(array.data[..., span], chunks)
                     written.append(_write(data, store, str(name), span.start).all())
                 marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
-            dask.compute(*marks)
+            with watched.part(reads * len(marks) / done.size):
+                dask.compute(*marks)
 
 
-def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
+@naming_what_was_lost()
+def _derive(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
     import dask
 
@@ -368,23 +389,30 @@ def _derive(store: str, ds: xr.Dataset, frames: int) -> None:
         return
     stored = _open(store)
     written = []
-    for name in ("Fc", "F0", "spks"):
-        if name in ds:
-            data = ds[name].data
-            chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
-            data = rechunk(data, chunks)
-            ok = _write(data, store, name, 0)
-            written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
+    made = [name for name in ("Fc", "F0", "spks") if name in ds]
+    for name in made:
+        data = ds[name].data
+        chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
+        ok = _write(rechunk(data, chunks), store, name, 0)
+        written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
-    edges = np.cumsum([0, *chunks[-1]])
-    for some in _batches(np.arange(done.shape[0]), whole.numblocks[-1] * 8):
-        marks = []
-        for i in some.tolist():
-            for j, (start, stop) in enumerate(zip(edges, edges[1:], strict=False)):
-                regions = slice(int(start // frames), int(-(-stop // frames)))
-                if not done[i, regions].all():
-                    marks.append(_mark(whole.blocks[i, j].all(), store, 1, (i, regions)))
-        dask.compute(*marks)
+    edges = (np.cumsum([0, *chunks[-1]]) / frames).tolist()
+    regions = [slice(int(a), math.ceil(b)) for a, b in itertools.pairwise(edges)]
+    todo = {
+        i: [j for j, some in enumerate(regions) if not done[i, some].all()]
+        for i in np.flatnonzero(~done.all(axis=1)).tolist()
+    }
+    n_marks = sum(map(len, todo.values()))
+    show = None if progress else False
+    with watch(lambda *_: (", ".join(made), ""), n_marks, MARKS, show) as watched:
+        for some in _batches(np.array(list(todo)), whole.numblocks[-1] * 8):
+            marks = [
+                _mark(whole.blocks[i, j].all(), store, 1, (i, regions[j]))
+                for i in some.tolist()
+                for j in todo[i]
+            ]
+            with watched.part(len(marks)):
+                dask.compute(*marks)
 
 
 def _batches(what: np.ndarray, chunks_each: float) -> list[np.ndarray]:
@@ -437,8 +465,16 @@ def _write_block(
 
 
 def _mark(ok: Any, store: str, stage: int, where: tuple[Any, ...]) -> Any:
+    from dask.base import tokenize
+
     return ok.map_blocks(
-        _mark_block, store=store, stage=stage, where=where, dtype=bool, meta=np.empty((), bool)
+        _mark_block,
+        store=store,
+        stage=stage,
+        where=where,
+        name=f"{MARKS}-{tokenize(ok.name, store, stage, where)}",
+        dtype=bool,
+        meta=np.empty((), bool),
     )
 
 
@@ -505,44 +541,3 @@ def _keep_what_is_done(store: str, error: BaseException) -> None:
         return
     part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
     error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")
-
-
-# The run
-
-
-@contextlib.contextmanager
-def _watched(progress: bool, movie: xr.DataArray, share: float) -> Iterator[None]:
-    if not progress:
-        yield
-        return
-    from xs2p._progress import watch
-
-    with watch(movie.sizes["time"] * share, movie.nbytes * share, _n_reads(movie) * share):
-        yield
-
-
-def _n_reads(movie: xr.DataArray) -> float:
-    return float(np.prod([len(c) for c in movie.chunks or ()]))
-
-
-@contextlib.contextmanager
-def naming_what_was_lost(movie: xr.DataArray) -> Iterator[None]:
-    """Say which frames a worker died of, in place of the key of a task."""
-    try:
-        yield
-    except Exception as error:
-        task = getattr(error, "task", None)  # distributed's KilledWorker has one
-        if type(error).__name__ != "KilledWorker" or not isinstance(task, tuple):
-            raise
-        where = ""
-        if "xs2p-extract" in str(task[0]) and movie.chunks is not None:
-            n = next(i for i in task[1:])
-            edges = np.cumsum([0, *movie.chunksizes["time"]])
-            if n < edges.size - 1:
-                where = f", chunk {n}, frames {edges[n]} to {edges[n + 1] - 1}"
-        name = movie.attrs.get("source", "the movie")
-        raise MemoryError(
-            f"{name}{where}: every worker that worked on it died, as one does that needs more "
-            "memory than it may use; give workers more memory or fewer threads, or open the movie "
-            f"with smaller chunks ({error})"
-        ) from error

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.io._named import named_read
+
 if TYPE_CHECKING:
     import dask.array as da
 
@@ -62,7 +64,11 @@ class _Frames:
             wanted = np.arange(*time.indices(self.shape[0]))
         else:
             wanted = np.asarray(np.arange(self.shape[0])[time])
-        frames = self._select(np.atleast_1d(wanted), (slice(None), *keys[1:]))
+        every = np.atleast_1d(wanted)
+        with named_read(
+            self.stamp.path, int(every.min(initial=self.shape[0])), int(every.max(initial=0)) + 1
+        ):
+            frames = self._select(every, (slice(None), *keys[1:]))
         return frames if wanted.ndim else np.asarray(frames[0])
 
     def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
@@ -113,7 +119,7 @@ class RawFrames(_Frames):
                 got = file.readinto(view[done:])
                 if not got:
                     size = os.fstat(file.fileno()).st_size
-                    raise _truncated(self, start, stop, (size - self.offset) // frame_bytes, size)
+                    raise _truncated(self, (size - self.offset) // frame_bytes, size)
                 done += got
         return frames.astype(self.dtype, copy=False)
 
@@ -128,7 +134,7 @@ class FortranFrames(_Frames):
         """Gather the frames through a memory map of the file."""
         size = os.path.getsize(self.stamp.path)
         if size < self.offset + int(np.prod(self.shape)) * self.dtype.itemsize:
-            raise _truncated(self, start, stop, 0, size)
+            raise _truncated(self, 0, size)
         mapped = np.memmap(
             self.stamp.path, self.stored, "r", self.offset, shape=self.shape, order="F"
         )
@@ -149,23 +155,17 @@ class TiffPages(_Frames):
             pages = tif.pages if self.series is None else tif.series[self.series].pages
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
-                raise _truncated(self, start, stop, len(pages), size)
-            try:
-                # maxworkers=1: the threads are Dask's.
-                frames = tif.asarray(key=slice(start, stop), series=self.series, maxworkers=1)
-            except Exception as error:
-                raise OSError(
-                    f"{self.stamp.path}: pages {start} to {stop - 1} cannot be decoded ({error})"
-                ) from error
+                raise _truncated(self, len(pages), size)
+            # maxworkers=1: the threads are Dask's.
+            frames = tif.asarray(key=slice(start, stop), series=self.series, maxworkers=1)
         return frames.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
 
 
-def _truncated(frames: _Frames, start: int, stop: int, found: int, size: int) -> OSError:
+def _truncated(frames: _Frames, found: int, size: int) -> OSError:
     return OSError(
-        f"{frames.stamp.path}: frames {start} to {stop - 1} wanted, but the file now holds "
-        f"{max(0, found)} whole frames ({size} bytes; {frames.shape[0]} frames and "
-        f"{frames.stamp.size} bytes when it was opened). It was cut or replaced since: open it "
-        "anew with xs2p.open_movie."
+        f"the file now holds {max(0, found)} whole frames, {size} bytes, and held "
+        f"{frames.shape[0]} frames, {frames.stamp.size} bytes, when it was opened. It was cut or "
+        "replaced since: open it anew with xs2p.open_movie"
     )
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.io._named import named_read
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -115,14 +117,9 @@ class _NamedReads:
     ndim = 3
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
-        try:
+        start, stop, _ = key[0].indices(self.shape[0])
+        with named_read(self.path, start, stop):
             return np.asarray(self.array[key])
-        except Exception as error:
-            start, stop, _ = key[0].indices(self.shape[0])
-            raise OSError(
-                f"{self.path}: the chunk with frames {start} to {stop - 1} cannot be read "
-                f"({type(error).__name__}: {error})"
-            ) from error
 
 
 def _bare(array: Any, sizes: tuple[int, int, int], path: str) -> xr.DataArray:
