@@ -16,6 +16,7 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -26,6 +27,7 @@ from loaders import as_movie, reference
 
 import xs2p
 from xs2p import _progress
+from xs2p._lost import naming_what_was_lost
 from xs2p.io import _lazy
 from xs2p.testing import simulate
 
@@ -337,7 +339,9 @@ def memory(which):
 # Workers that die
 
 
-@pytest.mark.parametrize("run", ["extract", "extract_to_zarr"])
+@pytest.mark.parametrize(
+    "run", [pytest.param("extract", marks=pytest.mark.slow), "extract_to_zarr"]
+)
 def test_workers_that_are_killed(recording, whole, tmp_path, run):
     """SIGKILL at random, four times: all is there, and the same."""
     path, rois = recording
@@ -415,6 +419,21 @@ def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path):
             movie.s2p.extract(rois, **options).s2p.compute()
         with pytest.raises(MemoryError, match=expected):
             xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", progress=False, **options)
+
+
+def test_only_reads_of_this_run_are_named(client, recording):
+    """Stored traces do not fit either: the movie that was read before is not to blame."""
+    path, _ = recording
+    (worker,) = client.run(os.getpid, workers=[next(iter(client.scheduler_info()["workers"]))])
+    last = SimpleNamespace(address=worker)
+    killed = distributed.KilledWorker("rechunk-merge", last, 3)
+    read = client.compute(opened(path)[:CHUNK].data, workers=[worker])
+    read.result()
+    with pytest.raises(MemoryError, match="^4 workers died"), naming_what_was_lost():
+        raise killed
+    with pytest.raises(MemoryError, match="frames 10 to 19: 4 workers"), naming_what_was_lost():
+        client.compute(opened(path)[CHUNK : 2 * CHUNK].data, workers=[worker]).result()
+        raise killed
 
 
 # Chunks that cannot be read
