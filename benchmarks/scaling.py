@@ -2,8 +2,8 @@
 
 python -m benchmarks.scaling
 
-Prints the tables and draws them as one picture. Every number is of a new process. The whole takes
-some ten minutes, and 2 GB in ``--folder``.
+Prints the tables and draws three of them as one picture. Every number is of a new process. The
+whole takes some ten minutes, and 8 GB in ``--folder``.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def run_mosaic(side: int, tile: int, n_frames: int, n_rois: int) -> dict[str, fl
     return {"peak": peak(), "seconds": time.perf_counter() - start}
 
 
-def run_need(chunk_mb: float, n_rois: int, threads: int, folder: str) -> dict[str, float]:
+def run_need(
+    chunk_mb: float, n_rois: int, threads: int, n_frames: int, folder: str
+) -> dict[str, float]:
     """What a worker of so many threads needs beside its start, and what the formula says."""
     import dask
 
@@ -155,14 +157,52 @@ def run_need(chunk_mb: float, n_rois: int, threads: int, folder: str) -> dict[st
     with dask.config.set(scheduler="threads", num_workers=threads):
         xs2p.extract_to_zarr(make_movie(8, SHAPE, 4), some, path, **options)
         before = peak()
-        movie = make_movie(max(6 * threads * chunk, 12_000), SHAPE, chunk)
+        movie = make_movie(n_frames, SHAPE, chunk)
         xs2p.extract_to_zarr(movie, rois, path, **options)
     return {"before": before, "peak": peak() - before, "formula": need(chunk_mb, n_rois, threads)}
 
 
 def need(chunk_mb: float, n_rois: int, threads: int) -> float:
-    """MB that a worker needs beside a bare one (README, Planning a big run)."""
-    return threads * (chunk_mb + 100) + 150 + 0.05 * n_rois
+    """MB that a worker needs beside a bare process (README, Planning a big run)."""
+    return threads * (chunk_mb + 50 + 0.04 * n_rois)
+
+
+def run_rates(side: int, n_rois: int, n_frames: int, folder: str) -> dict[str, float]:
+    """Seconds that two threads need for a frame in memory, and for a sample from F to disk."""
+    import dask.array as da
+
+    import xs2p
+
+    rois = make_rois(n_rois, (side, side), 80.0)
+    frames = np.random.default_rng(0).integers(0, 1000, (64, side, side), dtype=np.int16)
+    sizes = ((64,) * max(n_frames // 64, 1), (side,), (side,))
+    movie = xr.DataArray(
+        # The same frames each time, from memory: what is measured is the work on them.
+        da.map_blocks(lambda: frames, chunks=sizes, dtype="int16", meta=frames[:0]),
+        dims=("time", "y", "x"),
+        attrs={"fs": FS},
+    )
+    masks = xs2p.build_masks(rois)
+    xs2p.extract_traces(movie[:128], masks).compute()
+    start = time.perf_counter()
+    xs2p.extract_traces(movie, masks).compute()
+    extraction = time.perf_counter() - start
+    start = time.perf_counter()
+    ds = xs2p.extract_to_zarr(
+        movie, rois, os.path.join(folder, "r.zarr"), tau=TAU, progress=False, overwrite=True
+    )
+    rest = time.perf_counter() - start - extraction
+    return {"frame": extraction / movie.sizes["time"], "sample": rest / ds.F.size}
+
+
+def plan_run(rates: dict[str, float], n_workers: int, gb_per_s: float) -> tuple[float, float]:
+    """Hours of 10^6 frames of 1024 × 1024 and 10,000 ROIs: until F, and from F to spikes."""
+    n_frames, n_rois = 10**6, 10_000
+    read = n_frames * 2 * 1024**2 / 1e9 / gb_per_s
+    return (
+        max(n_frames * rates["frame"] / n_workers, read) / 3600,
+        n_frames * n_rois * rates["sample"] / n_workers / 3600,
+    )
 
 
 RUNS: dict[str, Callable[..., dict[str, float]]] = {
@@ -170,6 +210,7 @@ RUNS: dict[str, Callable[..., dict[str, float]]] = {
     "workers": run_workers,
     "mosaic": run_mosaic,
     "need": run_need,
+    "rates": run_rates,
 }
 
 
@@ -236,7 +277,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--frames", type=int, nargs="+", default=[5_000, 50_000, 500_000])
     parser.add_argument("--rois", type=int, default=50)
-    parser.add_argument("--chunk", type=int, default=1000, help="frames in a chunk")
+    parser.add_argument("--chunk", type=int, default=2000, help="frames in a chunk")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--worker-frames", type=int, default=4_000)
     parser.add_argument("--side", type=int, default=10_000, help="of the mosaic, in pixels")
@@ -245,6 +286,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--mosaic-rois", type=int, default=5_000)
     parser.add_argument("--need", default="[[64,1000,2],[128,1000,1],[128,1000,2],[128,5000,2]]",
                         help="JSON: MB of a chunk, ROIs, threads")  # fmt: skip
+    parser.add_argument("--need-frames", type=int, default=12_000)
+    parser.add_argument("--rates-side", type=int, default=1024)
+    parser.add_argument("--rates-rois", type=int, default=10_000)
+    parser.add_argument("--rates-frames", type=int, default=24_000)
     parser.add_argument("--folder", help="where to write; a temporary one unless given")
     parser.add_argument("--picture", default="scaling.png")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -304,10 +349,31 @@ def report(options: argparse.Namespace, folder: str) -> None:
         [(size[2], size[3], f"{mosaic['peak']:.0f}", f"{mosaic['seconds']:.1f}")],
     )
     print("\nextract_to_zarr beside a bare process, and what the formula says")
-    needs = [(case, in_new_process("need", *case, folder)) for case in json.loads(options.need)]
+    needs = [
+        (case, in_new_process("need", *case, options.need_frames, folder))
+        for case in json.loads(options.need)
+    ]
     table(
         "chunk, MB | ROIs | threads | measured | formula",
         [(*case, f"{r['peak']:.0f}", f"{r['formula']:.0f}") for case, r in needs],
+    )
+    rates = in_new_process(
+        "rates", options.rates_side, options.rates_rois, options.rates_frames, folder
+    )
+    print(
+        f"\ntwo threads, {size[0]}² pixels, {size[1]} ROIs: "
+        f"{1 / rates['frame']:,.0f} frames/s from memory to F and Fneu; "
+        f"{1e-6 / rates['sample']:.1f} M samples/s from there to F0 and spikes on disk\n\n"
+        "2 TB (10^6 frames of 1024 × 1024, 10,000 ROIs), workers of two threads, calculated"
+    )
+    table(
+        "workers | storage, GB/s | hours to F | hours to spikes | all",
+        [
+            (n, speed, *(f"{hours:.2f}" for hours in (*plan, sum(plan))))
+            for n in (1, 16, 64)
+            for speed in (0.5, 2, 10)
+            for plan in [plan_run(rates, n, speed)]
+        ],
     )
     draw(options.picture, frames, workers)
     print(f"\ndrawn: {options.picture}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ FOLDER = ROOT / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
 
 if FOLDER.is_dir():
-    from benchmarks import first_call, memory, versus_suite2p
+    from benchmarks import first_call, memory, scaling, versus_suite2p
     from benchmarks.suite import steps
     from benchmarks.suite.recordings import make_stat
 
@@ -76,6 +77,30 @@ def test_memory_of_an_extraction_is_measured(capfd):
     memory.main(["--rois=20", "--frames=8", "--chunk=4", "--dtypes", "int16"])
     line = capfd.readouterr().out.splitlines()[-1]
     assert re.fullmatch(r"\| int16 \| 2 \| -?\d+ \| 0 \| -?\d+ \|", line)
+
+
+@pytest.mark.slow
+def test_scaling_runs_at_toy_size(capfd, tmp_path):
+    pytest.importorskip("distributed")
+    picture = tmp_path / "scaling.png"
+    scaling.main(
+        "--frames 200 400 --rois 9 --chunk 100 --workers 1 --worker-frames 200 "
+        "--side 300 --tile 128 --mosaic-frames 4 --mosaic-rois 9 "
+        "--need [[1,9,1]] --need-frames 16 --rates-side 64 "
+        f"--rates-rois 9 --rates-frames 128 --folder {tmp_path} --picture {picture}".split()
+    )
+    out = capfd.readouterr().out
+    assert len(re.findall(r"^\| extract.*\| [2-9]00 ", out, re.M)) == 4
+    assert len(re.findall(r"^\| (1|16|64) \| (0.5|2|10) \|", out, re.M)) == 9
+    assert picture.stat().st_size > 10_000
+    assert os.listdir(tmp_path) == ["scaling.png"]
+
+
+def test_a_plan_is_bound_by_storage_or_by_workers():
+    rates = {"frame": 1e-3, "sample": 1e-8}
+    slow, fast = scaling.plan_run(rates, 64, 0.5), scaling.plan_run(rates, 64, 1000)
+    assert slow[0] == pytest.approx(10**6 * 2 * 1024**2 / 0.5e9 / 3600)
+    assert fast[0] == pytest.approx(10**6 * 1e-3 / 64 / 3600) and slow[1] == fast[1]
 
 
 @pytest.mark.slow
