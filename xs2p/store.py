@@ -34,7 +34,7 @@ DONE = ("xs2p_done_traces", "xs2p_done_rest")  # which regions are on disk
 
 _REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
-_CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 1000  # of a variable in a chunk of the store, at most
+_CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 500  # of a variable in a chunk of the store, at most
 _CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
 _HALF_WRITTEN = re.compile(
     r"\.[0-9a-f]{32}\.partial$"
