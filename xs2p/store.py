@@ -19,6 +19,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
+from xs2p._backend import resolve_device, to_host, unread
 from xs2p._replace import hidden, put_in_place
 from xs2p._table import pixel_table
 from xs2p.pipeline import extract, plan
@@ -99,6 +100,9 @@ def extract_to_zarr(
     _check_free(final, growing, resume, overwrite)
     options = _with_defaults(movie, rois, options)
     movie = _lazy(movie)
+    if isinstance(movie, xr.DataArray):
+        # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
+        options["device"] = resolve_device(options["device"], unread(movie), "movie")
     if options["movie_chan2"] is not None:
         options["movie_chan2"] = _lazy(options["movie_chan2"])
     traces, finish = plan(movie, rois, **options)
@@ -219,7 +223,7 @@ def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     n = movie.sizes["time"]
     # Slices, since a list of frames would read whole chunks.
     picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
-    some = dask.compute(*picked)
+    some = [to_host(part) for part in dask.compute(*picked)]
     labels = [movie["time"].values] if "time" in movie.coords else []
     return {
         "shape": list(movie.shape),
@@ -400,7 +404,7 @@ def _write_block(
     *lead, (start, stop) = block_info[0]["array-location"]
     where = (*(slice(a, b) for a, b in lead), slice(start + offset, stop + offset))
     array: Any = zarr.open_group(store, mode="r+", use_consolidated=False)[variable]
-    array[where] = block
+    array[where] = to_host(block)
     _sync(array, store, variable, where)
     return np.ones((1,) * block.ndim, bool)
 
