@@ -104,25 +104,42 @@ class Lent(Generic[T]):
     def __init__(self, make: Callable[[], T], most: int) -> None:
         self.most = most
         self._make = make
-        self._lock = threading.Lock()
+        self._lock, self._one_alone = threading.Lock(), threading.Lock()
         self._turns: dict[Hashable, threading.Semaphore] = {}
         self._free: dict[Hashable, list[T]] = {}
 
     @contextlib.contextmanager
     def on(self, device: Hashable) -> Iterator[T]:
         """Lend one of the things of a device."""
-        with self._lock:
-            turns = self._turns.setdefault(device, threading.Semaphore(self.most))
-            free = self._free.setdefault(device, [])
-        with turns:
-            try:
-                thing = free.pop()
-            except IndexError:
-                thing = self._make()
-            try:
+        with self._turns_of(device), self._thing(self._free[device]) as thing:
+            yield thing
+
+    @contextlib.contextmanager
+    def alone(self, device: Hashable) -> Iterator[T]:
+        """Lend one while no other of that device is lent."""
+        turns = self._turns_of(device)
+        with contextlib.ExitStack() as all_turns:
+            with self._one_alone:  # two that each wait for the other's turns would wait for ever
+                for _ in range(self.most):
+                    all_turns.enter_context(turns)
+            with self._thing(self._free[device]) as thing:
                 yield thing
-            finally:
-                free.append(thing)
+
+    def _turns_of(self, device: Hashable) -> threading.Semaphore:
+        with self._lock:
+            self._free.setdefault(device, [])
+            return self._turns.setdefault(device, threading.Semaphore(self.most))
+
+    @contextlib.contextmanager
+    def _thing(self, free: list[T]) -> Iterator[T]:
+        try:
+            thing = free.pop()
+        except IndexError:
+            thing = self._make()
+        try:
+            yield thing
+        finally:
+            free.append(thing)
 
 
 def pieces_of_time(n_traces: int, n_frames: int, reach: int, threads: int) -> tuple[int, int]:

@@ -130,6 +130,29 @@ def _available() -> int:
     return int((free + kept) * _SHARE / _PIPELINES)
 
 
+def _by_pipeline(n: int, size: int, work: Callable[[Pipeline, int, int], None], unit: str) -> None:
+    """Do work in batches with a pipeline whose stream for work is the current one.
+
+    Where not even one thing fits beside what other threads do, it is done while they wait.
+    """
+    import cupy
+
+    device = cupy.cuda.Device().id
+    for lend in (PIPELINES.on, PIPELINES.alone):
+
+        def now(start: int, stop: int, lend: Any = lend) -> None:
+            with lend(device) as pipeline, pipeline.work:
+                work(pipeline, start, stop)
+
+        try:
+            in_batches(n, size, now, release, unit)
+            return
+        except MemoryError:
+            if lend == PIPELINES.alone:
+                raise
+        release()
+
+
 # Extraction
 
 
@@ -221,17 +244,15 @@ def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: An
         for channel in np.ndindex(*lead):
             _sums_in_place(_native(frames[channel]), masks, finish, out[channel])
         return out
-    import cupy
-
-    device = cupy.cuda.Device().id
     for channel in np.ndindex(*lead):
         source, target = frames[channel], out[channel]
 
-        def work(start: int, stop: int, source: Any = source, target: Any = target) -> None:
-            with PIPELINES.on(device) as pipeline, pipeline.work:
-                _sums_of_host(source[start:stop], masks, finish, target[..., start:stop], pipeline)
+        def work(
+            pipeline: Pipeline, start: int, stop: int, source: Any = source, target: Any = target
+        ) -> None:
+            _sums_of_host(source[start:stop], masks, finish, target[..., start:stop], pipeline)
 
-        in_batches(n_frames, n_frames, work, release, "frame")
+        _by_pipeline(n_frames, n_frames, work, "frame")
     return out
 
 
@@ -384,27 +405,25 @@ def there_and_back(
     """
     import cupy
 
-    if array.ndim == 1 or array.size == 0:
-        with PIPELINES.on(cupy.cuda.Device().id) as pipeline, pipeline.work:
-            result = block(cupy.asarray(array), *per_trace, **options).get()
-        if out is None:
-            return np.asarray(result)
-        out[...] = result
-        return out
-    n_traces, parts = array.shape[-2], []
+    # Of no traces, too, the result has the right type and size.
+    n_traces = max(array.shape[-2], 1) if array.ndim > 1 else 1
+    parts: dict[int, np.ndarray] = {}
 
-    def work(start: int, stop: int) -> None:
+    def work(pipeline: Pipeline, start: int, stop: int) -> None:
         own = [a[start:stop] if len(a) > 1 else a for a in per_trace]
-        with PIPELINES.on(cupy.cuda.Device().id) as pipeline, pipeline.work:
-            result = block(cupy.asarray(array[..., start:stop, :]), *own, **options).get()
-        if out is None:
-            parts.append(result)
-        else:
-            out[..., start:stop, :] = result
+        some = array[..., start:stop, :] if array.ndim > 1 else array
+        if start == 0:
+            parts.clear()
+        parts[start] = block(cupy.asarray(some), *own, **options).get(stream=pipeline.work)
 
     each = 4 * max(array.itemsize, 4) * (array.size // n_traces)
-    in_batches(n_traces, batch_size(each, _available(), n_traces), work, release, "trace")
-    return np.concatenate(parts, axis=array.ndim - 2) if out is None else out
+    _by_pipeline(n_traces, batch_size(each, _available(), n_traces), work, "trace")
+    some = [parts[start] for start in sorted(parts)]
+    result = some[0] if len(some) == 1 else np.concatenate(some, axis=array.ndim - 2)
+    if out is None:
+        return result
+    out[...] = result
+    return out
 
 
 def _by_traces(

@@ -261,7 +261,8 @@ def _level(
     """Baseline of each trace where it is one number, float32 over the dims but time."""
     F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
     if method == "none":
-        return xr.zeros_like(F.isel(time=0, drop=True), dtype=np.float32)
+        first = F.isel(time=0, drop=True)
+        return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
     if method == "prctile":
         level = reduce_whole(_percentile_block, F, device, percentile=percentile)
     else:
@@ -269,7 +270,7 @@ def _level(
         smooth = map_traces(_smooth_block, F, reach=reach, device=device, sigma=sigma)
         level = smooth.min("time", skipna=False)
     if method == "constant_global" and "roi" in level.dims:
-        return xr.zeros_like(level) + level.min("roi")  # of the ROIs that have a trace
+        return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
 
 
