@@ -126,7 +126,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
     def __array_function__(self, function, kinds, args, kwargs):
         USED.add(function.__name__)
         if function in (np.asarray, np.array):  # as Dask calls it: like= one of ours
-            return asarray(*args, **{k: v for k, v in kwargs.items() if k != "like"})
+            return ndarray(function(*args, **{k: v for k, v in kwargs.items() if k != "like"}))
         result = function(*_unwrap(args), **_unwrap(kwargs))
         return _wrap(result, next(a for a in (*args, self) if isinstance(a, ndarray)))
 

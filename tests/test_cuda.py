@@ -16,7 +16,7 @@ import pytest
 from cuda_on_cpu import launch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cpu import DTYPES, random_masks, ragged
+from test_cpu import DTYPES, ragged, random_masks
 
 from xs2p import _cpu, _gpu
 from xs2p._layout import LANES, SEGMENT, layout

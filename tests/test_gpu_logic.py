@@ -11,6 +11,8 @@ import importlib.util
 import logging
 import sys
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import cuda_on_cpu
 import fake_cupy
@@ -90,8 +92,6 @@ def test_what_failed_is_let_go_before_the_next_try():
     class Large:
         pass
 
-    import weakref
-
     seen = []
 
     def work(start, stop):
@@ -126,18 +126,13 @@ def test_uploads_are_made_once_and_go_with_their_source():
         made.append(1)
         return object()
 
-    def many(_):
-        return uploads.get(source, 0, upload)
-
-    from concurrent.futures import ThreadPoolExecutor
-
     with ThreadPoolExecutor(8) as pool:
-        copies = set(pool.map(many, range(50)))
+        copies = set(pool.map(uploads.get, [source] * 50, [0] * 50, [upload] * 50))
     assert len(copies) == len(made) == uploads.count == 1
     assert uploads.get(other, 0, upload) not in copies
     assert uploads.get(source, 1, upload) not in copies  # another device
     assert uploads.count == len(uploads) == 3
-    del source, many
+    del source
     gc.collect()
     assert len(uploads) == 1 and uploads.count == 3
 
@@ -155,8 +150,6 @@ def test_pipelines_are_few_and_each_is_with_one_thread():
             threading.Event().wait(0.001)
             with lock:
                 now[0] -= 1
-
-    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(use, range(100)))
