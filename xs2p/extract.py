@@ -266,7 +266,7 @@ def _sum_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
 def _map_sums(
     block: Any, masks: Layout, device: str, finish: Callable[[Any, Layout], Any], dtype: Any
 ) -> Any:
-    """Return what ``finish`` makes of a block's sums ``(…, kind, roi, time)``, where the block is."""
+    """Return what ``finish`` makes of sums ``(…, kind, roi, time)``, where the block is."""
     if on_gpu(block, device):
         from xs2p import _gpu
 
