@@ -8,6 +8,7 @@ around CuPy, and says nothing about CuPy itself.
 
 from __future__ import annotations
 
+import functools
 import importlib.machinery
 import sys
 import threading
@@ -16,6 +17,8 @@ import weakref
 
 import cuda_on_cpu
 import numpy as np
+import scipy.ndimage
+import scipy.sparse
 
 _local = threading.local()
 USED = set()  # names of CuPy's own that were used: test_gpu_logic.py looks for them in CuPy
@@ -271,7 +274,20 @@ class Event:
 
 class Device:
     id = 0
-    mem_info = (2**33, 2**34)
+
+    def synchronize(self):
+        pass
+
+
+class csc_matrix:  # noqa: N801  (cupyx's name)
+    __module__ = "cupyx.scipy.sparse"
+    __array_ufunc__ = None
+
+    def __init__(self, arrays, shape):
+        self._host = scipy.sparse.csc_matrix(tuple(a._host for a in arrays), shape=shape)
+
+    def __rmatmul__(self, dense):
+        return ndarray(dense._host @ self._host)
 
 
 class RawModule:
@@ -336,7 +352,19 @@ def module():
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
     cupyx.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
+    cupyx.scipy = types.ModuleType("cupyx.scipy")
+    cupyx.scipy.sparse = types.SimpleNamespace(csc_matrix=csc_matrix)
+    cupyx.scipy.ndimage = types.SimpleNamespace(
+        **{
+            name: functools.partial(_filtered, getattr(scipy.ndimage, name))
+            for name in ("correlate1d", "minimum_filter1d", "maximum_filter1d")
+        }
+    )
     return cupy, cupyx
+
+
+def _filtered(function, *args, **kwargs):
+    return _wrap(function(*_unwrap(args), **kwargs))
 
 
 def install(monkeypatch):
@@ -350,6 +378,9 @@ def install(monkeypatch):
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setitem(sys.modules, "cupyx", cupyx)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy", cupyx.scipy)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.sparse", cupyx.scipy.sparse)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.ndimage", cupyx.scipy.ndimage)
     # xarray remembers which modules there are.
     monkeypatch.setattr(pycompat, "_cached_duck_array_modules", {})
     dispatch.concatenate_lookup.register(ndarray, cupy.concatenate)

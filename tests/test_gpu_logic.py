@@ -489,6 +489,27 @@ def test_a_cluster_of_one_worker(cupy):
     checks.equal(result, xs2p.extract_traces(movie, masks))
 
 
+def test_the_benchmark_runs(cupy, capsys, tmp_path):
+    versus_gpu = pytest.importorskip("benchmarks.versus_gpu", reason="not in this copy")
+    versus_gpu.main(["--toy", "--png", str(tmp_path / "gpu.png"), "--rois", "10"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    ways = [line.split(" | ")[2] for line in table]
+    assert (
+        "xs2p, frames of the device" in ways and "cupyx, dense @ CSC, frames of the device" in ways
+    )
+    assert sum("| identical |" in line for line in table) == 5
+    assert (tmp_path / "gpu.png").stat().st_size > 10_000
+
+
+def test_the_product_of_cupyx_is_the_reference(cupy):
+    from cupyx.scipy.sparse import csc_matrix
+
+    masks = random_masks(np.random.default_rng(0), (13, 17), 5)[0]
+    frames = cupy.asarray(np.ones((4, 13, 17), np.int16))
+    products = _gpu.mask_products(frames, _gpu.mask_matrix(masks, csc_matrix))
+    assert type(products) is cupy.ndarray and products.shape == (4, 10)
+
+
 def test_cupy_has_what_was_used():
     """Runs last: CuPy can be imported, and looked into, without a device."""
     if importlib.util.find_spec("cupy") is None:
