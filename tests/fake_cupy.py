@@ -110,6 +110,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
     nbytes = property(lambda self: self._host.nbytes)
     itemsize = property(lambda self: self._host.itemsize)
     flags = property(lambda self: self._host.flags)
+    device = property(lambda self: Device())
     T = property(lambda self: self.transpose())
 
     def __array__(self, *args, **kwargs):
@@ -276,6 +277,12 @@ class Device:
     id = 0
 
     def synchronize(self):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         pass
 
 

@@ -79,6 +79,19 @@ class DeviceMasks(NamedTuple):
     run_stop: Any
 
 
+def _on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of a CuPy array run on the device that holds it, whichever is current."""
+
+    @functools.wraps(function)
+    def there(array: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_cupy(array):
+            return function(array, *args, **kwargs)
+        with array.device:
+            return function(array, *args, **kwargs)
+
+    return there
+
+
 def kernel_source() -> str:
     """Return the CUDA source of all kernels."""
     from importlib.resources import files
@@ -228,6 +241,7 @@ def mask_sums(frames: Any, masks: DeviceMasks, kinds: int) -> Any:
     return sums
 
 
+@_on_its_device
 def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
     """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
 
@@ -435,6 +449,7 @@ def _by_traces(
     in_batches(n_traces, size, work, release, "trace")
 
 
+@_on_its_device
 def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     """Gaussian, running minimum and maximum of CuPy traces; as :func:`xs2p._cpu.maximin`."""
     import cupy
@@ -459,6 +474,7 @@ def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     return F0.reshape(F.shape)
 
 
+@_on_its_device
 def gaussian_scipy(F: Any, sigma: float) -> Any:
     """SciPy's own Gaussian along time of CuPy traces: cut at 4 sigma, edges reflected."""
     import cupy
@@ -544,6 +560,7 @@ def percentile(F: Any, percent: float) -> Any:
     return xp.where(xp.isnan(ordered[..., -1]), np.float32(np.nan), level)
 
 
+@_on_its_device
 def oasis(F: Any, tau_fs: Any, out: Any = None) -> Any:
     """Deconvolve CuPy traces ``(…, time)``; as :func:`xs2p._cpu.oasis`, to the last bit.
 
