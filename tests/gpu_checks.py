@@ -178,7 +178,15 @@ def check_uploaded_once(cupy, n_threads=8):
     assert _gpu.UPLOADS.count == before + 1
     gc.collect()
     assert len(_gpu.UPLOADS) == kept
-    equal(result, xs2p.extract_traces(movie, masks))
+    expected = xs2p.extract_traces(movie, masks)
+    equal(result, expected)
+    for backend in ("numpy", "cupy", "numpy"):  # in memory: as long as the masks live
+        result = xs2p.extract_traces(on(backend, movie, cupy), masks, device="gpu")
+        equal(checked(result, backend, cupy), expected)
+    assert _gpu.UPLOADS.count == before + 2
+    del masks
+    gc.collect()
+    assert len(_gpu.UPLOADS) == kept
 
 
 def check_threads_at_once(cupy, n_threads=8):

@@ -266,6 +266,14 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
 
 
 @on_cpu
+@pytest.mark.parametrize("tau_fs", [0.7, 9.0, 40.0])
+def test_oasis_of_many_samples_is_the_cpus(tau_fs):
+    F = calcium(np.random.default_rng(1), 300, 1500)
+    tau_fs = np.full(300, np.float32(tau_fs))
+    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), _cpu.oasis(F, tau_fs))
+
+
+@on_cpu
 def test_oasis_equals_naive():
     F = calcium(np.random.default_rng(0), 5, 300)
     expected = np.stack([naive.oasis(f, 0.7, 10.0) for f in F])

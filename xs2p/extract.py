@@ -10,7 +10,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes
 from xs2p._backend import array_module, meta, on_gpu, resolve_device, unread
-from xs2p._layout import LANES, Layout, layout, unpack_layout
+from xs2p._layout import LANES, Layout, unpack_layout
 from xs2p._packing import MaskArrays, pack, tiles
 from xs2p.masks import Masks
 
@@ -286,7 +286,7 @@ def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    arrays = layout(masks.arrays())
+    arrays = masks.layout
     names = _names(masks)
     if array_module(movie) is not np:
         block = _extract_block(movie, arrays)
