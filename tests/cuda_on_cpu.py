@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import mmap
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from xs2p import _gpu
+from xs2p import _cuda
 
 SHIM = Path(__file__).parent / "cuda_shim.h"
-# Of these, which wait for each other.
+# All kernels of the source, and of these the ones whose threads wait for each other.
+KERNELS = tuple(
+    made or plain
+    for made, plain in re.findall(
+        r'^(?:LOAD|GATHER)\((\w+)|^extern "C" __global__ void (\w+)\(', _cuda.kernel_source(), re.M
+    )
+)
 BARRIERS = ("load", "running")
 
 
@@ -40,8 +48,8 @@ def library():
     """Compile all kernels."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernels.cpp"
-        exports = "\n".join(f"EXPORT({name})" for name in _gpu.KERNELS)
-        source.write_text(f'#include "{SHIM}"\n{_gpu.kernel_source()}\n{exports}\n')
+        exports = "\n".join(f"EXPORT({name})" for name in KERNELS)
+        source.write_text(f'#include "{SHIM}"\n{_cuda.kernel_source()}\n{exports}\n')
         built = Path(folder) / "kernels.so"
         # Without contraction, as on the device; a read beyond an array's end is an error.
         command = [_compiler(), "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared"]
@@ -55,9 +63,36 @@ def library():
         )
         assert result.returncode == 0, result.stderr
         loaded = ctypes.CDLL(str(built))
-    for name in _gpu.KERNELS:
+    for name in KERNELS:
         getattr(loaded, f"signature_{name}").restype = ctypes.c_char_p
     return loaded
+
+
+class Guarded:
+    """A copy of an array at the edge of memory that may be touched: beyond its end or its start."""
+
+    def __init__(self, array, at_start):
+        page = mmap.PAGESIZE
+        size = -(-max(array.nbytes, 1) // page) * page
+        self._map = mmap.mmap(-1, size + 2 * page)
+        whole = np.frombuffer(self._map, np.uint8)
+        first = page if at_start else page + size - array.nbytes
+        self.array = whole[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+        self.array[...] = array
+        libc = ctypes.CDLL(None)
+        for fence in (0, page + size):
+            address = ctypes.c_void_p(whole.ctypes.data + fence)
+            assert libc.mprotect(address, ctypes.c_size_t(page), 0) == 0
+
+
+def launch_guarded(name, grid, block, args, backwards=False, at_start=False):
+    """Run a kernel so that a step outside of any array ends the process."""
+    own = [Guarded(a, at_start) if isinstance(a, np.ndarray) else None for a in args]
+    inside = [a if g is None else g.array for a, g in zip(args, own, strict=True)]
+    launch(name, grid, block, tuple(inside), backwards)
+    for array, copy in zip(args, inside, strict=True):
+        if isinstance(array, np.ndarray):
+            array[...] = copy
 
 
 def signature(name):

@@ -379,7 +379,7 @@ def install(monkeypatch):
     from dask.array import dispatch
     from xarray.namedarray import pycompat
 
-    from xs2p import _gpu
+    from xs2p import _cuda, _gpu_sums
     from xs2p._device import Lent, Uploads
 
     cupy, cupyx = module()
@@ -394,8 +394,8 @@ def install(monkeypatch):
     dispatch.take_lookup.register(ndarray, cupy.take)
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
-    monkeypatch.setattr(_gpu, "UPLOADS", Uploads())
-    monkeypatch.setattr(_gpu, "PIPELINES", Lent(_gpu._new_pipeline, _gpu._PIPELINES))
+    monkeypatch.setattr(_gpu_sums, "UPLOADS", Uploads())
+    monkeypatch.setattr(_cuda, "PIPELINES", Lent(_cuda._new_pipeline, _cuda.PIPELINES_OF_A_DEVICE))
     POOL.set_limit(0)
     forget()
     return cupy
@@ -403,7 +403,7 @@ def install(monkeypatch):
 
 def forget():
     """Forget what was found out about a device."""
-    from xs2p import _backend, _gpu
+    from xs2p import _backend, _cuda
 
-    for cached in (_backend.gpu_status, _backend._automatic, _gpu._module, _gpu._kernel):
+    for cached in (_backend.gpu_status, _backend._automatic, _cuda._module, _cuda._kernel):
         cached.cache_clear()

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 
 import cuda_on_cpu
 import naive
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cpu import DTYPES, ragged, random_masks
 
-from xs2p import _cpu, _gpu
+from xs2p import _cpu, _cuda, _gpu, _gpu_sums
 from xs2p._layout import LANES, SEGMENT, layout
 from xs2p._packing import MaskArrays
 
@@ -27,9 +28,9 @@ on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_o
 
 
 def kernel_sums(frames, masks, backwards=False):
-    """What _gpu.mask_sums computes, all frames at once, with the kernels on the CPU."""
-    own = _gpu.gather_order(masks)
-    load, stored, gather = _gpu._BY_DTYPE[frames.dtype.name]
+    """What _gpu_sums.mask_sums computes, all frames at once, with the kernels on the CPU."""
+    own = _gpu_sums.gather_order(masks)
+    load, stored, gather = _gpu_sums._BY_DTYPE[frames.dtype.name]
     n_frames, n_rois = len(frames), masks.cell_npix.size
     groups, n_segments = -(-n_frames // LANES), own.first.size
     n_rows = n_segments * (SEGMENT + 1)
@@ -40,12 +41,13 @@ def kernel_sums(frames, masks, backwards=False):
     sizes = np.int64(n_frames), np.int64(frames.shape[1])
     if n_segments:
         grid = n_segments, groups
-        launch(load, grid, (LANES, _gpu._PARTS), (frames, *sizes, *own[:3], rows), backwards)
+        block = LANES, _gpu_sums._PARTS
+        launch(load, grid, block, (frames, *sizes, *own[:3], rows), backwards=backwards)
     numbers = np.int64(n_rows), np.int32(n_rois), np.int32(2)
-    grid = -(-n_rois // _gpu._WARPS), groups
+    grid = -(-n_rois // _gpu_sums._WARPS), groups
     args = (rows, *numbers, *own[3:], np.int64(n_frames), out)
     if n_rois:
-        launch(gather, grid, (LANES, _gpu._WARPS), args, backwards)
+        launch(gather, grid, (LANES, _gpu_sums._WARPS), args, backwards=backwards)
     return out
 
 
@@ -178,7 +180,7 @@ def kernel_running(F, left, right, smallest, backwards=False):
             np.float32(np.inf if smallest else -np.inf),
             out,
         ),
-        backwards,
+        backwards=backwards,
     )
     return out
 
@@ -303,18 +305,55 @@ def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
     np.testing.assert_array_equal(pieces, _cpu.oasis(F, tau_fs))
 
 
+@on_cpu
+@pytest.mark.parametrize("at_start", [False, True])
+def test_no_kernel_steps_outside_of_its_arrays(at_start):
+    """In a process of its own, which such a step would end."""
+    code = f"""
+import functools, numpy as np, cuda_on_cpu, test_cuda as t
+t.launch = functools.partial(cuda_on_cpu.launch_guarded, at_start={at_start})
+rng = np.random.default_rng(0)
+masks = t.layout(t.random_masks(rng, (11, 47), 5)[0])  # the last segment is not a whole one
+for dtype in (*t.DTYPES, "uint64"):
+    for n_frames in (1, 32, 45):
+        frames = t.random_frames(rng, dtype, n_frames, (11, 47))
+        assert np.array_equal(t.kernel_sums(frames, masks), t.cpu_sums(frames, masks))
+for n_frames in (1, 5, 200, 13000):
+    F = t.calcium(rng, 3, n_frames)
+    for reflect in (False, True):
+        t.kernel_smooth(F, 10.0, 30, reflect, True)
+    for smallest in (False, True):
+        t.kernel_running(F, min(n_frames, 900), min(n_frames, 31), smallest)
+F = t.calcium(rng, 70, 400)
+taus = rng.choice(np.float32([0.3, 1.0, 500.0]), 70)
+assert np.array_equal(t.kernel_oasis(F, taus), t._cpu.oasis(F, taus))
+t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12)
+print("inside")
+"""
+    tests = os.path.dirname(__file__)
+    path = os.pathsep.join([os.path.dirname(tests), tests])
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "inside\n", (result.returncode, result.stderr)
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="no nvcc was found")
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_nvcc_compiles_the_kernels(tmp_path, architecture):
     source = tmp_path / "kernels.cu"
-    source.write_text(_gpu.kernel_source())
+    source.write_text(_cuda.kernel_source())
     command = [
         "nvcc",
         "--Werror",
         "all-warnings",
         f"-arch={architecture}",
         "-cubin",
-        *_gpu._OPTIONS,
+        *_cuda.OPTIONS,
     ]
     built = subprocess.run(
         [*command, "-Xptxas", "-v", "-o", str(tmp_path / "out"), str(source)],
@@ -323,10 +362,10 @@ def test_nvcc_compiles_the_kernels(tmp_path, architecture):
         check=False,
     )
     assert built.returncode == 0, built.stderr
-    for name in _gpu.KERNELS:
+    for name in cuda_on_cpu.KERNELS:
         assert f"Compiling entry function '{name}'" in built.stderr
     # Each at once in registers and in what shared memory every device has.
-    assert built.stderr.count("0 bytes spill stores") == len(_gpu.KERNELS)
+    assert built.stderr.count("0 bytes spill stores") == len(cuda_on_cpu.KERNELS)
 
 
 def nvrtc():
@@ -349,10 +388,10 @@ def test_nvrtc_compiles_the_kernels():
     if library is None:
         pytest.skip("no NVRTC was found: pip install nvidia-cuda-nvrtc has it, 58 MB")
     program = ctypes.c_void_p()
-    source = _gpu.kernel_source().encode()
+    source = _cuda.kernel_source().encode()
     made = library.nvrtcCreateProgram(ctypes.byref(program), source, b"xs2p.cu", 0, None, None)
     assert made == 0
-    options = [o.encode() for o in (*_gpu._OPTIONS, "-ftz=true", "-arch=sm_90")]
+    options = [o.encode() for o in (*_cuda.OPTIONS, "-ftz=true", "-arch=sm_90")]
     options.append(b"--device-as-default-execution-space")
     failed = library.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*options)
@@ -365,7 +404,7 @@ def test_nvrtc_compiles_the_kernels():
     library.nvrtcGetPTXSize(program, ctypes.byref(size))
     ptx = ctypes.create_string_buffer(size.value)
     library.nvrtcGetPTX(program, ptx)
-    for name in _gpu.KERNELS:
+    for name in cuda_on_cpu.KERNELS:
         assert f".visible .entry {name}(".encode() in ptx.value
     # Contraction would change the last bit.
     assert b"fma.rn" not in ptx.value

@@ -12,7 +12,7 @@ import pytest
 from gpu_checks import BACKENDS
 
 import xs2p
-from xs2p import _cpu, _gpu
+from xs2p import _cpu, _gpu_sums
 from xs2p._backend import gpu_status
 from xs2p._layout import layout
 
@@ -91,8 +91,8 @@ def test_products_with_a_sparse_matrix_are_the_kernels_sums(cupy):
 
     movie, rois = checks.recording()
     masks = xs2p.build_masks(rois)
-    matrix = _gpu.mask_matrix(masks.arrays(), csc_matrix)
-    products = _gpu.mask_products(cupy.asarray(movie.values), matrix).get()
+    matrix = _gpu_sums.mask_matrix(masks.arrays(), csc_matrix)
+    products = _gpu_sums.mask_products(cupy.asarray(movie.values), matrix).get()
     sums = np.empty((2, masks.n_rois, movie.sizes["time"]))
     own = layout(masks.arrays())
     _cpu.mask_sums(movie.values, own, sums)
@@ -139,7 +139,7 @@ def test_distributed_with_one_worker(cupy):
             lazy = checks.on(backend, movie, cupy, (11, -1))
             ds = xs2p.extract(lazy, rois, tau=0.7, win_baseline=2.0, device="gpu")
             checks.equal(checks.checked(ds, backend, cupy), expected)
-        before = sum(client.run(lambda: _gpu.UPLOADS.count).values())
+        before = sum(client.run(lambda: _gpu_sums.UPLOADS.count).values())
         lazy = checks.on("dask", movie, cupy, (7, -1))
         xs2p.extract_traces(lazy, masks, device="gpu").compute()
-        assert sum(client.run(lambda: _gpu.UPLOADS.count).values()) == before + 1
+        assert sum(client.run(lambda: _gpu_sums.UPLOADS.count).values()) == before + 1

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from test_cpu import random_masks
 
 import xs2p
-from xs2p import _backend, _cpu, _device, _gpu
+from xs2p import _backend, _cpu, _device, _gpu, _gpu_sums
 from xs2p._layout import layout
 from xs2p.testing import raise_if_dask_computes
 
@@ -212,9 +212,9 @@ def test_products_with_a_sparse_matrix_are_the_kernels_sums(dtype, neuropil, see
     if not neuropil:
         masks = masks._replace(neuropil_indptr=None, neuropil_indices=None)
     frames = (rng.random((9, 13, 17)) * 100).astype(dtype)
-    matrix = _gpu.mask_matrix(masks, scipy.sparse.csc_array)
+    matrix = _gpu_sums.mask_matrix(masks, scipy.sparse.csc_array)
     assert matrix.shape == (221, 5 + 5 * neuropil) and matrix.dtype == np.float32
-    products = _gpu.mask_products(frames, matrix)
+    products = _gpu_sums.mask_products(frames, matrix)
     own = layout(masks)
     sums = np.empty((1 + neuropil, 5, 9))
     _cpu.mask_sums(frames, own, sums)
@@ -348,8 +348,8 @@ def test_frames_that_do_not_lie_in_a_row(cupy):
 
 def test_many_batches_of_frames(cupy, monkeypatch):
     """More than two, so that buffers are used again; and groups that do not end with a batch."""
-    monkeypatch.setattr(_gpu, "_STAGE_BYTES", 32 * 40 * 37 * 2)
-    monkeypatch.setattr(_gpu, "_GROUPS", 2)
+    monkeypatch.setattr(_gpu_sums, "_STAGE_BYTES", 32 * 40 * 37 * 2)
+    monkeypatch.setattr(_gpu_sums, "_GROUPS", 2)
     movie, rois = checks.recording(n_frames=333)
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
@@ -483,9 +483,9 @@ def test_a_cluster_of_one_worker(cupy):
     masks = xs2p.build_masks(rois)
     lazy = checks.on("dask", movie, cupy, (11, -1))
     with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None):
-        before = _gpu.UPLOADS.count
+        before = _gpu_sums.UPLOADS.count
         result = xs2p.extract_traces(lazy, masks, device="gpu").compute()
-        assert _gpu.UPLOADS.count == before + 1
+        assert _gpu_sums.UPLOADS.count == before + 1
     checks.equal(result, xs2p.extract_traces(movie, masks))
 
 
@@ -506,7 +506,7 @@ def test_the_product_of_cupyx_is_the_reference(cupy):
 
     masks = random_masks(np.random.default_rng(0), (13, 17), 5)[0]
     frames = cupy.asarray(np.ones((4, 13, 17), np.int16))
-    products = _gpu.mask_products(frames, _gpu.mask_matrix(masks, csc_matrix))
+    products = _gpu_sums.mask_products(frames, _gpu_sums.mask_matrix(masks, csc_matrix))
     assert type(products) is cupy.ndarray and products.shape == (4, 10)
 
 

@@ -107,7 +107,7 @@ def resolve_device(device: str | None, array: Any = None, name: str = "the input
     if on_gpu:
         return "gpu"
     if device == "gpu":
-        _require(getattr(array, "dask", None) is not None)
+        require_gpu(everywhere=getattr(array, "dask", None) is not None)
         return "gpu"
     return _automatic() if device == "auto" else "cpu"
 
@@ -123,6 +123,7 @@ def there_and_back(
     """Call a function of traces with an array of the host on the GPU; the result is on the host."""
     from xs2p import _gpu
 
+    require_gpu()
     return _gpu.there_and_back(block, array, *per_trace, **options)
 
 
@@ -133,11 +134,11 @@ def placed(block: Callable[..., Any], array: Any, device: str) -> Callable[..., 
     return functools.partial(there_and_back, block)
 
 
-def _require(lazy: bool) -> None:
-    """Raise unless there is a GPU where the work will be: here, or on every worker."""
+def require_gpu(everywhere: bool = False) -> None:
+    """Raise unless there is a GPU here or, where work goes to a cluster, on every worker."""
     from xs2p._compute import has_client
 
-    if lazy and has_client():
+    if everywhere and has_client():
         from distributed import get_client
 
         found = get_client().run(gpu_status)

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p._backend import array_module, meta, on_gpu, resolve_device, unread
+from xs2p._backend import array_module, meta, on_gpu, require_gpu, resolve_device, unread
 from xs2p._layout import LANES, Layout, unpack_layout
 from xs2p._packing import MaskArrays, pack, tiles
 from xs2p.masks import Masks
@@ -268,9 +268,10 @@ def _map_sums(
 ) -> Any:
     """Return what ``finish`` makes of sums ``(…, kind, roi, time)``, where the block is."""
     if on_gpu(block, device):
-        from xs2p import _gpu
+        from xs2p import _gpu_sums
 
-        made = _gpu.map_sums(block, masks, lambda sums: finish(sums, masks), dtype)
+        require_gpu()
+        made = _gpu_sums.map_sums(block, masks, lambda sums: finish(sums, masks), dtype)
         return made.swapaxes(-1, -3)
     lead, n_frames = block.shape[:-3], block.shape[-3]
     kinds = 1 if masks.neuropil_npix is None else 2
