@@ -129,12 +129,15 @@ def test_a_store(cupy, backend, tmp_path):
 
 
 def test_distributed_with_one_worker(cupy):
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
     movie, rois = checks.recording(n_frames=120)
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0)
-    with Client(n_workers=1, threads_per_worker=4, dashboard_address=None) as client:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=4, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
         for backend in ("dask", "dask-cupy"):
             lazy = checks.on(backend, movie, cupy, (11, -1))
             ds = xs2p.extract(lazy, rois, tau=0.7, win_baseline=2.0, device="gpu")

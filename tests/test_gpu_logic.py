@@ -324,11 +324,11 @@ def test_extract(cupy, backend, dtype):
         checks.check_extract(backend, cupy, None, dtype)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", ">i2", "float64", "uint64"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "float64", "uint64", ">i2"])
 @pytest.mark.parametrize("backend", ["numpy", "cupy"])
 def test_extract_of_any_dtype(cupy, backend, dtype):
-    if backend == "cupy" and dtype == ">i2":
-        pytest.skip("CuPy has native byte order only")
+    if backend == "cupy":  # which has native byte order only
+        dtype = dtype.replace(">", "=")
     movie, rois = checks.recording(dtype=dtype)
     masks = xs2p.build_masks(rois)
     result = xs2p.extract_traces(checks.on(backend, movie, cupy), masks, device="gpu")

@@ -187,6 +187,8 @@ def _rows_bytes(dtype: np.dtype[Any], masks: Layout) -> int:
 
 def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out: Any) -> None:
     """Add up frames of the device, on the current stream."""
+    import cupy
+
     own, kinds = masks_on_device(masks), len(out)
     n_pixels = math.prod(frames.shape[1:])
     each = _bytes_per_frame(n_pixels, frames.dtype, masks)
@@ -197,6 +199,8 @@ def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out
         out[..., start:stop] = finish(mask_sums(frames[start:stop], own, kinds))
 
     in_batches(len(frames), size, work, release, "frame")
+    # The masks may be gone after this: what reads them must have ended, whichever stream it is on.
+    cupy.cuda.get_current_stream().synchronize()
 
 
 def _sums_of_host(
