@@ -237,7 +237,11 @@ def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterato
         parts = [tensor[i : i + sizes.batch] for i in range(0, n, sizes.batch)]
         return [p.reshape(len(p), -1).to(torch.float32) @ csc for p in parts]
 
-    seconds, parts = device.timed(torch_products, sizes.repeats)
+    try:
+        seconds, parts = device.timed(torch_products, sizes.repeats)
+    except RuntimeError as error:  # a release of PyTorch that has no such product
+        print(f"PyTorch's product of {work} failed: {str(error).splitlines()[0]}")
+        return
     found = torch.cat(parts).cpu().numpy().T
     yield row("PyTorch, dense @ CSC, frames of the device", seconds, n, "memory", apart(found))
 
@@ -254,6 +258,7 @@ def torch_matrix(torch: Any, masks: Any, device: Device) -> Any:
             torch.as_tensor(matrix.indices.astype(np.int64)),
             torch.as_tensor(matrix.data),
             size=matrix.shape,
+            check_invariants=False,
         )
     return tensor.to("cuda" if device.gpu else "cpu")
 
