@@ -75,7 +75,8 @@ def extract_to_zarr(
         each variable.
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
-        the pass that drops ROIs is made again by every resumed run.
+        the pass that drops ROIs is made again by every resumed run. ``device``, as it was found,
+        is one of the parameters: a run that began on a GPU goes on on one.
 
     Returns
     -------
