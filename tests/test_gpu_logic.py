@@ -70,8 +70,24 @@ def test_batch_size():
     assert _device.batch_size(10, 1000, 50) == 50
     assert _device.batch_size(10, 1000, 500, multiple=32) == 96
     assert _device.batch_size(10, 250, 500, multiple=32) == 25
+    assert _device.batch_size(10, 1000, 70, multiple=32) == 70
     assert _device.batch_size(10, -5, 500) == 1
     assert _device.batch_size(0, 100, 500) == 100
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "frames"),
+    [(500, 9000), (100, 5696), (10, 320), (5, 128), (1, 29), (0.1, 2), (0, 1)],
+)
+def test_frames_at_once_of_a_large_movie(monkeypatch, gigabytes, frames):
+    """17 MB for a frame and 539 for the rows of 32; where those of 256 are too much, of fewer."""
+    arrays = random_masks(np.random.default_rng(0), (4, 4), 2)[0]
+    masks = layout(arrays)
+    n_segments = 2048 * 2048 // 256
+    masks = masks._replace(segments=masks.segments._replace(first=np.zeros(n_segments)))
+    monkeypatch.setattr(_gpu_sums, "available", lambda: int(gigabytes * 1e9))
+    size = _gpu_sums.frames_at_once((2048, 2048), np.dtype(np.int16), masks, 9000)
+    assert size == frames
 
 
 @given(st.integers(0, 50), st.integers(1, 60), st.integers(1, 60))

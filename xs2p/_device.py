@@ -17,10 +17,10 @@ T = TypeVar("T")
 def batch_size(each: int, available: int, most: int, multiple: int = 1) -> int:
     """How many things of ``each`` bytes fit into the available ones: at least 1, at most ``most``.
 
-    A multiple of ``multiple`` where that many fit.
+    A multiple of ``multiple`` where that many fit, but not all.
     """
     size = max(min(available // max(each, 1), most), 1)
-    return size if size < multiple else size // multiple * multiple
+    return size if size < multiple or size == most else size // multiple * multiple
 
 
 def in_batches(

@@ -173,16 +173,17 @@ def _staged(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype == np.bool_ else dtype.newbyteorder("=")
 
 
-def _bytes_per_frame(n_pixels: int, dtype: np.dtype[Any], masks: Layout) -> int:
-    """Device memory that a frame needs: itself twice, its sums and what is made of them."""
+def frames_at_once(shape: tuple[int, ...], dtype: np.dtype[Any], masks: Layout, most: int) -> int:
+    """How many frames ``(y, x)`` to work on at once: whole groups of them where memory allows."""
     kinds = 1 if masks.neuropil_npix is None else 2
-    return 2 * n_pixels * dtype.itemsize + 32 * kinds * masks.cell_npix.size
-
-
-def _rows_bytes(dtype: np.dtype[Any], masks: Layout) -> int:
-    """Device memory for the rows of the groups of frames that are worked on at once."""
-    stored = np.dtype(_BY_DTYPE[dtype.name][1])
-    return masks.segments.first.size * (SEGMENT + 1) * LANES * _GROUPS * stored.itemsize
+    # Two buffers of frames; the sums, and what is made of them.
+    each = 2 * math.prod(shape) * dtype.itemsize + 32 * kinds * masks.cell_npix.size
+    stored = np.dtype(_BY_DTYPE[dtype.name][1]).itemsize
+    rows_of_a_group = masks.segments.first.size * (SEGMENT + 1) * LANES * stored
+    free = available()
+    # Rows for each of a few groups, or for as many groups as there ever are.
+    few = batch_size(each + rows_of_a_group // LANES, free, min(most, _GROUPS * LANES), LANES)
+    return max(few, batch_size(each, free - _GROUPS * rows_of_a_group, most, LANES))
 
 
 def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out: Any) -> None:
@@ -190,10 +191,7 @@ def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out
     import cupy
 
     own, kinds = masks_on_device(masks), len(out)
-    n_pixels = math.prod(frames.shape[1:])
-    each = _bytes_per_frame(n_pixels, frames.dtype, masks)
-    spare = available() - _rows_bytes(frames.dtype, masks)
-    size = batch_size(each, spare, len(frames), LANES)
+    size = frames_at_once(frames.shape[1:], frames.dtype, masks, len(frames))
 
     def work(start: int, stop: int) -> None:
         out[..., start:stop] = finish(mask_sums(frames[start:stop], own, kinds))
@@ -218,10 +216,8 @@ def _sums_of_host(
 
     own, dtype = masks_on_device(masks), _staged(frames.dtype)
     n_pixels = math.prod(frames.shape[1:])
-    each = _bytes_per_frame(n_pixels, dtype, masks)
-    spare = available() - _rows_bytes(dtype, masks)
     most = max(_STAGE_BYTES // max(n_pixels * dtype.itemsize, 1), LANES)
-    size = batch_size(each, spare, min(most, len(frames)), LANES)
+    size = frames_at_once(frames.shape[1:], dtype, masks, min(most, len(frames)))
     result = cupy.empty(out.shape, out.dtype)
     try:
         slots = _Slots(size, frames.shape[1:], dtype, pipeline)
