@@ -17,7 +17,7 @@ FOLDER = ROOT / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
 
 if FOLDER.is_dir():
-    from benchmarks import first_call, memory, scaling, versus_suite2p
+    from benchmarks import first_call, memory, scaling, versus_gpu, versus_suite2p
     from benchmarks.suite import steps
     from benchmarks.suite.recordings import make_stat
 
@@ -71,6 +71,23 @@ def test_versus_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     for line in table[2:]:
         assert re.search(r"\d+(\.\d)? ×", line), line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
+def test_versus_gpu_runs_at_toy_size(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(versus_gpu, "gpu_status", lambda: (False, "CuPy is not installed"))
+    picture = tmp_path / "gpu.png"
+    with pytest.raises(SystemExit, match=r"CuPy is not installed. .* --toy runs it"):
+        versus_gpu.main(["--png", str(picture)])
+    versus_gpu.main(["--toy", "--png", str(picture)])
+    out = capsys.readouterr().out
+    table = [line for line in out.splitlines() if line.startswith("| ")]
+    assert len(table) >= 1 + 5 + 3 + 2
+    for line in table[1:]:
+        cells = line.strip("| ").split(" | ")
+        assert float(cells[3].removesuffix(" ms")) > 0, line
+        assert cells[-1] in ("–", "identical") or float(cells[-1].removeprefix("within ")) < 0.01
+    assert "bus: " in out and picture.stat().st_size > 10_000
 
 
 def test_memory_of_an_extraction_is_measured(capfd):

@@ -164,6 +164,31 @@ def test_every_parameter_of_extract_is_an_option_with_its_default():
     assert [method.value for method in cli.Baseline] == list(METHODS)
 
 
+def test_a_gpu_that_is_not_there_is_told(xs2p_shell, recording, monkeypatch):
+    monkeypatch.setattr(xs2p._backend, "gpu_status", lambda: (False, "CuPy is not installed"))
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--device"]
+    code, out, err = xs2p_shell(*args, "gpu")
+    assert (code, out) == (2, "") and not os.path.exists("out.zarr")
+    assert "device='gpu' cannot be used: CuPy is not installed" in one_line(err)
+    assert 'pip install "xs2p[gpu13]"' in err
+    xs2p._backend._automatic.cache_clear()
+    assert xs2p_shell(*args, "auto")[0] == 0
+    xs2p._backend._automatic.cache_clear()
+    with xr.open_zarr("out.zarr") as ds:
+        assert '"device": "cpu"' in ds.attrs["xs2p_run"]
+    assert [device.value for device in cli.Device] == list(xs2p._backend.DEVICES)
+
+
+def test_info_says_what_a_bug_report_needs(xs2p_shell):
+    code, out, err = xs2p_shell("info")
+    assert (code, err) == (0, "")
+    told = dict(line.split("  ", 1) for line in out.splitlines())
+    assert told["xs2p"].strip() == xs2p.__version__ and np.__version__ in told["numpy"]
+    for name in ("Python", "system", "CPUs", "memory", "numba threads", "GPU"):
+        assert told[name].strip(), name
+    assert xs2p._backend.gpu_status()[1] in told["GPU"]
+
+
 def test_options_reach_extract(xs2p_shell, recording):
     movie, rois = recording
     given = {

@@ -92,6 +92,7 @@ def test_works_where_no_cache_can_be_written(tmp_path):
         XDG_CACHE_HOME=str(tmp_path / "home"),
         NUMBA_CACHE_DIR="",
         IPYTHONDIR=str(tmp_path / "home"),
+        CUPY_CACHE_DIR=str(tmp_path / "cupy"),  # Dask imports CuPy where it is installed
     )
     assert result.returncode == 0, result.stderr
     path, value = result.stdout.split()

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from xs2p._layout import LANES, SEGMENT, Layout
+from xs2p._layout import LANES, SEGMENT, Layout, check_layout
 
 Kernel = Callable[..., Any]
 _compile_lock = threading.Lock()
@@ -492,17 +492,9 @@ def mask_sums(frames: np.ndarray, masks: Layout, out: np.ndarray) -> None:
         return
     n_frames, n_rois = frames.shape[0], out.shape[1]
     frames = frames.reshape(n_frames, -1)
-    # The kernels work on addresses: what would lead them astray must end here.
-    first, low, high = (part[[0, -1]] if part.size else part for part in masks.segments)
-    if first.size and (first[0] + low[0] < 0 or first[1] + high[1] > frames.shape[1]):
-        raise ValueError(f"masks hold pixels outside frames of {frames.shape[1]} pixels")
-    sizes = {
-        n_rois,
-        masks.cell_npix.size,
-        np.size(masks.cell_npix if masks.neuropil_npix is None else masks.neuropil_npix),
-    }
-    if len(sizes) > 1:
-        raise ValueError(f"cell masks, neuropil masks and traces differ in number: {sizes}")
+    check_layout(masks, frames.shape[1])
+    if n_rois != masks.cell_npix.size:
+        raise ValueError(f"masks and traces differ in number: {masks.cell_npix.size} and {n_rois}")
     integers = frames.dtype.kind != "f" and frames.dtype.itemsize < 8
     lanes = min(LANES, -(-n_frames // 8) * 8)
     kernel: Kernel = _direct_sums
@@ -760,6 +752,11 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 else F
+
+
+def percentile(F: np.ndarray, percent: float) -> np.ndarray:
+    """Percentile of each trace, float32: between two samples linearly."""
+    return np.asarray(np.percentile(F, percent, axis=-1), dtype=np.float32)
 
 
 # Samples whose sums stay in the processor's first cache, and those of which two copies stay

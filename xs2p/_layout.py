@@ -100,6 +100,18 @@ def layout(masks: MaskArrays) -> Layout:
     )
 
 
+def check_layout(masks: Layout, n_pixels: int) -> None:
+    """Raise a ValueError where masks would lead the kernels, which work on addresses, astray."""
+    first, low, high = (part[[0, -1]] if part.size else part for part in masks.segments)
+    if first.size and (first[0] + low[0] < 0 or first[1] + high[1] > n_pixels):
+        raise ValueError(f"masks hold pixels outside frames of {n_pixels} pixels")
+    if masks.neuropil_npix is not None and masks.neuropil_npix.size != masks.cell_npix.size:
+        raise ValueError(
+            f"cell masks and neuropil masks differ in number: {masks.cell_npix.size} and "
+            f"{masks.neuropil_npix.size}"
+        )
+
+
 class PackedMasks:
     """Masks on their way to the tasks: few bytes, laid out where they arrive, once a process.
 

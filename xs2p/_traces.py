@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._backend import array_module, meta, placed, resolve_device, unread
+
 if TYPE_CHECKING:
     import dask.array as da
 
@@ -42,6 +44,7 @@ def map_traces(
     *per_trace: Any,
     reach: int,
     dtype: Any = np.float32,
+    device: str | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Map a function of traces ``(…, time)`` over a checked array, eager or lazy.
@@ -49,21 +52,27 @@ def map_traces(
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
     time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
     blocks with the traces. ``block`` can write to an array ``out`` that it is given.
-    Coordinates and name are kept.
+    Coordinates and name are kept. ``block`` is called where ``device`` says, and the result is
+    where ``F`` is.
     """
+    device = resolve_device(device, unread(F), "the array of traces")
     F = _ordered(F)
+    held = F.data
+    block = placed(block, held, device)
+    if F.chunks is None and device == "gpu":
+        return F.copy(data=block(held, *per_trace, **options))
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
         def write(some: Any) -> None:
             own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
-            block(F.values[some], *own, **options, out=out[some])
+            block(held[some], *own, **options, out=out[some])
 
         _in_parallel(write, F.shape)
         return F.copy(data=out)
     import dask.array as da
 
-    traces = join(F.data, reach)
+    traces = join(held, reach)
     axes = range(F.ndim)
     more: list[Any] = []
     if traces.numblocks[-1] > 1:
@@ -81,7 +90,7 @@ def map_traces(
         concatenate=True,
         align_arrays=False,
         dtype=dtype,
-        meta=np.empty((0,) * F.ndim, dtype),
+        meta=meta(traces, F.ndim, dtype),
         **options,
     )
     return F.copy(data=data)
@@ -155,7 +164,7 @@ def reduce_traces(
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     data: Any
     if F.chunks is None:
-        data = _reduce_eager(lambda traces: finish(state(traces)), F.values, np.float64)
+        data = _reduce_eager(lambda traces: finish(state(traces)), F.data, np.float64)
     else:
         import dask.array as da
 
@@ -177,21 +186,28 @@ def reduce_traces(
             axis=F.ndim - 1,
             combine=merged,
             dtype=np.float64,
-            meta=np.empty((0,) * (F.ndim - 1)),
+            meta=meta(F.data, F.ndim - 1, np.float64),
         )
     return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
 
 
-def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: Any) -> xr.DataArray:
+def reduce_whole(
+    block: Callable[..., np.ndarray], F: xr.DataArray, device: str | None = None, **options: Any
+) -> xr.DataArray:
     """Turn each trace of a checked array into a float32 number, from all of it at once.
 
     Lazily this brings all of time into one chunk, of some ROIs: each chunk goes to every other.
     """
+    device = resolve_device(device, unread(F), "the array of traces")
     F = _ordered(F)
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
+    held = F.data
+    block = placed(block, held, device)
     data: Any
-    if F.chunks is None:
-        data = _reduce_eager(lambda traces: block(traces, **options), F.values, np.float32)
+    if F.chunks is None and device == "gpu":
+        data = block(held, **options)
+    elif F.chunks is None:
+        data = _reduce_eager(lambda traces: block(traces, **options), held, np.float32)
     else:
         import dask.array as da
 
@@ -202,10 +218,10 @@ def reduce_whole(block: Callable[..., np.ndarray], F: xr.DataArray, **options: A
                 chunks[F.ndim - 2] = -(-widest // -(-widest // int(max(most, 1))))
         data = da.map_blocks(
             block,
-            rechunk(F.data, chunks),
+            rechunk(held, chunks),
             drop_axis=F.ndim - 1,
             dtype=np.float32,
-            meta=np.empty((0,) * (F.ndim - 1), np.float32),
+            meta=meta(held, F.ndim - 1, np.float32),
             **options,
         )
     return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
@@ -256,6 +272,8 @@ def _ordered(F: xr.DataArray) -> xr.DataArray:
 def _reduce_eager(
     block: Callable[[np.ndarray], np.ndarray], F: np.ndarray, dtype: Any
 ) -> np.ndarray:
+    if array_module(F) is not np:
+        return block(F)
     out = np.empty(F.shape[:-1], dtype)
 
     def write(some: Any) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
+from xs2p._backend import array_module, kernels
 from xs2p._traces import check_traces, map_traces, reduce_whole
 
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
@@ -21,6 +22,7 @@ def baseline(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    device: str | None = None,
 ) -> xr.DataArray:
     """Estimate the baseline F0 of every trace.
 
@@ -47,6 +49,9 @@ def baseline(
         Standard deviation of the Gaussian in frames.
     prctile_baseline
         Percentile, 0 to 100, for ``"prctile"``; linear interpolation.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
+        traces are. The result is where they are.
 
     Returns
     -------
@@ -57,7 +62,8 @@ def baseline(
     Raises
     ------
     ValueError
-        If the method is unknown, ``fs`` is needed and not known, or a parameter is out of range.
+        If the method is unknown, ``fs`` is needed and not known, a parameter is out of range or
+        the device cannot be used.
 
     Examples
     --------
@@ -72,6 +78,7 @@ def baseline(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        device=device,
     )
 
 
@@ -83,12 +90,13 @@ def preprocess(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    device: str | None = None,
 ) -> xr.DataArray:
     """Take the baseline off every trace: ``F − baseline(F)``, what deconvolution wants.
 
     Parameters
     ----------
-    F, method, fs, win_baseline, sig_baseline, prctile_baseline
+    F, method, fs, win_baseline, sig_baseline, prctile_baseline, device
         As for :func:`baseline`.
 
     Returns
@@ -114,6 +122,7 @@ def preprocess(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        device=device,
     )
     corrected = F.astype(np.float32).transpose(*F0.dims) - F0
     long_name = F.attrs.get("long_name", "fluorescence")
@@ -170,6 +179,7 @@ def estimate_baseline(
     win_baseline: float,
     sig_baseline: float,
     prctile_baseline: float,
+    device: str | None = None,
     in_passes: bool = False,
 ) -> xr.DataArray:
     """:func:`baseline`; ``in_passes``: compute what is one number for all of a trace at once."""
@@ -187,12 +197,13 @@ def estimate_baseline(
             _running_block,
             F,
             reach=baseline_reach(method, window, sig_baseline),
+            device=device,
             method=method,
             window=window,
             sigma=float(sig_baseline),
         )
     else:
-        level = _level(F, method, float(sig_baseline), float(prctile_baseline))
+        level = _level(F, method, float(sig_baseline), float(prctile_baseline), device)
         if in_passes and level.chunks is not None:
             level = level.compute().chunk()
         F0 = _same_at_all_times(level, F)
@@ -219,49 +230,47 @@ def _scipy_radius(sigma: float) -> int:
     return int(4 * sigma + 0.5)
 
 
-def _running_block(
-    F: np.ndarray, method: str, window: int, sigma: float, out: np.ndarray | None = None
-) -> np.ndarray:
+def _running_block(F: Any, method: str, window: int, sigma: float, out: Any = None) -> Any:
     """F0 of a block of traces ``(…, time)``."""
-    from xs2p import _cpu
-
-    F = np.ascontiguousarray(F, dtype=np.float32)
-    F0 = _cpu.maximin(F, sigma, window, legacy=method == "maximin_legacy") if F.size else F
+    F = array_module(F).ascontiguousarray(F, dtype=np.float32)
+    F0 = kernels(F).maximin(F, sigma, window, legacy=method == "maximin_legacy") if F.size else F
     return _placed(F0, out)
 
 
-def _smooth_block(F: np.ndarray, sigma: float, out: np.ndarray | None = None) -> np.ndarray:
-    from xs2p import _cpu
+def _smooth_block(F: Any, sigma: float, out: Any = None) -> Any:
+    F = array_module(F).ascontiguousarray(F, dtype=np.float32)
+    return _placed(kernels(F).gaussian_scipy(F, sigma), out)
 
-    return _placed(_cpu.gaussian_scipy(np.ascontiguousarray(F, dtype=np.float32), sigma), out)
 
-
-def _placed(values: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+def _placed(values: Any, out: Any) -> Any:
     if out is None:
         return values
     out[...] = values
     return out
 
 
-def _percentile_block(F: np.ndarray, percentile: float) -> np.ndarray:
+def _percentile_block(F: Any, percentile: float) -> Any:
     if F.size == 0:
-        return np.zeros(F.shape[:-1], np.float32)
-    level = np.percentile(F.astype(np.float32, copy=False), percentile, axis=-1)
-    return np.asarray(level, dtype=np.float32)
+        return array_module(F).zeros(F.shape[:-1], np.float32)
+    return kernels(F).percentile(F.astype(np.float32, copy=False), percentile)
 
 
-def _level(F: xr.DataArray, method: str, sigma: float, percentile: float) -> xr.DataArray:
+def _level(
+    F: xr.DataArray, method: str, sigma: float, percentile: float, device: str | None
+) -> xr.DataArray:
     """Baseline of each trace where it is one number, float32 over the dims but time."""
     F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
     if method == "none":
-        return xr.zeros_like(F.isel(time=0, drop=True), dtype=np.float32)
+        first = F.isel(time=0, drop=True)
+        return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
     if method == "prctile":
-        level = reduce_whole(_percentile_block, F, percentile=percentile)
+        level = reduce_whole(_percentile_block, F, device, percentile=percentile)
     else:
-        smooth = map_traces(_smooth_block, F, reach=_scipy_radius(sigma), sigma=sigma)
+        reach = _scipy_radius(sigma)
+        smooth = map_traces(_smooth_block, F, reach=reach, device=device, sigma=sigma)
         level = smooth.min("time", skipna=False)
     if method == "constant_global" and "roi" in level.dims:
-        return xr.zeros_like(level) + level.min("roi")  # of the ROIs that have a trace
+        return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
 
 
@@ -269,7 +278,7 @@ def _same_at_all_times(level: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
     dims = (*level.dims, "time")
     F = F.transpose(*dims)
     if F.chunks is None:
-        return F.copy(data=np.repeat(level.values[..., None], F.sizes["time"], axis=-1))
+        return F.copy(data=np.repeat(level.data[..., None], F.sizes["time"], axis=-1))
     import dask.array as da
 
     data = level.data.rechunk(F.chunks[:-1])[..., None]

@@ -51,6 +51,7 @@ _of_movie = _in_panel("Movie", show_default=False)
 _of_masks = _in_panel("Masks and neuropil")
 _switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
 _of_baseline = _in_panel("Baseline")
+_of_device = _in_panel("Device", show_default=False)
 _of_cluster = _in_panel("Cluster", show_default=False)
 _of_output = _in_panel("Output", metavar="", show_default=False)
 
@@ -64,6 +65,14 @@ class Baseline(StrEnum):
     constant_global = "constant_global"
     prctile = "prctile"
     none = "none"
+
+
+class Device(StrEnum):
+    """Devices, as :func:`xs2p.extract` names them."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+    auto = "auto"
 
 
 def main(args: list[str] | None = None) -> None:
@@ -237,6 +246,13 @@ def _extract(
         _of_baseline(help="Standard deviation of the Gaussian, in frames (maximin, constant)."),
     ] = 10.0,
     prctile_baseline: Annotated[float, _of_baseline(help="Percentile, 0 to 100 (prctile).")] = 8.0,
+    device: Annotated[
+        Device | None,
+        _of_device(
+            help="Where the work is done, by default on the CPU; auto is a GPU where there is one "
+            "that works, which xs2p info tells."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         _of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
@@ -277,6 +293,7 @@ def _extract(
         "win_baseline": win_baseline,
         "sig_baseline": sig_baseline,
         "prctile_baseline": prctile_baseline,
+        "device": None if device is None else device.value,
     }
     with _reporting(debug):
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
@@ -332,6 +349,14 @@ def _demo(quiet: Quiet = False, debug: Debug = False) -> None:
             f"wrote {FIGURE}: the field of view, one ROI's masks, some traces\n\n"
             f"Try next, in Python:\n\n{TRY_NEXT}"
         )
+
+
+@app.command("info")
+def _info() -> None:
+    """Print versions, processors, memory and the GPU: what a bug report needs."""
+    from xs2p._info import info
+
+    typer.echo(info())
 
 
 @contextlib.contextmanager

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, resolve
+from xs2p._backend import kernels
 from xs2p._traces import check_traces, map_traces
 
 
 def deconvolve(
-    F: xr.DataArray, tau: float | xr.DataArray | None = None, fs: float | None = None
+    F: xr.DataArray,
+    tau: float | xr.DataArray | None = None,
+    fs: float | None = None,
+    *,
+    device: str | None = None,
 ) -> xr.DataArray:
     """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
 
@@ -27,6 +33,9 @@ def deconvolve(
         labels of ``F``; by default ``F.attrs["tau"]``.
     fs
         Frame rate in Hz; by default ``F.attrs["fs"]``.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
+        traces are. The result is where they are.
 
     Returns
     -------
@@ -38,7 +47,7 @@ def deconvolve(
     Raises
     ------
     ValueError
-        If ``tau`` or ``fs`` is not known or not positive.
+        If ``tau`` or ``fs`` is not known or not positive, or the device cannot be used.
 
     References
     ----------
@@ -57,7 +66,7 @@ def deconvolve(
     if seconds is not None:
         # A decay time for each ROI that an earlier deconvolution used is not that of this one.
         F = F.drop_vars("tau", errors="ignore")
-    spks = map_traces(_oasis_block, F, tau_fs, reach=oasis_reach(tau_fs))
+    spks = map_traces(_oasis_block, F, tau_fs, reach=oasis_reach(tau_fs), device=device)
     kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
         "units": "a.u.",
@@ -123,8 +132,6 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
         raise ValueError("every tau must be a positive number of seconds")
 
 
-def _oasis_block(F: np.ndarray, tau_fs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def _oasis_block(F: Any, tau_fs: np.ndarray, out: Any = None) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
-    from xs2p import _cpu
-
-    return _cpu.oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0], out)
+    return kernels(F).oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0], out)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p._layout import LANES, Layout, PackedMasks, layout
+from xs2p._backend import array_module, meta, on_gpu, require_gpu, resolve_device, unread
+from xs2p._layout import LANES, Layout, PackedMasks
 from xs2p._packing import MaskArrays, tiles
 from xs2p.masks import Masks
 
@@ -19,22 +20,26 @@ if TYPE_CHECKING:
 _DIMS = ("time", "y", "x")
 # Bytes of frames that the kernels see at once.
 _BATCH_BYTES = 2**25
+_GPU_BATCH_BYTES = 2**29
 _LONG_NAMES = {
     "F": "fluorescence of the cell",
     "Fneu": "fluorescence of the surrounding neuropil",
 }
 
 
-def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
+def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = None) -> xr.Dataset:
     """Extract the fluorescence of cells and neuropil from a movie.
 
     Parameters
     ----------
     movie
-        ``(time, y, x)`` or ``(channel, time, y, x)``, any real dtype, over numpy or Dask in any
-        chunks. It is never rechunked, changed, or turned to float as a whole.
+        ``(time, y, x)`` or ``(channel, time, y, x)``, any real dtype, over numpy, CuPy or Dask
+        in any chunks. It is never rechunked, changed, or turned to float as a whole.
     masks
         Masks for frames of the movie's size, from :func:`xs2p.build_masks`.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
+        movie is. Traces of a movie on the host are on the host, those of CuPy arrays are CuPy's.
 
     Returns
     -------
@@ -49,7 +54,7 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
     Raises
     ------
     ValueError
-        If the movie's dims, dtype or frame size are not as above.
+        If the movie's dims, dtype or frame size are not as above, or the device cannot be used.
 
     Examples
     --------
@@ -63,11 +68,12 @@ def extract_traces(movie: xr.DataArray, masks: Masks) -> xr.Dataset:
             f"masks must be Masks, got {type(masks).__name__}; xs2p.build_masks(rois) makes them"
         )
     check_movie(movie, masks.shape, taken=masks.rois.coords)
+    device = resolve_device(device, unread(movie), "the movie")
     values: dict[str, Any]
     if movie.chunks is None:
-        values = _eager(movie.values, masks)
+        values = _eager(movie.data, masks, device)
     else:
-        values = _lazy(movie.data, masks)
+        values = _lazy(movie.data, masks, device)
     coords = _coords(movie, masks)
     ds = xr.Dataset(coords=coords)
     for name, data in values.items():
@@ -131,16 +137,17 @@ def check_movie(
         )
 
 
-def _lazy(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
+def _lazy(movie: da.Array, masks: Masks, device: str) -> dict[str, da.Array]:
     """Traces of a Dask movie: one task a chunk, the masks in the graph once."""
     ychunks, xchunks = movie.chunks[-2:]
     if len(ychunks) == len(xchunks) == 1:
-        blocks = _map_blocks(movie, _extract_block, masks.arrays(), f"masks-{masks.token}")
+        key = f"masks-{masks.token}"
+        blocks = _map_blocks(movie, _extract_block, masks.arrays(), key, device)
         return {name: _take(blocks, k) for k, name in enumerate(_names(masks))}
-    return _lazy_tiles(movie, masks)
+    return _lazy_tiles(movie, masks, device)
 
 
-def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
+def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> dict[str, da.Array]:
     """Traces of a movie chunked in y or x: sums of each tile over its own ROIs, then their sum."""
     import dask
     import dask.array as da
@@ -152,7 +159,8 @@ def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
         for j, (owner, tile) in enumerate(row):
             if owner.size:  # nobody needs the other tiles: they are not read
                 window = movie.blocks[..., i, j]
-                parts.append(_map_blocks(window, _sum_block, tile, f"masks-{token}-{i}-{j}"))
+                key = f"masks-{token}-{i}-{j}"
+                parts.append(_map_blocks(window, _sum_block, tile, key, device))
                 owners.append(owner)
     names = _names(masks)
     npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
@@ -161,7 +169,8 @@ def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
             (*movie.shape[:-2], masks.n_rois, len(names)),
             np.float32(np.nan),
             chunks=(*movie.chunks[:-2], -1, -1),
-        )
+            meta=meta(movie, movie.ndim, np.float32),
+        ).map_blocks(array_module(movie).asarray, meta=meta(movie, movie.ndim, np.float32))
         return {name: _take(empty, k) for k, name in enumerate(names)}
     sums = da.concatenate(parts, axis=-2)
     *lead, roi, kind = range(sums.ndim)
@@ -174,7 +183,7 @@ def _lazy_tiles(movie: da.Array, masks: Masks) -> dict[str, da.Array]:
         new_axes={sums.ndim: masks.n_rois},
         concatenate=True,
         dtype=np.float32,
-        meta=np.empty((0,) * sums.ndim, np.float32),
+        meta=meta(movie, sums.ndim, np.float32),
     )
     return {name: _take(blocks, k) for k, name in enumerate(names)}
 
@@ -187,20 +196,19 @@ class _Tiles(NamedTuple):
 def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
     """Traces of one chunk of time from the sums of its tiles, side by side along ``roi``."""
     *lead, n_frames, _, kinds = sums.shape
-    whole = np.zeros((*lead, n_frames, tiles.npix[0].size, kinds))
+    xp = array_module(sums)
+    whole = xp.zeros((*lead, n_frames, tiles.npix[0].size, kinds))
     start = 0
     for owner in tiles.owners:
-        whole[..., owner, :] += sums[..., start : start + owner.size, :]
+        whole[..., xp.asarray(owner), :] += sums[..., start : start + owner.size, :]
         start += owner.size
-    traces = np.empty((*lead, kinds, whole.shape[-2], n_frames), np.float32)
+    traces = xp.empty((*lead, kinds, whole.shape[-2], n_frames), np.float32)
     for kind, npix in enumerate(tiles.npix):
-        traces[..., kind, :, :] = _finish(
-            whole[..., kind].swapaxes(-1, -2), npix[:, None], divide=kind == 1
-        )
+        traces[..., kind, :, :] = _finish(whole[..., kind].swapaxes(-1, -2), npix, kind == 1)
     return traces.swapaxes(-1, -3)
 
 
-def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da.Array:
+def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, device: str) -> da.Array:
     """Map over the movie's chunks; ``([channel,] time, roi, kind)``, kind 0 is F and 1 Fneu.
 
     Keeping as many dims as the movie has lets Dask fuse reading and extracting into one task.
@@ -217,16 +225,16 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str) -> da
         movie,
         block=block,
         masks=shared,
+        device=device,
         chunks=(*movie.chunks[:-2], (n_rois,), (n_kinds,)),
         dtype=dtype,
-        meta=np.empty((0,) * movie.ndim, dtype),
-        name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__)}",
+        meta=meta(movie, movie.ndim, dtype),
+        name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__, device)}",
     )
 
 
-def _with_masks(frames: np.ndarray, block: Any, masks: PackedMasks) -> np.ndarray:
-    traces: np.ndarray = block(frames, masks.layout())
-    return traces
+def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str) -> Any:
+    return block(frames, masks.layout(), device)
 
 
 def _take(blocks: da.Array, kind: int) -> da.Array:
@@ -242,7 +250,7 @@ def _take(blocks: da.Array, kind: int) -> da.Array:
         kind=kind,
         concatenate=True,
         dtype=blocks.dtype,
-        meta=np.empty((0,) * (blocks.ndim - 1), blocks.dtype),
+        meta=meta(blocks, blocks.ndim - 1, blocks.dtype),
     )
 
 
@@ -250,43 +258,60 @@ def _take_block(block: np.ndarray, kind: int) -> np.ndarray:
     return block[..., kind].swapaxes(-1, -2)
 
 
-def _extract_block(block: np.ndarray, masks: Layout) -> np.ndarray:
+def _extract_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
     """Traces of one block of whole frames, float32 ``([channel,] time, roi, kind)``."""
+    return _map_sums(block, masks, device, _finish_kinds, np.float32)
+
+
+def _sum_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
+    """Weighted sums and plain sums of one block, float64 ``([channel,] time, roi, kind)``."""
+    return _map_sums(block, masks, device, _as_they_are, np.float64)
+
+
+def _map_sums(
+    block: Any, masks: Layout, device: str, finish: Callable[[Any, Layout], Any], dtype: Any
+) -> Any:
+    """Return what ``finish`` makes of sums ``(…, kind, roi, time)``, where the block is."""
+    if on_gpu(block, device):
+        from xs2p import _gpu_sums
+
+        require_gpu()
+        made = _gpu_sums.map_sums(block, masks, lambda sums: finish(sums, masks), dtype)
+        return made.swapaxes(-1, -3)
     lead, n_frames = block.shape[:-3], block.shape[-3]
-    npix = [masks.cell_npix]
-    if masks.neuropil_npix is not None:
-        npix.append(masks.neuropil_npix)
-    traces = np.empty((*lead, len(npix), npix[0].size, n_frames), np.float32)
+    kinds = 1 if masks.neuropil_npix is None else 2
+    made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype)
     # Some frames at a time: sums are float64, and a copy of odd frames stays small.
     for now in _batches(block, masks):
-        sums = _sum_frames(block[..., now, :, :], masks)
-        for kind, n in enumerate(npix):
-            part = _finish(sums[..., kind, :, :], n[:, None], divide=kind == 1)
-            traces[..., kind, :, now] = part
-    return traces.swapaxes(-1, -3)
+        made[..., now] = finish(_sum_frames(block[..., now, :, :], masks), masks)
+    return made.swapaxes(-1, -3)
 
 
-def _eager(movie: np.ndarray, masks: Masks) -> dict[str, np.ndarray]:
-    """Traces of a movie in memory, by the same kernels on all cores."""
+def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
+    """Traces of a movie in memory, by the same kernels on all cores or on the GPU."""
     import os
     from concurrent.futures import ThreadPoolExecutor
 
-    arrays = layout(masks.arrays())
+    arrays = masks.layout
     names = _names(masks)
+    if array_module(movie) is not np:
+        block = _extract_block(movie, arrays)
+        return {name: _take_block(block, kind) for kind, name in enumerate(names)}
     shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
     traces = np.empty(shape, np.float32)
 
     def extract(now: slice) -> None:
-        block = _extract_block(movie[..., now, :, :], arrays)
+        block = _extract_block(movie[..., now, :, :], arrays, device)
         for kind in range(len(names)):
             traces[kind, ..., now] = _take_block(block, kind)
 
+    some = _batches(movie, arrays, _BATCH_BYTES if device == "cpu" else _GPU_BATCH_BYTES)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(extract, _batches(movie, arrays)))
+        list(pool.map(extract, some))
     return dict(zip(names, traces, strict=True))
 
 
-def _batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
+def _batches(frames: np.ndarray, masks: Layout, batch_bytes: int = _BATCH_BYTES) -> Iterator[slice]:
     """Cut the time of frames ``(…, time, y, x)`` so that what a batch needs beside them is small.
 
     That is their sums and, where they do not lie in memory as the kernels want them, a copy.
@@ -296,21 +321,11 @@ def _batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
     frame_bytes = max(height * width * itemsize, 1)
     copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
     copied |= frames.dtype == np.float16  # the kernels know none
-    step = _BATCH_BYTES // max(frame_bytes, 64 * masks.cell_npix.size)
-    step = max(step // LANES * LANES, min(_BATCH_BYTES // frame_bytes, LANES) if copied else LANES)
+    step = batch_bytes // max(frame_bytes, 64 * masks.cell_npix.size)
+    step = max(step // LANES * LANES, min(batch_bytes // frame_bytes, LANES) if copied else LANES)
     step = max(step, 1)
     for start in range(0, n_frames, step):
         yield slice(start, start + step)
-
-
-def _sum_block(block: np.ndarray, masks: Layout) -> np.ndarray:
-    """Weighted sums and plain sums of one block, float64 ``([channel,] time, roi, kind)``."""
-    kinds = 1 if masks.neuropil_npix is None else 2
-    shape = (*block.shape[:-3], kinds, masks.cell_npix.size, block.shape[-3])
-    sums = np.empty(shape, np.float64)
-    for now in _batches(block, masks):
-        sums[..., now] = _sum_frames(block[..., now, :, :], masks)
-    return sums.swapaxes(-1, -3)
 
 
 def _sum_frames(frames: np.ndarray, masks: Layout) -> np.ndarray:
@@ -325,16 +340,30 @@ def _sum_frames(frames: np.ndarray, masks: Layout) -> np.ndarray:
     return sums
 
 
-def _finish(sums: np.ndarray, npix: np.ndarray, divide: bool) -> np.ndarray:
-    """Added-up sums of all tiles ``(…, roi, time)`` to float32 traces."""
-    with np.errstate(over="ignore"):
-        traces = (sums / np.maximum(npix, 1) if divide else sums).astype(np.float32)
-    _blank(traces, npix[:, 0])
+def _finish_kinds(sums: Any, masks: Layout) -> Any:
+    """Turn sums ``(…, kind, roi, time)`` into float32 traces."""
+    traces = array_module(sums).empty(sums.shape, np.float32)
+    for kind, npix in enumerate((masks.cell_npix, masks.neuropil_npix)):
+        if npix is not None:
+            traces[..., kind, :, :] = _finish(sums[..., kind, :, :], npix, kind == 1)
     return traces
 
 
-def _blank(traces: np.ndarray, npix: np.ndarray) -> None:
-    traces[..., npix == 0, :] = np.nan
+def _as_they_are(sums: Any, masks: Layout) -> Any:
+    return sums
+
+
+def _finish(sums: Any, npix: np.ndarray, divide: bool) -> Any:
+    """Added-up sums ``(…, roi, time)`` to float32 traces; ``npix`` is of the host."""
+    xp = array_module(sums)
+    with np.errstate(over="ignore"):
+        if divide:
+            sums = sums / xp.asarray(np.maximum(npix, 1))[:, None]
+        traces = sums.astype(np.float32)
+    blank = np.flatnonzero(npix == 0)
+    if blank.size:
+        traces[..., xp.asarray(blank), :] = np.nan
+    return traces
 
 
 def _names(masks: Masks) -> tuple[str, ...]:

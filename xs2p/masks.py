@@ -11,6 +11,7 @@ import xarray as xr
 
 from xs2p import rois as _rois
 from xs2p._attrs import attributes, check_number
+from xs2p._layout import Layout, layout
 from xs2p._packing import MaskArrays
 from xs2p._table import PixelTable, pixel_table, planes_of, shared_pixels
 from xs2p._warnings import names, warn
@@ -74,6 +75,11 @@ class Masks:
                 digest.update(np.ascontiguousarray(part).data)
             digest.update(b"|")
         return digest.hexdigest()
+
+    @functools.cached_property
+    def layout(self) -> Layout:
+        """The masks as the kernels read them; a GPU has one copy of it for as long as it lives."""
+        return layout(self.arrays())
 
     def __dask_tokenize__(self) -> tuple[str, str]:
         return "xs2p.Masks", self.token

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
+from xs2p._backend import resolve_device, to_host, unread
 from xs2p._planes import Planes, join_planes, split_planes
 from xs2p._table import compact, pixel_table
 from xs2p._traces import in_chunks, join
@@ -42,6 +43,7 @@ def extract(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    device: str | None = None,
 ) -> xr.Dataset:
     """Turn a movie and ROIs into labelled traces and spikes.
 
@@ -49,8 +51,8 @@ def extract(
     ----------
     movie
         ``(time, y, x)``, ``(channel, time, y, x)`` or ``(plane, time, y, x)``, any real dtype,
-        over numpy or Dask in any chunks. Of several planes each ROI is extracted from its own:
-        ``plane(roi)``, or suite2p's ``iplane``, says which.
+        over numpy, CuPy or Dask in any chunks. Of several planes each ROI is extracted from its
+        own: ``plane(roi)``, or suite2p's ``iplane``, says which.
     rois
         ROI set for frames of the movie's size: :func:`xs2p.read_rois`,
         :func:`xs2p.rois_from_stat`, :func:`xs2p.rois_from_labels` or
@@ -79,6 +81,9 @@ def extract(
         pass.
     baseline, win_baseline, sig_baseline, prctile_baseline
         Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the movie
+        is. Results are where the movie is: on the host, or CuPy's for one of CuPy arrays.
 
     Returns
     -------
@@ -123,6 +128,7 @@ def extract(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        device=device,
     )
     return finish(traces)
 
@@ -140,6 +146,7 @@ def plan(
     win_baseline: float,
     sig_baseline: float,
     prctile_baseline: float,
+    device: str | None,
     **mask_options: Any,
 ) -> tuple[xr.Dataset, Callable[..., xr.Dataset]]:
     """Check everything; what is extracted from the movie, and what makes the rest of it.
@@ -158,6 +165,7 @@ def plan(
     _check_channels(planes, planes2, shape)
     if movie.sizes["time"] == 0:
         raise ValueError("movie has no frames")
+    device = resolve_device(device, unread(movie), "movie")
     check_number("neuropil_coefficient", neuropil_coefficient)
     check_number("snr_threshold", snr_threshold)
     taus = tau if isinstance(tau, xr.DataArray) and tau.ndim > 0 else None
@@ -191,12 +199,12 @@ def plan(
         masks = build_masks(own, **mask_options)
         if snr_threshold > 0:
             traces, own, masks = _filter_by_snr(
-                part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach
+                part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach, device
             )
         else:
-            traces = extract_traces(part, masks)
+            traces = extract_traces(part, masks, device=device)
         if planes2 is not None:
-            second = extract_traces(planes2[n][0], masks)
+            second = extract_traces(planes2[n][0], masks, device=device)
             for name in second.data_vars:
                 traces[f"{name}_chan2"] = second[name].assign_attrs(
                     long_name=f"{second[name].attrs['long_name']}, second channel"
@@ -212,11 +220,13 @@ def plan(
         traces = _joined(traces, reach)
         ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
         ds["Fc"] = _correct(ds, neuropil_coefficient)
-        ds["F0"] = estimate_baseline(ds["Fc"], baseline, fs=fs, **options, in_passes=in_passes)
+        ds["F0"] = estimate_baseline(
+            ds["Fc"], baseline, fs=fs, **options, device=device, in_passes=in_passes
+        )
         if tau is not None:
             # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
             corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-            ds["spks"] = deconvolve(corrected, tau=tau, fs=fs)
+            ds["spks"] = deconvolve(corrected, tau=tau, fs=fs, device=device)
         ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
         return _with_rois(ds, rois).assign_attrs(
             baseline_attrs,
@@ -254,12 +264,14 @@ def _filter_by_snr(
     coefficient: float,
     mask_options: dict[str, Any],
     reach: int,
+    device: str,
 ) -> tuple[xr.Dataset, xr.Dataset, Masks]:
     """First pass, drop of the noisy ROIs, and a second pass over those whose masks changed."""
     # persist, not compute: on a cluster the traces stay on the workers.
-    first = _joined(extract_traces(movie, masks), reach)
+    first = _joined(extract_traces(movie, masks, device=device), reach)
     first = first.persist() if movie.chunks is not None else first
     ratio = snr(_correct(first, coefficient)).compute()
+    ratio = ratio.copy(data=to_host(ratio.data))
     noisy = (ratio <= threshold).values
     if noisy.any():
         warn(
@@ -277,7 +289,7 @@ def _filter_by_snr(
     changed = _changed(before, masks)
     traces = first.isel(roi=kept)
     if changed.any():
-        again = _joined(extract_traces(movie, masks.select(changed)), reach)
+        again = _joined(extract_traces(movie, masks.select(changed), device=device), reach)
         same = traces.isel(roi=np.flatnonzero(~changed))
         order = np.argsort(np.r_[np.flatnonzero(~changed), np.flatnonzero(changed)])
         parts = [part.drop_vars([c for c in part.coords if c != "time"]) for part in (same, again)]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
+from xs2p._backend import array_module
 from xs2p._traces import check_traces, reduce_traces
 
 
@@ -104,15 +106,17 @@ def _per_trace(
 _N, _MEAN, _SQUARES, _CUBES, _STEPS, _STEP_MEAN, _STEP_SQUARES, _FIRST, _LAST = range(9)
 _SIZE = 9
 _SAMPLES = 2**17  # that are worked on at once: they stay in the processor's cache
+_GPU_SAMPLES = 2**26
 
 
 def _moments(F: np.ndarray) -> np.ndarray:
     """States ``(…, 9)`` of traces ``(…, time)`` of at least one frame."""
-    n_frames = F.shape[-1]
-    state = np.empty((*F.shape[:-1], _SIZE))
+    n_frames, xp = F.shape[-1], array_module(F)
+    state = xp.empty((*F.shape[:-1], _SIZE))
     traces, states = F.reshape(-1, n_frames), state.reshape(-1, _SIZE)
-    for start in range(0, len(traces), max(_SAMPLES // n_frames, 1)):
-        some = slice(start, start + max(_SAMPLES // n_frames, 1))
+    step = max((_SAMPLES if xp is np else _GPU_SAMPLES) // n_frames, 1)
+    for start in range(0, len(traces), step):
+        some = slice(start, start + step)
         samples, now = traces[some].astype(np.float64), states[some]
         now[:, _FIRST], now[:, _LAST] = samples[:, 0], samples[:, -1]
         steps = np.diff(samples, axis=1)
@@ -160,17 +164,22 @@ def _merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _snr_of(state: np.ndarray) -> np.ndarray:
     steps = np.where(state[..., _STEPS] > 0, state[..., _STEPS], np.nan)
     variance = _variance(state[..., _SQUARES] / state[..., _N], state[..., _MEAN])
-    return np.asarray(1 - 0.5 * (state[..., _STEP_SQUARES] / steps) / variance)
+    return _array(1 - 0.5 * (state[..., _STEP_SQUARES] / steps) / variance)
 
 
 def _skew_of(state: np.ndarray) -> np.ndarray:
     n = state[..., _N]
     variance = _variance(state[..., _SQUARES] / n, state[..., _MEAN])
-    return np.asarray(state[..., _CUBES] / n / variance**1.5)
+    return _array(state[..., _CUBES] / n / variance**1.5)
 
 
 def _std_of(state: np.ndarray) -> np.ndarray:
-    return np.asarray(np.sqrt(state[..., _SQUARES] / state[..., _N]))
+    return _array(np.sqrt(state[..., _SQUARES] / state[..., _N]))
+
+
+def _array(values: Any) -> Any:
+    """Keep what numpy would turn into a number an array."""
+    return array_module(values).asarray(values)
 
 
 def _variance(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
+from xs2p._backend import resolve_device, to_host, unread
 from xs2p._compute import has_client
 from xs2p._lost import naming_what_was_lost
 from xs2p._progress import MARKS, count_reads, reading, watch
@@ -89,7 +90,8 @@ def extract_to_zarr(
         each variable.
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
-        the pass that drops ROIs is made again by every resumed run.
+        the pass that drops ROIs is made again by every resumed run. ``device``, as it was found,
+        is one of the parameters: a run that began on a GPU goes on on one.
 
     Returns
     -------
@@ -117,6 +119,9 @@ def extract_to_zarr(
     _check_free(final, growing, resume, overwrite)
     options = _with_defaults(movie, rois, options)
     movie = _lazy(movie)
+    if isinstance(movie, xr.DataArray):
+        # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
+        options["device"] = resolve_device(options["device"], unread(movie), "movie")
     if options["movie_chan2"] is not None:
         options["movie_chan2"] = _lazy(options["movie_chan2"])
     traces, finish = plan(movie, rois, **options)
@@ -238,7 +243,7 @@ def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     n = movie.sizes["time"]
     # Slices, since a list of frames would read whole chunks.
     picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
-    some = dask.compute(*picked)
+    some = [to_host(part) for part in dask.compute(*picked)]
     labels = [movie["time"].values] if "time" in movie.coords else []
     return {
         "shape": list(movie.shape),
@@ -459,7 +464,7 @@ def _write_block(
     for span, size, whole in zip(where, array.chunks, array.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != whole):
             raise RuntimeError(f"{variable} {where} cuts a chunk of {store}, which others write to")
-    array[where] = block
+    array[where] = to_host(block)
     _sync(array, store, variable, where)
     return np.ones((1,) * block.ndim, bool)
 

@@ -1,0 +1,231 @@
+"""What must hold on a GPU: run by test_gpu.py on one, by test_gpu_logic.py on a stand-in."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import xarray as xr
+
+import xs2p
+from xs2p import _gpu_sums
+from xs2p.testing import raise_if_dask_computes
+
+BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
+FS = 10.0
+
+
+def recording(n_frames=70, seed=0, dtype="int16", shape=(40, 37), n_rois=6):
+    """A movie ``(time, y, x)`` in memory and an ROI set, one ROI of them without a mask."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 200, (n_frames, *shape)).astype(dtype)
+    stat = []
+    for n in range(n_rois):
+        y, x = rng.integers(1, shape[0] - 6), rng.integers(1, shape[1] - 6)
+        ypix, xpix = (i.ravel() for i in np.mgrid[y : y + 4, x : x + 5])
+        if n == 2:  # inside the one before: no pixel is its own
+            ypix, xpix = stat[1]["ypix"][:3], stat[1]["xpix"][:3]
+        stat.append({"ypix": ypix, "xpix": xpix, "lam": rng.random(ypix.size) + 0.5})
+    movie = xr.DataArray(frames, dims=("time", "y", "x"), attrs={"fs": FS})
+    return movie, xs2p.rois_from_stat(stat, shape)
+
+
+def traces(n_rois=7, n_frames=400, seed=0):
+    rng = np.random.default_rng(seed)
+    spikes = rng.poisson(0.03, (n_rois, n_frames)).astype(float)
+    for t in range(1, n_frames):
+        spikes[:, t] += 0.9 * spikes[:, t - 1]
+    values = 100 * spikes + rng.normal(300, 20, spikes.shape)
+    return xr.DataArray(
+        values.astype(np.float32),
+        dims=("roi", "time"),
+        coords={"roi": 10 * np.arange(n_rois)},
+        attrs={"fs": FS},
+    )
+
+
+def on(backend, array, cupy, chunks=(29, -1)):
+    """The same array over one of the backends; ``chunks`` are of time and of the rest."""
+    if backend.endswith("cupy"):
+        array = array.copy(data=cupy.asarray(array.values))
+    if backend.startswith("dask"):
+        array = array.chunk({d: chunks[0] if d == "time" else chunks[1] for d in array.dims})
+    return array
+
+
+def checked(result, backend, cupy):
+    """The values of a result on the host, once its type is known to be the backend's."""
+    kind = cupy.ndarray if backend.endswith("cupy") else np.ndarray
+    if isinstance(result, xr.Dataset):
+        return result.assign({n: checked(v, backend, cupy) for n, v in result.data_vars.items()})
+    assert (result.chunks is not None) == backend.startswith("dask"), result.name
+    if result.chunks is not None:
+        assert type(result.data._meta) is kind, (result.name, type(result.data._meta))
+        assert result.data._meta.dtype == result.dtype
+        result = result.compute()
+    assert type(result.data) is kind, (result.name, type(result.data))
+    return result.copy(data=cupy.asnumpy(result.data))
+
+
+def equal(a, b, exact=True):
+    """Compare results; ``exact``: to the last bit."""
+    variables = a.data_vars if isinstance(a, xr.Dataset) else {a.name: a}
+    for name in variables:
+        x, y = (d[name] if isinstance(d, xr.Dataset) else d for d in (a, b))
+        assert x.dtype == y.dtype and x.dims == y.dims and x.attrs == y.attrs, name
+        if exact:
+            np.testing.assert_array_equal(x.values, y.values, err_msg=str(name))
+        else:
+            np.testing.assert_allclose(x.values, y.values, rtol=1e-4, atol=1e-2, err_msg=str(name))
+
+
+STEPS = {
+    "maximin": lambda F, **o: xs2p.baseline(F, "maximin", win_baseline=4.0, **o),
+    "maximin_legacy": lambda F, **o: xs2p.baseline(F, "maximin_legacy", win_baseline=4.1, **o),
+    "constant": lambda F, **o: xs2p.baseline(F, "constant", sig_baseline=3.0, **o),
+    "constant_global": lambda F, **o: xs2p.baseline(F, "constant_global", **o),
+    "prctile": lambda F, **o: xs2p.baseline(F, "prctile", prctile_baseline=12.5, **o),
+    "none": lambda F, **o: xs2p.baseline(F, "none", **o),
+    "preprocess": lambda F, **o: xs2p.preprocess(F, win_baseline=3.0, **o),
+    "deconvolve": lambda F, **o: xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, **o),
+}
+STATISTICS = {"snr": xs2p.snr, "skew": xs2p.skew, "std": xs2p.std}
+
+
+def check_extract(backend, cupy, device, dtype="int16", exact=True, **options):
+    movie, rois = recording(dtype=dtype)
+    expected = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, **options)
+    given = on(backend, movie, cupy)
+    with raise_if_dask_computes():
+        ds = xs2p.extract(given, rois, tau=0.7, win_baseline=2.0, device=device, **options)
+    result = checked(ds, backend, cupy)
+    equal(result[["F", "Fneu"]], expected[["F", "Fneu"]])
+    equal(result, expected, exact)
+    assert (result.status == expected.status).all()
+
+
+def check_tiles(backend, cupy, device):
+    movie, rois = recording()
+    masks = xs2p.build_masks(rois)
+    expected = xs2p.extract_traces(movie, masks)
+    given = on(backend, movie, cupy, (29, 16))
+    assert given.data.numblocks[1:] == (3, 3)
+    result = checked(xs2p.extract_traces(given, masks, device=device), backend, cupy)
+    equal(result, expected, exact=False)
+
+
+def check_channels(backend, cupy, device):
+    movie, rois = recording()
+    both = xr.concat([movie, movie + 5], "channel").assign_attrs(movie.attrs)
+    masks = xs2p.build_masks(rois, neuropil_extract=False)
+    expected = xs2p.extract_traces(both, masks)
+    result = xs2p.extract_traces(on(backend, both, cupy), masks, device=device)
+    equal(checked(result, backend, cupy), expected)
+
+
+def check_step(step, backend, cupy, device, exact=True):
+    F = traces()
+    F[3, 200] = np.nan
+    F[5] = np.nan
+    if step == "deconvolve":
+        # From the first NaN of a trace on, what its spikes are is not said.
+        F = traces()
+    expected = STEPS[step](F)
+    for chunks in ((400, 3), (150, -1)):
+        with raise_if_dask_computes():
+            result = STEPS[step](on(backend, F, cupy, chunks), device=device)
+        equal(checked(result, backend, cupy), expected, exact)
+
+
+def check_taus(backend, cupy, device):
+    F = traces() - np.float32(300)
+    tau = xr.DataArray([0.5, 1.0, 0.5, 2.0, 1.0, 0.7, 0.1], dims="roi", coords={"roi": F.roi})
+    expected = xs2p.deconvolve(F, tau, FS)
+    result = xs2p.deconvolve(on(backend, F, cupy, (400, 3)), tau, FS, device=device)
+    equal(checked(result, backend, cupy), expected)
+
+
+def check_statistic(name, backend, cupy):
+    F = traces()
+    F[1], F[2] = 7.25, np.nan
+    with raise_if_dask_computes():
+        result = STATISTICS[name](on(backend, F, cupy, (150, 3)))
+    result, expected = checked(result, backend, cupy), STATISTICS[name](F)
+    np.testing.assert_allclose(result, expected, rtol=1e-9)
+
+
+def check_snr_threshold(backend, cupy, device):
+    movie, rois = recording()
+    options = {"tau": 0.7, "win_baseline": 2.0, "snr_threshold": 0.0001}
+    expected = xs2p.extract(movie, rois, **options)
+    result = xs2p.extract(on(backend, movie, cupy), rois, device=device, **options)
+    assert 0 < result.sizes["roi"] < rois.sizes["roi"]
+    equal(checked(result, backend, cupy), expected, exact=False)
+
+
+def check_uploaded_once(cupy, n_threads=8):
+    """Whatever the number of chunks and threads; and freed with the last user."""
+    import gc
+
+    import dask
+
+    movie, rois = recording(n_frames=200)
+    masks = xs2p.build_masks(rois)
+    before, kept = _gpu_sums.UPLOADS.count, len(_gpu_sums.UPLOADS)
+    lazy = xs2p.extract_traces(on("dask", movie, cupy, (5, -1)), masks, device="gpu")
+    with dask.config.set(scheduler="threads", num_workers=n_threads):
+        result = lazy.compute()
+    assert _gpu_sums.UPLOADS.count == before + 1
+    del lazy  # the graph has the masks
+    gc.collect()
+    assert len(_gpu_sums.UPLOADS) == kept
+    expected = xs2p.extract_traces(movie, masks)
+    equal(result, expected)
+    for backend in ("numpy", "cupy", "numpy"):  # in memory: as long as the masks live
+        result = xs2p.extract_traces(on(backend, movie, cupy), masks, device="gpu")
+        equal(checked(result, backend, cupy), expected)
+    assert _gpu_sums.UPLOADS.count == before + 2
+    del masks
+    gc.collect()
+    assert len(_gpu_sums.UPLOADS) == kept
+
+
+def check_threads_at_once(cupy, n_threads=8):
+    movie, rois = recording(n_frames=150)
+    masks = xs2p.build_masks(rois)
+    F = traces() - np.float32(300)
+    expected = xs2p.extract_traces(movie, masks), xs2p.deconvolve(F, 0.7, FS)
+
+    def both(_):
+        return (
+            xs2p.extract_traces(movie, masks, device="gpu"),
+            xs2p.deconvolve(F, 0.7, FS, device="gpu"),
+        )
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        for result in pool.map(both, range(3 * n_threads)):
+            for a, b in zip(result, expected, strict=True):
+                equal(a, b)
+
+
+def check_out_of_memory(cupy, limit, n_frames=300):
+    """With too little memory for the batch it starts with, the same results in smaller ones."""
+    movie, rois = recording(n_frames=n_frames)
+    masks = xs2p.build_masks(rois)
+    expected = xs2p.extract_traces(movie, masks)
+    pool = cupy.get_default_memory_pool()
+    pool.free_all_blocks()
+    pool.set_limit(size=pool.used_bytes() + limit)
+    try:
+        result = xs2p.extract_traces(movie, masks, device="gpu")
+    finally:
+        pool.set_limit(size=0)
+    equal(result, expected)
+
+
+def check_stable(cupy, runs=3):
+    """The same bits from run to run."""
+    movie, rois = recording(dtype="float32")
+    first = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu")
+    for _ in range(runs):
+        equal(xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu"), first)

@@ -1,0 +1,559 @@
+"""What goes on around the CUDA kernels, on a machine without a GPU.
+
+Plain logic by itself, array expressions on numpy, and every public function on a stand-in for CuPy
+whose kernels are the CUDA source run as C++. It says nothing about CuPy: test_gpu.py does.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import logging
+import sys
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import cuda_on_cpu
+import fake_cupy
+import gpu_checks as checks
+import numpy as np
+import pytest
+import scipy.sparse
+import xarray as xr
+from gpu_checks import BACKENDS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_cpu import random_masks
+
+import xs2p
+from xs2p import _backend, _cpu, _device, _gpu, _gpu_sums
+from xs2p._layout import layout
+from xs2p.testing import raise_if_dask_computes
+
+# One ROI of the recording has no pixel of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
+
+# Where there is a device, test_gpu.py does all this on it.
+REAL = _backend.gpu_status()[0]
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    if REAL:
+        pytest.skip("there is a GPU: test_gpu.py checks this on it")
+    if cuda_on_cpu.why_not() is not None:
+        pytest.skip(cuda_on_cpu.why_not())
+    yield fake_cupy.install(monkeypatch)
+    monkeypatch.undo()
+    fake_cupy.forget()
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    """Make CuPy absent."""
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "cupy" else found(name, *a)
+    )
+    fake_cupy.forget()
+    yield
+    monkeypatch.undo()
+    fake_cupy.forget()
+
+
+# Memory, batches, uploads, pipelines
+
+
+def test_batch_size():
+    assert _device.batch_size(10, 1000, 500) == 100
+    assert _device.batch_size(10, 1000, 50) == 50
+    assert _device.batch_size(10, 1000, 500, multiple=32) == 96
+    assert _device.batch_size(10, 250, 500, multiple=32) == 25
+    assert _device.batch_size(10, 1000, 70, multiple=32) == 70
+    assert _device.batch_size(10, -5, 500) == 1
+    assert _device.batch_size(0, 100, 500) == 100
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "frames"),
+    [(500, 9000), (100, 5696), (10, 320), (5, 128), (1, 29), (0.1, 2), (0, 1)],
+)
+def test_frames_at_once_of_a_large_movie(monkeypatch, gigabytes, frames):
+    """17 MB for a frame and 539 for the rows of 32; where those of 256 are too much, of fewer."""
+    arrays = random_masks(np.random.default_rng(0), (4, 4), 2)[0]
+    masks = layout(arrays)
+    n_segments = 2048 * 2048 // 256
+    masks = masks._replace(segments=masks.segments._replace(first=np.zeros(n_segments)))
+    monkeypatch.setattr(_gpu_sums, "available", lambda: int(gigabytes * 1e9))
+    size = _gpu_sums.frames_at_once((2048, 2048), np.dtype(np.int16), masks, 9000)
+    assert size == frames
+
+
+@given(st.integers(0, 50), st.integers(1, 60), st.integers(1, 60))
+def test_batches_are_halved_until_they_fit(n, size, fits):
+    done, released = [], []
+
+    def work(start, stop):
+        if stop - start > fits:
+            raise MemoryError("too much")
+        done.extend(range(start, stop))
+
+    enough = _device.in_batches(n, size, work, lambda: released.append(1), "frame")
+    assert done == list(range(n))
+    assert enough <= max(fits, size if n <= fits else 0) and len(released) <= 6
+
+
+def test_what_failed_is_let_go_before_the_next_try():
+    class Large:
+        pass
+
+    seen = []
+
+    def work(start, stop):
+        large = Large()
+        if stop - start > 1:
+            seen.append(weakref.ref(large))
+            raise MemoryError
+
+    _device.in_batches(2, 2, work, lambda: seen.append(seen[0]()), "frame")
+    assert seen[1] is None
+
+
+def test_not_even_one_frame_fits():
+    def never(start, stop):
+        raise MemoryError("allocating 7 bytes")
+
+    with pytest.raises(MemoryError, match="what one frame needs .allocating 7 bytes.; free some"):
+        _device.in_batches(9, 4, never, lambda: None, "frame")
+
+    def nested(start, stop):
+        _device.in_batches(3, 3, never, lambda: None, "trace")
+
+    with pytest.raises(MemoryError, match="what one trace needs .allocating 7 bytes.;"):
+        _device.in_batches(9, 4, nested, lambda: None, "frame")
+
+
+def test_uploads_are_made_once_and_go_with_their_source():
+    uploads, made = _device.Uploads(), []
+    source, other = np.zeros(3), np.zeros(3)
+
+    def upload():
+        made.append(1)
+        return object()
+
+    with ThreadPoolExecutor(8) as pool:
+        copies = set(pool.map(uploads.get, [source] * 50, [0] * 50, [upload] * 50))
+    assert len(copies) == len(made) == uploads.count == 1
+    assert uploads.get(other, 0, upload) not in copies
+    assert uploads.get(source, 1, upload) not in copies  # another device
+    assert uploads.count == len(uploads) == 3
+    del source
+    gc.collect()
+    assert len(uploads) == 1 and uploads.count == 3
+
+
+def test_pipelines_are_few_and_each_is_with_one_thread():
+    made, now, most = [], [0], [0]
+    lent = _device.Lent(lambda: made.append(1) or object(), 3)
+    lock = threading.Lock()
+
+    def use(_):
+        with lent.on(0):
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            threading.Event().wait(0.001)
+            with lock:
+                now[0] -= 1
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(use, range(100)))
+    assert most[0] <= 3 and len(made) <= 3
+    with pytest.raises(RuntimeError), lent.on(0):
+        raise RuntimeError
+    with lent.on(0), lent.on(0), lent.on(0), lent.on(1), lent.alone(2):
+        pass
+
+    def alone(_):
+        with lent.alone(0):
+            assert now[0] == 0
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda n: (alone if n % 5 == 0 else use)(n), range(100)))
+
+
+@given(st.integers(1, 10**5), st.integers(1, 10**7), st.integers(0, 5000))
+def test_pieces_of_time(n_traces, n_frames, reach):
+    n_pieces, step = _device.pieces_of_time(n_traces, n_frames, reach, 2**16)
+    assert (n_pieces - 1) * step < n_frames <= n_pieces * step
+    assert n_pieces == 1 or step >= 8 * reach
+    assert n_pieces == 1 or (n_pieces - 1) * n_traces < 2**16
+
+
+# Array expressions, on numpy
+
+
+@given(st.integers(1, 4), st.integers(1, 90), st.integers(0, 12), st.integers(1, 6))
+def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
+    F = np.arange(n_traces * n_frames, dtype=np.float32).reshape(n_traces, n_frames)
+    step = -(-n_frames // n_pieces)
+    n_pieces = -(-n_frames // step)
+    columns, first, last = _gpu.to_columns(F, n_pieces, step, reach)
+    assert columns.flags.c_contiguous and columns.shape[1] == n_pieces * n_traces
+    for piece in range(n_pieces):
+        start = piece * step - reach if n_pieces > 1 else 0
+        for trace in range(n_traces):
+            column = columns[first[piece] : last[piece], piece * n_traces + trace]
+            expected = F[trace, start + first[piece] : start + last[piece]]
+            np.testing.assert_array_equal(column, expected)
+            assert column.size >= min(step, n_frames - piece * step)
+    np.testing.assert_array_equal(_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F)
+
+
+@given(st.integers(1, 60), st.sampled_from([0.0, 8.0, 12.5, 50.0, 99.9, 100.0]), st.integers(0, 9))
+def test_percentile_is_numpys(n_frames, percent, seed):
+    F = np.random.default_rng(seed).normal(300, 50, (4, n_frames)).astype(np.float32)
+    F[2, n_frames // 2] = np.nan
+    level = _gpu.percentile(F, percent)
+    assert level.dtype == np.float32
+    np.testing.assert_allclose(level, _cpu.percentile(F, percent), rtol=3e-7)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(["int16", "uint8", "float32"]), st.booleans(), st.integers(0, 9))
+def test_products_with_a_sparse_matrix_are_the_kernels_sums(dtype, neuropil, seed):
+    rng = np.random.default_rng(seed)
+    masks = random_masks(rng, (13, 17), 5)[0]
+    if not neuropil:
+        masks = masks._replace(neuropil_indptr=None, neuropil_indices=None)
+    frames = (rng.random((9, 13, 17)) * 100).astype(dtype)
+    matrix = _gpu_sums.mask_matrix(masks, scipy.sparse.csc_array)
+    assert matrix.shape == (221, 5 + 5 * neuropil) and matrix.dtype == np.float32
+    products = _gpu_sums.mask_products(frames, matrix)
+    own = layout(masks)
+    sums = np.empty((1 + neuropil, 5, 9))
+    _cpu.mask_sums(frames, own, sums)
+    np.testing.assert_allclose(products[:, :5].T, sums[0], rtol=1e-5, atol=1e-3)
+    if neuropil:
+        means = sums[1] / np.maximum(own.neuropil_npix, 1)[:, None]
+        np.testing.assert_allclose(products[:, 5:].T, means, rtol=1e-5, atol=1e-3)
+
+
+# Choice of the device
+
+
+def test_without_cupy(no_gpu):
+    assert xs2p._backend.gpu_status() == (False, "CuPy is not installed")
+    movie, rois = checks.recording()
+    masks = xs2p.build_masks(rois)
+    F = checks.traces()
+    match = r'CuPy is not installed. With an NVIDIA .* pip install "xs2p\[gpu13\]"'
+    for call in (
+        lambda **o: xs2p.extract(movie, rois, **o),
+        lambda **o: xs2p.extract_traces(movie, masks, **o),
+        lambda **o: xs2p.baseline(F, **o),
+        lambda **o: xs2p.preprocess(F, "prctile", **o),
+        lambda **o: xs2p.baseline(F, "constant", **o),
+        lambda **o: xs2p.deconvolve(F, 1.0, **o),
+        lambda **o: xs2p.deconvolve(F.chunk(roi=2), 1.0, **o),
+    ):
+        with raise_if_dask_computes(), pytest.raises(ValueError, match=match):
+            call(device="gpu")
+        with pytest.raises(ValueError, match="device must be .* got 'cuda'"):
+            call(device="cuda")
+        for device in ("auto", "cpu", None):
+            call(device=device)
+
+
+def test_auto_logs_its_choice_once(no_gpu, caplog):
+    with caplog.at_level(logging.INFO, logger="xs2p"):
+        for _ in range(3):
+            assert _backend.resolve_device("auto") == "cpu"
+    assert [r.getMessage() for r in caplog.records] == [
+        "device='auto': CPU (CuPy is not installed)"
+    ]
+
+
+def test_a_broken_cupy_is_no_gpu(monkeypatch):
+    spec = importlib.util.find_spec("math")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: spec)
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    fake_cupy.forget()
+    usable, reason = _backend.gpu_status()
+    assert not usable and reason.startswith("CuPy cannot be imported (ModuleNotFoundError")
+    fake_cupy.forget()
+
+
+def test_a_device_that_fails_is_no_gpu(cupy, monkeypatch):
+    assert _backend.gpu_status() == (True, "stand-in")
+
+    def fails(*_):
+        raise RuntimeError("cudaErrorNoKernelImageForDevice: no kernel image\nmore")
+
+    monkeypatch.setattr(cupy, "ElementwiseKernel", fails)
+    fake_cupy.forget()
+    assert _backend.gpu_status() == (
+        False,
+        "the CUDA device does not work (RuntimeError: cudaErrorNoKernelImageForDevice: no kernel "
+        "image)",
+    )
+    monkeypatch.setattr(cupy.cuda, "is_available", lambda: False)
+    fake_cupy.forget()
+    assert _backend.gpu_status()[1] == "CuPy finds no CUDA device or no driver"
+
+
+def test_cupy_arrays_stay_on_the_gpu(cupy):
+    F = checks.on("cupy", checks.traces(), cupy)
+    with pytest.raises(ValueError, match=r"device='cpu', but the array of traces is made of CuPy"):
+        xs2p.baseline(F, device="cpu")
+    movie, rois = checks.recording()
+    with pytest.raises(ValueError, match=r"device='cpu', but movie is made of CuPy .*as_numpy"):
+        xs2p.extract(checks.on("dask-cupy", movie, cupy), rois, device="cpu")
+    assert _backend.resolve_device("auto", F.data) == "gpu"
+
+
+def test_workers_without_a_gpu_are_named(no_gpu):
+    from distributed import Client
+
+    movie, rois = checks.recording()
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        with pytest.raises(ValueError, match="cannot be used on 1 of 1 workers .the first, inproc"):
+            xs2p.extract_traces(movie.chunk(time=9), xs2p.build_masks(rois), device="gpu")
+
+
+def test_a_file_is_not_read_for_a_look_at_its_type(tmp_path):
+    checks.traces().to_dataset(name="F").to_zarr(tmp_path / "F.zarr", consolidated=False)
+    lazy = xr.open_zarr(tmp_path / "F.zarr", chunks=None, consolidated=False).F
+    assert _backend.resolve_device(None, _backend.unread(lazy)) == "cpu"
+    assert not lazy.variable._in_memory
+
+
+# Every public function, on the stand-in
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_extract(cupy, backend, dtype):
+    checks.check_extract(backend, cupy, "gpu", dtype)
+    if backend.endswith("cupy"):
+        checks.check_extract(backend, cupy, None, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16", "float64", "uint64", ">i2"])
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_extract_of_any_dtype(cupy, backend, dtype):
+    if backend == "cupy":  # which has native byte order only
+        dtype = dtype.replace(">", "=")
+    movie, rois = checks.recording(dtype=dtype)
+    masks = xs2p.build_masks(rois)
+    result = xs2p.extract_traces(checks.on(backend, movie, cupy), masks, device="gpu")
+    checks.equal(checks.checked(result, backend, cupy), xs2p.extract_traces(movie, masks))
+
+
+def test_frames_that_do_not_lie_in_a_row(cupy):
+    movie, rois = checks.recording(n_frames=140)
+    masks = xs2p.build_masks(rois)
+    for some in (movie[::2], movie[::-1], movie.transpose("y", "x", "time").copy(deep=True)):
+        some = some.transpose("time", "y", "x")
+        for backend in ("numpy", "cupy"):
+            result = xs2p.extract_traces(checks.on(backend, some, cupy), masks, device="gpu")
+            result = checks.checked(result, backend, cupy)
+            checks.equal(result, xs2p.extract_traces(some, masks))
+
+
+def test_many_batches_of_frames(cupy, monkeypatch):
+    """More than two, so that buffers are used again; and groups that do not end with a batch."""
+    monkeypatch.setattr(_gpu_sums, "_STAGE_BYTES", 32 * 40 * 37 * 2)
+    monkeypatch.setattr(_gpu_sums, "_GROUPS", 2)
+    movie, rois = checks.recording(n_frames=333)
+    masks = xs2p.build_masks(rois)
+    expected = xs2p.extract_traces(movie, masks)
+    for backend in ("numpy", "cupy"):
+        result = xs2p.extract_traces(checks.on(backend, movie, cupy), masks, device="gpu")
+        checks.equal(checks.checked(result, backend, cupy), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_other_movies(cupy, backend):
+    if backend.startswith("dask"):
+        checks.check_tiles(backend, cupy, "gpu")
+    checks.check_channels(backend, cupy, "gpu")
+    checks.check_snr_threshold(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_empty_movies_and_roi_sets(cupy, backend):
+    movie, rois = checks.recording()
+    none = xs2p.build_masks(rois).select(np.zeros(rois.sizes["roi"], bool))
+    for given_, masks in ((movie, none), (movie[:0], xs2p.build_masks(rois))):
+        result = xs2p.extract_traces(checks.on(backend, given_, cupy), masks, device="gpu")
+        expected = xs2p.extract_traces(given_, masks)
+        checks.equal(checks.checked(result, backend, cupy), expected)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("step", checks.STEPS)
+def test_step(cupy, step, backend):
+    checks.check_step(step, backend, cupy, "gpu", exact=step != "prctile")
+    if backend.endswith("cupy"):
+        checks.check_step(step, backend, cupy, None, exact=step != "prctile")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tau_of_each_roi(cupy, backend):
+    checks.check_taus(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", checks.STATISTICS)
+def test_statistic(cupy, name, backend):
+    checks.check_statistic(name, backend, cupy)
+
+
+def test_traces_of_other_shapes(cupy):
+    F = checks.traces() - np.float32(300)
+    both = xr.concat([F, F + 5], "channel").assign_attrs(F.attrs)
+    for traces in (F[0], both, both.transpose("time", "roi", "channel"), F[:0]):
+        for call in (
+            lambda x, **o: xs2p.deconvolve(x, 0.7, **o),
+            lambda x, **o: xs2p.baseline(x, win_baseline=3.0, **o),
+        ):
+            for backend in ("numpy", "cupy"):
+                result = call(checks.on(backend, traces, cupy), device="gpu")
+                checks.equal(checks.checked(result, backend, cupy), call(traces))
+
+
+def test_windows_beyond_shared_memory(cupy):
+    F = checks.traces(2, 9000)
+    options = {"win_baseline": 700.0, "fs": 10.0}
+    checks.equal(xs2p.baseline(F, device="gpu", **options), xs2p.baseline(F, **options))
+
+
+def test_long_traces_are_cut_in_time(cupy):
+    F = checks.traces(2, 20000) - np.float32(300)
+    checks.equal(xs2p.deconvolve(F, 0.1, device="gpu"), xs2p.deconvolve(F, 0.1))
+
+
+def test_masks_are_uploaded_once(cupy):
+    checks.check_uploaded_once(cupy)
+
+
+def test_threads_at_once(cupy):
+    checks.check_threads_at_once(cupy, 4)
+
+
+def test_results_are_stable(cupy):
+    checks.check_stable(cupy)
+
+
+@pytest.mark.parametrize("limit", [2_000_000, 500_000])
+def test_out_of_memory(cupy, limit):
+    fake_cupy.POOL.failures = fake_cupy.POOL.freed = 0
+    gc.collect()
+    checks.check_out_of_memory(cupy, limit)
+    assert fake_cupy.POOL.failures >= 1 and fake_cupy.POOL.freed >= fake_cupy.POOL.failures
+
+
+def test_out_of_memory_for_good(cupy):
+    gc.collect()
+    with pytest.raises(MemoryError, match="what one frame needs .Out of memory allocating"):
+        checks.check_out_of_memory(cupy, 1000)
+    cupy.get_default_memory_pool().set_limit(size=cupy.get_default_memory_pool().used_bytes() + 9)
+    try:
+        with pytest.raises(MemoryError, match="what one trace needs"):
+            xs2p.deconvolve(checks.traces(), 1.0, device="gpu")
+    finally:
+        cupy.get_default_memory_pool().set_limit(size=0)
+
+
+def test_nothing_stays_on_the_device(cupy):
+    gc.collect()
+    before = fake_cupy.POOL.used
+    movie, rois = checks.recording()
+    xs2p.extract(movie, rois, tau=1.0, win_baseline=2.0, device="gpu")
+    gc.collect()
+    assert fake_cupy.POOL.used == before
+
+
+def test_a_store_made_on_the_gpu(cupy, tmp_path):
+    movie, rois = checks.recording()
+    options = {"tau": 0.7, "win_baseline": 2.0, "progress": False}
+    expected = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0)
+    for backend in BACKENDS:
+        path = tmp_path / f"{backend}.zarr"
+        given_ = checks.on(backend, movie, cupy)
+        ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", **options)
+        for name in ("F", "Fneu", "F0", "spks"):
+            np.testing.assert_array_equal(ds[name], expected[name])
+    with pytest.raises(ValueError, match="device='gpu' then and 'cpu' now"):
+        xs2p.extract_to_zarr(
+            movie, rois, tmp_path / "numpy.zarr", device="cpu", resume=True, **options
+        )
+
+
+def test_a_cluster_of_one_worker(cupy):
+    from distributed import Client
+
+    movie, rois = checks.recording(n_frames=120)
+    masks = xs2p.build_masks(rois)
+    lazy = checks.on("dask", movie, cupy, (11, -1))
+    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None):
+        before = _gpu_sums.UPLOADS.count
+        result = xs2p.extract_traces(lazy, masks, device="gpu").compute()
+        assert _gpu_sums.UPLOADS.count == before + 1
+    checks.equal(result, xs2p.extract_traces(movie, masks))
+
+
+def test_the_benchmark_runs(cupy, capsys, tmp_path):
+    versus_gpu = pytest.importorskip("benchmarks.versus_gpu", reason="not in this copy")
+    versus_gpu.main(["--toy", "--png", str(tmp_path / "gpu.png"), "--rois", "10"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    ways = [line.split(" | ")[2] for line in table]
+    assert (
+        "xs2p, frames of the device" in ways and "cupyx, dense @ CSC, frames of the device" in ways
+    )
+    assert sum("| identical |" in line for line in table) == 5
+    assert (tmp_path / "gpu.png").stat().st_size > 10_000
+
+
+def test_the_product_of_cupyx_is_the_reference(cupy):
+    from cupyx.scipy.sparse import csc_matrix
+
+    masks = random_masks(np.random.default_rng(0), (13, 17), 5)[0]
+    frames = cupy.asarray(np.ones((4, 13, 17), np.int16))
+    products = _gpu_sums.mask_products(frames, _gpu_sums.mask_matrix(masks, csc_matrix))
+    assert type(products) is cupy.ndarray and products.shape == (4, 10)
+
+
+def test_cupy_has_what_was_used():
+    """Runs last: CuPy can be imported, and looked into, without a device."""
+    if importlib.util.find_spec("cupy") is None:
+        pytest.skip("CuPy is not installed, so its names cannot be looked up")
+    import cupy
+    import cupyx
+
+    absent = set()
+    for name in fake_cupy.USED:
+        found = cupy
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        absent |= {name} if found is None else set()
+    assert not absent
+    for name in ("Device", "Event", "Stream", "get_current_stream", "is_available", "runtime"):
+        assert hasattr(cupy.cuda, name)
+    for name in ("memGetInfo", "getDeviceProperties", "getDeviceCount", "runtimeGetVersion"):
+        assert hasattr(cupy.cuda.runtime, name)
+    for name in ("record", "synchronize", "wait_event"):
+        assert hasattr(cupy.cuda.Stream, name)
+    for name in ("free_all_blocks", "free_bytes", "set_limit", "used_bytes"):
+        assert hasattr(cupy.cuda.MemoryPool, name)
+    assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+    assert callable(cupyx.empty_pinned) and callable(cupy.RawModule.get_function)
+
+
+def test_graphs_name_the_device():
+    """Traces of a GPU and of the CPU must not be taken for each other."""
+    from dask.base import tokenize
+
+    assert tokenize(_backend.placed(_cpu.maximin, np.zeros(1), "gpu")) != tokenize(_cpu.maximin)

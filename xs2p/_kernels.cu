@@ -1,0 +1,330 @@
+// The CUDA kernels of xs2p: compiled by CuPy at their first call, on the CPU by the tests.
+//
+// They include nothing and use no intrinsics, so that a C++ compiler can stand for NVRTC. Each
+// does the arithmetic of its namesake in _cpu.py in the same order: compiled without contraction
+// (--fmad=false) the results are the CPU's. CuPy always adds -ftz=true: float32 numbers below
+// 1.2e-38 are 0 here.
+
+// As in _layout.py: pixels of a segment, and frames that are added up side by side.
+#define SEGMENT 256
+#define LANES 32
+// Rows of threads in a block of LANES columns, and pixels of a segment that each adds up.
+#define PARTS 8
+#define PART (SEGMENT / PARTS)
+
+// Extraction. Frames come as they lie in a movie, pixels side by side; the masks want pixels with
+// frames side by side, so that the 32 threads of a warp, each with a frame of its own, read
+// neighbouring words whatever pixel they are at. First kernel: turn the segments that masks use
+// into rows of 32 frames, of integers the sums of all pixels before. Second kernel: one warp for
+// each ROI and 32 frames; a run of neuropil pixels is the difference of two rows, exactly.
+//
+// `rows` has (SEGMENT + 1) rows of LANES for every segment, for one group of frames after the
+// other: blockIdx.x is the segment, blockIdx.y the group.
+
+template <typename Pixel, typename Sum>
+__device__ void sums_of_segment(const Pixel* frames, long long n_frames, long long n_pixels,
+                                const long long* first, const int* low, const int* high,
+                                Sum* rows) {
+    // An odd number of words a row: threads that read a column meet in no bank.
+    __shared__ Pixel tile[LANES][SEGMENT + (sizeof(Pixel) < 4 ? 4 / sizeof(Pixel) : 1)];
+    __shared__ Sum parts[PARTS][LANES];
+    const int lane = threadIdx.x, part = threadIdx.y;
+    const int begin = low[blockIdx.x], end = high[blockIdx.x];
+    const long long frame = (long long)blockIdx.y * LANES;
+    for (int f = part; f < LANES; f += PARTS) {
+        const Pixel* source = frames + (frame + f) * n_pixels + first[blockIdx.x];
+        for (int p = begin + lane; p < end; p += LANES)
+            tile[f][p] = frame + f < n_frames ? source[p] : Pixel(0);
+    }
+    __syncthreads();
+    const int start = part * PART > begin ? part * PART : begin;
+    const int stop = (part + 1) * PART < end ? (part + 1) * PART : end;
+    Sum sum = 0;
+    for (int p = start; p < stop; p++) sum += tile[lane][p];
+    parts[part][lane] = sum;
+    __syncthreads();
+    sum = 0;
+    for (int i = 0; i < part; i++) sum += parts[i][lane];
+    Sum* out = rows + ((long long)blockIdx.y * gridDim.x + blockIdx.x) * (SEGMENT + 1) * LANES + lane;
+    for (int p = start; p < stop; p++) {
+        out[p * LANES] = sum;
+        sum += tile[lane][p];
+    }
+    if (start < stop && stop == end) out[end * LANES] = sum;
+}
+
+template <typename Pixel, typename Value>
+__device__ void values_of_segment(const Pixel* frames, long long n_frames, long long n_pixels,
+                                  const long long* first, const int* low, const int* high,
+                                  Value* rows) {
+    __shared__ Value tile[LANES][LANES + 1];
+    const int lane = threadIdx.x;
+    const int begin = low[blockIdx.x], end = high[blockIdx.x];
+    const long long frame = (long long)blockIdx.y * LANES;
+    Value* out = rows + ((long long)blockIdx.y * gridDim.x + blockIdx.x) * (SEGMENT + 1) * LANES + lane;
+    for (int top = 0; top < SEGMENT; top += LANES) {
+        const int mine = top + lane;
+        for (int f = threadIdx.y; f < LANES; f += PARTS) {
+            const bool wanted = begin <= mine && mine < end && frame + f < n_frames;
+            tile[f][lane] =
+                wanted ? Value(frames[(frame + f) * n_pixels + first[blockIdx.x] + mine]) : Value(0);
+        }
+        __syncthreads();
+        for (int i = threadIdx.y; i < LANES; i += PARTS) {
+            const int p = top + i;
+            if (begin <= p && p < end) out[p * LANES] = tile[lane][i];
+        }
+        __syncthreads();
+    }
+}
+
+#define LOAD(name, function, Pixel, Stored)                                                     \
+    extern "C" __global__ void name(const Pixel* frames, long long n_frames, long long n_pixels, \
+                                    const long long* first, const int* low, const int* high,     \
+                                    Stored* rows) {                                              \
+        function<Pixel, Stored>(frames, n_frames, n_pixels, first, low, high, rows);             \
+    }
+
+// 256 pixels of 16 bits add up to less than 2^24.
+LOAD(load_i1, sums_of_segment, signed char, int)
+LOAD(load_u1, sums_of_segment, unsigned char, int)
+LOAD(load_i2, sums_of_segment, short, int)
+LOAD(load_u2, sums_of_segment, unsigned short, int)
+LOAD(load_i4, sums_of_segment, int, long long)
+LOAD(load_u4, sums_of_segment, unsigned int, long long)
+// The sum of 64-bit integers could pass 2^63: they are added up as floats are.
+LOAD(load_i8, values_of_segment, long long, double)
+LOAD(load_u8, values_of_segment, unsigned long long, double)
+LOAD(load_f4, values_of_segment, float, float)
+LOAD(load_f8, values_of_segment, double, double)
+
+// Rows are numbered over all segments; an ROI's pixels and runs are in the order in which the CPU
+// meets them. `out` is float64 (kind, roi, frame): weighted sums over the cell masks and, for two
+// kinds, plain sums over the neuropil masks.
+
+template <typename Sum>
+__device__ void gather_differences(const Sum* rows, long long n_rows, int n_rois, int kinds,
+                                   const long long* cell_bounds, const unsigned int* cell_row,
+                                   const double* cell_weight, const long long* run_bounds,
+                                   const unsigned int* run_start, const unsigned int* run_stop,
+                                   long long n_frames, double* out) {
+    const int roi = blockIdx.x * blockDim.y + threadIdx.y;
+    const long long frame = (long long)blockIdx.y * LANES + threadIdx.x;
+    if (roi >= n_rois || frame >= n_frames) return;
+    const Sum* mine = rows + (long long)blockIdx.y * n_rows * LANES + threadIdx.x;
+    double weighted = 0;
+    long long at = -1;
+    Sum before = 0;
+    for (long long k = cell_bounds[roi]; k < cell_bounds[roi + 1]; k++) {
+        const long long row = cell_row[k];
+        if (row != at) before = mine[row * LANES];
+        const Sum after = mine[(row + 1) * LANES];
+        weighted += cell_weight[k] * (double)(after - before);
+        before = after;
+        at = row + 1;
+    }
+    out[(long long)roi * n_frames + frame] = weighted;
+    if (kinds < 2) return;
+    long long plain = 0;
+    for (long long k = run_bounds[roi]; k < run_bounds[roi + 1]; k++)
+        plain += mine[(long long)run_stop[k] * LANES] - mine[(long long)run_start[k] * LANES];
+    out[((long long)n_rois + roi) * n_frames + frame] = (double)plain;
+}
+
+template <typename Value>
+__device__ void gather_values(const Value* rows, long long n_rows, int n_rois, int kinds,
+                              const long long* cell_bounds, const unsigned int* cell_row,
+                              const double* cell_weight, const long long* run_bounds,
+                              const unsigned int* run_start, const unsigned int* run_stop,
+                              long long n_frames, double* out) {
+    const int roi = blockIdx.x * blockDim.y + threadIdx.y;
+    const long long frame = (long long)blockIdx.y * LANES + threadIdx.x;
+    if (roi >= n_rois || frame >= n_frames) return;
+    const Value* mine = rows + (long long)blockIdx.y * n_rows * LANES + threadIdx.x;
+    double weighted = 0;
+    for (long long k = cell_bounds[roi]; k < cell_bounds[roi + 1]; k++)
+        weighted += cell_weight[k] * (double)mine[(long long)cell_row[k] * LANES];
+    out[(long long)roi * n_frames + frame] = weighted;
+    if (kinds < 2) return;
+    double plain = 0;
+    for (long long k = run_bounds[roi]; k < run_bounds[roi + 1]; k++) {
+        long long p = run_start[k];
+        const long long stop = run_stop[k];
+        for (; p + 4 <= stop; p += 4)
+            plain += ((double)mine[p * LANES] + (double)mine[(p + 1) * LANES]) +
+                     ((double)mine[(p + 2) * LANES] + (double)mine[(p + 3) * LANES]);
+        for (; p < stop; p++) plain += (double)mine[p * LANES];
+    }
+    out[((long long)n_rois + roi) * n_frames + frame] = plain;
+}
+
+#define GATHER(name, function, Stored)                                                           \
+    extern "C" __global__ void name(const Stored* rows, long long n_rows, int n_rois, int kinds,  \
+                                    const long long* cell_bounds, const unsigned int* cell_row,   \
+                                    const double* cell_weight, const long long* run_bounds,       \
+                                    const unsigned int* run_start, const unsigned int* run_stop,  \
+                                    long long n_frames, double* out) {                            \
+        function<Stored>(rows, n_rows, n_rois, kinds, cell_bounds, cell_row, cell_weight,         \
+                         run_bounds, run_start, run_stop, n_frames, out);                         \
+    }
+
+GATHER(gather_i4, gather_differences, int)
+GATHER(gather_i8, gather_differences, long long)
+GATHER(gather_f4, gather_values, float)
+GATHER(gather_f8, gather_values, double)
+
+// Traces (trace, time): one thread for a sample. Symmetric filter in float64, its terms in SciPy's
+// order; taps[k] belongs to the samples k before and k behind. Edges are replicated, or reflected.
+
+__device__ long long place(long long i, long long n, int reflect) {
+    if (0 <= i && i < n) return i;
+    if (!reflect) return i < 0 ? 0 : n - 1;
+    i %= 2 * n;
+    if (i < 0) i += 2 * n;
+    return i < n ? i : 2 * n - 1 - i;
+}
+
+__device__ double sample(const float* trace, long long i, long long n, int reflect, int skip_nan) {
+    const float value = trace[place(i, n, reflect)];
+    return skip_nan && value != value ? 0.0 : (double)value;
+}
+
+extern "C" __global__ void smooth(const float* F, long long n_traces, long long n_frames,
+                                  const double* taps, int radius, int reflect, int skip_nan,
+                                  float* out) {
+    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= n_traces * n_frames) return;
+    const long long t = at % n_frames;
+    const float* trace = F + (at - t);
+    double sum = sample(trace, t, n_frames, reflect, skip_nan) * taps[0];
+    for (int k = radius; k > 0; k--)
+        sum += (sample(trace, t - k, n_frames, reflect, skip_nan) +
+                sample(trace, t + k, n_frames, reflect, skip_nan)) * taps[k];
+    out[at] = (float)sum;
+}
+
+// Running minimum or maximum of F[i - left] to F[i + right], cut at the ends: that of 2, 4, 8 ...
+// samples and then of the window, of a tile that stays in shared memory. A block makes
+// TILE - (window - 1) samples of one trace.
+
+#define RUN_THREADS 512
+#define RUN_EACH 24
+#define TILE (RUN_THREADS * RUN_EACH)
+
+template <bool smallest>
+__device__ void running(const float* F, long long n_frames, int left, int right, float nothing,
+                        float* out) {
+    __shared__ float tile[TILE];
+    const int window = left + right + 1, made = TILE - (window - 1);
+    const long long tiles = (n_frames + made - 1) / made;
+    const long long trace = blockIdx.x / tiles, start = blockIdx.x % tiles * made;
+    const float* source = F + trace * n_frames;
+    for (int i = threadIdx.x; i < TILE; i += RUN_THREADS) {
+        const long long t = start - left + i;
+        tile[i] = 0 <= t && t < n_frames ? source[t] : nothing;
+    }
+    __syncthreads();
+    for (int width = 1; width < window;) {
+        const int step = width < window - width ? width : window - width;
+        float best[RUN_EACH];
+#pragma unroll
+        for (int k = 0; k < RUN_EACH; k++) {
+            const int i = threadIdx.x + k * RUN_THREADS;
+            const float a = tile[i], b = i + step < TILE ? tile[i + step] : nothing;
+            // A NaN wins, as in numpy.
+            best[k] = (smallest ? b < a : b > a) || b != b ? b : a;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < RUN_EACH; k++) tile[threadIdx.x + k * RUN_THREADS] = best[k];
+        __syncthreads();
+        width += step;
+    }
+    for (int i = threadIdx.x; i < made; i += RUN_THREADS)
+        if (start + i < n_frames) out[trace * n_frames + start + i] = tile[i];
+}
+
+extern "C" __global__ void running_min(const float* F, long long n_frames, int left, int right,
+                                       float nothing, float* out) {
+    running<true>(F, n_frames, left, right, nothing, out);
+}
+
+extern "C" __global__ void running_max(const float* F, long long n_frames, int left, int right,
+                                       float nothing, float* out) {
+    running<false>(F, n_frames, left, right, nothing, out);
+}
+
+// OASIS (Friedrich, Zhou & Paninski 2017) as oasis_pools in _cpu.py has it, to the last bit. One
+// thread for a column: a trace, or a piece of one, from row first[c] to last[c] - 1 of `F`,
+// float32 (row, column), so that neighbouring threads read neighbouring words; `v`, `w` and
+// `length`, with one more row than `F` has, are stacks of pools. `table` holds the decays of each
+// tau, `n_table` a tau; `tau` says which is the column's. `spikes`, all 0, is filled.
+
+extern "C" __global__ void oasis(const float* F, long long n_columns, const int* first,
+                                 const int* last, const double* table, int n_table,
+                                 const int* tau, float* v, float* w, int* length, float* spikes) {
+    const long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= n_columns) return;
+    const int begin = first[c], end = last[c], most = n_table - 1;
+    if (begin >= end) return;
+    const double* decays = table + (long long)tau[c] * n_table;
+    const double g = decays[1 < most ? 1 : most], g2 = decays[2 < most ? 2 : most];
+    // At the bottom of the stack is no pool: nothing merges with it.
+    const float unit = 1.0f;
+    float pool_v = 0.0f, pool_w = unit;
+    int pool_length = 0, n = 0;
+    double decay = g, decay2 = g2, decayed = 0.0;
+    bool bottom = true;
+    for (int t = begin; t < end; t++) {
+        float value = F[t * n_columns + c], weight = unit;
+        int span = 1;
+        if (bottom || !(decayed > (double)value)) {
+            v[n * n_columns + c] = pool_v;
+            w[n * n_columns + c] = pool_w;
+            length[n * n_columns + c] = pool_length;
+            n++;
+            pool_v = value;
+            pool_w = unit;
+            pool_length = 1;
+            decay = g;
+            decay2 = g2;
+        } else {
+            while (!bottom && decayed > (double)value) {
+                const double total = (double)pool_w + (double)weight * decay2;
+                const float own = pool_v * pool_w, more = value * weight;
+                value = (float)(((double)own + (double)more * decay) / total);
+                weight = (float)total;
+                span += pool_length;
+                n--;
+                pool_v = v[n * n_columns + c];
+                pool_w = w[n * n_columns + c];
+                pool_length = length[n * n_columns + c];
+                bottom = n == 0;
+                decay = decays[pool_length < most ? pool_length : most];
+                decay2 = decays[2 * pool_length < most ? 2 * pool_length : most];
+                decayed = (double)pool_v * decay;
+            }
+            n++;
+            pool_v = value;
+            pool_w = weight;
+            pool_length = span;
+            decay = decays[span < most ? span : most];
+            decay2 = decays[2 * span < most ? 2 * span : most];
+        }
+        bottom = false;
+        decayed = (double)pool_v * decay;
+    }
+    v[n * n_columns + c] = pool_v;
+    w[n * n_columns + c] = pool_w;
+    length[n * n_columns + c] = pool_length;
+    const float start = F[begin * n_columns + c];
+    if (start != start) spikes[begin * n_columns + c] = start;
+    int at = begin + length[n_columns + c];
+    for (int i = 2; i <= n; i++) {
+        const int before = length[(i - 1) * n_columns + c];
+        const float now = v[i * n_columns + c], past = v[(i - 1) * n_columns + c];
+        const double left = (double)past * decays[before < most ? before : most];
+        spikes[at * n_columns + c] = (float)((double)now - left);
+        at += length[i * n_columns + c];
+    }
+}
