@@ -9,6 +9,7 @@ whole takes some ten minutes, and 8 GB in ``--folder``.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -76,6 +77,10 @@ def make_rois(n_rois: int, shape: tuple[int, int], area: float) -> xr.Dataset:
 
 def peak() -> float:
     """MiB this process has had at most."""
+    with contextlib.suppress(OSError):
+        # What resource says begins with the size of the process that started this one.
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size / (MIB if sys.platform == "darwin" else 1024)
 
@@ -361,9 +366,8 @@ def report(options: argparse.Namespace, folder: str) -> None:
         "chunk, MB | ROIs | threads | measured | formula",
         [(*case, f"{r['peak']:.0f}", f"{r['formula']:.0f}") for case, r in needs],
     )
-    rates = in_new_process(
-        "rates", options.rates_side, options.rates_rois, options.rates_frames, folder
-    )
+    size = (options.rates_side, options.rates_rois, options.rates_frames)
+    rates = in_new_process("rates", *size, folder)
     print(
         f"\ntwo threads, {size[0]}² pixels, {size[1]} ROIs: "
         f"{1 / rates['frame']:,.0f} frames/s from memory to F and Fneu; "

@@ -13,7 +13,7 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import xs2p
-from xs2p import cli, demo, store
+from xs2p import _regions, cli, demo
 from xs2p.baseline import METHODS
 
 FRAMES, LY, LX, FS = 120, 64, 64, 7.0
@@ -332,14 +332,14 @@ def test_half_a_store_never_has_the_final_name(
     if existing:
         assert xs2p_shell(*args)[0] == 0
     before = everything_in(".")
-    whole = store._write_block
+    whole = _regions._write_block
 
     @functools.wraps(whole)  # Dask looks at the signature
     def half(block, *args, **kwargs):
         whole(block, *args, **kwargs)
         raise failure
 
-    monkeypatch.setattr(store, "_write_block", half)
+    monkeypatch.setattr(_regions, "_write_block", half)
     got, out, err = xs2p_shell(*args, "--tau", 1)
     assert (got, out) == (code, "")
     assert message in one_line(err)

@@ -389,13 +389,13 @@ def killing_workers(cluster, client, number, choose):
 def test_what_a_killed_writer_left_is_not_in_the_store(recording, whole, tmp_path, monkeypatch):
     """Zarr writes a chunk under another name first; a process that dies leaves it there."""
     path, rois = recording
-    complete = xs2p.store._complete
+    complete = xs2p._regions.complete
 
     def dying(store):
         (Path(store) / "F" / "c" / "0" / f"0.{'a' * 32}.partial").write_bytes(b"half a chunk")
         complete(store)
 
-    monkeypatch.setattr(xs2p.store, "_complete", dying)
+    monkeypatch.setattr(xs2p._regions, "complete", dying)
     xs2p.extract_to_zarr(opened(path), rois, tmp_path / "out.zarr", **STORE)
     assert files(tmp_path / "out.zarr") == whole[1]
 
@@ -652,7 +652,7 @@ def test_progress(recording, tmp_path, request, terminal, monkeypatch, where):
     assert len(numbers) > 2 and max(numbers) == N
     # What is not read again does not count.
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(xs2p.store, "_derive", interrupt)
+        patched.setattr(xs2p._regions, "write_rest", interrupt)
         xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, **STORE)
     zarr.open_group(tmp_path / "out.partial.zarr", mode="r+")["xs2p_done_traces"][3:6] = 0
     with terminal() as seen:

@@ -20,7 +20,7 @@ import xarray as xr
 from counting import CountingFrames
 
 import xs2p
-from xs2p import store as store_module
+from xs2p import _regions, store
 from xs2p.testing import raise_if_dask_computes, simulate
 
 FS, N, CHUNK, REGION = 10.0, 1000, 50, 100
@@ -64,7 +64,8 @@ class Killed(BaseException):
 
 
 def stop_after(monkeypatch, name, number):
-    plain, calls = getattr(store_module, name), []
+    module = _regions if hasattr(_regions, name) else store
+    plain, calls = getattr(module, name), []
 
     @functools.wraps(plain)  # Dask looks at the signature
     def once(*args, **kwargs):
@@ -73,7 +74,7 @@ def stop_after(monkeypatch, name, number):
             raise Killed
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(store_module, name, once)
+    monkeypatch.setattr(module, name, once)
 
 
 @pytest.mark.parametrize("baseline", ["maximin", "constant", "constant_global", "prctile"])
@@ -112,8 +113,8 @@ def test_any_number_of_frames_and_any_region(
     tmp_path, monkeypatch, n_frames, chunk, region, at_once
 ):
     """Chunks of the steps end where no region does; graphs end in the middle of it all."""
-    monkeypatch.setattr(store_module, "_CHUNKS_AT_ONCE", at_once)
-    monkeypatch.setattr(store_module, "_CHUNK_SAMPLES", 3 * region)
+    monkeypatch.setattr(_regions, "_CHUNKS_AT_ONCE", at_once)
+    monkeypatch.setattr(_regions, "_CHUNK_SAMPLES", 3 * region)
     movie, rois, _ = simulate(8, (40, 44), n_frames, fs=FS, chunks=chunk)
     options = {**OPTIONS, "frames_per_region": region}
     ds = xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **options)
@@ -123,10 +124,10 @@ def test_any_number_of_frames_and_any_region(
         np.testing.assert_array_equal(ds[name], array)
 
 
-@pytest.mark.parametrize("what", ["_write_block", "_mark_block", "_complete", "put_in_place"])
+@pytest.mark.parametrize("what", ["_write_block", "_mark_block", "complete", "put_in_place"])
 @pytest.mark.parametrize("number", [0, 1, 5, 13, 37, 61])
 def test_a_run_that_stops_anywhere_goes_on(recording, whole, tmp_path, monkeypatch, what, number):
-    if number and what in ("_complete", "put_in_place"):
+    if number and what in ("complete", "put_in_place"):
         pytest.skip("called once")
     movie, rois = recording
     path = tmp_path / "out.zarr"
@@ -150,7 +151,7 @@ def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monke
     assert "4 of 10 regions of F are kept" in stopped.value.__notes__[0]
     monkeypatch.undo()
     partial = tmp_path / "out.partial.zarr"
-    done = store_module._done(str(partial), 0)
+    done = _regions.done_regions(str(partial), 0)
     assert done.sum() == 4
     with xr.open_zarr(partial, consolidated=False) as ds:
         assert "resumes the run" in ds.attrs["xs2p_unfinished"]
@@ -173,7 +174,7 @@ def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monke
 def test_spikes_resume_from_stored_traces(recording, whole, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"
-    stop_after(monkeypatch, "_derive", 0)
+    stop_after(monkeypatch, "write_rest", 0)
     with pytest.raises(Killed):
         xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
     monkeypatch.undo()
@@ -309,15 +310,15 @@ def test_a_killed_process_goes_on(recording, whole, tmp_path):
         """
         import functools, sys, time
         import xs2p
-        from xs2p import store
+        from xs2p import _regions
         from xs2p.testing import simulate
         movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
-        plain = store._write_block
+        plain = _regions._write_block
         @functools.wraps(plain)
         def slow(*args, **kwargs):
             time.sleep(0.05)
             return plain(*args, **kwargs)
-        store._write_block = slow
+        _regions._write_block = slow
         print("ready", flush=True)
         xs2p.extract_to_zarr(movie, rois, sys.argv[1], resume=True, **eval(sys.argv[2]))
         """
