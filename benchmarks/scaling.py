@@ -264,7 +264,8 @@ def draw(
         seconds.plot(n, [r["seconds"] for _, r in runs], marker + "-", color=colour, label=way)
     n, first = np.array([n for n, _ in runs]), runs[-1]
     seconds.plot(n, first[1]["seconds"] * n / first[0], ":", color="0.4", label="in proportion")
-    memory.set(xscale="log", ylim=0, ylabel="peak memory of the process (MiB)")
+    memory.set(xscale="log", ylabel="peak memory of the process (MiB)")
+    memory.set_ylim(0, 1.3 * max(r["peak"] for runs in frames.values() for _, r in runs))
     seconds.set(xscale="log", yscale="log", ylabel="time (s)")
     for axes in (memory, seconds):
         axes.set_xlabel(f"frames of {SMALL[0]} × {SMALL[1]} pixels")
@@ -288,7 +289,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rois", type=int, default=50)
     parser.add_argument("--chunk", type=int, default=2000, help="frames in a chunk")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--worker-frames", type=int, default=4_000)
+    parser.add_argument("--worker-frames", type=int, default=12_000)
     parser.add_argument("--side", type=int, default=10_000, help="of the mosaic, in pixels")
     parser.add_argument("--tile", type=int, default=1024)
     parser.add_argument("--mosaic-frames", type=int, default=32)

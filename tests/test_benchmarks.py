@@ -113,6 +113,17 @@ def test_scaling_runs_at_toy_size(capfd, tmp_path):
     assert os.listdir(tmp_path) == ["scaling.png"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("way", scaling.WAYS if CLASSES else [])
+def test_memory_does_not_grow_with_the_recording(way, tmp_path):
+    """Ten times as many frames, at most 15 % more memory."""
+    short, long = (
+        scaling.in_new_process("frames", way, n, 50, 2000, str(tmp_path))["peak"]
+        for n in (50_000, 500_000)
+    )
+    assert long < 1.15 * short
+
+
 def test_a_plan_is_bound_by_storage_or_by_workers():
     rates = {"frame": 1e-3, "sample": 1e-8}
     slow, fast = scaling.plan_run(rates, 64, 0.5), scaling.plan_run(rates, 64, 1000)
