@@ -205,12 +205,15 @@ def run_rates(side: int, n_rois: int, n_frames: int, folder: str) -> dict[str, f
 
 
 def plan_run(rates: dict[str, float], n_workers: int, gb_per_s: float) -> tuple[float, float]:
-    """Hours of 10^6 frames of 1024 × 1024 and 10,000 ROIs: until F, and from F to spikes."""
+    """Hours of 10^6 frames of 1024 × 1024 and 10,000 ROIs: until F, and from F to spikes.
+
+    What takes longer counts, the workers' own time or the storage, which all of them share.
+    """
     n_frames, n_rois = 10**6, 10_000
-    read = n_frames * 2 * 1024**2 / 1e9 / gb_per_s
+    movie, variable = 2 * n_frames * 1024**2 / 1e9, 4 * n_frames * n_rois / 1e9
     return (
-        max(n_frames * rates["frame"] / n_workers, read) / 3600,
-        n_frames * n_rois * rates["sample"] / n_workers / 3600,
+        max(n_frames * rates["frame"] / n_workers, (movie + 2 * variable) / gb_per_s) / 3600,
+        max(n_frames * n_rois * rates["sample"] / n_workers, 5 * variable / gb_per_s) / 3600,
     )
 
 

@@ -116,10 +116,10 @@ def test_scaling_runs_at_toy_size(capfd, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", scaling.WAYS if CLASSES else [])
 def test_memory_does_not_grow_with_the_recording(way, tmp_path):
-    """Ten times as many frames, at most 15 % more memory."""
+    """Once there is more than what is worked on at a time, memory is what it is, to 15 %."""
     short, long = (
         scaling.in_new_process("frames", way, n, 50, 2000, str(tmp_path))["peak"]
-        for n in (50_000, 500_000)
+        for n in (200_000, 1_000_000)
     )
     assert long < 1.15 * short
 
@@ -127,8 +127,10 @@ def test_memory_does_not_grow_with_the_recording(way, tmp_path):
 def test_a_plan_is_bound_by_storage_or_by_workers():
     rates = {"frame": 1e-3, "sample": 1e-8}
     slow, fast = scaling.plan_run(rates, 64, 0.5), scaling.plan_run(rates, 64, 1000)
-    assert slow[0] == pytest.approx(10**6 * 2 * 1024**2 / 0.5e9 / 3600)
-    assert fast[0] == pytest.approx(10**6 * 1e-3 / 64 / 3600) and slow[1] == fast[1]
+    # F and Fneu are written while the movie is read; then they are read, and three more written.
+    assert slow[0] == pytest.approx((10**6 * 2 * 1024**2 + 2 * 4e10) / 0.5e9 / 3600)
+    assert slow[1] == pytest.approx(5 * 4e10 / 0.5e9 / 3600)
+    assert fast == pytest.approx((10**6 * 1e-3 / 64 / 3600, 1e10 * 1e-8 / 64 / 3600))
 
 
 @pytest.mark.slow
