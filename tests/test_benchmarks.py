@@ -116,12 +116,13 @@ def test_scaling_runs_at_toy_size(capfd, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("way", scaling.WAYS if CLASSES else [])
 def test_memory_does_not_grow_with_the_recording(way, tmp_path):
-    """Once there is more than what is worked on at a time, memory is what it is, to 15 %."""
+    """Five times as many frames, at most 15 % more; a lazy result beside Dask's graph of it."""
     short, long = (
         scaling.in_new_process("frames", way, n, 50, 2000, str(tmp_path))["peak"]
         for n in (200_000, 1_000_000)
     )
-    assert long < 1.15 * short
+    graph = 0.0 if way == "extract_to_zarr" else 0.2 * 400  # MiB, for 400 more chunks
+    assert long < 1.15 * short + graph
 
 
 def test_a_plan_is_bound_by_storage_or_by_workers():

@@ -223,7 +223,7 @@ def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     import dask
 
     n = movie.sizes["time"]
-    # Slices, since a list of frames would read whole chunks.
+    # Dask can push a slice into a read; a list of frames reads whole chunks.
     picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
     some = [to_host(part) for part in dask.compute(*picked)]
     labels = [movie["time"].values] if "time" in movie.coords else []
