@@ -365,6 +365,8 @@ def test_a_failing_rename_puts_the_old_store_back(xs2p_shell, recording, monkeyp
     assert code == 2
     assert "Permission denied" in one_line(err) and "out.partial.zarr" in err
     assert everything_in("out.zarr") == before
+    code, _, err = xs2p_shell(*args[:-1], "--tau", 1, "--resume")
+    assert code == 2 and "--resume --overwrite goes on with it" in one_line(err)
     assert xs2p_shell(*args, "--tau", 1, "--resume")[0] == 0
     with xr.open_zarr("out.zarr") as ds:
         assert "spks" in ds

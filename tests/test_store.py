@@ -14,6 +14,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -233,6 +234,89 @@ def test_what_differs_is_named(recording, tmp_path, monkeypatch):
     assert frames.reads.sum() == 3
     with pytest.raises(ValueError, match=r"tau=0.2 then and 0.1 now"):
         xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+
+
+def test_labels_are_part_of_a_run(recording, tmp_path, monkeypatch):
+    """Also those that Dask holds: they are written, and compared."""
+    movie, rois = recording
+    labelled = movie.assign_coords(
+        speed=("time", da.arange(N, chunks=CHUNK) + 5.0), trial=("time", np.zeros(N))
+    )
+    path = tmp_path / "out.zarr"
+    options = {k: v for k, v in OPTIONS.items() if k not in ("frames_per_region", "progress")}
+    expected = labelled.s2p.extract(rois, **options).coords.to_dataset().compute()
+    stop_after(monkeypatch, "_mark_block", 3)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(labelled, rois.chunk(), path, **OPTIONS)
+    monkeypatch.undo()
+    for some, where, what in (
+        (labelled.assign_coords(trial=("time", np.ones(N))), rois, "trial"),
+        (labelled, rois.assign_coords(iscell=("roi", np.ones(8))), "iscell"),
+        (labelled.drop_vars("speed"), rois, "speed"),
+    ):
+        with pytest.raises(ValueError, match=rf"other labels \({what}\)"):
+            xs2p.extract_to_zarr(some, where, path, resume=True, **OPTIONS)
+    ds = xs2p.extract_to_zarr(labelled, rois, path, resume=True, **OPTIONS)
+    xr.testing.assert_equal(ds.coords.to_dataset().compute(), expected)
+
+
+def test_other_planes_are_another_run(recording, tmp_path, monkeypatch):
+    movie, rois = recording
+    stack = xr.concat([movie, movie + np.int16(9)], "plane").assign_attrs(movie.attrs)
+    own = np.arange(8) % 2
+    stop_after(monkeypatch, "_mark_block", 3)
+    with pytest.raises(Killed):
+        placed = rois.assign_coords(plane=("roi", own))
+        xs2p.extract_to_zarr(stack, placed, tmp_path / "out.zarr", **OPTIONS)
+    monkeypatch.undo()
+    other = rois.assign_coords(plane=("roi", 1 - own))
+    with pytest.raises(ValueError, match=r"other labels \(.*plane"):
+        xs2p.extract_to_zarr(stack, other, tmp_path / "out.zarr", resume=True, **OPTIONS)
+
+
+def test_a_task_that_a_failed_run_left_over_writes_nothing(recording, tmp_path, monkeypatch):
+    movie, rois = recording
+    plain, left, path = _regions._write_block, [], tmp_path / "out.zarr"
+
+    @functools.wraps(plain)
+    def failing(*args, **kwargs):
+        left.append((args, kwargs))
+        raise OSError("the disk is gone")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is gone"):
+        patched.setattr(_regions, "_write_block", failing)
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    args, kwargs = left[0]
+    stop_after(monkeypatch, "_mark_block", 1)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    before = files(tmp_path)
+    with pytest.raises(RuntimeError, match="that of another run"):
+        plain(*args, **kwargs)
+    assert files(tmp_path) == before
+
+
+def test_a_replacement_that_was_killed_says_how_to_go_on(recording, whole, tmp_path, monkeypatch):
+    movie, rois = recording
+    path = tmp_path / "out.zarr"
+    xs2p.extract_to_zarr(movie, rois, path, **{**OPTIONS, "tau": np.float32(0.5)})
+    stop_after(monkeypatch, "_mark_block", 3)
+    with pytest.raises(Killed):
+        xs2p.extract_to_zarr(movie, rois, path, overwrite=True, **OPTIONS)
+    monkeypatch.undo()
+    with pytest.raises(FileExistsError, match="resume=True, overwrite=True goes on with it"):
+        xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+    half = tmp_path / "out.partial.zarr" / "xs2p_done_rest"
+    xs2p.extract_to_zarr(movie, rois, path, resume=True, overwrite=True, **OPTIONS)
+    assert files(path) == whole and not half.exists()
+
+
+@pytest.mark.parametrize("more", [{"fs": np.float32(10)}, {"tau": np.array(0.1)}], ids=str)
+def test_numbers_of_numpy(recording, tmp_path, more):
+    movie, rois = recording
+    movie = movie.assign_attrs(fs=np.float32(FS))
+    ds = xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **{**OPTIONS, **more})
+    assert ds.attrs["fs"] == FS
 
 
 def test_bad_input_is_refused_before_any_work(recording, tmp_path):

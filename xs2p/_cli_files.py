@@ -100,6 +100,11 @@ def check_output(
             f"{growing} exists, from a run that did not end; --resume goes on with it, "
             "--overwrite starts anew"
         )
+    if resume and not overwrite and os.path.lexists(out) and os.path.lexists(growing):
+        raise FileExistsError(
+            f"{growing} is from a run that did not end and was to replace {out}; "
+            "--resume --overwrite goes on with it"
+        )
     if not os.path.lexists(out) or (resume and not overwrite):
         return
     if not overwrite:

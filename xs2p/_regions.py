@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -10,6 +11,7 @@ import operator
 import os
 import re
 import shutil
+import uuid
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,9 @@ from xs2p._traces import rechunk
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
 DONE = ("xs2p_done_traces", "xs2p_done_rest")  # which regions are on disk
+_OWNER = "xs2p_owner"  # attribute: whose tasks may write; one left over of a failed run has another
 
+_UNFINISHED = "some frames are NaN; extract_to_zarr resumes the run"
 _CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 500  # of a variable in a chunk of the store, at most
 _CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
 # What Zarr leaves of a write that was killed.
@@ -48,9 +52,8 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
         encoding[name] = {"chunks": chunks, "fill_value": np.nan, "_FillValue": np.float32(np.nan)}
         data = da.zeros(array.shape, dtype=array.dtype, chunks=chunks)
         empty[name] = (array.dims, data, array.attrs)
-    ds = ds.assign(empty).assign_attrs(
-        {RUN: json.dumps(run), UNFINISHED: "some frames are NaN; extract_to_zarr resumes the run"}
-    )
+    ds = ds.assign(empty).drop_encoding()
+    ds = ds.assign_attrs({RUN: json.dumps(run), UNFINISHED: _UNFINISHED, _OWNER: uuid.uuid4().hex})
     new = os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
     shutil.rmtree(new, ignore_errors=True)  # of a run that was killed just here
     try:
@@ -182,6 +185,7 @@ def _write(data: Any, store: str, name: str, offset: int) -> Any:
         _write_block,
         data,
         store=store,
+        owner=_owner(store),
         variable=name,
         offset=offset,
         dtype=bool,
@@ -190,14 +194,28 @@ def _write(data: Any, store: str, name: str, offset: int) -> Any:
     )
 
 
-def _write_block(
-    block: np.ndarray, store: str, variable: str, offset: int, block_info: Any = None
-) -> np.ndarray:
+def _owner(store: str) -> str:
     import zarr
 
+    return str(zarr.open_group(store, mode="r", use_consolidated=False).attrs[_OWNER])
+
+
+def _opened(store: str, owner: str, name: str) -> Any:
+    """Open an array of the store for writing, if it is the one that the task was made for."""
+    import zarr
+
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    if group.attrs.get(_OWNER) != owner:
+        raise RuntimeError(f"{store} has become that of another run; this one has ended")
+    return group[name]
+
+
+def _write_block(
+    block: np.ndarray, store: str, owner: str, variable: str, offset: int, block_info: Any = None
+) -> np.ndarray:
     *lead, (start, stop) = block_info[0]["array-location"]
     where = (*(slice(a, b) for a, b in lead), slice(start + offset, stop + offset))
-    array: Any = zarr.open_group(store, mode="r+", use_consolidated=False)[variable]
+    array = _opened(store, owner, variable)
     for span, size, whole in zip(where, array.chunks, array.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != whole):
             raise RuntimeError(f"{variable} {where} cuts a chunk of {store}, which others write to")
@@ -212,6 +230,7 @@ def _mark(ok: Any, store: str, stage: int, where: tuple[Any, ...]) -> Any:
     return ok.map_blocks(
         _mark_block,
         store=store,
+        owner=_owner(store),
         stage=stage,
         where=where,
         name=f"{MARKS}-{tokenize(ok.name, store, stage, where)}",
@@ -220,11 +239,11 @@ def _mark(ok: Any, store: str, stage: int, where: tuple[Any, ...]) -> Any:
     )
 
 
-def _mark_block(ok: np.ndarray, store: str, stage: int, where: tuple[Any, ...]) -> np.ndarray:
+def _mark_block(
+    ok: np.ndarray, store: str, owner: str, stage: int, where: tuple[Any, ...]
+) -> np.ndarray:
     """Note that regions are on disk: all that comes before has been written."""
-    import zarr
-
-    array: Any = zarr.open_group(store, mode="r+", use_consolidated=False)[DONE[stage]]
+    array = _opened(store, owner, DONE[stage])
     array[where] = 1
     where = tuple(w if isinstance(w, slice) else slice(w, w + 1) for w in where)
     _sync(array, store, DONE[stage], where)
@@ -262,12 +281,13 @@ def complete(store: str) -> None:
     for path in Path(store).rglob("*.partial"):
         if _HALF_WRITTEN.search(path.name):
             path.unlink()
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
     for name in DONE:
-        if name in group:
-            del group[name]
-    if UNFINISHED in group.attrs:
-        del group.attrs[UNFINISHED]
+        with contextlib.suppress(FileNotFoundError):  # also what a kill has left of it
+            shutil.rmtree(os.path.join(store, name))
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    for name in (_OWNER, UNFINISHED):
+        if name in group.attrs:
+            del group.attrs[name]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(store)

@@ -61,7 +61,8 @@ def extract_to_zarr(
         The store, a folder whose name ends in ``.zarr``.
     resume
         Go on with the unfinished store of an earlier run, if there is one. It must be of the
-        same movie, ROIs and parameters.
+        same movie (its size, labels, and first, middle and last frame are compared), ROIs and
+        parameters.
     overwrite
         Replace an existing store, once the new one is complete.
     progress
@@ -100,15 +101,16 @@ def extract_to_zarr(
     growing = partial_path(final)
     _check_free(final, growing, resume, overwrite)
     options = _with_defaults(movie, rois, options)
-    movie = _lazy(movie)
+    movie, rois = _lazy(_labels_in_memory(movie)), _labels_in_memory(rois)
     if isinstance(movie, xr.DataArray):
         # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
         options["device"] = resolve_device(options["device"], unread(movie), "movie")
     if options["movie_chan2"] is not None:
-        options["movie_chan2"] = _lazy(options["movie_chan2"])
+        options["movie_chan2"] = _lazy(_labels_in_memory(options["movie_chan2"]))
     traces, finish = plan(movie, rois, **options)
     frames = _frames_per_region(movie, traces, frames_per_region)
-    run = _identity(movie, rois, options, frames)
+    whole = finish(traces)
+    run = _identity(movie, rois, options, whole, frames)
     if resume and os.path.exists(growing):
         _check_same(run, growing)
     elif resume and os.path.exists(final) and not overwrite:
@@ -116,7 +118,7 @@ def extract_to_zarr(
         return _regions.open_store(final)
     else:
         shutil.rmtree(growing, ignore_errors=True)
-        _regions.create(growing, finish(traces), frames, run)
+        _regions.create(growing, whole, frames, run)
     try:
         _regions.write_traces(growing, traces, frames, movie, progress)
         stored = _regions.open_store(growing)
@@ -151,6 +153,11 @@ def _check_path(path: str | os.PathLike[str]) -> str:
 
 
 def _check_free(final: str, growing: str, resume: bool, overwrite: bool) -> None:
+    if resume and not overwrite and os.path.lexists(final) and os.path.lexists(growing):
+        raise FileExistsError(
+            f"{growing} is from a run that did not end and was to replace {final}; "
+            "resume=True, overwrite=True goes on with it"
+        )
     if resume:
         return
     if os.path.lexists(final) and not overwrite:
@@ -169,6 +176,15 @@ def _with_defaults(movie: Any, rois: Any, options: dict[str, Any]) -> dict[str, 
     bound = inspect.signature(extract).bind(movie, rois, **options)
     bound.apply_defaults()
     return {key: value for key, value in bound.arguments.items() if key not in ("movie", "rois")}
+
+
+def _labels_in_memory(given: Any) -> Any:
+    """Compute what labels a movie, and all of an ROI set: they are small, and written at once."""
+    if isinstance(given, xr.Dataset):
+        return given.compute()
+    if not isinstance(given, xr.DataArray):
+        return given
+    return given.assign_coords({n: c.compute() for n, c in given.coords.items() if c.chunks})
 
 
 def _lazy(movie: Any) -> Any:
@@ -197,7 +213,11 @@ def _frames_per_region(movie: xr.DataArray, traces: xr.Dataset, asked: int | Non
 
 
 def _identity(
-    movie: xr.DataArray, rois: xr.Dataset, options: dict[str, Any], frames: int
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    options: dict[str, Any],
+    whole: xr.Dataset,
+    frames: int,
 ) -> dict[str, Any]:
     from xs2p._version import __version__
 
@@ -211,10 +231,15 @@ def _identity(
             value = None if value is None else _fingerprint(value)
         elif isinstance(value, xr.DataArray):
             value = _digest(value.values)
-        elif isinstance(value, np.generic):
-            value = value.item()
-        identity[name] = value
+        identity[name] = _plain(value)
+    # Whatever labels the result: planes, status, what the user has put there.
+    identity["labels"] = {str(n): _digest(c.values) for n, c in sorted(whole.coords.items())}
     return {**identity, "frames_per_region": frames, "xs2p_version": __version__}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python's for one of numpy's."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
 
 
 @naming_what_was_lost()
@@ -230,7 +255,8 @@ def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
     return {
         "shape": list(movie.shape),
         "dtype": str(movie.dtype),
-        "fs": movie.attrs.get("fs"),
+        "fs": _plain(movie.attrs.get("fs")),
+        "units": str(movie.attrs.get("units")),
         "content": _digest(*some, *labels),
     }
 
@@ -239,8 +265,8 @@ def _digest(*arrays: Any) -> str:
     digest = hashlib.sha256()
     for array in map(np.asarray, arrays):
         digest.update(f"{array.dtype}{array.shape}".encode())
-        data = str(array.tolist()).encode() if array.dtype == object else array.tobytes()
-        digest.update(data)
+        text = array.dtype.kind in "OT"  # memory holds addresses
+        digest.update(str(array.tolist()).encode() if text else array.tobytes())
     return digest.hexdigest()[:32]
 
 
@@ -261,7 +287,7 @@ def _check_same(run: dict[str, Any], store: str) -> None:
         if now == then:
             continue
         if isinstance(now, dict) and isinstance(then, dict):
-            parts = [part for part in now if now[part] != then.get(part)]
+            parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
             differs.append(f"{name} ({', '.join(parts)})")
         elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
             differs.append(name)
@@ -279,7 +305,10 @@ def _keep_what_is_done(store: str, error: BaseException) -> None:
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     if isinstance(error, OSError) and error.errno in full and error.filename is None:
         error.filename = store
-    done = _regions.done_regions(store, 0)
+    try:
+        done = _regions.done_regions(store, 0)
+    except Exception:  # the store has gone: that error is not the one to tell
+        return
     if done is not None and not done.any():
         shutil.rmtree(store, ignore_errors=True)
         return
