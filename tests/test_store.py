@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -78,6 +79,15 @@ def stop_after(monkeypatch, name, number):
     monkeypatch.setattr(module, name, once)
 
 
+@contextlib.contextmanager
+def stopped_after(monkeypatch, name, number):
+    """A run that ends in the middle; what ended it is gone afterwards."""
+    with monkeypatch.context() as patched:
+        stop_after(patched, name, number)
+        with pytest.raises(Killed) as stopped:
+            yield stopped
+
+
 @pytest.mark.parametrize("baseline", ["maximin", "constant", "constant_global", "prctile"])
 def test_store_holds_what_extract_gives(recording, tmp_path, baseline):
     movie, rois = recording
@@ -146,11 +156,9 @@ def test_a_run_that_stops_anywhere_goes_on(recording, whole, tmp_path, monkeypat
 def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"
-    stop_after(monkeypatch, "_mark_block", 4)
-    with pytest.raises(Killed) as stopped:
+    with stopped_after(monkeypatch, "_mark_block", 4) as stopped:
         xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
     assert "4 of 10 regions of F are kept" in stopped.value.__notes__[0]
-    monkeypatch.undo()
     partial = tmp_path / "out.partial.zarr"
     done = _regions.done_regions(str(partial), 0)
     assert done.sum() == 4
@@ -175,10 +183,8 @@ def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monke
 def test_spikes_resume_from_stored_traces(recording, whole, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"
-    stop_after(monkeypatch, "write_rest", 0)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "write_rest", 0):
         xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
-    monkeypatch.undo()
     counting, frames = counted(movie)
     xs2p.extract_to_zarr(counting, rois, path, resume=True, **OPTIONS)
     assert frames.reads.sum() == 3  # the fingerprint alone
@@ -190,10 +196,8 @@ def test_what_a_kill_leaves_is_cleared_away(recording, whole, tmp_path, monkeypa
     movie, rois = recording
     path = tmp_path / "out.zarr"
     (tmp_path / ".out.partial.zarr.new" / "F").mkdir(parents=True)
-    stop_after(monkeypatch, "_mark_block", 3)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "_mark_block", 3):
         xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
-    monkeypatch.undo()
     half = tmp_path / "out.partial.zarr" / "F" / "c" / "0" / f"7.{'0123456789abcdef' * 2}.partial"
     half.write_bytes(b"half of a chunk")
     xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
@@ -204,10 +208,8 @@ def test_what_a_kill_leaves_is_cleared_away(recording, whole, tmp_path, monkeypa
 def test_what_differs_is_named(recording, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"
-    stop_after(monkeypatch, "_mark_block", 3)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "_mark_block", 3):
         xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
-    monkeypatch.undo()
     before = files(tmp_path)
     other = movie.copy(data=movie.data + np.int16(1))
     for change, message in (
@@ -245,10 +247,8 @@ def test_labels_are_part_of_a_run(recording, tmp_path, monkeypatch):
     path = tmp_path / "out.zarr"
     options = {k: v for k, v in OPTIONS.items() if k not in ("frames_per_region", "progress")}
     expected = labelled.s2p.extract(rois, **options).coords.to_dataset().compute()
-    stop_after(monkeypatch, "_mark_block", 3)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "_mark_block", 3):
         xs2p.extract_to_zarr(labelled, rois.chunk(), path, **OPTIONS)
-    monkeypatch.undo()
     for some, where, what in (
         (labelled.assign_coords(trial=("time", np.ones(N))), rois, "trial"),
         (labelled, rois.assign_coords(iscell=("roi", np.ones(8))), "iscell"),
@@ -264,11 +264,9 @@ def test_other_planes_are_another_run(recording, tmp_path, monkeypatch):
     movie, rois = recording
     stack = xr.concat([movie, movie + np.int16(9)], "plane").assign_attrs(movie.attrs)
     own = np.arange(8) % 2
-    stop_after(monkeypatch, "_mark_block", 3)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "_mark_block", 3):
         placed = rois.assign_coords(plane=("roi", own))
         xs2p.extract_to_zarr(stack, placed, tmp_path / "out.zarr", **OPTIONS)
-    monkeypatch.undo()
     other = rois.assign_coords(plane=("roi", 1 - own))
     with pytest.raises(ValueError, match=r"other labels \(.*plane"):
         xs2p.extract_to_zarr(stack, other, tmp_path / "out.zarr", resume=True, **OPTIONS)
@@ -300,10 +298,8 @@ def test_a_replacement_that_was_killed_says_how_to_go_on(recording, whole, tmp_p
     movie, rois = recording
     path = tmp_path / "out.zarr"
     xs2p.extract_to_zarr(movie, rois, path, **{**OPTIONS, "tau": np.float32(0.5)})
-    stop_after(monkeypatch, "_mark_block", 3)
-    with pytest.raises(Killed):
+    with stopped_after(monkeypatch, "_mark_block", 3):
         xs2p.extract_to_zarr(movie, rois, path, overwrite=True, **OPTIONS)
-    monkeypatch.undo()
     with pytest.raises(FileExistsError, match="resume=True, overwrite=True goes on with it"):
         xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
     half = tmp_path / "out.partial.zarr" / "xs2p_done_rest"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p._packing import MaskArrays, pack, runs_of, unpack
+from xs2p._packing import MaskArrays, runs_of, unpack
 
 # Pixels of a segment, and frames that are added up side by side: chosen together, by trial.
 SEGMENT = 256
@@ -119,8 +119,8 @@ class PackedMasks:
     which chunks of the movie a result needs, and it would read them all first.
     """
 
-    def __init__(self, masks: MaskArrays) -> None:
-        self._packed = pack(masks)
+    def __init__(self, packed: tuple[Any, ...]) -> None:
+        self._packed = packed
         self._layout: Layout | None = None
         self._lock = threading.Lock()
 
@@ -132,13 +132,7 @@ class PackedMasks:
             return self._layout
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (self._packed,)
-
-
-def _arrived(packed: tuple[Any, ...]) -> PackedMasks:
-    masks = PackedMasks.__new__(PackedMasks)
-    masks._packed, masks._layout, masks._lock = packed, None, threading.Lock()
-    return masks
+        return PackedMasks, (self._packed,)
 
 
 def _runs(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -100,7 +100,7 @@ def write_traces(
     done = done_regions(store, 0)
     if done is None or done.all():
         return
-    stored = open_store(store)
+    stored, owner = open_store(store), _owner(store)
     n_frames = traces.sizes["time"]
     spans = {
         region: slice(region * frames, min((region + 1) * frames, n_frames))
@@ -118,8 +118,9 @@ def write_traces(
                 for name, array in traces.data_vars.items():
                     chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
                     data = rechunk(array.data[..., span], chunks)
-                    written.append(_write(data, store, str(name), span.start).all())
-                marks.append(_mark(functools.reduce(operator.and_, written), store, 0, (region,)))
+                    written.append(_write(data, store, owner, str(name), span.start).all())
+                whole = functools.reduce(operator.and_, written)
+                marks.append(_mark(whole, store, owner, 0, (region,)))
             with watched.part(reads * len(marks) / done.size):
                 dask.compute(*marks)
 
@@ -132,13 +133,13 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
     done = done_regions(store, 1)
     if done is None or done.all():
         return
-    stored = open_store(store)
+    stored, owner = open_store(store), _owner(store)
     written = []
     made = [name for name in ("Fc", "F0", "spks") if name in ds]
     for name in made:
         data = ds[name].data
         chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
-        ok = _write(rechunk(data, chunks), store, name, 0)
+        ok = _write(rechunk(data, chunks), store, owner, name, 0)
         written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
     edges = (np.cumsum([0, *chunks[-1]]) / frames).tolist()
@@ -150,9 +151,10 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
     n_marks = sum(map(len, todo.values()))
     show = None if progress else False
     with watch(lambda *_: (", ".join(made), ""), n_marks, MARKS, show) as watched:
+        # A chunk of time takes some eight times the tasks here that one of the movie takes above.
         for some in _batches(np.array(list(todo)), whole.numblocks[-1] * 8):
             marks = [
-                _mark(whole.blocks[i, j].all(), store, 1, (i, regions[j]))
+                _mark(whole.blocks[i, j].all(), store, owner, 1, (i, regions[j]))
                 for i in some.tolist()
                 for j in todo[i]
             ]
@@ -177,7 +179,7 @@ def _whole_regions(chunks: tuple[int, ...], frames: int) -> tuple[int, ...]:
     return tuple(np.diff(np.unique(np.minimum(edges, sum(chunks)))).tolist())
 
 
-def _write(data: Any, store: str, name: str, offset: int) -> Any:
+def _write(data: Any, store: str, owner: str, name: str, offset: int) -> Any:
     """Write every chunk where it belongs; a True for each."""
     import dask.array as da
 
@@ -185,7 +187,7 @@ def _write(data: Any, store: str, name: str, offset: int) -> Any:
         _write_block,
         data,
         store=store,
-        owner=_owner(store),
+        owner=owner,
         variable=name,
         offset=offset,
         dtype=bool,
@@ -224,13 +226,13 @@ def _write_block(
     return np.ones((1,) * block.ndim, bool)
 
 
-def _mark(ok: Any, store: str, stage: int, where: tuple[Any, ...]) -> Any:
+def _mark(ok: Any, store: str, owner: str, stage: int, where: tuple[Any, ...]) -> Any:
     from dask.base import tokenize
 
     return ok.map_blocks(
         _mark_block,
         store=store,
-        owner=_owner(store),
+        owner=owner,
         stage=stage,
         where=where,
         name=f"{MARKS}-{tokenize(ok.name, store, stage, where)}",

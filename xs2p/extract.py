@@ -11,7 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes
 from xs2p._backend import array_module, meta, on_gpu, require_gpu, resolve_device, unread
 from xs2p._layout import LANES, Layout, PackedMasks
-from xs2p._packing import MaskArrays, tiles
+from xs2p._packing import MaskArrays, pack, tiles
 from xs2p.masks import Masks
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, devic
     import dask
     import dask.array as da
 
-    shared = dask.delayed(PackedMasks(arrays), name=key, traverse=False)
+    shared = dask.delayed(PackedMasks(pack(arrays)), name=key, traverse=False)
     n_rois = arrays.cell_indptr.size - 1
     n_kinds = 1 if arrays.neuropil_indptr is None else 2
     dtype = np.float32 if block is _extract_block else np.float64
