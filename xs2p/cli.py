@@ -397,8 +397,14 @@ def _say(text: str, quiet: bool) -> None:
 
 def _one_line(error: BaseException) -> str:
     """Tell an error and what was noted about it in the words of a shell."""
-    notes = "; ".join(getattr(error, "__notes__", [])).replace("resume=True", "--resume")
-    return _told(error) + (f"; {notes}" if notes else "")
+    text = "; ".join([_told(error), *getattr(error, "__notes__", [])])
+    for python, shell in (
+        ("overwrite=True, resume=False", "--overwrite and without --resume"),
+        ("overwrite=True", "--overwrite"),
+        ("resume=True", "--resume"),
+    ):
+        text = text.replace(python, shell)
+    return text
 
 
 def _told(error: BaseException) -> str:
