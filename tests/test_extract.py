@@ -177,7 +177,7 @@ def test_one_task_a_chunk_and_the_masks_once(monkeypatch):
     np.testing.assert_array_equal(frames.reads, 1)
     assert len(laid_out) == 1
     assert sum("xs2p-extract" in key for key in ran) == 8
-    assert sum("take_block" in key for key in ran) == 16
+    assert sum("getitem" in key for key in ran) == 16
 
 
 def test_graph_does_not_grow_with_the_masks_and_is_deterministic():

@@ -235,9 +235,15 @@ def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
     while the other waits in memory. Joined chunks are of one size, but for a shorter one at the
     end, which is what a Zarr store can take.
     """
-    per_frame = max(traces.size // max(traces.shape[-1], 1), 1)
-    least = max(6 * reach, samples // per_frame) + 1
-    return in_chunks(traces, _even(traces.chunks[-1], least, reach))
+    per_frame = traces.size // max(traces.shape[-1], 1)
+    return in_chunks(traces, joined_chunks(traces.chunks[-1], per_frame, reach, samples))
+
+
+def joined_chunks(
+    frames: tuple[int, ...], per_frame: int, reach: int, samples: int = 0
+) -> tuple[int, ...]:
+    """Frames of each chunk that :func:`join` makes of chunks of ``frames``."""
+    return _even(frames, max(6 * reach, samples // max(per_frame, 1)) + 1, reach)
 
 
 def _even(frames: tuple[int, ...], least: int, reach: int) -> tuple[int, ...]:

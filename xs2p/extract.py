@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from xs2p._attrs import attributes
 from xs2p._backend import array_module, meta, on_gpu, require_gpu, resolve_device, unread
 from xs2p._layout import LANES, Layout, PackedMasks
 from xs2p._packing import MaskArrays, pack, tiles
+from xs2p._traces import in_chunks
 from xs2p.masks import Masks
 
 if TYPE_CHECKING:
@@ -63,6 +64,21 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     >>> extract_traces(xs2p.sample_movie(), masks).F.sizes
     Frozen({'roi': 98, 'time': 500})
     """
+    return extract_in_chunks(movie, masks, device=device)
+
+
+def extract_in_chunks(
+    movie: xr.DataArray,
+    masks: Masks,
+    *,
+    device: str | None,
+    frames: tuple[int, ...] | None = None,
+) -> xr.Dataset:
+    """:func:`extract_traces`; lazy traces are chunked into so many ``frames``, if given.
+
+    Chunks are joined before ``F`` and ``Fneu`` are taken apart, so that a chunk of the movie takes
+    one task and no more.
+    """
     if not isinstance(masks, Masks):
         raise ValueError(
             f"masks must be Masks, got {type(masks).__name__}; xs2p.build_masks(rois) makes them"
@@ -73,7 +89,9 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     if movie.chunks is None:
         values = _eager(movie.data, masks, device)
     else:
-        values = _lazy(movie.data, masks, device)
+        blocks = _lazy(movie.data, masks, device)
+        blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
+        values = {name: blocks[..., kind, :, :] for kind, name in enumerate(_names(masks))}
     coords = _coords(movie, masks)
     ds = xr.Dataset(coords=coords)
     for name, data in values.items():
@@ -137,17 +155,19 @@ def check_movie(
         )
 
 
-def _lazy(movie: da.Array, masks: Masks, device: str) -> dict[str, da.Array]:
-    """Traces of a Dask movie: one task a chunk, the masks in the graph once."""
+def _lazy(movie: da.Array, masks: Masks, device: str) -> da.Array:
+    """Traces ``([channel,] kind, roi, time)`` of a Dask movie, kind 0 is F and 1 Fneu.
+
+    One task a chunk, the masks in the graph once.
+    """
     ychunks, xchunks = movie.chunks[-2:]
     if len(ychunks) == len(xchunks) == 1:
         key = f"masks-{masks.token}"
-        blocks = _map_blocks(movie, _extract_block, masks.arrays(), key, device)
-        return {name: _take(blocks, k) for k, name in enumerate(_names(masks))}
+        return _map_blocks(movie, _extract_block, masks.arrays(), key, device)
     return _lazy_tiles(movie, masks, device)
 
 
-def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> dict[str, da.Array]:
+def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> da.Array:
     """Traces of a movie chunked in y or x: sums of each tile over its own ROIs, then their sum."""
     import dask
     import dask.array as da
@@ -162,30 +182,30 @@ def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> dict[str, da.Arra
                 key = f"masks-{token}-{i}-{j}"
                 parts.append(_map_blocks(window, _sum_block, tile, key, device))
                 owners.append(owner)
-    names = _names(masks)
     npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
+    *lead, frames = movie.chunks[:-2]
+    as_movie = meta(movie, movie.ndim, np.float32)
     if not parts:
         empty = da.full(
-            (*movie.shape[:-2], masks.n_rois, len(names)),
+            (*movie.shape[:-3], len(npix), masks.n_rois, movie.shape[-3]),
             np.float32(np.nan),
-            chunks=(*movie.chunks[:-2], -1, -1),
-            meta=meta(movie, movie.ndim, np.float32),
-        ).map_blocks(array_module(movie).asarray, meta=meta(movie, movie.ndim, np.float32))
-        return {name: _take(empty, k) for k, name in enumerate(names)}
+            chunks=(*lead, -1, -1, frames),
+            meta=as_movie,
+        )
+        return empty.map_blocks(array_module(movie).asarray, meta=as_movie)
     sums = da.concatenate(parts, axis=-2)
-    *lead, roi, kind = range(sums.ndim)
-    blocks = da.blockwise(
+    *others, roi, time = range(sums.ndim)
+    return da.blockwise(
         _add_tiles,
-        (*lead, sums.ndim, kind),
+        (*others, sums.ndim, time),
         sums,
-        (*lead, roi, kind),
+        (*others, roi, time),
         tiles=dask.delayed(_Tiles(owners, npix), name=f"tiles-{token}", traverse=False),
         new_axes={sums.ndim: masks.n_rois},
         concatenate=True,
         dtype=np.float32,
-        meta=meta(movie, sums.ndim, np.float32),
+        meta=as_movie,
     )
-    return {name: _take(blocks, k) for k, name in enumerate(names)}
 
 
 class _Tiles(NamedTuple):
@@ -195,21 +215,18 @@ class _Tiles(NamedTuple):
 
 def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
     """Traces of one chunk of time from the sums of its tiles, side by side along ``roi``."""
-    *lead, n_frames, _, kinds = sums.shape
+    *lead, kinds, _, n_frames = sums.shape
     xp = array_module(sums)
-    whole = xp.zeros((*lead, n_frames, tiles.npix[0].size, kinds))
+    whole = xp.zeros((*lead, kinds, tiles.npix[0].size, n_frames))
     start = 0
     for owner in tiles.owners:
         whole[..., xp.asarray(owner), :] += sums[..., start : start + owner.size, :]
         start += owner.size
-    traces = xp.empty((*lead, kinds, whole.shape[-2], n_frames), np.float32)
-    for kind, npix in enumerate(tiles.npix):
-        traces[..., kind, :, :] = _finish(whole[..., kind].swapaxes(-1, -2), npix, kind == 1)
-    return traces.swapaxes(-1, -3)
+    return _finish_kinds(whole, tiles.npix)
 
 
 def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, device: str) -> da.Array:
-    """Map over the movie's chunks; ``([channel,] time, roi, kind)``, kind 0 is F and 1 Fneu.
+    """Map over the movie's chunks to ``([channel,] kind, roi, time)``, kind 0 is F and 1 Fneu.
 
     Keeping as many dims as the movie has lets Dask fuse reading and extracting into one task.
     """
@@ -217,16 +234,20 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, devic
     import dask.array as da
 
     shared = dask.delayed(PackedMasks(pack(arrays)), name=key, traverse=False)
-    n_rois = arrays.cell_indptr.size - 1
-    n_kinds = 1 if arrays.neuropil_indptr is None else 2
+    *lead, time, y, x = range(movie.ndim)
     dtype = np.float32 if block is _extract_block else np.float64
-    return da.map_blocks(
+    return da.blockwise(
         _with_masks,
+        (*lead, x, y, time),
         movie,
+        (*lead, time, y, x),
         block=block,
         masks=shared,
         device=device,
-        chunks=(*movie.chunks[:-2], (n_rois,), (n_kinds,)),
+        adjust_chunks={
+            x: (1 if arrays.neuropil_indptr is None else 2,),
+            y: (arrays.cell_indptr.size - 1,),
+        },
         dtype=dtype,
         meta=meta(movie, movie.ndim, dtype),
         name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__, device)}",
@@ -237,54 +258,36 @@ def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str) -> Any
     return block(frames, masks.layout(), device)
 
 
-def _take(blocks: da.Array, kind: int) -> da.Array:
-    """One kind of trace, ``([channel,] roi, time)``: a view of each block, already contiguous."""
-    import dask.array as da
-
-    *lead, time, roi, _ = range(blocks.ndim)
-    return da.blockwise(
-        _take_block,
-        (*lead, roi, time),
-        blocks,
-        (*lead, time, roi, blocks.ndim - 1),
-        kind=kind,
-        concatenate=True,
-        dtype=blocks.dtype,
-        meta=meta(blocks, blocks.ndim - 1, blocks.dtype),
-    )
-
-
-def _take_block(block: np.ndarray, kind: int) -> np.ndarray:
-    return block[..., kind].swapaxes(-1, -2)
-
-
 def _extract_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
-    """Traces of one block of whole frames, float32 ``([channel,] time, roi, kind)``."""
-    return _map_sums(block, masks, device, _finish_kinds, np.float32)
+    """Traces of one block of whole frames, float32 ``([channel,] kind, roi, time)``."""
+
+    def finish(sums: Any) -> Any:
+        return _finish_kinds(sums, (masks.cell_npix, masks.neuropil_npix))
+
+    return _map_sums(block, masks, device, finish, np.float32)
 
 
 def _sum_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
-    """Weighted sums and plain sums of one block, float64 ``([channel,] time, roi, kind)``."""
-    return _map_sums(block, masks, device, _as_they_are, np.float64)
+    """Weighted sums and plain sums of one block, float64 ``([channel,] kind, roi, time)``."""
+    return _map_sums(block, masks, device, lambda sums: sums, np.float64)
 
 
 def _map_sums(
-    block: Any, masks: Layout, device: str, finish: Callable[[Any, Layout], Any], dtype: Any
+    block: Any, masks: Layout, device: str, finish: Callable[[Any], Any], dtype: Any
 ) -> Any:
     """Return what ``finish`` makes of sums ``(…, kind, roi, time)``, where the block is."""
     if on_gpu(block, device):
         from xs2p import _gpu_sums
 
         require_gpu()
-        made = _gpu_sums.map_sums(block, masks, lambda sums: finish(sums, masks), dtype)
-        return made.swapaxes(-1, -3)
+        return _gpu_sums.map_sums(block, masks, finish, dtype)
     lead, n_frames = block.shape[:-3], block.shape[-3]
     kinds = 1 if masks.neuropil_npix is None else 2
     made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype)
     # Some frames at a time: sums are float64, and a copy of odd frames stays small.
     for now in _batches(block, masks):
-        made[..., now] = finish(_sum_frames(block[..., now, :, :], masks), masks)
-    return made.swapaxes(-1, -3)
+        made[..., now] = finish(_sum_frames(block[..., now, :, :], masks))
+    return made
 
 
 def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
@@ -296,14 +299,14 @@ def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
     names = _names(masks)
     if array_module(movie) is not np:
         block = _extract_block(movie, arrays)
-        return {name: _take_block(block, kind) for kind, name in enumerate(names)}
+        return {name: block[..., kind, :, :] for kind, name in enumerate(names)}
     shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
     traces = np.empty(shape, np.float32)
 
     def extract(now: slice) -> None:
         block = _extract_block(movie[..., now, :, :], arrays, device)
         for kind in range(len(names)):
-            traces[kind, ..., now] = _take_block(block, kind)
+            traces[kind, ..., now] = block[..., kind, :, :]
 
     some = _batches(movie, arrays, _BATCH_BYTES if device == "cpu" else _GPU_BATCH_BYTES)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -340,17 +343,13 @@ def _sum_frames(frames: np.ndarray, masks: Layout) -> np.ndarray:
     return sums
 
 
-def _finish_kinds(sums: Any, masks: Layout) -> Any:
-    """Turn sums ``(…, kind, roi, time)`` into float32 traces."""
+def _finish_kinds(sums: Any, npix: Sequence[np.ndarray | None]) -> Any:
+    """Turn sums ``(…, kind, roi, time)`` into float32 traces; ``npix`` by kind."""
     traces = array_module(sums).empty(sums.shape, np.float32)
-    for kind, npix in enumerate((masks.cell_npix, masks.neuropil_npix)):
-        if npix is not None:
-            traces[..., kind, :, :] = _finish(sums[..., kind, :, :], npix, kind == 1)
+    for kind, of_mask in enumerate(npix):
+        if of_mask is not None:
+            traces[..., kind, :, :] = _finish(sums[..., kind, :, :], of_mask, kind == 1)
     return traces
-
-
-def _as_they_are(sums: Any, masks: Layout) -> Any:
-    return sums
 
 
 def _finish(sums: Any, npix: np.ndarray, divide: bool) -> Any:

@@ -12,16 +12,16 @@ from xs2p._attrs import attributes, check_number, resolve
 from xs2p._backend import resolve_device, to_host, unread
 from xs2p._planes import Planes, join_planes, split_planes
 from xs2p._table import compact, pixel_table
-from xs2p._traces import in_chunks, join
+from xs2p._traces import in_chunks, join, joined_chunks
 from xs2p._warnings import names, warn
 from xs2p.baseline import baseline_parameters, baseline_reach, estimate_baseline, needs_fs
 from xs2p.deconvolve import decay_frames, deconvolve, oasis_reach
-from xs2p.extract import check_movie, extract_traces
+from xs2p.extract import check_movie, extract_in_chunks, extract_traces
 from xs2p.masks import Masks, build_masks
 from xs2p.quality import snr
 from xs2p.rois import recompute_overlap
 
-_SAMPLES = 2**20  # of a variable in one chunk of time, at least
+_SAMPLES = 2**18  # of a variable in one chunk of time, at least
 
 
 def extract(
@@ -147,11 +147,13 @@ def plan(
     sig_baseline: float,
     prctile_baseline: float,
     device: str | None,
+    frames_of: Callable[[xr.DataArray, int], tuple[int, ...]] | None = None,
     **mask_options: Any,
 ) -> tuple[xr.Dataset, Callable[..., xr.Dataset]]:
     """Check everything; what is extracted from the movie, and what makes the rest of it.
 
-    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, chunked in time as the movie is.
+    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, in the chunks of time that
+    ``frames_of(movie, n_rois)`` says; by default in such as the second wants.
     The second adds ``Fc``, ``F0``, ``spks`` and the ROI set to them, or to the same traces
     read back from where they were stored; then, ``in_passes``, a baseline that is one number
     for all time is found at once, so that no trace has to wait for it in memory.
@@ -194,6 +196,15 @@ def plan(
         reach = max(reach, oasis_reach(tau_fs))
         tau = seconds if taus is None else taus
 
+    frames = None
+    if movie.chunks is not None:
+        n_rois = rois.sizes["roi"]
+        of_movie = movie.chunksizes["time"]
+        frames = (
+            joined_chunks(of_movie, n_rois, reach, _SAMPLES)
+            if frames_of is None
+            else frames_of(movie, n_rois)
+        )
     parts = []
     for n, (part, own) in enumerate(planes):
         masks = build_masks(own, **mask_options)
@@ -202,9 +213,9 @@ def plan(
                 part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach, device
             )
         else:
-            traces = extract_traces(part, masks, device=device)
+            traces = extract_in_chunks(part, masks, device=device, frames=frames)
         if planes2 is not None:
-            second = extract_traces(planes2[n][0], masks, device=device)
+            second = extract_in_chunks(planes2[n][0], masks, device=device, frames=frames)
             for name in second.data_vars:
                 traces[f"{name}_chan2"] = second[name].assign_attrs(
                     long_name=f"{second[name].attrs['long_name']}, second channel"

@@ -21,6 +21,7 @@ from xs2p._table import pixel_table
 from xs2p.pipeline import extract, plan
 
 _REGION_SAMPLES = 2**22  # of a variable, about
+_REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
 
 
@@ -107,8 +108,14 @@ def extract_to_zarr(
         options["device"] = resolve_device(options["device"], unread(movie), "movie")
     if options["movie_chan2"] is not None:
         options["movie_chan2"] = _lazy(_labels_in_memory(options["movie_chan2"]))
-    traces, finish = plan(movie, rois, **options)
-    frames = _frames_per_region(movie, traces, frames_per_region)
+
+    def regions(movie: xr.DataArray, n_rois: int) -> tuple[int, ...]:
+        frames = _frames_per_region(movie, n_rois, frames_per_region)
+        rest = movie.sizes["time"] % frames
+        return (*(frames,) * (movie.sizes["time"] // frames), *((rest,) if rest else ()))
+
+    traces, finish = plan(movie, rois, **options, frames_of=regions)
+    frames = regions(movie, rois.sizes["roi"])[0]
     whole = finish(traces)
     run = _identity(movie, rois, options, whole, frames)
     if resume and os.path.exists(growing):
@@ -197,7 +204,7 @@ def _lazy(movie: Any) -> Any:
     return movie.chunk(time=max(TARGET_BYTES // frame, 1))
 
 
-def _frames_per_region(movie: xr.DataArray, traces: xr.Dataset, asked: int | None) -> int:
+def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> int:
     n_frames = movie.sizes["time"]
     if asked is not None:
         if isinstance(asked, bool) or int(asked) != asked or asked < 1:
@@ -205,7 +212,7 @@ def _frames_per_region(movie: xr.DataArray, traces: xr.Dataset, asked: int | Non
         return min(int(asked), n_frames)
     chunk = max(movie.chunksizes["time"])
     frame_bytes = max(movie.nbytes // n_frames, 1)
-    most = min(_REGION_SAMPLES // max(traces.sizes["roi"], 1), _REGION_BYTES / frame_bytes)
+    most = min(_REGION_FRAMES, _REGION_SAMPLES // max(n_rois, 1), _REGION_BYTES / frame_bytes)
     return min(max(int(most // chunk), 1) * chunk, n_frames)
 
 
