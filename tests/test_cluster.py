@@ -712,3 +712,30 @@ def test_progress_counts_the_tasks_that_read(recording, case):
     ):
         traces.compute(scheduler="sync")
     assert sum(ran) == _progress.count_reads(traces.spks.data, *(v.data for v in traces.values()))
+
+
+@pytest.mark.parametrize("where", ["threads", "workers"])
+def test_progress_of_what_is_written_and_filtered(recording, tmp_path, request, terminal, where):
+    path, rois = recording
+    if where == "workers":
+        request.getfixturevalue("client")
+    movie = opened(path)
+    with terminal() as seen:
+        traces = movie.s2p.extract(rois, snr_threshold=-1e9, **STEPS)
+        assert seen.getvalue() == ""  # no filter, nothing to wait for
+        xs2p.write_suite2p(traces, tmp_path / "plane0")
+    (written,) = seen.lines()
+    assert re.match(r"writing traces .* 100 %", written), written
+    with terminal() as seen:
+        movie.s2p.extract(rois, snr_threshold=1e-9, **STEPS)
+    (read,) = seen.lines()
+    assert re.match(DONE.format(n=N), read), read
+
+
+def test_progress_in_a_notebook(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", None)
+    with _progress.watch(_progress.reading(20, 4e9), 5) as watched:
+        with watched.part(5):
+            pass
+    *_, last = capsys.readouterr().out.split("\r")
+    assert re.fullmatch(r"20 of 20 frames \[#{30}\] 100% [\d,]+ frames/s 4\.0 GB read\n", last)

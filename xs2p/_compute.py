@@ -39,7 +39,12 @@ def compute(obj: T, *, progress: bool = True) -> T:
 
 def _is_watched() -> bool:
     """Whether a bar is seen: in a log file it would be a line of many megabytes."""
-    return sys.stdout.isatty() or "ipykernel" in sys.modules
+    return sys.stdout.isatty() or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
 
 
 def _compute(obj: T, progress: bool) -> T:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from xs2p._compute import has_client
+from xs2p._compute import has_client, in_notebook
 
 READS, MARKS = "xs2p-extract", "xs2p-mark"  # in the names of tasks that are counted
 _EVERY = 0.5  # seconds between two looks at a cluster
@@ -51,15 +52,19 @@ class Watch:
 def watch(
     tell: _Tell, n_tasks: float, task: str = READS, show: bool | None = None
 ) -> Iterator[Watch]:
-    """Show a bar on stderr while Dask computes, locally or on a cluster.
+    """Show a bar while Dask computes, locally or on a cluster.
 
     ``n_tasks`` is how many tasks will have ``task`` in their name; ``tell`` makes of the share of
-    them that is done, and the seconds that took, what stands before the bar and behind it. Where
-    stderr is no terminal nothing is shown.
+    them that is done, and the seconds that took, what stands before the bar and behind it. It is
+    shown on stderr where that is a terminal, and in a notebook.
     """
-    show = sys.stderr.isatty() if show is None else show
+    show = sys.stderr.isatty() or in_notebook() if show is None else show
     if not show or n_tasks <= 0:
         yield Watch(task, None)
+        return
+    if in_notebook():
+        yield Watch(task, _line(tell, n_tasks))
+        print(flush=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -82,6 +87,24 @@ def watch(
 
         report(0.0)
         yield Watch(task, report)
+
+
+def _line(tell: _Tell, n_tasks: float) -> Callable[[float], None]:
+    """Report on one line of a notebook's output; rich would need ipywidgets for it."""
+    start = time.monotonic()
+    last = [-1.0, 0]
+
+    def report(done: float) -> None:
+        share, seconds = min(done / n_tasks, 1.0), time.monotonic() - start
+        if last[0] + _EVERY > seconds and share < 1 and last[0] >= 0:
+            return
+        before, behind = tell(share, seconds)
+        left = f"{seconds / share - seconds:.0f} s left" if 0 < share < 1 else ""
+        text = f"{before} [{'#' * round(30 * share):30}] {share:.0%} {behind} {left}".strip()
+        print("\r" + text.ljust(int(last[1])), end="", flush=True)
+        last[:] = seconds, len(text)
+
+    return report
 
 
 def count_reads(*arrays: Any) -> int:

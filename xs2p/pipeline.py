@@ -11,6 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes, check_number, resolve
 from xs2p._backend import resolve_device, to_host, unread
 from xs2p._planes import Planes, join_planes, split_planes
+from xs2p._progress import count_reads, reading, watch
 from xs2p._table import compact, pixel_table
 from xs2p._traces import in_chunks, join, joined_chunks
 from xs2p._warnings import names, warn
@@ -280,8 +281,10 @@ def _filter_by_snr(
     """First pass, drop of the noisy ROIs, and a second pass over those whose masks changed."""
     # persist, not compute: on a cluster the traces stay on the workers.
     first = _joined(extract_traces(movie, masks, device=device), reach)
-    first = first.persist() if movie.chunks is not None else first
-    ratio = snr(_correct(first, coefficient)).compute()
+    reads = 0 if movie.chunks is None else count_reads(first["F"].data)
+    with watch(reading(movie.sizes["time"], movie.nbytes), reads) as watched, watched.part(reads):
+        first = first.persist() if movie.chunks is not None else first
+        ratio = snr(_correct(first, coefficient)).compute()
     ratio = ratio.copy(data=to_host(ratio.data))
     noisy = (ratio <= threshold).values
     if noisy.any():

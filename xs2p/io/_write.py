@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._progress import watch
 from xs2p.io.suite2p import PARAMETERS, TRACES
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ DEFAULTS = {
     "nplanes": 1,
     "functional_chan": 1,
 }
+WRITES = "xs2p-write"  # in the names of tasks that are counted
 ROI_VARIABLES = ("roi", "npix", "ypix", "xpix", "lam", "overlap")
 SUITE2P_BASELINES = {"maximin_legacy": "maximin", "constant_global": "constant"}
 
@@ -91,39 +93,45 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
         for name, array in ds.variables.items()
         if name not in paths and dask.is_dask_collection(array.data)
     }
-    holes, done = dask.compute(holes, lazy)
+    n_writes = sum(n.npartitions for n in holes.values() if dask.is_dask_collection(n))
+    with watch(lambda *_: ("writing traces", ""), n_writes, WRITES) as watched:
+        with watched.part(n_writes):
+            holes, done = dask.compute(holes, lazy)
     for name, data in done.items():
         array = ds[name].copy(data=data)
         ds = ds.assign({name: array}) if name in ds.data_vars else ds.assign_coords({name: array})
     if "status" in ds.variables:
         missing = ds["status"].values != "ok"
     for key, path in paths.items():
-        _settle_holes(key, path, holes[key], missing, ds["roi"].values, ds.sizes["time"])
+        _settle_holes(
+            key, path, holes[key].sum(axis=1), missing, ds["roi"].values, ds.sizes["time"]
+        )
     return ds
 
 
 def _write_lazily(traces: xr.DataArray, path: str) -> Any:
-    """Write traces to a new file, at once or lazily; how many frames of each ROI are NaN."""
+    """Write traces to a new file, at once or lazily; NaN frames of each ROI, by chunk of time."""
     make_npy(path, traces.shape)
     if traces.chunks is None:
         return _write_block(traces.values, path)
     import dask.array as da
+    from dask.base import tokenize
 
-    counts = da.map_blocks(
+    return da.map_blocks(
         _write_block,
         traces.data,
         path=path,
         dtype=np.int64,
         chunks=(traces.chunks[0], (1,) * traces.data.numblocks[1]),
         meta=np.empty((0, 0), np.int64),
+        name=f"{WRITES}-{tokenize(traces.data.name, path)}",
     )
-    return counts.sum(axis=1)
 
 
 def _write_block(
     block: np.ndarray, path: str, block_info: dict[Any, Any] | None = None
 ) -> np.ndarray:
-    """Write a block of traces where it belongs; its NaN of each ROI, lazily with a dim for time."""
+    """Write a block of traces where it belongs; its NaN of each ROI ``(roi, 1)``."""
     block = np.ascontiguousarray(block, dtype=np.float32)
     (row, _), (column, _) = ((0, 0), (0, 0))
     n_frames = block.shape[1]
@@ -136,8 +144,7 @@ def _write_block(
         for n, piece in enumerate(pieces):
             file.seek(start + 4 * ((row + n) * n_frames + column))
             piece.tofile(file)
-    counts = np.isnan(block).sum(axis=1)
-    return counts[:, None] if block_info else counts
+    return np.isnan(block).sum(axis=1, keepdims=True)
 
 
 def make_npy(path: str, shape: tuple[int, ...]) -> None:
