@@ -19,7 +19,6 @@ import typer
 from xs2p._cli_files import (
     check_output,
     cluster,
-    open_rois,
     parse_dtype,
     parse_shape,
     require_shape,
@@ -149,7 +148,8 @@ def _extract(
         typer.Argument(
             metavar="ROIS",
             help="The ROIs: suite2p's stat.npy or its plane folder; a label image, .npy or .tif "
-            "(y, x) of integers, 0 for background; or an ROI set in a .zarr store.",
+            "(y, x) of integers, 0 for background; Cellpose's _seg.npy; ImageJ's .roi or "
+            "RoiSet.zip; CaImAn's .hdf5; .nwb; or an ROI set or earlier traces, .zarr or .nc.",
             show_default=False,
         ),
     ],
@@ -313,7 +313,7 @@ def _extract(
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
-        roi_set = open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
+        roi_set = xs2p.read_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
         with cluster(scheduler, workers, threads_per_worker, lambda text: _say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,
