@@ -8,8 +8,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._table import PixelTable, compact, frame_shape, medians, pixel_table, planes_of, radii
-from xs2p._table import shared_pixels as shared
+from xs2p._table import (
+    PixelTable,
+    compact,
+    frame_shape,
+    medians,
+    pixel_table,
+    planes_of,
+    radii,
+    shared_pixels,
+)
 from xs2p._warnings import names, warn
 
 # Coordinates this close to a pixel's edge are on it: 0.1 + 0.2 is not quite 0.3.
@@ -46,10 +54,11 @@ def warp_rois(
     -------
     Dataset
         ROI set of the new frame. Pixels outside it are left out, with one warning; an ROI with
-        none left stays, with the status ``outside_frame``. Where pixels moved as they are, so do
-        ``med`` and what else is known of them; otherwise ``radius``, ``med`` and ``overlap`` are
-        computed anew, and other variables over ``pixel`` are left out. Lists of pixels of the old
-        frame, such as suite2p's ``neuropil_mask``, are left out always.
+        none left stays, with the status ``outside_frame``. ``med`` and ``radius`` go with their
+        ROI; of one that lost pixels they are measured anew, and the radius also where the scales
+        of y and x differ. Pixels that moved as they are keep what is known of them; otherwise
+        ``overlap`` is computed anew, and variables over ``pixel`` but ``soma_crop`` are left out.
+        Lists of pixels of the old frame, such as suite2p's ``neuropil_mask``, are left out always.
 
     Raises
     ------
@@ -63,35 +72,43 @@ def warp_rois(
     table = pixel_table(rois)
     if sy == sx == 1 and dy == int(dy) and dx == int(dx):
         y, x = table.ypix.astype(np.int64) + int(dy), table.xpix.astype(np.int64) + int(dx)
-        moved, owner = rois, table.owner
-        med = np.stack([rois["med_y"].values + dy, rois["med_x"].values + dx], 1)
-        intact = np.ones(table.roi.size, bool)
+        moved, owner, whole = rois, table.owner, True
     else:
-        owner, y, x, lam = _resampled(table, (dy, dx), (sy, sx))
-        intact, med = np.zeros(table.roi.size, bool), np.zeros((table.roi.size, 2))
+        crop = rois["soma_crop"].values if "soma_crop" in rois.variables else None
+        owner, y, x, lam, crop = _resampled(table, crop, (dy, dx), (sy, sx))
+        whole = False
         moved = rois.drop_dims("pixel").assign(
             lam=("pixel", lam.astype(np.float32), rois["lam"].attrs),
             overlap=("pixel", np.zeros(lam.size, bool), rois["overlap"].attrs),
             ypix=("pixel", y, rois["ypix"].attrs),
             xpix=("pixel", x, rois["xpix"].attrs),
         )
+        if crop is not None:
+            moved["soma_crop"] = ("pixel", crop, rois["soma_crop"].attrs)
     inside = (y >= 0) & (y < frame[0]) & (x >= 0) & (x < frame[1])
     before = np.bincount(owner, minlength=table.roi.size)
     npix = np.bincount(owner[inside], minlength=table.roi.size)
     _warn_of_lost(table.roi, before, npix, frame)
     moved = moved.isel(pixel=inside)
-    ids = np.arange(npix.size)
+    ids, where = np.arange(npix.size), ("pixel", np.repeat(np.arange(npix.size), npix))
     moved = moved.assign(
         npix=("roi", npix, rois["npix"].attrs),
         ypix=("pixel", y[inside].astype(np.int32), rois["ypix"].attrs),
         xpix=("pixel", x[inside].astype(np.int32), rois["xpix"].attrs),
-    ).assign_coords(roi_id=("roi", ids), pixel_roi=("pixel", np.repeat(ids, npix)))
+    ).assign_coords(roi_id=("roi", ids, _about(rois, "roi_id")))
+    moved = moved.assign_coords(pixel_roi=(*where, _about(rois, "pixel_roi")))
     moved.attrs = {**rois.attrs, "Ly": frame[0], "Lx": frame[1]}
-    new = pixel_table(moved)
-    if not intact.all():
-        moved["overlap"] = ("pixel", shared(new, planes_of(moved)), rois["overlap"].attrs)
-    intact &= npix == before
-    return _with_measures(moved, rois, new, intact, med, (npix == 0) & (before > 0))
+    if not whole:
+        shared = shared_pixels(pixel_table(moved), planes_of(moved))
+        moved["overlap"] = ("pixel", shared, rois["overlap"].attrs)
+    # The centre of pixel 0 is at 0: scaled about the corner of the frame it moves.
+    middle = {"med_y": sy * rois["med_y"] + dy + (sy - 1) / 2}
+    middle["med_x"] = sx * rois["med_x"] + dx + (sx - 1) / 2
+    return _with_measures(moved, rois, middle, sy if sy == sx else None, npix == before)
+
+
+def _about(rois: xr.Dataset, name: str) -> dict[str, Any]:
+    return rois[name].attrs if name in rois.variables else {}
 
 
 def pair(name: str, value: Any) -> tuple[float, float]:
@@ -114,9 +131,12 @@ def pair(name: str, value: Any) -> tuple[float, float]:
 
 
 def _resampled(
-    table: PixelTable, shift: tuple[float, float], scale: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """``(owner, y, x, lam)`` of the new pixels, ROI by ROI and row by row."""
+    table: PixelTable,
+    crop: np.ndarray | None,
+    shift: tuple[float, float],
+    scale: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    """``(owner, y, x, lam, soma_crop)`` of the new pixels, ROI by ROI and row by row."""
     starts, shares = [], []
     for old, move, size in zip((table.ypix, table.xpix), shift, scale, strict=True):
         low, high = (_snapped(size * edge + move) for edge in (old.astype(float), old + 1.0))
@@ -127,20 +147,22 @@ def _resampled(
         shares.append(np.maximum(overlap, 0.0))
     area = shares[0][:, :, None] * shares[1][:, None, :]
     k, i, j = np.nonzero(area)
-    area, lam = area[k, i, j], table.lam[k].astype(np.float64)
+    area = area[k, i, j]
     place = np.stack([table.owner[k], starts[0][k, i], starts[1][k, j]])
     order = np.lexsort(place[::-1])
-    place, area, lam = place[:, order], area[order], lam[order]
+    place, area, k = place[:, order], area[order], k[order]
     new = np.ones(area.size, bool)
     new[1:] = (np.diff(place, axis=1) != 0).any(0)
     cell = np.cumsum(new) - 1
     covered = np.bincount(cell, area)
-    weight = np.bincount(cell, area * lam)
+    weight = np.bincount(cell, area * table.lam[k].astype(np.float64))
     owner, y, x = place[:, new]
     most = np.zeros(table.roi.size)
     np.maximum.at(most, owner, covered)
     kept = covered >= np.minimum(most, 0.5)[owner] - _CLOSE
-    return owner[kept], y[kept], x[kept], weight[kept]
+    if crop is not None:  # of the soma where most of what covers the new pixel is
+        crop = (np.bincount(cell, area * crop[k]) >= covered / 2 - _CLOSE)[kept]
+    return owner[kept], y[kept], x[kept], weight[kept], crop
 
 
 def _snapped(edges: np.ndarray) -> np.ndarray:
@@ -164,25 +186,29 @@ def _warn_of_lost(
 def _with_measures(
     moved: xr.Dataset,
     rois: xr.Dataset,
-    table: PixelTable,
+    middle: dict[str, xr.DataArray],
+    scale: float | None,
     intact: np.ndarray,
-    med: np.ndarray,
-    outside: np.ndarray,
 ) -> xr.Dataset:
-    """Set what an ROI set says of each ROI; ``intact`` ones keep what they had."""
-    crop = moved["soma_crop"].values.astype(bool) if "soma_crop" in moved.variables else None
-    radius = np.where(intact, rois["radius"].values, radii(table, crop))
-    med = np.where(intact[:, None], med, medians(table))
+    """Set what an ROI set says of each ROI; what lost pixels is measured anew."""
+    table = pixel_table(moved)
     npix = np.diff(table.offsets)
+    crop = moved["soma_crop"].values.astype(bool) if "soma_crop" in moved.variables else None
+    radius = radii(table, crop)
+    if scale is not None:
+        radius = np.where(intact, scale * rois["radius"].values, radius)
+    med = medians(table)
     shares = np.bincount(table.owner, weights=table.overlap, minlength=npix.size)
-    moved = moved.assign_coords(
-        radius=("roi", radius, rois["radius"].attrs),
-        med_y=("roi", med[:, 0], rois["med_y"].attrs),
-        med_x=("roi", med[:, 1], rois["med_x"].attrs),
-        frac_overlap=("roi", shares / np.maximum(npix, 1), rois["frac_overlap"].attrs),
-    )
+    measures = {
+        "radius": radius,
+        "med_y": np.where(intact, middle["med_y"].values, med[:, 0]),
+        "med_x": np.where(intact, middle["med_x"].values, med[:, 1]),
+        "frac_overlap": shares / np.maximum(npix, 1),
+    }
     if "status" in moved.variables:
         status = moved["status"].values.astype(object)
-        status[outside] = _OUTSIDE_FRAME
-        moved = moved.assign_coords(status=("roi", status, rois["status"].attrs))
-    return moved
+        status[~intact & (npix == 0)] = _OUTSIDE_FRAME
+        measures["status"] = status
+    return moved.assign_coords(
+        {key: ("roi", values, _about(rois, key)) for key, values in measures.items()}
+    )

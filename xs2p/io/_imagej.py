@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # Of an ImagejRoi: the numbers of the file format (ij.io.RoiDecoder, public domain).
 POLYGON, RECTANGLE, OVAL, FREEHAND, TRACED, POINT = 0, 1, 2, 7, 8, 10
-TEXT, ELLIPSE, IMAGE, ROTATED = 1, 3, 4, 5
+TEXT, IMAGE = 1, 4
 SPLINE = 1
-KINDS = {
+LINES = {
     3: "a straight line",
     4: "a freehand line",
     5: "a polyline",
@@ -44,9 +44,12 @@ def pixels_of(roi: Any) -> Pixels:
     """
     kind, subtype = int(roi.roitype), int(roi.subtype)
     if subtype in (TEXT, IMAGE):
-        raise ValueError(f"{'a text' if subtype == TEXT else 'an image'}, not a region")
-    if kind in KINDS:
-        raise ValueError(f"{KINDS[kind]}, which holds no pixels")
+        raise ValueError(f"{'a text' if subtype == TEXT else 'an image'}, and no area: take it out")
+    if kind in LINES:
+        raise ValueError(
+            f"{LINES[kind]}, and no area: take it out, or make an area of it (in ImageJ, Edit > "
+            "Selection > Line to Area)"
+        )
     if kind == POINT:
         return _points(_vertices(roi))
     if roi.shape_roi_size > 0:
@@ -57,11 +60,11 @@ def pixels_of(roi: Any) -> Pixels:
     if kind == RECTANGLE:
         return _rectangle(*box, int(roi.rounded_rect_arc_size))
     if kind not in (POLYGON, FREEHAND, TRACED):
-        raise ValueError(f"of a kind that ImageJ numbers {kind}, unknown here")
-    if int(roi.options) & SPLINE and kind == POLYGON:
+        raise ValueError(f"of a kind that is not known here (ImageJ's number {kind})")
+    if int(roi.options) & SPLINE:
         raise ValueError(
-            "a polygon with a spline fitted to it; in ImageJ, Edit > Selection > "
-            "Interpolate makes a polygon of it"
+            "a spline through its points, which is not followed here: make a plain polygon of it "
+            "(in ImageJ, Edit > Selection > Interpolate)"
         )
     return fill([_vertices(roi)])
 
@@ -78,7 +81,7 @@ def fill(outlines: list[np.ndarray]) -> Pixels:
     start = np.concatenate([p for p in outlines]) if outlines else np.empty((0, 2))
     stop = np.concatenate([np.roll(p, -1, 0) for p in outlines]) if outlines else start
     if not np.isfinite(start).all():
-        raise ValueError("its outline has coordinates that are not finite")
+        raise ValueError("damaged (coordinates of its outline are not finite)")
     # Rows whose centres an edge passes, from below its upper end down to its lower one.
     flip = start[:, 1] > stop[:, 1]
     a, b = np.where(flip[:, None], stop, start), np.where(flip[:, None], start, stop)
@@ -156,7 +159,7 @@ def flatten(path: np.ndarray) -> list[np.ndarray]:
 
 
 def _chords(curve: list[np.ndarray], depth: int = 10) -> list[np.ndarray]:
-    """Ends of the chords that stand for a Bézier curve, halved as Java's shapes are."""
+    """Return the ends of the chords that stand for a Bézier curve, halved as Java's shapes are."""
     start, chord = curve[0], curve[-1] - curve[0]
     length = max(float(chord @ chord), 1e-300)
     along = [min(max(float((p - start) @ chord) / length, 0.0), 1.0) for p in curve[1:-1]]
@@ -177,12 +180,12 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
 
     if not path.lower().endswith(".zip"):
         with open(path, "rb") as file:
-            stored = {os.path.basename(path): file.read()}
+            stored = [(os.path.basename(path), file.read())]
     else:
         try:
             with zipfile.ZipFile(path) as archive:
                 inside = [entry for entry in archive.infolist() if _is_region(entry.filename)]
-                stored = {entry.filename: archive.read(entry) for entry in inside}
+                stored = [(entry.filename, archive.read(entry)) for entry in inside]
                 others = len(archive.infolist()) - len(inside)
         except (zipfile.BadZipFile, RuntimeError, OSError) as error:
             raise ValueError(f"{path}: no zip archive can be read ({error})") from error
@@ -191,7 +194,7 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
                 f"{path}: no .roi is in it (of {others} files), expected the RoiSet.zip that "
                 "ImageJ's ROI manager saves"
             )
-    regions = [_decoded(data, entry, path) for entry, data in stored.items()]
+    regions = [_decoded(data, entry, path) for entry, data in stored]
     return rois_of_imagej(regions, shape, path, moved)
 
 
@@ -229,10 +232,7 @@ def rois_of_imagej(
         try:
             pixels.append(pixels_of(region))
         except ValueError as error:
-            raise ValueError(
-                f"{name}: the region {region.name!r} is {error}; an ROI is an area or points. Take "
-                "it out, or in ImageJ make an area of it (Edit > Selection > Line to Area)"
-            ) from error
+            raise ValueError(f"{name}: the region {region.name!r} is {error}") from error
     ypix, xpix = (np.concatenate([p[k] for p in pixels]) for k in (0, 1))
     if moved and ypix.size:
         frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
