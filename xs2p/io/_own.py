@@ -48,4 +48,7 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
         if text.startswith(path):
             raise
         raise ValueError(f"{path}: no ROI set can be read from it ({text})") from error
+    for key, variable in rois.variables.items():
+        if variable.dtype.kind in "TU":  # strings as the files give them, not every one takes
+            rois[key] = rois[key].astype(object)
     return rois_of_dataset(rois, shape)
