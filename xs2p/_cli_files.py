@@ -46,6 +46,23 @@ def parse_dtype(text: str) -> Any:
         raise ValueError(f"--dtype {text}: expected a number type, as int16 or float32") from None
 
 
+def parse_numbers(option: str, text: str | None) -> Any:
+    """One number, or two with a comma between them."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in ((2,) if option == "--roi-shift" else (1, 2)):
+        expected = {
+            "--roi-shift": "rows,columns in pixels, as in 3,-2",
+            "--roi-scale": "a number, or two for rows,columns, as in 1.5 or 2,1",
+        }[option]
+        raise ValueError(f"{option} {text}: expected {expected}")
+    return numbers if len(numbers) == 2 else numbers[0]
+
+
 def check_output(
     out: str, overwrite: bool, sources: Iterable[str] = (), resume: bool = False
 ) -> None:
