@@ -373,6 +373,17 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
         ((path, (9, 9)), {"name": "second"}),
         ((path, None), {"name": None}),
     ]
+
+    def without_frame(source, shape, name):
+        if shape is None:
+            raise ValueError("give shape=(Ly, Lx) in pixels")
+        return rois
+
+    monkeypatch.setattr(leaf, "rois_from_nwb", without_frame)
+    assert xs2p.read_rois(path, (9, 9), shift=(1, 1)).attrs["Ly"] == 9
+    for options in ({}, {"shift": (1, 1)}):
+        with pytest.raises(ValueError, match="give shape"):
+            xs2p.read_rois(path, **options)
     with pytest.raises(FileNotFoundError, match="gone.nwb"):
         xs2p.read_rois(tmp_path / "gone.nwb")
     with pytest.raises(ValueError, match=r"name='second' chooses a PlaneSegmentation"):

@@ -243,6 +243,13 @@ class TestSafety:
             xs2p.write_rois(rois, tmp_path / "b.zarr", overwrite=True)
         assert os.listdir(tmp_path) == ["b.zarr"]
 
+    def test_a_folder_in_the_place_of_the_file(self, tmp_path):
+        (tmp_path / "a.tif").mkdir()
+        rois = xs2p.rois_from_stat([square(0, 0)], SHAPE)
+        with pytest.raises(IsADirectoryError, match=r"a\.tif' is a folder, expected a file"):
+            xs2p.write_rois(rois, tmp_path / "a.tif", overwrite=True)
+        assert os.listdir(tmp_path) == ["a.tif"]
+
     def test_a_path_without_a_folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         rois = xs2p.rois_from_stat([square(0, 0)], SHAPE)

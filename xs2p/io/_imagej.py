@@ -219,7 +219,8 @@ def rois_of_imagej(
 ) -> xr.Dataset:
     """ROI set of regions; ``moved``: they go elsewhere, and ``shape`` does not bound them yet."""
     from xs2p._table import frame_shape
-    from xs2p.rois import _build
+    from xs2p._warnings import names, warn
+    from xs2p.rois import OUTSIDE_FRAME, _build
 
     if shape is None:
         raise ValueError(
@@ -244,9 +245,21 @@ def rois_of_imagej(
         if values.any():
             per_roi[key] = ("roi", values, {"long_name": f"{key} in ImageJ, from 1; 0 for none"})
     npix = np.array([p[0].size for p in pixels])
-    weights = np.ones(ypix.size)
+    inside = (ypix >= 0) & (ypix < frame[0]) & (xpix >= 0) & (xpix < frame[1])
+    left = np.bincount(np.repeat(np.arange(npix.size), npix)[inside], minlength=npix.size)
+    outside = (left == 0) & (npix > 0)
+    if not inside.all():
+        lost = np.flatnonzero(left < npix)
+        warn(
+            f"{name}: {(npix - left).sum()} pixels of {lost.size} ROIs lie outside the frame "
+            f"{frame} and are left out ({names(np.array(titles, object)[lost])}); {outside.sum()} "
+            "ROIs lie wholly outside and get the status outside_frame"
+        )
+    weights = np.ones(left.sum())
     fields = {"per_roi": per_roi}
-    return _build(labels, npix, ypix, xpix, weights, frame, outside="drop", fields=fields)
+    rois = _build(labels, left, ypix[inside], xpix[inside], weights, frame, fields=fields)
+    rois["status"].values[outside] = OUTSIDE_FRAME
+    return rois
 
 
 def _labels_of(titles: list[str]) -> np.ndarray:

@@ -149,7 +149,12 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
 
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
-        return rois_from_nwb(source, own, name=name)
+        try:
+            return rois_from_nwb(source, own, name=name)
+        except ValueError as error:
+            if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
+                raise
+        return rois_from_nwb(source, shape, name=name)  # the file does not say its frame
     if name is not None:
         raise ValueError(
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
