@@ -12,6 +12,8 @@ _PIXELS = ("npix", "ypix", "xpix", "lam", "overlap")
 
 def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "") -> xr.Dataset:
     """Return the ROI set that a Dataset is, or that it carries beside traces."""
+    from xs2p._table import frame_shape
+
     where = f"{name}: it" if name else "read_rois: the Dataset"
     absent = [key for key in ("roi", *_PIXELS) if key not in ds.variables]
     absent += [key for key in ("Ly", "Lx") if key not in ds.attrs]
@@ -21,7 +23,7 @@ def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "
             "xs2p.write_rois or xs2p.extract leaves, or an ROI set's own ds.to_zarr(path)"
         )
     frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
-    if shape is not None and tuple(shape) != frame:
+    if shape is not None and frame_shape(shape) != frame:
         raise ValueError(f"shape={tuple(shape)} disagrees with the ROI set's (Ly, Lx) = {frame}")
     if not {"time", "y", "x"} & set(ds.dims):
         return ds
