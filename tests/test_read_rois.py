@@ -184,6 +184,20 @@ class TestLabels:
             with pytest.raises(ValueError, match=rf"the label image: {what}"):
                 xs2p.read_rois(image)
 
+    def test_a_movie_is_refused_unread(self, tmp_path):
+        """Files of a terabyte, whose pixels are not there."""
+        path = tmp_path / "movie.npy"
+        with open(path, "wb") as file:
+            header = {"descr": "<i2", "fortran_order": False, "shape": (2_000_000, 512, 512)}
+            np.lib.format.write_array_header_1_0(file, header)
+        with pytest.raises(ValueError, match=r"movie\.npy: .* got shape \(2000000, 512, 512\)"):
+            xs2p.read_rois(path)
+        path = tmp_path / "movie.tif"
+        tifffile.imwrite(path, shape=(3, 40, 50), dtype="i2", photometric="minisblack")
+        path.write_bytes(path.read_bytes()[:4000])
+        with pytest.raises(ValueError, match=r"movie\.tif: .* got shape \(3, 40, 50\)"):
+            xs2p.read_rois(path)
+
     def test_cellpose(self, tmp_path):
         """A file that Cellpose 3.1.1 wrote."""
         path = DATA / "cellpose_seg.npy"
@@ -340,6 +354,8 @@ class TestOwn:
         ds.to_zarr(tmp_path / "a.zarr", consolidated=False)
         shutil.rmtree(tmp_path / "a.zarr" / "F" / "c")
         same_pixels(xs2p.read_rois(tmp_path / "a.zarr"), xs2p.sample_rois())
+        (tmp_path / "a.zarr").rename(tmp_path / "another name")
+        same_pixels(xs2p.read_rois(tmp_path / "another name"), xs2p.sample_rois())
 
     def test_what_is_none(self, tmp_path):
         xr.Dataset({"movie": (("time", "y", "x"), np.zeros((2, 3, 4)))}).to_zarr(

@@ -31,10 +31,20 @@ def read_tif(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     import tifffile
 
     try:
-        image = np.squeeze(tifffile.imread(path))
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            check_image(series.shape)
+            image = series.asarray()
+            image = np.squeeze(image) if image.ndim > 2 else image
     except (ValueError, tifffile.TiffFileError) as error:
         raise ValueError(f"{path}: {error}") from error
     return rois_of_labels(image, shape, path)
+
+
+def check_image(shape: tuple[int, ...]) -> None:
+    """Raise where a file holds no single image, such as a movie, before its pixels are read."""
+    if len(shape) < 2 or (len(shape) > 2 and sum(n != 1 for n in shape) != 2):
+        raise ValueError(f"labels must be an image (y, x), got shape {shape}")
 
 
 def rois_of_cellpose(

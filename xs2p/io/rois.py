@@ -203,7 +203,7 @@ def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
     if not os.path.exists(path):
         raise FileNotFoundError(f"read_rois: no file or folder {path!r}")
-    if suffix in (".zarr", ".nc") or os.path.exists(os.path.join(path, "zarr.json")):
+    if suffix in (".zarr", ".nc") or _is_store(path):
         from xs2p.io._own import read_own
 
         return read_own(path, own)
@@ -224,6 +224,10 @@ def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     if suffix == ".npy":
         return _read_npy(path, shape, moved)
     raise ValueError(f"read_rois: cannot read {path!r}; expected one of{ACCEPTED}")
+
+
+def _is_store(path: str) -> bool:
+    return any(os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup"))
 
 
 def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
@@ -252,10 +256,17 @@ def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
 
 def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
-    from xs2p.io._labels import rois_of_cellpose, rois_of_labels
-    from xs2p.io._unpickle import load_npy
+    from xs2p.io._labels import check_image, rois_of_cellpose, rois_of_labels
+    from xs2p.io._unpickle import load_npy, read_header
     from xs2p.io.suite2p import read_plane_rois
 
+    with open(path, "rb") as file:
+        stored, _, dtype = read_header(file, path)
+    if not dtype.hasobject:
+        try:
+            check_image(stored)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     array = load_npy(path)
     own = None if moved else shape
     if array.dtype != object:
