@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from loaders import DATA
 
 import xs2p
-from xs2p.io._imagej import fill, pixels_of
+from xs2p.io._imagej import fill, flatten, pixels_of
 from xs2p.io._outline import outlines, region
 from xs2p.testing import raise_if_dask_computes
 
@@ -235,3 +235,17 @@ def test_a_result_of_extract_goes_to_imagej(tmp_path):
     back = xs2p.read_rois(path, (64, 64))
     for key in ("roi", "npix"):
         xr.testing.assert_equal(back[key].variable, rois[key].variable)
+
+
+def test_curves_of_both_orders():
+    """A quadratic curve, and the cubic one that is the same."""
+    p = np.array([[2.0, 3.0], [20.0, -4.0], [17.0, 19.0]])
+    cubic = [p[0], p[0] + 2 / 3 * (p[1] - p[0]), p[2] + 2 / 3 * (p[1] - p[2]), p[2]]
+    paths = [[0, *p[0], 2, *p[1], *p[2], 4], [0, *cubic[0], 3, *np.ravel(cubic[1:]), 4]]
+    t = np.linspace(0, 1, 20_000)[:, None]
+    fine = (1 - t) ** 2 * p[0] + 2 * t * (1 - t) * p[1] + t**2 * p[2]
+    wanted = pixels(*fill([fine]))
+    assert len(wanted) > 50
+    for path in paths:
+        found = pixels(*fill(flatten(np.array(path, float))))
+        assert len(found ^ wanted) <= 1
