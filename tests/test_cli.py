@@ -5,10 +5,13 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import scipy.sparse as sparse
 import xarray as xr
 from typer.testing import CliRunner
 
@@ -118,6 +121,48 @@ def test_extract_from_suite2p_files(xs2p_shell, recording):
         for name in expected.data_vars:
             np.testing.assert_array_equal(ds[name], expected[name])
         assert ds.attrs["fs"] == FS and ds.attrs["tau"] == 1.0
+
+
+@pytest.mark.parametrize("path", ["RoiSet.zip", "rois.nc", "a_seg.npy", "results.hdf5", "plane0"])
+def test_extract_with_what_other_programs_leave(xs2p_shell, recording, path):
+    movie, rois = recording
+    frame = (LY, LX)
+    if path == "a_seg.npy":
+        np.save(path, {"masks": np.load("labels.npy"), "filename": "movie.tif"})
+    elif path == "results.hdf5":
+        flat = rois.xpix.values * LY + rois.ypix.values
+        A = sparse.csc_matrix((rois.lam.values, (flat, rois.pixel_roi.values)), (LY * LX, 12))
+        with h5py.File(path, "w") as file:
+            for key in ("data", "indices", "indptr", "shape"):
+                file[f"estimates/A/{key}"] = getattr(A, key)
+            file["dims"] = frame
+    elif path == "plane0":
+        os.mkdir(path)
+        os.rename("stat.npy", "plane0/stat.npy")
+        np.save("plane0/iscell.npy", np.stack([np.arange(12) % 2, np.ones(12)], 1))
+    else:
+        xs2p.write_rois(rois, path)
+    code, out, err = xs2p_shell("extract", "movie.npy", path, "out.zarr", "--fs", FS, "-q")
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        expected = movie.s2p.extract(xs2p.read_rois(path, frame), fs=FS)
+        assert set(ds.coords) == {*expected.coords, "time"}
+        np.testing.assert_array_equal(ds.F, expected.F)
+
+
+def test_rois_of_another_session(xs2p_shell, recording):
+    movie, rois = recording
+    np.save("iscell.npy", np.stack([np.arange(12) % 2, np.ones(12)], 1))
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--cells-only"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, _, err = xs2p_shell(*args, "--roi-shift=-3,2.5", "--roi-scale", "1.1")
+        assert code == 0
+        moved = xs2p.read_rois("stat.npy", (LY, LX), shift=(-3, 2.5), scale=1.1, cells_only=True)
+        expected = movie.s2p.extract(moved, fs=FS)
+    with xr.open_zarr("out.zarr") as ds:
+        assert ds.roi.values.tolist() == [1, 3, 5, 7, 9, 11]
+        np.testing.assert_array_equal(ds.F, expected.F)
 
 
 @pytest.mark.parametrize("suffix", ["npy", "tif", "zarr"])
@@ -268,6 +313,11 @@ BIN = ("data.bin", "stat.npy", "out.zarr")
         ((*BIN, "--fs", 7), "--shape 512x512"),
         ((*BIN, "--fs", 7, "--shape", "64"), "--shape 64"),
         ((*BIN, "--fs", 7, "--shape", "0x64"), "--shape 0x64"),
+        ((*NPY, "--fs", 7, "--roi-shift", "3"), "--roi-shift 3: expected rows,columns"),
+        ((*NPY, "--fs", 7, "--roi-scale", "big"), "--roi-scale big: expected a number"),
+        ((*NPY, "--fs", 7, "--roi-scale", "0"), "must be above 0"),
+        ((*NPY, "--fs", 7, "--cells-only"), "--cells-only, but the source does not say"),
+        (("movie.npy", "data.bin", "out.zarr", "--fs", 7), "expected one of suite2p a path to"),
         ((*BIN, "--fs", 7, "--shape", "64x63"), "8064"),
         ((*BIN, "--fs", 7, "--shape", "64x64", "--dtype", "fine"), "--dtype fine"),
         ((*BIN, "--fs", 7, "--shape", "64x64", "--dtype", "i2,("), "--dtype i2,("),

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-HEAVY = ("dask", "numba", "scipy", "matplotlib", "distributed", "cupy", "tifffile", "zarr", "typer")
+HEAVY = (
+    *("dask", "numba", "scipy", "matplotlib", "distributed", "cupy", "tifffile", "zarr", "typer"),
+    *("h5py", "h5netcdf", "roifile"),
+)
 
 
 def run(code, cwd=Path(__file__).parent / "data", **env):

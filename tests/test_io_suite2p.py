@@ -251,7 +251,7 @@ class TestRead:
             ("ops", np.array([1, "a"], dtype=object)),
             ("stat", np.zeros(N)),
             ("stat", np.array([None] * N)),
-            ("stat", np.array([{"ypix": [1], "xpix": [1]}] * N)),
+            ("stat", np.array([{"ypix": [1], "lam": [1.0]}] * N)),
             ("stat", np.array([{"ypix": [99], "xpix": [1], "lam": [1.0]}] * N)),
         ],
     )
@@ -277,9 +277,11 @@ class TestReadRois:
     def test_sources(self, folder):
         expected = rois_from_stat(stat_of(), (LY, LX))
         stat = stat_of()
+        flags = ["iscell", "iscell_prob", "redcell", "redcell_prob"]
         for source in (folder, str(folder / "stat.npy")):
-            xr.testing.assert_identical(read_rois(source), expected)
-            xr.testing.assert_identical(read_rois(source, shape=(LY, LX)), expected)
+            for rois in (read_rois(source), read_rois(source, shape=(LY, LX))):
+                assert rois.iscell.values.tolist() == [False, True, False, True, False]
+                xr.testing.assert_identical(rois.drop_vars(flags), expected)
         for source in (stat, tuple(stat), np.array(stat, dtype=object)):
             xr.testing.assert_identical(read_rois(source, (LY, LX)), expected)
         assert read_rois(expected) is expected
@@ -288,8 +290,8 @@ class TestReadRois:
     def test_errors(self, folder, tmp_path):
         with pytest.raises(ValueError, match=r"read_rois\(stat, shape=\(Ly, Lx\)\)"):
             read_rois(stat_of())
-        for source in (3, None, ["a"], np.zeros((4, 5), int), {"ypix": [1]}, np.zeros(())):
-            with pytest.raises(ValueError, match="expected a path to suite2p's stat.npy"):
+        for source in (3, None, ["a"], {"ypix": [1]}, np.zeros(())):
+            with pytest.raises(ValueError, match=r"expected one of\s+suite2p  .*stat\.npy"):
                 read_rois(source, (LY, LX))
         rois = rois_from_stat(stat_of(), (LY, LX))
         with pytest.raises(ValueError, match=r"shape=\(1, 2\) disagrees.*\(20, 30\)"):
@@ -297,8 +299,8 @@ class TestReadRois:
         with pytest.raises(ValueError, match="lacks ypix"):
             read_rois(rois.drop_vars("ypix"))
         (tmp_path / "rois.zip").write_bytes(b"")
-        with pytest.raises(ValueError, match="not an .npy file"):
-            read_rois(tmp_path / "rois.zip")
+        with pytest.raises(ValueError, match="no zip archive can be read"):
+            read_rois(tmp_path / "rois.zip", (LY, LX))
         with pytest.raises(FileNotFoundError, match="no file or folder"):
             read_rois(tmp_path / "gone.npy")
         with pytest.raises(FileNotFoundError):

@@ -46,41 +46,21 @@ def parse_dtype(text: str) -> Any:
         raise ValueError(f"--dtype {text}: expected a number type, as int16 or float32") from None
 
 
-def open_rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
-    """Read ROIs from whichever file a user has them in; ``shape`` is the movie's frame."""
-    import numpy as np
-
-    import xs2p
-    from xs2p.io import load_npy
-
-    suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"no file or folder {path!r} to read ROIs from")
-    if suffix == ".zarr":
-        import xarray as xr
-
-        try:
-            with xr.open_zarr(path, consolidated=False) as stored:
-                # A store of traces carries its ROI set: only that is wanted.
-                rois = stored.drop_dims("time", errors="ignore").load()
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{path}: no ROI set can be read from it ({error})") from error
-        return xs2p.read_rois(rois, shape)
-    if suffix in (".tif", ".tiff"):
-        import tifffile
-
-        try:
-            return xs2p.rois_from_labels(np.squeeze(tifffile.imread(path)))
-        except (ValueError, tifffile.TiffFileError) as error:
-            raise ValueError(f"{path}: {error}") from error
-    if suffix == ".npy":
-        array = load_npy(path)
-        if array.dtype != object:
-            try:
-                return xs2p.rois_from_labels(array)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
-    return xs2p.read_rois(path, shape)
+def parse_numbers(option: str, text: str | None) -> Any:
+    """One number, or two with a comma between them."""
+    if text is None:
+        return None
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in ((2,) if option == "--roi-shift" else (1, 2)):
+        expected = {
+            "--roi-shift": "rows,columns in pixels, as in 3,-2",
+            "--roi-scale": "a number, or two for rows,columns, as in 1.5 or 2,1",
+        }[option]
+        raise ValueError(f"{option} {text}: expected {expected}")
+    return numbers if len(numbers) == 2 else numbers[0]
 
 
 def check_output(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,41 @@ _TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
+
+
+def completed(stat: Iterable[Any], name: str) -> list[Any]:
+    """Make good, with a warning, what some versions and ROIs drawn by hand lack in a ``stat``.
+
+    Without ``lam`` in any ROI every pixel weighs 1. ``overlap`` and ``soma_crop`` that only some
+    ROIs have are left out, and so computed from the pixels.
+    """
+    entries = list(stat)
+    if not all(isinstance(entry, Mapping) and {"ypix", "xpix"} <= set(entry) for entry in entries):
+        return entries  # rois_from_stat says what is wrong with it
+    if entries and not any("lam" in entry for entry in entries):
+        warn(f"{name}: no ROI has lam, its weights; every pixel gets the weight 1")
+        entries = [{**entry, "lam": np.ones(np.size(entry["ypix"]))} for entry in entries]
+    for key in _PER_PIXEL:
+        without = [i for i, entry in enumerate(entries) if entry.get(key) is None]
+        if 0 < len(without) < len(entries):
+            warn(
+                f"{name}: {len(without)} of {len(entries)} ROIs have no {key} (roi "
+                f"{names(without)}); it is left out of all, and what follows from it computed "
+                "from the pixels"
+            )
+            entries = [{k: v for k, v in entry.items() if k != key} for entry in entries]
+    return entries
+
+
+def widened(stat: Iterable[Any], shape: tuple[int, int]) -> tuple[int, int]:
+    """Return a frame of at least ``shape`` that holds every pixel of a ``stat``."""
+    frame = list(shape)
+    for entry in stat:
+        for axis, key in enumerate(("ypix", "xpix")):
+            pixels = np.asarray(entry.get(key, ()) if isinstance(entry, Mapping) else ())
+            if pixels.size and pixels.dtype.kind in "iu":
+                frame[axis] = max(frame[axis], int(pixels.max()) + 1)
+    return frame[0], frame[1]
 
 
 def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[str, Any]:

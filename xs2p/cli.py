@@ -19,8 +19,8 @@ import typer
 from xs2p._cli_files import (
     check_output,
     cluster,
-    open_rois,
     parse_dtype,
+    parse_numbers,
     parse_shape,
     require_shape,
 )
@@ -48,6 +48,7 @@ def _in_panel(panel: str, **fixed: Any) -> Any:
 
 
 _of_movie = _in_panel("Movie", show_default=False)
+_of_rois = _in_panel("ROIs", show_default=False)
 _of_masks = _in_panel("Masks and neuropil")
 _switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
 _of_baseline = _in_panel("Baseline")
@@ -149,7 +150,8 @@ def _extract(
         typer.Argument(
             metavar="ROIS",
             help="The ROIs: suite2p's stat.npy or its plane folder; a label image, .npy or .tif "
-            "(y, x) of integers, 0 for background; or an ROI set in a .zarr store.",
+            "(y, x) of integers, 0 for background; Cellpose's _seg.npy; ImageJ's .roi or "
+            "RoiSet.zip; CaImAn's .hdf5; .nwb; or an ROI set or earlier traces, .zarr or .nc.",
             show_default=False,
         ),
     ],
@@ -204,6 +206,30 @@ def _extract(
             help="Which array of a Zarr store is the second channel.",
         ),
     ] = None,
+    roi_shift: Annotated[
+        str | None,
+        _of_rois(
+            metavar="DY,DX",
+            help="Move the ROIs down and to the right by so many pixels, as from another session's "
+            "frame to this one's; a minus needs =, as in --roi-shift=-3,2.5.",
+        ),
+    ] = None,
+    roi_scale: Annotated[
+        str | None,
+        _of_rois(
+            metavar="S",
+            help="Scale the ROIs about the upper left corner before that, as from another zoom: "
+            "pixels here per pixel there, one number or SY,SX.",
+        ),
+    ] = None,
+    cells_only: Annotated[
+        bool,
+        _of_rois(
+            "--cells-only",
+            metavar="",
+            help="Only ROIs that suite2p's iscell.npy or CaImAn's idx_components accept.",
+        ),
+    ] = False,
     neuropil_coefficient: Annotated[
         float, _of_masks(help="Fc = F - coefficient * Fneu; no unit.")
     ] = 0.7,
@@ -313,7 +339,13 @@ def _extract(
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
-        roi_set = open_rois(rois, (frames.sizes["y"], frames.sizes["x"]))
+        roi_set = xs2p.read_rois(
+            rois,
+            (frames.sizes["y"], frames.sizes["x"]),
+            shift=parse_numbers("--roi-shift", roi_shift),
+            scale=parse_numbers("--roi-scale", roi_scale),
+            cells_only=cells_only,
+        )
         with cluster(scheduler, workers, threads_per_worker, lambda text: _say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,
@@ -402,6 +434,7 @@ def _one_line(error: BaseException) -> str:
         ("overwrite=True, resume=False", "--overwrite and without --resume"),
         ("overwrite=True", "--overwrite"),
         ("resume=True", "--resume"),
+        ("cells_only=True", "--cells-only"),
     ):
         text = text.replace(python, shell)
     return text

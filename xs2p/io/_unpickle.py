@@ -112,6 +112,19 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     return array.reshape(shape)
 
 
+def load_pickled(path: str) -> np.ndarray:
+    """Load an ``.npy`` file, or one that is a bare pickle, as `numpy.load` reads too."""
+    with open(path, "rb") as file:
+        start = file.read(2)
+        if start[:1] != b"\x80" or start[1:] > bytes([pickle.HIGHEST_PROTOCOL]):
+            return np.asarray(load_npy(path))
+        file.seek(0)
+        found = _unpickle(file.read(), path)
+    array = np.empty((), dtype=object)
+    array[()] = found
+    return found if isinstance(found, np.ndarray) else array
+
+
 def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read an ``.npy`` header: shape, Fortran order, dtype; the file then stands at the data."""
     start = file.read(len(MAGIC))

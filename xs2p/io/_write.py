@@ -238,7 +238,7 @@ def check_absent(folder: str, names: Iterable[str]) -> None:
     found = [name for name in names if os.path.lexists(os.path.join(folder, name))]
     if found:
         raise FileExistsError(
-            f"write_suite2p: {folder!r} holds {', '.join(found)} already; write to another folder, "
+            f"{folder!r} holds {', '.join(found)} already; write to another folder, "
             "or replace them with overwrite=True"
         )
 
@@ -288,7 +288,7 @@ def _exchange(folder: str, pending: dict[str, str], known: Iterable[str]) -> Non
         for name in known:
             path = os.path.join(folder, name)
             if os.path.isdir(path) and not os.path.islink(path):
-                raise IsADirectoryError(f"write_suite2p: {path!r} is a folder, expected a file")
+                raise IsADirectoryError(f"{path!r} is a folder, expected a file")
             if os.path.lexists(path):
                 old = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.old")
                 os.rename(path, old)

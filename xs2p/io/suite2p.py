@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,6 +59,23 @@ def read_stat(path: Path, shape: tuple[int, int] | None = None) -> xr.Dataset:
     name = os.fspath(path)
     ops = _read_ops(os.path.join(os.path.dirname(name), "ops.npy"))
     return _rois(name, _frame_shape(name, shape, ops))
+
+
+def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = False) -> xr.Dataset:
+    """ROI set of a ``stat.npy``, with ``iscell`` and ``redcell`` of the files beside it.
+
+    ``moved``: the ROIs go to another frame afterwards, and ``shape`` is that one's.
+    """
+    from xs2p._stat import widened
+
+    folder = os.path.dirname(path)
+    ops = _read_ops(os.path.join(folder, "ops.npy"))
+    stat = _load_stat(path)
+    known = {"Ly", "Lx"} <= set(ops)
+    frame = _frame_shape(path, None if moved and known else shape, ops)
+    rois = _rois(path, widened(stat, frame) if moved and not known else frame, stat)
+    here = [file for file in os.listdir(folder or ".") if file.endswith(".npy")]
+    return rois.assign_coords(_flags(folder, here, {"stat.npy": rois.sizes["roi"]}))
 
 
 def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
@@ -121,11 +138,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         attrs.update(Ly=frame[0], Lx=frame[1])
     attrs.update(_parameters(ops))
     data = _read_traces(name, here, counts)
-    for key, meaning in FLAGS.items():
-        if f"{key}.npy" in here:
-            table = _read_flags(os.path.join(name, f"{key}.npy"), counts)
-            coords[key] = ("roi", table[:, 0] > 0, {"long_name": meaning})
-            coords[f"{key}_prob"] = ("roi", table[:, 1], {"long_name": f"probability of {key}"})
+    coords.update(_flags(name, here, counts))
     if "roi" not in coords:
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), {"long_name": "ROI label"})
     if data and "fs" in attrs:
@@ -233,11 +246,11 @@ def _plane_files(name: str) -> set[str]:
 
 
 def _read_ops(path: str) -> dict[str, Any]:
-    from xs2p.io._unpickle import load_npy
+    from xs2p.io._unpickle import load_pickled
 
     if not os.path.exists(path):
         return {}
-    ops = load_npy(path)
+    ops = load_pickled(path)
     if ops.dtype != object or ops.size != 1 or not isinstance(ops.item(), dict):
         raise ValueError(f"{path}: expected a dict, found an array of {ops.dtype} {ops.shape}")
     found = dict(ops.item())
@@ -274,9 +287,19 @@ def _frame_shape(
     return given
 
 
-def _rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
-    from xs2p.io._unpickle import load_npy
+def _rois(path: str, shape: tuple[int, int], stat: Any = None) -> xr.Dataset:
+    from xs2p._stat import completed
     from xs2p.rois import rois_from_stat
+
+    stat = _load_stat(path) if stat is None else stat
+    try:
+        return rois_from_stat(completed(stat, path), shape)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _load_stat(path: str) -> np.ndarray:
+    from xs2p.io._unpickle import load_npy
 
     stat = load_npy(path)
     if stat.ndim != 1 or not all(isinstance(entry, dict) for entry in stat):
@@ -284,10 +307,7 @@ def _rois(path: str, shape: tuple[int, int]) -> xr.Dataset:
             f"{path}: expected suite2p's stat, an array of one dict per ROI; found an array of "
             f"{stat.dtype} with shape {stat.shape}"
         )
-    try:
-        return rois_from_stat(stat, shape)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    return np.asarray(stat)
 
 
 def _parameters(ops: Mapping[str, Any]) -> dict[str, Any]:
@@ -353,6 +373,17 @@ def _read_flags(path: str, counts: dict[str, int]) -> np.ndarray:
         )
     _count(path, len(table), counts)
     return np.asarray(table)
+
+
+def _flags(name: str, here: Collection[str], counts: dict[str, int]) -> dict[str, Any]:
+    """``iscell`` and ``redcell`` of those that are there, as coordinates over ``roi``."""
+    coords: dict[str, Any] = {}
+    for key, meaning in FLAGS.items():
+        if f"{key}.npy" in here:
+            table = _read_flags(os.path.join(name, f"{key}.npy"), counts)
+            coords[key] = ("roi", table[:, 0] > 0, {"long_name": meaning})
+            coords[f"{key}_prob"] = ("roi", table[:, 1], {"long_name": f"probability of {key}"})
+    return coords
 
 
 def _count(path: str, rows: int, counts: dict[str, int]) -> None:

@@ -1,0 +1,236 @@
+"""Write ROI sets in the formats that other programs read."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from xs2p._table import PixelTable
+
+SUFFIXES = (".tif", ".tiff", ".npy", ".zip", ".roi", ".zarr", ".nc")
+# What ImageJ's files can hold of a coordinate.
+_MOST = 60_535
+
+
+def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
+    """Write an ROI set to a file of the format that the path's ending names.
+
+    Parameters
+    ----------
+    rois
+        An ROI set over ``roi`` and ``pixel``, or a Dataset of traces that carries one.
+    path
+        The file to write:
+
+        - ``.zip``, ImageJ's and Fiji's ``RoiSet.zip``, or ``.roi`` for a single ROI: outlines
+          along the edges of pixels, which ImageJ and `read_rois` fill to the same pixels. ROIs of
+          one outline are traced regions, those with holes or several parts composite ones. They
+          are named after the coordinate ``name`` where all its names differ, else after the
+          ``roi`` labels. ROIs may share pixels. An ROI without pixels is left out.
+        - ``.tif`` or ``.npy``, a label image as `rois_to_labels` draws it: the ``roi`` labels
+          where all are positive, else each ROI's position plus 1. It has one ROI per pixel: one
+          that several share goes to the one with the largest weight.
+        - a name that ends in ``stat.npy``: suite2p's ``stat``, with weights and all fields.
+        - ``.zarr`` or ``.nc``, the ROI set as it is. Nothing is lost.
+
+        ImageJ's files and label images hold no weights: read again, every pixel weighs 1.
+    overwrite
+        Replace an existing file or store, once the new one is complete.
+
+    Returns
+    -------
+    str
+        The path, so that ``read_rois(write_rois(rois, path))`` reads it again.
+
+    Raises
+    ------
+    FileExistsError
+        The path exists and ``overwrite`` is False.
+    FileNotFoundError
+        The folder to write into does not exist.
+    ValueError
+        ``rois`` is no ROI set, the path has another ending, or the format cannot hold the set:
+        ``.roi`` of several ROIs or none.
+
+    Warns
+    -----
+    UserWarning
+        What the file does not hold: pixels that ROIs share, in a label image, and ROIs without
+        pixels.
+
+    Examples
+    --------
+    >>> import os, tempfile, xs2p
+    >>> path = os.path.join(tempfile.mkdtemp(), "RoiSet.zip")
+    >>> rois = xs2p.read_rois(write_rois(xs2p.sample_rois(), path), shape=(64, 64))
+    >>> rois.sizes["roi"]
+    98
+    """
+    from xs2p._table import compact, pixel_table
+    from xs2p.io._own import rois_of_dataset
+
+    name = os.fspath(path).rstrip("/" + os.sep)
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(
+            f"write_rois: {name!r} ends in {suffix or 'nothing'}; choose .zip or .roi (ImageJ), "
+            ".tif or .npy (label image), stat.npy (suite2p), .zarr or .nc (the ROI set as it is)"
+        )
+    pixel_table(rois)  # says what is wrong with what is no ROI set
+    rois = compact(rois_of_dataset(rois, None))
+    table = pixel_table(rois)
+    if suffix == ".roi" and table.roi.size != 1:
+        raise ValueError(
+            f"write_rois: a .roi file holds one ROI, and there are {table.roi.size}; write a .zip, "
+            "or choose one with rois.isel(roi=[0])"
+        )
+    folder = os.path.dirname(name) or "."
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"write_rois: no folder {folder!r} to write into")
+    if os.path.lexists(name) and not overwrite:
+        raise FileExistsError(
+            f"write_rois: {name} exists; replace it with overwrite=True, or choose another name"
+        )
+    if suffix == ".zarr":
+        _write_zarr(rois, name, overwrite)
+        return name
+    if suffix == ".nc":
+        content: Any = None
+    elif suffix in (".zip", ".roi"):
+        content = _imagej(rois, table, name)
+    elif name.endswith("stat.npy"):
+        content = _stat(rois)
+    else:
+        content = _labels(rois, table, name)
+    _write_file(rois, content, name, suffix, overwrite)
+    return name
+
+
+def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrite: bool) -> None:
+    from xs2p.io._write import file_set
+
+    folder, file = os.path.split(name)
+    with file_set(folder or ".", [file], overwrite=overwrite) as new:
+        path = new(file)
+        if suffix == ".nc":
+            rois.to_netcdf(path, engine="h5netcdf")
+        elif suffix == ".zip":
+            _write_zip(content, path)
+        elif suffix == ".roi":
+            with open(path, "wb") as opened:
+                opened.write(content[0].tobytes())
+        elif suffix == ".npy":
+            with open(path, "wb") as opened:
+                np.lib.format.write_array(opened, content)
+        else:
+            import tifffile
+
+            tifffile.imwrite(path, content)
+
+
+def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
+    from xs2p._warnings import names, warn
+    from xs2p.io._outline import region
+
+    if table.ypix.size and max(int(table.ypix.max()), int(table.xpix.max())) >= _MOST:
+        raise ValueError(
+            f"write_rois: {path}: ImageJ's files hold coordinates up to {_MOST}, and the frame is "
+            f"{table.shape}; write stat.npy, .zarr or .nc"
+        )
+    titles = [str(label) for label in table.roi.tolist()]
+    if "name" in rois.variables and rois["name"].dims == ("roi",):
+        given = [str(title) for title in rois["name"].values]
+        titles = given if all(given) and len(set(given)) == len(given) else titles
+    empty = np.diff(table.offsets) == 0
+    if empty.any():
+        if path.lower().endswith(".roi"):
+            raise ValueError(f"write_rois: {path}: roi {table.roi[0]} has no pixels to outline")
+        warn(
+            f"write_rois: {path}: {empty.sum()} ROIs without pixels are left out "
+            f"(roi {names(table.roi[empty])})"
+        )
+    regions = []
+    for i in np.flatnonzero(~empty):
+        own = slice(table.offsets[i], table.offsets[i + 1])
+        made = region(table.ypix[own], table.xpix[own], titles[i])
+        for key in ("position", "c_position", "z_position", "t_position"):
+            if key in rois.variables and rois[key].dims == ("roi",):
+                setattr(made, key, int(rois[key].values[i]))
+        regions.append(made)
+    return regions
+
+
+def _write_zip(regions: list[Any], path: str) -> None:
+    import zipfile
+
+    taken: set[str] = set()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for made in regions:
+            # ImageJ shows the name of the entry: as near to that of the ROI as a file's can be.
+            plain = "".join("_" if c in '/\\:*?"<>|' or ord(c) < 32 else c for c in made.name)
+            entry, n = plain, 1
+            while entry.lower() in taken:
+                n += 1
+                entry = f"{plain}-{n}"
+            taken.add(entry.lower())
+            archive.writestr(f"{entry}.roi", made.tobytes())
+
+
+def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
+    from xs2p._warnings import names, warn
+    from xs2p.rois import rois_to_labels
+
+    labels = rois_to_labels(rois)
+    image = labels.values
+    values = table.roi if labels.attrs["values"] == "roi labels" else np.arange(table.roi.size) + 1
+    lost = image.ravel()[table.flat] != values[table.owner]
+    if lost.any():
+        who = np.unique(table.owner[lost])
+        warn(
+            f"write_rois: {path}: {lost.sum()} pixels of {who.size} ROIs belong to another ROI, "
+            "of the larger weight there, and a label image holds one ROI per pixel (roi "
+            f"{names(table.roi[who])}); .zip, stat.npy, .zarr and .nc hold them all"
+        )
+    gone = ~np.isin(values, image)
+    if gone.any():
+        warn(
+            f"write_rois: {path}: {gone.sum()} ROIs have no pixel in the label image "
+            f"(roi {names(table.roi[gone])})"
+        )
+    largest = int(values.max(initial=0))
+    if path.lower().endswith(".npy") or largest >= 2**32:
+        return image
+    return image.astype(np.uint16 if largest < 2**16 else np.uint32)
+
+
+def _stat(rois: xr.Dataset) -> np.ndarray:
+    from xs2p.rois import rois_to_stat
+
+    stat = np.empty(rois.sizes["roi"], dtype=object)
+    stat[:] = rois_to_stat(rois)
+    return stat
+
+
+def _write_zarr(rois: xr.Dataset, path: str, overwrite: bool) -> None:
+    import shutil
+    import warnings
+
+    from xs2p._replace import hidden, put_in_place
+
+    if os.path.lexists(path) and not any(
+        os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup", ".zarray")
+    ):
+        raise FileExistsError(f"write_rois: {path} is no Zarr store; it is left as it is")
+    new = hidden(os.path.realpath(path), ".partial")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Consolidated metadata")
+            rois.to_zarr(new, mode="w", consolidated=True)
+        put_in_place(new, os.path.realpath(path), overwrite)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
