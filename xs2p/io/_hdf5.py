@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.io._lazy import Stamp, _Frames, _truncated
+from xs2p.io._lazy import Stamp, _Frames, _truncated, aligned_chunks, from_array
 
 if TYPE_CHECKING:
-    import xarray as xr
+    import dask.array as da
 
 DIMS = ("time", "y", "x")
 
@@ -32,6 +32,11 @@ class H5Frames(_Frames):
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Read these frames, whole."""
         return self._read(slice(start, stop), slice(None), slice(None))
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Read every ``step``-th frame."""
+        stop = start + step * (count - 1) + 1
+        return self._read(slice(start, stop, step), slice(None), slice(None))
 
     def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
         # A part of each frame is a part of the file too, where steps go forward.
@@ -74,6 +79,61 @@ def h5_frames(stored: Any, axes: tuple[str, str, str] = DIMS) -> H5Frames:
         dataset=stored.name.lstrip("/"),
         axes=axes,
     )
+
+
+def find_movie(name: str, variable: str | None) -> H5Frames:
+    """Find the (time, y, x) dataset of an HDF5 file."""
+    import h5py
+
+    try:
+        file = h5py.File(name, "r")
+    except OSError as error:
+        raise ValueError(f"{name}: not a readable HDF5 file ({error})") from error
+    with file:
+        found: dict[str, Any] = {}
+        if variable is not None:
+            chosen = file.get(variable)
+            if isinstance(chosen, h5py.Dataset) and _is_movie(chosen):
+                return h5_frames(chosen)
+
+        def note(key: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                found[key] = item
+
+        file.visititems(note)
+        listing = "; ".join(f"{k} {d.shape} {d.dtype}" for k, d in found.items()) or "no datasets"
+        if variable is not None:
+            raise ValueError(
+                f"variable={variable!r} is no (time, y, x) dataset of numbers of {name!r}, which "
+                f"holds: {listing}"
+            )
+        movies = [key for key, item in found.items() if _is_movie(item)]
+        if len(movies) != 1:
+            problem = f"{len(movies)}; pick one with variable={movies[0]!r}" if movies else "none"
+            raise ValueError(
+                f"{name}: expected one dataset of numbers with 3 dims, (time, y, x), found "
+                f"{problem}. It holds: {listing}"
+            )
+        return h5_frames(found[movies[0]])
+
+
+def _is_movie(stored: Any) -> bool:
+    return stored.ndim == 3 and stored.dtype.kind in "iufb" and 0 not in stored.shape
+
+
+def h5_to_dask(frames: H5Frames, chunks: int | None) -> da.Array:
+    """Wrap frames as a Dask array, chunked along the chunks of the file."""
+    import h5py
+
+    with h5py.File(frames.stamp.path, "r") as file:
+        inside = file[frames.dataset].chunks
+    stored = None
+    if inside is not None:
+        t, y, x = (int(inside[frames.axes.index(dim)]) for dim in DIMS)
+        stored = (t, y, x)
+    name = f"{frames.stamp.path}/{frames.dataset}"
+    sizes = aligned_chunks(frames.shape, frames.dtype.itemsize, stored, chunks, name)
+    return from_array(frames, sizes, frames)
 
 
 def require_filters(stored: Any, name: str) -> None:

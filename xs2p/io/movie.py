@@ -1,7 +1,8 @@
-"""Open movies lazily: suite2p binaries, ``.npy``, TIFF stacks and Zarr stores."""
+"""Open movies lazily: files of any of their formats, stores, and arrays."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -13,67 +14,114 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
 
+    from xs2p.io._files import Source
+    from xs2p.io._interleaved import Stack
     from xs2p.io._lazy import _Frames
 
 DIMS = ("time", "y", "x")
-SUFFIXES = (".bin", ".raw", ".npy", ".tif", ".tiff", ".zarr")
+log = logging.getLogger("xs2p")
+log.addHandler(logging.NullHandler())
 
 
 def open_movie(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     shape: Sequence[int] | None = None,
     fs: float | None = None,
     dtype: DTypeLike | None = None,
     chunks: int | None = None,
     variable: str | None = None,
+    channels: int | None = None,
+    planes: int | None = None,
+    order: str | Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Open a movie lazily, in its own dtype.
 
-    Only headers are read here; each chunk is read once, when it is computed.
+    Only headers are read here; each chunk is read once, when it is computed, and of a channel or
+    plane that is selected only its own frames.
 
     Parameters
     ----------
-    path : str or path-like
-        The movie, its format told by its suffix: ``.bin`` or ``.raw`` (suite2p's binary:
-        frames one after the other, no header), ``.npy``, ``.tif`` or ``.tiff``, or a
-        ``.zarr`` directory.
+    path : path, list of paths, store or array
+        The movie, in one of these:
+
+        - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
+          other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
+          and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``;
+        - several files that are one recording: a list of them, in their order, or a pattern such
+          as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
+          ``rec_10``);
+        - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of plane folders, or
+          of the ``data.bin`` in them: its registered movies;
+        - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
+          ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
+        - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
+          ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
+          sliced. Nothing of it is copied; memory maps are read from their file.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
         suite2p's ``ops.npy`` lies beside them; checked for the other formats.
     fs : float, optional
-        Frames per second, in Hz. It is never guessed: without it there is no ``fs`` and no
-        ``time`` coordinate but what a Zarr store has of its own.
+        Frames per second, in Hz, of each plane: volumes per second where there are several. It is
+        never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
+        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
     chunks : int, optional
-        Frames per chunk. By default whole frames of 64 to 128 MB together, for Zarr a
-        multiple of the store's own chunks of about that size.
+        Frames per chunk. By default whole frames of 64 to 128 MB together, for Zarr and HDF5 a
+        multiple of the file's own chunks of about that size. The logger ``xs2p`` tells at level
+        INFO what was chosen.
     variable : str, optional
-        Which array of a Zarr store is the movie, where it has several.
+        Which array of a Zarr store, dataset of an HDF5 file or series of an NWB file is the
+        movie, where there are several, as ``"group/name"``.
+    channels, planes : int, optional
+        How many channels and planes come in turn in the files, where the files do not say it
+        themselves; where they do, these must agree. Frames of the fly-back count as planes:
+        leave them out with ``movie.isel(plane=slice(0, 3))``. Turns go on from one file of a
+        recording to the next.
+    order : sequence of str, optional
+        In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
+        slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
+        channels of a plane, then the next plane. Given, it is believed together with
+        ``channels`` and ``planes``, whatever the file says.
 
     Returns
     -------
     xarray.DataArray
-        ``movie`` with dims ``(time, y, x)``, over Dask, in the byte order of this machine.
-        With ``fs``: a ``time`` coordinate in s, and ``attrs["fs"]``.
+        ``movie`` with dims ``(time, y, x)``, in front of them ``channel`` and ``plane`` where
+        there are several, over Dask (an array in memory stays one), in the byte order of this
+        machine. With ``fs``: a ``time`` coordinate in s, and ``attrs["fs"]``. Planes of suite2p
+        carry their number as the coordinate ``plane``.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or none that matches.
     ValueError
-        The suffix is unknown; ``shape`` or ``dtype`` is missing or disagrees with the file;
-        the file is empty, cut or no movie; ``fs`` or ``chunks`` is not positive.
+        The suffix is unknown; ``shape``, ``dtype``, ``channels`` or ``planes`` is missing or
+        disagrees with the file; files of one recording differ in frame size, dtype, channels or
+        planes; a file is empty, cut or no movie; or an argument has no meaning for the format.
+    ImportError
+        Another package is needed to read it; the message has the call that installs it.
+
+    Warns
+    -----
+    UserWarning
+        The recording ends before all channels and planes have had their turn: frames of the last
+        turn are left out, and their number is said.
 
     Notes
     -----
-    A TIFF stack whose first axis is called channels, as writers do that are told nothing, is
-    taken for a movie where there are more than four of them.
+    A TIFF stack whose first axis is called channels or slices, as writers do that are told
+    nothing, is taken for a movie where there are no frames beside them, and of channels more than
+    four.
 
     An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
+
+    suite2p's planes may differ by one frame; the last one of the longer is then left out, with a
+    warning.
 
     Examples
     --------
@@ -83,67 +131,171 @@ def open_movie(
     >>> movie = open_movie(path, shape=(4, 6), fs=30.0)
     >>> movie.dims, movie.shape, str(movie.dtype)
     (('time', 'y', 'x'), (100, 4, 6), 'int16')
+
+    Two channels of three planes in turn, the last turn not complete:
+
+    >>> movie = open_movie(path, shape=(4, 6), channels=2, planes=3)  # doctest: +SKIP
+    >>> movie.dims, movie.shape                                       # doctest: +SKIP
+    (('channel', 'plane', 'time', 'y', 'x'), (2, 3, 16, 4, 6))
     """
-    name = os.fspath(path)
-    suffix = os.path.splitext(name.rstrip("/" + os.sep))[1].lower()
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"open_movie: no file or folder {name!r}")
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"open_movie: {name!r} has the suffix {suffix!r}, expected one of "
-            f"{', '.join(SUFFIXES)}; rename the file, or load it yourself and give "
-            "xarray.DataArray(frames, dims=('time', 'y', 'x'))"
-        )
+    from xs2p.io import _files
+
     fs = _checked_fs(fs)
     if chunks is not None and not (is_whole(chunks) and chunks > 0):
         raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
     frame = checked_shape(shape)
-    dtype = _checked_dtype(dtype)
-    if variable is not None and suffix != ".zarr":
-        raise ValueError(
-            f"variable={variable!r} picks an array of a Zarr store; {name!r} holds one movie only: "
-            f"call open_movie({name!r}) without it"
-        )
-    if os.path.isdir(name) != (suffix == ".zarr"):
-        kind = "a folder" if suffix == ".zarr" else "a file"
-        raise ValueError(f"open_movie: expected {name!r} to be {kind} as its suffix says")
-    if suffix == ".zarr":
+    kind = _checked_dtype(dtype)
+    turns = _checked_turns(channels, planes, order)
+    if not _files.is_paths(path):
+        _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
+        movie, told = _open_object(path, chunks, variable), None
+    else:
+        source = _files.find(path)
+        told = source.told
+        if source.kind == "stack":
+            movie = _open_stacks(source, frame, kind, chunks, variable, turns)
+        else:
+            _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
+            if source.kind == "suite2p":
+                from xs2p.io._binaries import open_planes
+
+                movie, rate = open_planes(source.names, told, frame, kind, chunks)
+                if fs is None and rate is not None:
+                    fs = rate
+                    log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
+            elif source.kind == "nwb":
+                from xs2p.io.nwb import open_nwb_movie
+
+                movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
+            else:
+                from xs2p.io._zarr import open_zarr_movie
+
+                movie = open_zarr_movie(source.names[0], told, chunks, variable)
+    _check_agreement(movie, told or type(path).__name__, frame, kind)
+    movie = _labelled(movie, told, fs)
+    _tell(movie, told or type(path).__name__, chunks)
+    return movie
+
+
+def _is_store(path: Any) -> bool:
+    """Whether something is a store or a group of Zarr's, without importing it."""
+    return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
+
+
+def _open_object(source: Any, chunks: int | None, variable: str | None) -> xr.DataArray:
+    if _is_store(source):
         from xs2p.io._zarr import open_zarr_movie
 
-        movie = open_zarr_movie(name, chunks, variable)
-    else:
-        movie = _open_file(name, suffix, frame, dtype, chunks)
-    _check_agreement(movie, name, frame, dtype)
-    return _labelled(movie, name, fs)
+        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable)
+        return movie
+    from xs2p.io._array import open_array
+
+    return open_array(source, chunks)
 
 
-def _open_file(
-    name: str,
-    suffix: str,
+def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
+    if variable is not None:
+        raise ValueError(
+            f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; {what} "
+            "holds one movie only: call open_movie without it"
+        )
+    for name, value in turns.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
+                f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
+            )
+
+
+def _stacks() -> str:
+    from xs2p.io._files import STACKS
+
+    return ", ".join(STACKS)
+
+
+def _open_stacks(
+    source: Source,
     frame: tuple[int, int] | None,
-    dtype: DTypeLike | None,
+    dtype: np.dtype[Any] | None,
     chunks: int | None,
+    variable: str | None,
+    turns: dict[str, Any],
 ) -> xr.DataArray:
     import xarray as xr
 
-    from xs2p.io._lazy import to_dask
+    from xs2p.io._files import suffix_of
+    from xs2p.io._interleaved import lay_out
+    from xs2p.io._recording import recordings_to_dask
 
-    frames: _Frames
-    if suffix in (".bin", ".raw"):
-        frames = _raw_frames(name, frame, dtype)
-    elif suffix == ".npy":
-        frames = _npy_frames(name)
+    h5 = suffix_of(source.names[0]) in (".h5", ".hdf5")
+    if variable is not None and not h5:
+        _refuse({}, variable, repr(source.told))
+    alone = len(source.names) == 1
+    plain = turns["order"] is not None
+    stacks = [_stack(n, frame, dtype, variable, alone, plain) for n in source.names]
+    first = stacks[0].frames
+    for stack in stacks:
+        _check_alike(stack, stacks[0])
+    if any(stack.note for stack in stacks):
+        log.info("%s: %s; give fs= to use it", source.told, stacks[0].note)
+    dims, grid = lay_out(stacks, **turns)
+    data: Any
+    if alone and not dims and grid[()].shape == first.shape:
+        from xs2p.io._hdf5 import H5Frames, h5_to_dask
+        from xs2p.io._lazy import to_dask
+
+        data = h5_to_dask(first, chunks) if isinstance(first, H5Frames) else to_dask(first, chunks)
     else:
-        from xs2p.io._tiff import tiff_frames
-
-        frames = tiff_frames(name)
-    check_dtype(frames.dtype, name)
-    if 0 in frames.shape:
-        raise ValueError(f"{name}: holds no pixels, its shape is {frames.shape}")
-    return xr.DataArray(to_dask(frames, chunks), dims=DIMS, name="movie")
+        data = recordings_to_dask(grid, chunks)
+    return xr.DataArray(data, dims=(*dims, *DIMS), name="movie")
 
 
-def _raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None) -> _Frames:
+def _stack(
+    name: str,
+    frame: tuple[int, int] | None,
+    dtype: np.dtype[Any] | None,
+    variable: str | None,
+    alone: bool,
+    plain: bool,
+) -> Stack:
+    from xs2p.io._files import suffix_of
+    from xs2p.io._interleaved import Stack
+
+    suffix = suffix_of(name)
+    if os.path.isdir(name):
+        raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
+    if suffix in (".bin", ".raw"):
+        stack = Stack(raw_frames(name, frame, dtype))
+    elif suffix == ".npy":
+        stack = Stack(_npy_frames(name))
+    elif suffix in (".h5", ".hdf5"):
+        from xs2p.io._hdf5 import find_movie
+
+        stack = Stack(find_movie(name, variable))
+    else:
+        from xs2p.io._tiff import tiff_stack
+
+        stack = tiff_stack(name, alone, plain)
+    check_dtype(stack.frames.dtype, name)
+    if 0 in stack.frames.shape:
+        raise ValueError(f"{name}: holds no pixels, its shape is {stack.frames.shape}")
+    return stack
+
+
+def _check_alike(stack: Stack, first: Stack) -> None:
+    for what, has, wanted in (
+        ("frames (Ly, Lx) =", stack.frames.shape[1:], first.frames.shape[1:]),
+        ("dtype", stack.frames.dtype, first.frames.dtype),
+    ):
+        if has != wanted:
+            raise ValueError(
+                f"{stack.name} has {what} {has}, but {first.name} has {wanted}: files of one "
+                "recording must agree; open those of each kind by themselves"
+            )
+
+
+def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None) -> Any:
+    """Find the frames of a file without a header."""
     from xs2p.io._lazy import RawFrames, Stamp
 
     if frame is None:
@@ -223,6 +375,32 @@ def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
         ) from error
 
 
+def _checked_turns(
+    channels: int | None, planes: int | None, order: str | Sequence[str] | None
+) -> dict[str, Any]:
+    for name, count in (("channels", channels), ("planes", planes)):
+        if count is not None and not (is_whole(count) and count > 0):
+            raise ValueError(
+                f"{name}={count!r}: expected how many {name} come in turn, a whole number from 1 on"
+            )
+    if order is not None:
+        given = order.replace(",", " ").split() if isinstance(order, str) else list(order)
+        if set(given) - {"time", "plane", "channel"} or len(set(given)) < len(given):
+            given = []
+        needed = {
+            "time",
+            *(["channel"] if (channels or 1) > 1 else []),
+            *(["plane"] if (planes or 1) > 1 else []),
+        }
+        if not needed <= set(given):
+            raise ValueError(
+                f"order={order!r}: expected {', '.join(sorted(needed))}, the slowest first, as in "
+                "order=('time', 'plane', 'channel'), with channels= and planes= to say how many"
+            )
+        order = tuple(given)
+    return {"channels": channels, "planes": planes, "order": order}
+
+
 def _checked_fs(fs: float | None) -> float | None:
     if fs is None:
         return None
@@ -254,10 +432,10 @@ def is_whole(number: Any) -> bool:
 def _check_agreement(
     movie: xr.DataArray, name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 ) -> None:
-    if frame is not None and movie.shape[1:] != frame:
+    if frame is not None and movie.shape[-2:] != frame:
         raise ValueError(
             f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
-            f"{movie.shape[1:]}; leave shape out, the file knows it"
+            f"{movie.shape[-2:]}; leave shape out, the file knows it"
         )
     if dtype is not None and np.dtype(dtype).newbyteorder("=") != movie.dtype:
         raise ValueError(
@@ -266,11 +444,36 @@ def _check_agreement(
         )
 
 
-def _labelled(movie: xr.DataArray, name: str, fs: float | None) -> xr.DataArray:
+def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
     defaults = {"units": "a.u.", "long_name": "fluorescence movie"}
-    movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs, "source": name})
+    movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs})
+    if told is not None:
+        movie = movie.assign_attrs(source=told)
     if fs is None:
         return movie
     seconds = np.arange(movie.sizes["time"]) / fs
     attrs = {"units": "s", "long_name": "time"}
     return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, attrs))
+
+
+def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
+    """Log what was opened and how it is chunked."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    sizes = " x ".join(f"{n} {dim}" for dim, n in movie.sizes.items())
+    if movie.chunks is None:
+        log.info("%s: %s, %s, in memory, not chunked", told, sizes, movie.dtype)
+        return
+    chunk = [max(part) for part in movie.chunks]
+    log.info(
+        "%s: %s, %s; %d chunks of %s (%.0f MB), %s",
+        told,
+        sizes,
+        movie.dtype,
+        math.prod(map(len, movie.chunks)),
+        " x ".join(map(str, chunk)),
+        math.prod(chunk) * movie.dtype.itemsize / 1e6,
+        "as asked for"
+        if asked
+        else "of whole frames where they fit into 134 MB; chunks= changes it",
+    )
