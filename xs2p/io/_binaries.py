@@ -23,12 +23,12 @@ def open_planes(
     frame: tuple[int, int] | None,
     dtype: np.dtype[Any] | None,
     chunks: int | None,
+    fs: float | None,
 ) -> tuple[xr.DataArray, float | None]:
-    """Open the binaries of plane folders: the movie, and the frame rate that their ops agree on."""
+    """Open the binaries of plane folders: the movie, and ``fs``, where not given that of ops."""
     planes = [_plane(folder, frame, dtype) for folder in folders]
-    first, rates = planes[0], {}
-    for folder, (channels, rate) in zip(folders, planes, strict=True):
-        rates[folder] = rate
+    first = planes[0]
+    for folder, (channels, _) in zip(folders, planes, strict=True):
         if len(channels) != len(first[0]):
             raise ValueError(
                 f"{told}: {CHANNELS[1]} is in some plane folders but not in all: {folder} has "
@@ -45,10 +45,11 @@ def open_planes(
     for (c, p), _ in np.ndenumerate(grid):
         grid[c, p] = Recording((Run.of(planes[p][0][c]),))
     grid = _equally_long(grid, folders, told)
-    if len(set(rates.values())) > 1:
+    rates = sorted({rate for _, rate in planes if rate is not None})
+    if fs is None and len(rates) > 1:
         raise ValueError(
             f"{told}: the ops of its planes have different frame rates, "
-            f"{', '.join(str(r) for r in rates.values())} Hz; give fs="
+            f"{', '.join(map(str, rates))} Hz; give fs="
         )
     dims, coords = [], {}
     if len(first[0]) > 1:
@@ -61,7 +62,7 @@ def open_planes(
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, "time", "y", "x"), name="movie")
-    return movie, next(iter(rates.values()))
+    return movie, next(iter(rates), None) if fs is None else fs
 
 
 def _plane(

@@ -162,11 +162,12 @@ def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:
     for turn in stack.turns:
         given = left[turn.dim]
         if given not in (None, turn.number, turn.kept):
-            flyback = "" if turn.kept is None else f", of which {turn.kept} are no flyback"
+            number = turn.kept or turn.number
+            flyback = f" and {turn.number - number} of fly-back" if number < turn.number else ""
             raise ValueError(
-                f"{turn.dim}s={given} disagrees with {stack.name}, which says that "
-                f"{turn.number}{flyback} come in turn; leave {turn.dim}s out, or say in which "
-                "order its frames are all the same, as in order=('time', 'plane', 'channel')"
+                f"{turn.dim}s={given} disagrees with {stack.name}, which says that {number} "
+                f"{turn.dim}s{flyback} come in turn; leave {turn.dim}s out, or say in which order "
+                "its frames are all the same, as in order=('time', 'plane', 'channel')"
             )
         turns.append(
             Turn(turn.dim, turn.number, turn.number if given == turn.number else turn.kept)
@@ -194,9 +195,10 @@ def _whole_turns(grid: Grid, dims: Sequence[str], name: str) -> Grid:
     if shortest == longest:
         return grid
     lost = sum(lengths) - shortest * grid.size
+    last = "its last frame is" if lost == 1 else f"its last {lost} frames are"
     warn(
         f"{name}: the recording ends before all of its {' times '.join(_listed(counts))} have had "
-        f"their turn; its last {lost} frames are left out, and {shortest} frames remain of each"
+        f"their turn: {last} left out, and {shortest} of each remain"
     )
     cut: Grid = np.empty_like(grid)
     for index in np.ndindex(*grid.shape):

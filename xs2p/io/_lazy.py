@@ -202,6 +202,39 @@ class TiffPages(_Frames):
         return frames.reshape(count, *self.shape[1:]).astype(self.dtype, copy=False)
 
 
+@dataclass(frozen=True)
+class ScatteredPages(_Frames):
+    """Frames that are pages of one or several TIFF files, in any order, as OME-TIFF has them."""
+
+    files: tuple[Stamp, ...] = ()
+    runs: tuple[tuple[int, int, int], ...] = ()  # (file, first page, number of pages)
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of these frames."""
+        return self.take(start, 1, stop - start)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of every ``step``-th frame."""
+        import tifffile
+
+        lengths = np.array([run[2] for run in self.runs])
+        before = np.cumsum(lengths) - lengths
+        wanted = start + step * np.arange(count)
+        of_run = np.searchsorted(before, wanted, side="right") - 1
+        file, first = np.array([run[:2] for run in self.runs]).T
+        pages = first[of_run] + wanted - before[of_run]
+        out = np.empty((count, *self.shape[1:]), self.dtype)
+        for n in np.unique(file[of_run]):
+            here = np.flatnonzero(file[of_run] == n)
+            with tifffile.TiffFile(self.files[n].path) as tif:
+                if len(tif.pages) <= pages[here].max():
+                    path = self.files[n].path
+                    raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
+                frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
+            out[here] = frames.reshape(len(here), *self.shape[1:])
+        return out
+
+
 def _truncated(frames: _Frames, found: int, size: int) -> OSError:
     return OSError(
         f"the file now holds {max(0, found)} whole frames, {size} bytes, and held "

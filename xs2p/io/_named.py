@@ -16,7 +16,7 @@ def named_read(path: str, start: int, stop: int, step: int = 1) -> Iterator[None
     A worker that is killed cannot raise anything: each says beforehand what it is about to read.
     """
     what = f"{path}: the chunk with frames {start} to {stop - 1}"
-    if step > 1:
+    if step > 1 and stop - start > 1:
         what += f", one in {step},"
     _tell_scheduler(what)
     try:

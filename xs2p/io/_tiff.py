@@ -13,7 +13,7 @@ import numpy as np
 from xs2p.io._interleaved import Stack, Turn
 
 if TYPE_CHECKING:
-    from xs2p.io._lazy import Stamp
+    from xs2p.io._lazy import Stamp, _Frames
 
 
 @dataclass
@@ -117,26 +117,48 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
             "frame; write it anew with tifffile.imwrite(path, tifffile.imread(path), "
             "photometric='minisblack')"
         )
-    # The pages of OME may come in any order, from other files too.
-    in_order = first.kind != "ome" and file.n_pages == n_frames
-    if first.kind == "ome":
-        _check_ome(name, first, alone)
     stored = stored.newbyteorder("=")
-    return Stack(TiffPages(file.stamp, frame, stored.str, None if in_order else 0), named)
+    if first.kind == "ome":
+        return Stack(_ome_frames(file, first, alone, frame, stored), named)
+    # Found anew at each read: all pages of a file quicker than those of a series.
+    number = None if file.n_pages == n_frames else 0
+    return Stack(TiffPages(file.stamp, frame, stored.str, number), named)
 
 
-def _check_ome(name: str, series: Any, alone: bool) -> None:
+def _ome_frames(
+    file: _Opened, series: Any, alone: bool, frame: tuple[int, int, int], dtype: np.dtype[Any]
+) -> _Frames:
+    """Frames of an OME-TIFF, whose metadata tell the page and the file of each."""
+    from xs2p.io._lazy import ScatteredPages, Stamp, TiffPages
+
     if series.is_multifile and not alone:
         raise ValueError(
-            f"{name}: its OME metadata name other files of the same movie; open this one alone, "
-            f"and they come with it: open_movie({name!r})"
+            f"{file.name}: its OME metadata name other files of the same movie; open this one "
+            f"alone, and they come with it: open_movie({file.name!r})"
         )
-    absent = sum(page is None for page in series.pages)
+    pages = list(series.pages)
+    absent = sum(page is None for page in pages)
     if absent:
         raise ValueError(
-            f"{name}: its OME metadata tell of {len(series.pages)} frames, but {absent} of them "
+            f"{file.name}: its OME metadata tell of {len(pages)} frames, but {absent} of them "
             "are not there: the recording was cut, or files that belong to it are missing"
         )
+    own = {id(file.tif): 0}
+    stamps = [file.stamp]
+    runs: list[tuple[int, int, int]] = []
+    for page in pages:
+        tif = page.parent
+        if id(tif) not in own:
+            own[id(tif)] = len(stamps)
+            stamps.append(Stamp.of(tif.filehandle.path))
+        at, index = own[id(tif)], int(page.index)
+        if runs and runs[-1][0] == at and runs[-1][1] + runs[-1][2] == index:
+            runs[-1] = (at, runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((at, index, 1))
+    if runs == [(0, 0, file.n_pages)]:
+        return TiffPages(file.stamp, frame, dtype.str, None)
+    return ScatteredPages(file.stamp, frame, dtype.str, tuple(stamps), tuple(runs))
 
 
 def _scanimage(file: _Opened, plain: bool) -> Stack:

@@ -159,9 +159,9 @@ def open_movie(
             if source.kind == "suite2p":
                 from xs2p.io._binaries import open_planes
 
-                movie, rate = open_planes(source.names, told, frame, kind, chunks)
-                if fs is None and rate is not None:
-                    fs = rate
+                given = fs
+                movie, fs = open_planes(source.names, told, frame, kind, chunks, fs)
+                if given is None and fs is not None:
                     log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
             elif source.kind == "nwb":
                 from xs2p.io.nwb import open_nwb_movie
@@ -460,13 +460,13 @@ def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
     """Log what was opened and how it is chunked."""
     if not log.isEnabledFor(logging.INFO):
         return
-    sizes = " x ".join(f"{n} {dim}" for dim, n in movie.sizes.items())
+    sizes = ", ".join(f"{dim} {n}" for dim, n in movie.sizes.items())
     if movie.chunks is None:
-        log.info("%s: %s, %s, in memory, not chunked", told, sizes, movie.dtype)
+        log.info("%s: (%s) %s, in memory, not chunked", told, sizes, movie.dtype)
         return
     chunk = [max(part) for part in movie.chunks]
     log.info(
-        "%s: %s, %s; %d chunks of %s (%.0f MB), %s",
+        "%s: (%s) %s; %d chunks of %s (%.1f MB), %s",
         told,
         sizes,
         movie.dtype,
