@@ -68,7 +68,7 @@ def open_planes(
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
 ) -> tuple[list[RawFrames], float | None]:
-    from xs2p.io.movie import raw_frames
+    from xs2p.io._stacks import raw_frames
     from xs2p.io.suite2p import _read_ops
 
     names = [os.path.join(folder, name) for name in CHANNELS]
