@@ -520,3 +520,24 @@ def test_the_log_says_what_was_chosen(tmp_path, frames, caplog):
         open_movie(frames)
     assert "(time 23, y 7, x 9) int16; 3 chunks of 10 x 7 x 9 (0.0 MB), as asked" in caplog.text
     assert "in memory, not chunked" in caplog.text
+
+
+def test_reading_and_extracting_are_one_task(tmp_path):
+    """Also where each chunk is of several files; and a store of a run can be resumed."""
+    movie, rois = xs2p.sample_movie(None)[:90], xs2p.sample_rois().isel(roi=range(9))
+    rois = xs2p.recompute_overlap(rois)
+    for n, part in enumerate(np.split(movie.values, [40, 41])):
+        tifffile.imwrite(tmp_path / f"{n}.tif", part, compression="zlib", photometric="minisblack")
+    several = opened(tmp_path / "*.tif", chunks=30, fs=7.0)
+    masks = xs2p.build_masks(rois)
+    traces = xs2p.extract_traces(several, masks)
+    tasks = [str(key) for key in dask.optimize(traces.F.data)[0].__dask_graph__()]
+    assert sum("xs2p-extract" in key for key in tasks) == 3
+    assert not [key for key in tasks if "movie-" in key]
+    stored = xs2p.extract_to_zarr(several, rois, tmp_path / "out.zarr", progress=False)
+    np.testing.assert_array_equal(stored.F, xs2p.extract_traces(movie, masks).F)
+    again = opened([tmp_path / f"{n}.tif" for n in range(3)], chunks=30, fs=7.0)
+    xs2p.extract_to_zarr(again, rois, tmp_path / "out.zarr", progress=False, resume=True)
+    other = opened(tmp_path / "*.tif", chunks=30, fs=7.0, channels=2, order=("time", "channel"))
+    with pytest.raises(ValueError, match=r"cannot be resumed: it was made with other movie"):
+        xs2p.extract_to_zarr(other[1], rois, tmp_path / "out.zarr", progress=False, resume=True)
