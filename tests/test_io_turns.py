@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 import os
@@ -305,6 +306,26 @@ class TestScanImage:
             movie = opened(tmp_path / "s.tif")
         assert "scanFrameRate = 30.1 Hz; give fs= to use it" in caplog.text
         assert "fs" not in movie.attrs
+
+
+def test_a_compression_that_needs_another_package(tmp_path, stack):
+    """It is said at opening; here one that no package knows."""
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, stack[:, 0, 0], photometric="minisblack", compression="zlib")
+    with tifffile.TiffFile(path) as tif:
+        tags = [page.tags["Compression"].valueoffset for page in tif.pages]
+    for code, error, message in (
+        (5, ImportError, r"LZW.*; pip install imagecodecs"),
+        (34665, ValueError, r"m\.tif: its pages cannot be decoded"),
+    ):
+        with open(path, "r+b") as file:
+            for at in tags:
+                file.seek(at)
+                file.write(struct.pack("<H", code))
+        if error is ImportError and importlib.util.find_spec("imagecodecs"):
+            continue
+        with pytest.raises(error, match=message):
+            open_movie(path)
 
 
 # What only the user knows

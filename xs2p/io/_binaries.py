@@ -58,7 +58,11 @@ def open_planes(
         dims.append("plane")
         numbers = [plane_number(os.path.abspath(folder)) for folder in folders]
         if None not in numbers and len(set(numbers)) == len(numbers):
-            coords["plane"] = ("plane", np.array(numbers), {"long_name": "plane of suite2p's"})
+            attrs = {
+                "long_name": "plane",
+                "description": "Number of the plane, as in the name of suite2p's folder.",
+            }
+            coords["plane"] = ("plane", np.array(numbers), attrs)
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, "time", "y", "x"), name="movie")

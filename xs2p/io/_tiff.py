@@ -80,6 +80,7 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
     alike = {(s.shape, str(s.dtype), s.axes) for s in all_series}
     if len(all_series) > 1 and len(alike) == 1 and first.axes == "YX":
         # Written frame by frame: every page is a series of its own.
+        _check_codec(name, first.keyframe)
         dtype = np.dtype(first.dtype).newbyteorder("=")
         frame = (file.n_pages, int(first.shape[0]), int(first.shape[1]))
         return Stack(TiffPages(file.stamp, frame, dtype.str, None))
@@ -117,12 +118,24 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
             "frame; write it anew with tifffile.imwrite(path, tifffile.imread(path), "
             "photometric='minisblack')"
         )
+    _check_codec(name, first.keyframe)
     stored = stored.newbyteorder("=")
     if first.kind == "ome":
         return Stack(_ome_frames(file, first, alone, frame, stored), named)
     # Found anew at each read: all pages of a file quicker than those of a series.
     number = None if file.n_pages == n_frames else 0
     return Stack(TiffPages(file.stamp, frame, stored.str, number), named)
+
+
+def _check_codec(name: str, page: Any) -> None:
+    """Raise where pages are compressed in a way that tifffile alone cannot read."""
+    try:
+        page.decode(None, 0)
+    except (ValueError, NotImplementedError) as error:
+        message = f"{name}: its pages cannot be decoded: {error}"
+        if "imagecodecs" in str(error):
+            raise ImportError(f"{message}; pip install imagecodecs") from error
+        raise ValueError(message) from error
 
 
 def _ome_frames(
@@ -168,6 +181,7 @@ def _scanimage(file: _Opened, plain: bool) -> Stack:
     page = file.tif.pages.first
     if len(page.shape) != 2:
         raise ValueError(f"{file.name}: pages of shape {page.shape}, expected (y, x)")
+    _check_codec(file.name, page)
     shape = (file.n_pages, int(page.shape[0]), int(page.shape[1]))
     frames = TiffPages(file.stamp, shape, np.dtype(page.dtype).newbyteorder("=").str, None)
     if plain:

@@ -127,11 +127,11 @@ def open_movie(
     >>> movie.dims, movie.shape, str(movie.dtype)
     (('time', 'y', 'x'), (100, 4, 6), 'int16')
 
-    Two channels of three planes in turn, the last turn not complete:
+    The same frames as two channels in turn:
 
-    >>> movie = open_movie(path, shape=(4, 6), channels=2, planes=3)  # doctest: +SKIP
-    >>> movie.dims, movie.shape                                       # doctest: +SKIP
-    (('channel', 'plane', 'time', 'y', 'x'), (2, 3, 16, 4, 6))
+    >>> movie = open_movie(path, shape=(4, 6), channels=2)
+    >>> movie.dims, movie.shape
+    (('channel', 'time', 'y', 'x'), (2, 50, 4, 6))
     """
     from xs2p.io import _files
 
