@@ -37,6 +37,30 @@ def require_shape(movie: str, shape: tuple[int, int] | None) -> None:
         )
 
 
+def pick_channels(
+    movie: xr.DataArray, second: xr.DataArray | None, first_of: int | None, second_of: int | None
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Take the channels asked for, as the movie and the second channel of it."""
+    have = movie.sizes.get("channel", 1)
+    for option, number in (("--channel", first_of), ("--channel-chan2", second_of)):
+        if number is not None and not 0 <= number < have:
+            count = f"{have} channels, 0 to {have - 1}" if have > 1 else "one channel"
+            raise ValueError(f"{option} {number}: the movie has {count}")
+    if second_of is not None:
+        if second is not None or first_of is None:
+            raise ValueError(
+                "--channel-chan2 is the second channel of the movie itself: give it with --channel "
+                "and without --movie-chan2"
+            )
+        second = movie.isel(channel=second_of) if have > 1 else movie
+    if have > 1 and first_of is None and ("plane" in movie.dims or second is not None):
+        raise ValueError(
+            f"the movie has {have} channels; say which one to extract, as --channel 0, and which "
+            "one beside it, as --channel-chan2 1"
+        )
+    return movie if first_of is None or have == 1 else movie.isel(channel=first_of), second
+
+
 def parse_dtype(text: str) -> Any:
     import numpy as np
 

@@ -22,6 +22,7 @@ from xs2p._cli_files import (
     parse_dtype,
     parse_numbers,
     parse_shape,
+    pick_channels,
     require_shape,
 )
 
@@ -141,7 +142,8 @@ def _extract(
         str,
         typer.Argument(
             metavar="MOVIE",
-            help="The movie: suite2p's .bin, .npy or .tif (time, y, x), or a .zarr store.",
+            help="The movie: .bin, .npy, .tif, .h5, .nwb, a .zarr store, or suite2p's folder; for "
+            "several files of one recording a pattern in quotes, as 'rec_*.tif'.",
             show_default=False,
         ),
     ],
@@ -187,7 +189,35 @@ def _extract(
     variable: Annotated[
         str | None,
         _of_movie(
-            metavar="NAME", help="Which array of a Zarr store is the movie, where it has several."
+            metavar="NAME",
+            help="Which array of a Zarr store, an HDF5 or an NWB file is the movie, where it has "
+            "several.",
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        _of_movie(help="How many channels come in turn, where the file does not say it."),
+    ] = None,
+    planes: Annotated[
+        int | None,
+        _of_movie(help="How many planes come in turn, fly-back included."),
+    ] = None,
+    order: Annotated[
+        str | None,
+        _of_movie(
+            metavar="DIMS",
+            help="In which order they change, the slowest first, if not time,plane,channel.",
+        ),
+    ] = None,
+    channel: Annotated[
+        int | None,
+        _of_movie(help="Which channel to extract, from 0 on; all of them unless given."),
+    ] = None,
+    channel_chan2: Annotated[
+        int | None,
+        _of_movie(
+            "--channel-chan2",
+            help="Second channel, of the same movie: adds F_chan2 and Fneu_chan2.",
         ),
     ] = None,
     movie_chan2: Annotated[
@@ -329,14 +359,15 @@ def _extract(
         frame = None if shape is None else parse_shape(shape)
         require_shape(movie, frame)
         kind = None if dtype is None else parse_dtype(dtype)
-        frames = xs2p.open_movie(movie, shape=frame, fs=fs, dtype=kind, variable=variable)
+        how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
+        how |= {"channels": channels, "planes": planes, "order": order}
+        frames = xs2p.open_movie(movie, variable=variable, **how)
         second = None
         if movie_chan2 is not None:
-            second = xs2p.open_movie(
-                movie_chan2, shape=frame, fs=fs, dtype=kind, variable=variable_chan2
-            )
+            second = xs2p.open_movie(movie_chan2, variable=variable_chan2, **how)
         elif variable_chan2 is not None:
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
+        frames, second = pick_channels(frames, second, channel, channel_chan2)
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
         roi_set = xs2p.read_rois(

@@ -7,6 +7,7 @@ work the same on threads, processes and remote workers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,23 +38,20 @@ class Stamp:
         return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """Base of the duck arrays ``(time, y, x)``: indexing, over a `read` of whole frames."""
+class _Sliced:
+    """Indexing of a duck array ``(time, y, x)``, over a `read` of whole frames."""
 
-    stamp: Stamp
     shape: tuple[int, int, int]
-    stored: str  # dtype of the file, byte order included
-
     ndim = 3
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the frames read: that of the file in this machine's byte order."""
-        return np.dtype(self.stored).newbyteorder("=")
+        """The dtype of the frames read, in this machine's byte order."""
+        raise NotImplementedError
 
-    def __dask_tokenize__(self) -> tuple[object, ...]:
-        return (type(self).__name__,) + astuple(self)
+    def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
+        """Say in errors which file the frames ``start:stop`` are of."""
+        raise NotImplementedError
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         keys = list(key) if isinstance(key, tuple) else [key]
@@ -65,9 +63,7 @@ class _Frames:
         else:
             wanted = np.asarray(np.arange(self.shape[0])[time])
         every = np.atleast_1d(wanted)
-        with named_read(
-            self.stamp.path, int(every.min(initial=self.shape[0])), int(every.max(initial=0)) + 1
-        ):
+        with self.named(int(every.min(initial=self.shape[0])), int(every.max(initial=0)) + 1):
             frames = self._select(every, (slice(None), *keys[1:]))
         return frames if wanted.ndim else np.asarray(frames[0])
 
@@ -102,6 +98,34 @@ class _Frames:
 
 
 @dataclass(frozen=True)
+class _Frames(_Sliced):
+    """Base of the frames of one file."""
+
+    stamp: Stamp
+    shape: tuple[int, int, int]
+    stored: str  # dtype of the file, byte order included
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the frames read: that of the file in this machine's byte order."""
+        return np.dtype(self.stored).newbyteorder("=")
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return (type(self).__name__,) + astuple(self)
+
+    def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
+        """Say in errors which file the frames ``start:stop`` are of."""
+        return named_read(self.stamp.path, start, stop)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Read every ``step``-th frame, ``count`` of them, and none of those between."""
+        out = np.empty((count, *self.shape[1:]), self.dtype)
+        for i in range(count):
+            out[i] = self.read(start + i * step, start + i * step + 1)[0]
+        return out
+
+
+@dataclass(frozen=True)
 class RawFrames(_Frames):
     """Frames that lie one after the other in a file, from a byte offset on."""
 
@@ -110,18 +134,29 @@ class RawFrames(_Frames):
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Seek and read exactly these frames."""
         frames = np.empty((stop - start, *self.shape[1:]), self.stored)
-        view = memoryview(frames.reshape(-1).view(np.uint8).data)
-        frame_bytes = frames.nbytes // max(1, stop - start)
-        done = 0
         with open(self.stamp.path, "rb", buffering=0) as file:
-            file.seek(self.offset + start * frame_bytes)
-            while done < len(view):
-                got = file.readinto(view[done:])
-                if not got:
-                    size = os.fstat(file.fileno()).st_size
-                    raise _truncated(self, (size - self.offset) // frame_bytes, size)
-                done += got
+            self._fill(file, start, frames)
         return frames.astype(self.dtype, copy=False)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Seek to each of these frames."""
+        frames = np.empty((count, *self.shape[1:]), self.stored)
+        with open(self.stamp.path, "rb", buffering=0) as file:
+            for i in range(count):
+                self._fill(file, start + i * step, frames[i : i + 1])
+        return frames.astype(self.dtype, copy=False)
+
+    def _fill(self, file: Any, start: int, frames: np.ndarray[Any, Any]) -> None:
+        view = memoryview(frames.reshape(-1).view(np.uint8).data)
+        frame_bytes = frames.nbytes // max(1, len(frames))
+        done = 0
+        file.seek(self.offset + start * frame_bytes)
+        while done < len(view):
+            got = file.readinto(view[done:])
+            if not got:
+                size = os.fstat(file.fileno()).st_size
+                raise _truncated(self, (size - self.offset) // frame_bytes, size)
+            done += got
 
 
 @dataclass(frozen=True)
@@ -149,16 +184,55 @@ class TiffPages(_Frames):
 
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Decode these pages."""
+        return self.take(start, 1, stop - start)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Decode every ``step``-th page, and none of those between."""
         import tifffile
 
+        stop = start + step * (count - 1) + 1
         with tifffile.TiffFile(self.stamp.path) as tif:
             pages = tif.pages if self.series is None else tif.series[self.series].pages
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
                 raise _truncated(self, len(pages), size)
             # maxworkers=1: the threads are Dask's.
-            frames = tif.asarray(key=slice(start, stop), series=self.series, maxworkers=1)
-        return frames.reshape(stop - start, *self.shape[1:]).astype(self.dtype, copy=False)
+            key = slice(start, stop, step)
+            frames = tif.asarray(key=key, series=self.series, maxworkers=1)
+        return frames.reshape(count, *self.shape[1:]).astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class ScatteredPages(_Frames):
+    """Frames that are pages of one or several TIFF files, in any order, as OME-TIFF has them."""
+
+    files: tuple[Stamp, ...] = ()
+    runs: tuple[tuple[int, int, int], ...] = ()  # (file, first page, number of pages)
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of these frames."""
+        return self.take(start, 1, stop - start)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of every ``step``-th frame."""
+        import tifffile
+
+        lengths = np.array([run[2] for run in self.runs])
+        before = np.cumsum(lengths) - lengths
+        wanted = start + step * np.arange(count)
+        of_run = np.searchsorted(before, wanted, side="right") - 1
+        file, first = np.array([run[:2] for run in self.runs]).T
+        pages = first[of_run] + wanted - before[of_run]
+        out = np.empty((count, *self.shape[1:]), self.dtype)
+        for n in np.unique(file[of_run]):
+            here = np.flatnonzero(file[of_run] == n)
+            with tifffile.TiffFile(self.files[n].path) as tif:
+                if len(tif.pages) <= pages[here].max():
+                    path = self.files[n].path
+                    raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
+                frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
+            out[here] = frames.reshape(len(here), *self.shape[1:])
+        return out
 
 
 def _truncated(frames: _Frames, found: int, size: int) -> OSError:
@@ -176,7 +250,7 @@ def to_dask(frames: _Frames, chunks: int | None) -> da.Array:
     return from_array(frames, sizes, frames)
 
 
-def from_array(array: Any, sizes: tuple[int, int, int], identity: Any) -> da.Array:
+def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:
     """Wrap anything that slices to frames; its name derives from ``identity`` and the chunks."""
     import dask.array as da
     from dask.base import tokenize
@@ -187,7 +261,7 @@ def from_array(array: Any, sizes: tuple[int, int, int], identity: Any) -> da.Arr
         name=f"movie-{tokenize(identity, sizes)}",
         inline_array=True,
         fancy=False,
-        meta=np.empty((0, 0, 0), array.dtype),
+        meta=np.empty((0,) * len(array.shape), array.dtype),
     )
 
 
@@ -198,3 +272,30 @@ def even_chunks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -
     per_chunk = max(1, min(total, TARGET_BYTES // unit))
     number = -(-total // per_chunk)
     return -(-total // number) * multiple
+
+
+def aligned_chunks(
+    shape: tuple[int, int, int],
+    itemsize: int,
+    stored: tuple[int, int, int] | None,
+    chunks: int | None,
+    name: str,
+) -> tuple[int, int, int]:
+    """Sizes of chunks along those of a store, or of the frames asked for; None: it has none.
+
+    Frames are cut in y and x only where one chunk of the store's in time would be too many of them.
+    """
+    from xs2p._warnings import warn
+
+    stored = stored or (1, shape[1], shape[2])
+    if chunks is not None:
+        if chunks % stored[0] and chunks < shape[0]:
+            warn(
+                f"{name}: chunks={chunks} cuts through the store's chunks of {stored[0]} frames, "
+                f"some of which are then read more than once; a multiple of {stored[0]} avoids it"
+            )
+        return chunks, shape[1], shape[2]
+    if stored[0] * shape[1] * shape[2] * itemsize <= TARGET_BYTES:
+        return even_chunks(shape, itemsize, stored[0]), shape[1], shape[2]
+    tile = (shape[0], min(stored[1], shape[1]), min(stored[2], shape[2]))
+    return even_chunks(tile, itemsize, stored[0]), tile[1], tile[2]

@@ -10,12 +10,14 @@ READS = "xs2p-reads"  # of a cluster's scheduler: the topic where workers say wh
 
 
 @contextlib.contextmanager
-def named_read(path: str, start: int, stop: int) -> Iterator[None]:
-    """Name the frames ``start:stop`` of a file where they cannot be read.
+def named_read(path: str, start: int, stop: int, step: int = 1) -> Iterator[None]:
+    """Name the frames ``start:stop:step`` of a file where they cannot be read.
 
     A worker that is killed cannot raise anything: each says beforehand what it is about to read.
     """
     what = f"{path}: the chunk with frames {start} to {stop - 1}"
+    if step > 1 and stop - start > 1:
+        what += f", one in {step},"
     _tell_scheduler(what)
     try:
         yield

@@ -14,43 +14,68 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DIMS = ("time", "y", "x")
+# Dims that a labelled movie may have.
+LABELLED = [(*lead, *DIMS) for lead in ((), ("channel",), ("plane",), ("channel", "plane"))]
+OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
 
-def open_zarr_movie(name: str, chunks: int | None, variable: str | None) -> xr.DataArray:
-    """Open the movie of a Zarr directory: a (time, y, x) array, alone or in a Dataset."""
+def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | None) -> Any:
+    """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's."""
     import zarr
 
     from xs2p.io.movie import check_dtype
 
-    try:
-        node: Any = zarr.open(name, mode="r", use_consolidated=False)
-    except Exception as error:
-        raise ValueError(
-            f"{name}: no Zarr array or group can be opened there ({type(error).__name__}: {error})"
-        ) from error
+    node = _open(source, told)
     if isinstance(node, zarr.Array):
         if variable is not None:
             raise ValueError(
-                f"variable={variable!r}, but {name!r} is a single array of shape {node.shape}: "
+                f"variable={variable!r}, but {told!r} is a single array of shape {node.shape}: "
                 "leave variable out"
             )
-        array, key = node, None
+        array, axes = node, None
         dims = _dims(array)
         if array.ndim != 3 or dims not in (None, DIMS):
             raise ValueError(
-                f"{name}: one array, {_described('', array)}, expected 3 dims (time, y, x)"
+                f"{told}: one array, {_described('', array)}, expected 3 dims (time, y, x)"
             )
     else:
-        key = _pick(dict(node.arrays()), name, variable)
-        array = node[key]
-        dims = _dims(array)
-    check_dtype(np.dtype(array.dtype), name)
+        array, axes = _pick(node, told, variable)
+        dims = axes or _dims(array)
+    check_dtype(np.dtype(array.dtype), told)
     if 0 in array.shape:
-        raise ValueError(f"{name}: holds no pixels, its shape is {array.shape}")
-    sizes = _chunk_sizes(array, chunks, name)
-    if key is None or dims is None:
-        return _bare(array, sizes, os.path.join(name, key or ""))
-    return _from_dataset(name, key, array, sizes)
+        raise ValueError(f"{told}: holds no pixels, its shape is {array.shape}")
+    name = _joined(told, array.path.removeprefix(node.path).strip("/"))
+    sizes = _chunk_sizes(array, dims or DIMS, chunks, name)
+    if array is node or dims is None or axes is not None:
+        return _bare(array, dims or DIMS, sizes, name)
+    return _from_dataset(array, sizes, name)
+
+
+def _open(source: Any, told: str) -> Any:
+    import zarr
+
+    remote = isinstance(source, str) and "://" in source
+    try:
+        if isinstance(source, str) and not remote and source.lower().endswith(".zip"):
+            source = zarr.storage.ZipStore(source, mode="r")
+        if isinstance(source, zarr.Group):
+            return source
+        # A server that lists nothing can only be read by what was consolidated.
+        return zarr.open(source, mode="r", use_consolidated=None if remote else False)
+    except ImportError as error:
+        raise ImportError(
+            f"{told}: zarr needs another package to read it ({error}); pip install "
+            "'zarr[remote]' brings fsspec, and s3fs, gcsfs or aiohttp are for s3://, gs:// and "
+            "https://"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"{told}: no Zarr array or group can be opened there ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _joined(told: str, key: str) -> str:
+    return told if not key else f"{told}/{key}" if "://" in told else os.path.join(told, key)
 
 
 def _dims(array: Any) -> tuple[str, ...] | None:
@@ -63,46 +88,77 @@ def _described(key: str, array: Any) -> str:
     return f"{key}{'(' + ', '.join(dims) + ')' if dims else ''} {array.shape} {array.dtype}".strip()
 
 
-def _pick(arrays: dict[str, Any], name: str, variable: str | None) -> str:
+def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, ...] | None]:
+    """Find the movie of a group, and its dims where OME's metadata say them."""
+    import zarr
+
+    if variable is None:
+        image = _ome(node, told)
+        if image is not None:
+            return image
+    arrays = dict(node.arrays())
+    if variable is not None and "/" in variable and variable in node:
+        inner = node[variable]
+        if isinstance(inner, zarr.Array):
+            arrays[variable] = inner
+    elif not arrays:
+        inside = node.members(max_depth=None)
+        arrays = {key: part for key, part in inside if isinstance(part, zarr.Array)}
     listing = "; ".join(_described(key, arrays[key]) for key in sorted(arrays)) or "no arrays"
-    labelled = [key for key, array in arrays.items() if _dims(array) == DIMS]
+    labelled = [key for key, array in arrays.items() if _dims(array) in LABELLED]
     bare = [key for key, array in arrays.items() if array.ndim == 3 and _dims(array) is None]
     if variable is not None:
         if variable in labelled + bare:
-            return variable
+            return arrays[variable], None
         raise ValueError(
-            f"variable={variable!r} is no (time, y, x) array of {name!r}, which holds: {listing}"
+            f"variable={variable!r} is no (time, y, x) array of {told!r}, which holds: {listing}"
         )
     found = labelled or bare
     if len(found) == 1:
-        return found[0]
+        return arrays[found[0]], None
     if found:
         problem = f"{len(found)} movies; pick one with variable={sorted(found)[0]!r}"
     else:
         problem = "none; name its dims with Dataset.rename before storing it"
     raise ValueError(
-        f"{name}: expected one array with dims (time, y, x), found {problem}. It holds: {listing}"
+        f"{told}: expected one array with dims (time, y, x), found {problem}. It holds: {listing}"
     )
 
 
-def _chunk_sizes(array: Any, chunks: int | None, name: str) -> tuple[int, int, int]:
-    from xs2p._warnings import warn
-    from xs2p.io._lazy import TARGET_BYTES, even_chunks
+def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Find the finest image of an OME-Zarr group, and the dims of its axes."""
+    scales = (node.attrs.get("ome") or node.attrs).get("multiscales")
+    if not scales:
+        return None
+    axes = [a["name"] if isinstance(a, dict) else a for a in scales[0].get("axes", "tczyx")]
+    array = node[scales[0]["datasets"][0]["path"]]
+    dims = tuple(OME.get(axis, axis) for axis in axes)
+    if set(dims) - set(OME.values()) or "time" not in dims or dims[-2:] != ("y", "x"):
+        raise ValueError(
+            f"{told}: an OME-Zarr image of axes {axes} and shape {array.shape}, expected a movie "
+            "with the axes t, y and x, and c and z where there are several"
+        )
+    return array, dims
 
-    shape = array.shape
+
+def _chunk_sizes(
+    array: Any, dims: tuple[str, ...], chunks: int | None, name: str
+) -> tuple[int, ...]:
+    from xs2p.io._lazy import aligned_chunks
+
     stored = getattr(array, "shards", None) or array.chunks
-    itemsize = np.dtype(array.dtype).itemsize
-    if chunks is not None:
-        if chunks % stored[0] and chunks < shape[0]:
-            warn(
-                f"{name}: chunks={chunks} cuts through the store's chunks of {stored[0]} frames, "
-                f"some of which are then read more than once; a multiple of {stored[0]} avoids it"
-            )
-        return chunks, shape[1], shape[2]
-    if stored[0] * shape[1] * shape[2] * itemsize <= TARGET_BYTES:
-        return even_chunks(shape, itemsize, stored[0]), shape[1], shape[2]
-    tile = (shape[0], min(stored[1], shape[1]), min(stored[2], shape[2]))
-    return even_chunks(tile, itemsize, stored[0]), tile[1], tile[2]
+    three = [dims.index(dim) for dim in DIMS]
+    t, y, x = aligned_chunks(
+        (array.shape[three[0]], array.shape[three[1]], array.shape[three[2]]),
+        np.dtype(array.dtype).itemsize,
+        (stored[three[0]], stored[three[1]], stored[three[2]]),
+        chunks,
+        name,
+    )
+    sizes = list(stored)
+    for place, size in zip(three, (t, y, x), strict=True):
+        sizes[place] = size
+    return tuple(sizes)
 
 
 @dataclass(frozen=True)
@@ -113,42 +169,73 @@ class _NamedReads:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    time: int  # which dim is time
 
-    ndim = 3
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
-        start, stop, _ = key[0].indices(self.shape[0])
+        start, stop, _ = key[self.time].indices(self.shape[self.time])
         with named_read(self.path, start, stop):
             return np.asarray(self.array[key])
 
 
-def _bare(array: Any, sizes: tuple[int, int, int], path: str) -> xr.DataArray:
+def array_to_dask(array: Any, chunks: int | None) -> Any:
+    """Wrap a ``zarr.Array`` (time, y, x) that is open."""
+    name = f"{array.store_path}"
+    sizes = _chunk_sizes(array, DIMS, chunks, name)
+    return _to_dask(array, array, DIMS, sizes, name)
+
+
+def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) -> xr.DataArray:
     import xarray as xr
 
-    attrs = {key: value for key, value in array.attrs.items() if key != "_ARRAY_DIMENSIONS"}
-    return xr.DataArray(_to_dask(array, array, sizes, path), dims=DIMS, attrs=attrs)
+    ours = ("_ARRAY_DIMENSIONS", "multiscales", "omero", "ome")
+    attrs = {key: value for key, value in array.attrs.items() if key not in ours}
+    movie = xr.DataArray(_to_dask(array, array, dims, sizes, name), dims=dims, attrs=attrs)
+    single = [dim for dim in ("channel", "plane") if movie.sizes.get(dim) == 1]
+    return movie.squeeze(single).transpose("channel", "plane", *DIMS, missing_dims="ignore")
 
 
-def _to_dask(values: Any, array: Any, sizes: tuple[int, int, int], path: str) -> Any:
-    from xs2p.io._lazy import Stamp, from_array
+def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: str) -> Any:
+    from xs2p.io._lazy import from_array
 
+    reads = _NamedReads(
+        values, name, values.shape, np.dtype(values.dtype), tuple(dims).index("time")
+    )
+    return from_array(reads, sizes, (_identity(array), str(values.dtype)))
+
+
+def _identity(array: Any) -> Any:
+    """Tell stores apart, and the states of a file; of others that is what their metadata say."""
+    from xs2p.io._lazy import Stamp
+
+    store = array.store
     document = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    stamp = Stamp.of(os.path.join(path, document))
-    reads = _NamedReads(values, path, values.shape, np.dtype(values.dtype))
-    return from_array(reads, sizes, (stamp, str(values.dtype)))
+    root = getattr(store, "root", None)  # of a folder
+    for path in (
+        None if root is None else os.path.join(root, array.path, document),
+        getattr(store, "path", None),  # of a zip file
+    ):
+        if path is not None and os.path.isfile(path):
+            return Stamp.of(path), array.path
+    return str(store), array.path, str(array.metadata.to_dict())
 
 
-def _from_dataset(name: str, key: str, array: Any, sizes: tuple[int, int, int]) -> xr.DataArray:
+def _from_dataset(array: Any, sizes: tuple[int, ...], name: str) -> xr.DataArray:
     import xarray as xr
 
     # Zarr 2 stores declare a fill value of 0, and decoding it would turn dark pixels into NaN
     # and the movie into floats. Scaled movies have to be decoded all the same.
     options: dict[str, Any] = {"chunks": None, "consolidated": False, "decode_timedelta": False}
-    dataset = xr.open_zarr(name, mask_and_scale=False, **options)
+    group, _, key = array.path.rpartition("/")
+    options["group"] = group or None
+    dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
-        dataset = xr.open_zarr(name, mask_and_scale=True, **options)
+        dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
     movie = dataset[key]
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)
-    data = _to_dask(movie.variable, array, sizes, os.path.join(name, key))
+    data = _to_dask(movie.variable, array, movie.dims, sizes, name)
     return movie.copy(data=data).drop_encoding()

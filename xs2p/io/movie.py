@@ -1,9 +1,9 @@
-"""Open movies lazily: suite2p binaries, ``.npy``, TIFF stacks and Zarr stores."""
+"""Open movies lazily: files of any of their formats, stores, and arrays."""
 
 from __future__ import annotations
 
+import logging
 import math
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,67 +13,110 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
 
-    from xs2p.io._lazy import _Frames
-
 DIMS = ("time", "y", "x")
-SUFFIXES = (".bin", ".raw", ".npy", ".tif", ".tiff", ".zarr")
+log = logging.getLogger("xs2p")
+log.addHandler(logging.NullHandler())
 
 
 def open_movie(
-    path: str | os.PathLike[str],
+    path: Any,
     *,
     shape: Sequence[int] | None = None,
     fs: float | None = None,
     dtype: DTypeLike | None = None,
     chunks: int | None = None,
     variable: str | None = None,
+    channels: int | None = None,
+    planes: int | None = None,
+    order: str | Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Open a movie lazily, in its own dtype.
 
-    Only headers are read here; each chunk is read once, when it is computed.
+    Only headers are read here; each chunk is read once, when it is computed, and of a channel or
+    plane that is selected only its own frames.
 
     Parameters
     ----------
-    path : str or path-like
-        The movie, its format told by its suffix: ``.bin`` or ``.raw`` (suite2p's binary:
-        frames one after the other, no header), ``.npy``, ``.tif`` or ``.tiff``, or a
-        ``.zarr`` directory.
+    path : path, list of paths, store or array
+        The movie, in one of these:
+
+        - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
+          other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
+          and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``;
+        - several files that are one recording: a list of them, in their order, or a pattern such
+          as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
+          ``rec_10``);
+        - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of plane folders, or
+          of the ``data.bin`` in them: its registered movies;
+        - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
+          ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
+        - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
+          ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
+          sliced. Nothing of it is copied; memory maps are read from their file.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
         suite2p's ``ops.npy`` lies beside them; checked for the other formats.
     fs : float, optional
-        Frames per second, in Hz. It is never guessed: without it there is no ``fs`` and no
-        ``time`` coordinate but what a Zarr store has of its own.
+        Frames per second, in Hz, of each plane: volumes per second where there are several. It is
+        never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
+        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
     chunks : int, optional
-        Frames per chunk. By default whole frames of 64 to 128 MB together, for Zarr a
-        multiple of the store's own chunks of about that size.
+        Frames per chunk. By default whole frames of 64 to 128 MB together, for Zarr and HDF5 a
+        multiple of the file's own chunks of about that size. The logger ``xs2p`` tells at level
+        INFO what was chosen.
     variable : str, optional
-        Which array of a Zarr store is the movie, where it has several.
+        Which array of a Zarr store, dataset of an HDF5 file or series of an NWB file is the
+        movie, where there are several, as ``"group/name"``.
+    channels, planes : int, optional
+        How many channels and planes come in turn in the files, where the files do not say it
+        themselves; where they do, these must agree. Frames of the fly-back count as planes:
+        leave them out with ``movie.isel(plane=slice(0, 3))``. Turns go on from one file of a
+        recording to the next.
+    order : sequence of str, optional
+        In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
+        slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
+        channels of a plane, then the next plane. Given, it is believed together with
+        ``channels`` and ``planes``, whatever the file says.
 
     Returns
     -------
     xarray.DataArray
-        ``movie`` with dims ``(time, y, x)``, over Dask, in the byte order of this machine.
-        With ``fs``: a ``time`` coordinate in s, and ``attrs["fs"]``.
+        ``movie`` with dims ``(time, y, x)``, in front of them ``channel`` and ``plane`` where
+        there are several, over Dask (an array in memory stays one), in the byte order of this
+        machine. With ``fs``: a ``time`` coordinate in s, and ``attrs["fs"]``. Planes of suite2p
+        carry their number as the coordinate ``plane``.
 
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or none that matches.
     ValueError
-        The suffix is unknown; ``shape`` or ``dtype`` is missing or disagrees with the file;
-        the file is empty, cut or no movie; ``fs`` or ``chunks`` is not positive.
+        The suffix is unknown; ``shape``, ``dtype``, ``channels`` or ``planes`` is missing or
+        disagrees with the file; files of one recording differ in frame size, dtype, channels or
+        planes; a file is empty, cut or no movie; or an argument has no meaning for the format.
+    ImportError
+        Another package is needed to read it; the message has the call that installs it.
+
+    Warns
+    -----
+    UserWarning
+        The recording ends before all channels and planes have had their turn: frames of the last
+        turn are left out, and their number is said.
 
     Notes
     -----
-    A TIFF stack whose first axis is called channels, as writers do that are told nothing, is
-    taken for a movie where there are more than four of them.
+    A TIFF stack whose first axis is called channels or slices, as writers do that are told
+    nothing, is taken for a movie where there are no frames beside them, and of channels more than
+    four.
 
     An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
+
+    suite2p's planes may differ by one frame; the last one of the longer is then left out, with a
+    warning.
 
     Examples
     --------
@@ -83,125 +126,88 @@ def open_movie(
     >>> movie = open_movie(path, shape=(4, 6), fs=30.0)
     >>> movie.dims, movie.shape, str(movie.dtype)
     (('time', 'y', 'x'), (100, 4, 6), 'int16')
+
+    The same frames as two channels in turn:
+
+    >>> movie = open_movie(path, shape=(4, 6), channels=2)
+    >>> movie.dims, movie.shape
+    (('channel', 'time', 'y', 'x'), (2, 50, 4, 6))
     """
-    name = os.fspath(path)
-    suffix = os.path.splitext(name.rstrip("/" + os.sep))[1].lower()
-    if not os.path.exists(name):
-        raise FileNotFoundError(f"open_movie: no file or folder {name!r}")
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"open_movie: {name!r} has the suffix {suffix!r}, expected one of "
-            f"{', '.join(SUFFIXES)}; rename the file, or load it yourself and give "
-            "xarray.DataArray(frames, dims=('time', 'y', 'x'))"
-        )
+    from xs2p.io import _files
+
     fs = _checked_fs(fs)
     if chunks is not None and not (is_whole(chunks) and chunks > 0):
         raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
     frame = checked_shape(shape)
-    dtype = _checked_dtype(dtype)
-    if variable is not None and suffix != ".zarr":
-        raise ValueError(
-            f"variable={variable!r} picks an array of a Zarr store; {name!r} holds one movie only: "
-            f"call open_movie({name!r}) without it"
-        )
-    if os.path.isdir(name) != (suffix == ".zarr"):
-        kind = "a folder" if suffix == ".zarr" else "a file"
-        raise ValueError(f"open_movie: expected {name!r} to be {kind} as its suffix says")
-    if suffix == ".zarr":
+    kind = _checked_dtype(dtype)
+    turns = _checked_turns(channels, planes, order)
+    if not _files.is_paths(path):
+        _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
+        movie, told = _open_object(path, chunks, variable), None
+    else:
+        source = _files.find(path)
+        told = source.told
+        if source.kind == "stack":
+            from xs2p.io._stacks import open_stacks
+
+            movie = open_stacks(source, frame, kind, chunks, variable, turns)
+        else:
+            _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
+            if source.kind == "suite2p":
+                from xs2p.io._binaries import open_planes
+
+                given = fs
+                movie, fs = open_planes(source.names, told, frame, kind, chunks, fs)
+                if given is None and fs is not None:
+                    log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
+            elif source.kind == "nwb":
+                from xs2p.io.nwb import open_nwb_movie
+
+                movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
+            else:
+                from xs2p.io._zarr import open_zarr_movie
+
+                movie = open_zarr_movie(source.names[0], told, chunks, variable)
+    _check_agreement(movie, told or type(path).__name__, frame, kind)
+    movie = _labelled(movie, told, fs)
+    _tell(movie, told or type(path).__name__, chunks)
+    return movie
+
+
+def _is_store(path: Any) -> bool:
+    """Whether something is a store or a group of Zarr's, without importing it."""
+    return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
+
+
+def _open_object(source: Any, chunks: int | None, variable: str | None) -> xr.DataArray:
+    if _is_store(source):
         from xs2p.io._zarr import open_zarr_movie
 
-        movie = open_zarr_movie(name, chunks, variable)
-    else:
-        movie = _open_file(name, suffix, frame, dtype, chunks)
-    _check_agreement(movie, name, frame, dtype)
-    return _labelled(movie, name, fs)
+        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable)
+        return movie
+    from xs2p.io._array import open_array
+
+    return open_array(source, chunks)
 
 
-def _open_file(
-    name: str,
-    suffix: str,
-    frame: tuple[int, int] | None,
-    dtype: DTypeLike | None,
-    chunks: int | None,
-) -> xr.DataArray:
-    import xarray as xr
-
-    from xs2p.io._lazy import to_dask
-
-    frames: _Frames
-    if suffix in (".bin", ".raw"):
-        frames = _raw_frames(name, frame, dtype)
-    elif suffix == ".npy":
-        frames = _npy_frames(name)
-    else:
-        from xs2p.io._tiff import tiff_frames
-
-        frames = tiff_frames(name)
-    check_dtype(frames.dtype, name)
-    if 0 in frames.shape:
-        raise ValueError(f"{name}: holds no pixels, its shape is {frames.shape}")
-    return xr.DataArray(to_dask(frames, chunks), dims=DIMS, name="movie")
-
-
-def _raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None) -> _Frames:
-    from xs2p.io._lazy import RawFrames, Stamp
-
-    if frame is None:
-        frame = _shape_from_ops(name)
-    stored = np.dtype("<i2" if dtype is None else dtype)
-    check_dtype(stored, name)
-    stamp = Stamp.of(name)
-    frame_bytes = frame[0] * frame[1] * stored.itemsize
-    if stamp.size == 0:
-        raise ValueError(f"{name}: the file is empty, expected frames of {frame_bytes} bytes")
-    if stamp.size % frame_bytes:
+def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
+    if variable is not None:
         raise ValueError(
-            f"{name}: {stamp.size} bytes are not a multiple of the {frame_bytes} bytes of a frame "
-            f"of shape={frame} and dtype={stored}: {stamp.size // frame_bytes} frames and "
-            f"{stamp.size % frame_bytes} bytes more. Give the right shape=(Ly, Lx) and dtype=; if "
-            "they are right, the file was cut while it was written"
+            f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; {what} "
+            "holds one movie only: call open_movie without it"
         )
-    return RawFrames(stamp, (stamp.size // frame_bytes, *frame), stored.str)
+    for name, value in turns.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
+                f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
+            )
 
 
-def _shape_from_ops(name: str) -> tuple[int, int]:
-    from xs2p.io._unpickle import load_npy
+def _stacks() -> str:
+    from xs2p.io._files import STACKS
 
-    ops_path = os.path.join(os.path.dirname(name), "ops.npy")
-    call = f"open_movie({name!r}, shape=(Ly, Lx))"
-    if not os.path.exists(ops_path):
-        raise ValueError(
-            f"{name}: a raw binary does not say the size of its frames; give it in pixels: {call}"
-        )
-    ops = load_npy(ops_path)
-    try:
-        return int(ops.item()["Ly"]), int(ops.item()["Lx"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{ops_path}: holds no Ly and Lx; give them: {call}") from error
-
-
-def _npy_frames(name: str) -> _Frames:
-    from xs2p.io._lazy import FortranFrames, RawFrames, Stamp
-    from xs2p.io._unpickle import read_header
-
-    stamp = Stamp.of(name)
-    with open(name, "rb") as file:
-        shape, fortran, dtype = read_header(file, name)
-        offset = file.tell()
-    check_dtype(dtype, name)
-    if len(shape) != 3:
-        raise ValueError(
-            f"{name}: an array of {len(shape)} dims, shape {shape}, expected 3: (time, y, x). Load "
-            "it with numpy.load, take or add an axis, and save it anew"
-        )
-    needed = offset + math.prod(shape) * dtype.itemsize
-    if stamp.size < needed:
-        raise ValueError(
-            f"{name}: {stamp.size} bytes, but shape {shape} of {dtype} needs {needed}: "
-            "the file was cut"
-        )
-    layout = FortranFrames if fortran else RawFrames
-    return layout(stamp, (shape[0], shape[1], shape[2]), dtype.str, offset)
+    return ", ".join(STACKS)
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
@@ -221,6 +227,32 @@ def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
         raise ValueError(
             f"dtype={dtype!r}: expected a number type, such as 'int16' or 'float32'"
         ) from error
+
+
+def _checked_turns(
+    channels: int | None, planes: int | None, order: str | Sequence[str] | None
+) -> dict[str, Any]:
+    for name, count in (("channels", channels), ("planes", planes)):
+        if count is not None and not (is_whole(count) and count > 0):
+            raise ValueError(
+                f"{name}={count!r}: expected how many {name} come in turn, a whole number from 1 on"
+            )
+    if order is not None:
+        given = order.replace(",", " ").split() if isinstance(order, str) else list(order)
+        if set(given) - {"time", "plane", "channel"} or len(set(given)) < len(given):
+            given = []
+        needed = {
+            "time",
+            *(["channel"] if (channels or 1) > 1 else []),
+            *(["plane"] if (planes or 1) > 1 else []),
+        }
+        if not needed <= set(given):
+            raise ValueError(
+                f"order={order!r}: expected {', '.join(sorted(needed))}, the slowest first, as in "
+                "order=('time', 'plane', 'channel'), with channels= and planes= to say how many"
+            )
+        order = tuple(given)
+    return {"channels": channels, "planes": planes, "order": order}
 
 
 def _checked_fs(fs: float | None) -> float | None:
@@ -254,10 +286,10 @@ def is_whole(number: Any) -> bool:
 def _check_agreement(
     movie: xr.DataArray, name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 ) -> None:
-    if frame is not None and movie.shape[1:] != frame:
+    if frame is not None and movie.shape[-2:] != frame:
         raise ValueError(
             f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
-            f"{movie.shape[1:]}; leave shape out, the file knows it"
+            f"{movie.shape[-2:]}; leave shape out, the file knows it"
         )
     if dtype is not None and np.dtype(dtype).newbyteorder("=") != movie.dtype:
         raise ValueError(
@@ -266,11 +298,36 @@ def _check_agreement(
         )
 
 
-def _labelled(movie: xr.DataArray, name: str, fs: float | None) -> xr.DataArray:
+def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
     defaults = {"units": "a.u.", "long_name": "fluorescence movie"}
-    movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs, "source": name})
+    movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs})
+    if told is not None:
+        movie = movie.assign_attrs(source=told)
     if fs is None:
         return movie
     seconds = np.arange(movie.sizes["time"]) / fs
     attrs = {"units": "s", "long_name": "time"}
     return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, attrs))
+
+
+def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
+    """Log what was opened and how it is chunked."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    sizes = ", ".join(f"{dim} {n}" for dim, n in movie.sizes.items())
+    if movie.chunks is None:
+        log.info("%s: (%s) %s, in memory, not chunked", told, sizes, movie.dtype)
+        return
+    chunk = [max(part) for part in movie.chunks]
+    log.info(
+        "%s: (%s) %s; %d chunks of %s (%.1f MB), %s",
+        told,
+        sizes,
+        movie.dtype,
+        math.prod(map(len, movie.chunks)),
+        " x ".join(map(str, chunk)),
+        math.prod(chunk) * movie.dtype.itemsize / 1e6,
+        "as asked for"
+        if asked
+        else "of whole frames where they fit into 134 MB; chunks= changes it",
+    )

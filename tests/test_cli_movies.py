@@ -1,0 +1,71 @@
+"""``xs2p extract`` with movies of several files, channels and planes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from test_cli import FS, one_line, recording, xs2p_shell  # noqa: F401  (fixtures)
+
+import xs2p
+
+
+def shell(xs2p_shell, movie, *args, rois="stat.npy"):  # noqa: F811
+    return xs2p_shell("extract", movie, rois, "out.zarr", "--fs", FS, "-q", *args)
+
+
+@pytest.fixture
+def turns(recording):  # noqa: F811
+    """Two channels of two planes in turn, in three files that break anywhere; and the ROIs."""
+    frames = recording[0].values
+    stack = np.stack([frames, frames // 2, frames[::-1], frames // 3], 1).reshape(-1, 64, 64)
+    for n, part in enumerate(np.split(stack, [101, 102])):
+        np.save(f"rec_{n + 9}.npy", part)
+    return stack.reshape(-1, 2, 2, 64, 64), recording[1]
+
+
+def test_a_pattern_planes_and_channels(xs2p_shell, turns):  # noqa: F811
+    stack, rois = turns
+    own = np.arange(rois.sizes["roi"]) % 2
+    some = xs2p.recompute_overlap(rois.assign_coords(plane=("roi", own)))
+    some.to_zarr("rois.zarr", consolidated=False)
+    given = ["--channels", 2, "--planes", 2, "--channel", 0, "--channel-chan2", 1]
+    code, _, err = shell(xs2p_shell, "rec_*.npy", *given, rois="rois.zarr")
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        for plane in (0, 1):
+            for channel, name in enumerate(("F", "F_chan2")):
+                movie = xs2p.open_movie(stack[:, plane, channel], fs=FS)
+                alone = movie.s2p.extract(some.isel(roi=own == plane))
+                np.testing.assert_array_equal(ds[name][ds.plane.values == plane], alone.F)
+
+
+def test_all_channels(xs2p_shell, recording):  # noqa: F811
+    movie, rois = recording
+    np.save("two.npy", np.stack([movie.values, movie.values[::-1]]).reshape(-1, 64, 64))
+    assert shell(xs2p_shell, "two.npy", "--channels", 2, "--order", "channel,time")[0] == 0
+    with xr.open_zarr("out.zarr") as ds:
+        assert ds.F.dims == ("channel", "roi", "time")
+        np.testing.assert_array_equal(ds.F[0], ds.F[1, :, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("movie", "args", "named"),
+    [
+        ("rec_*.npy", ("--channels", 2, "--planes", 2), "say which one to extract, as --channel 0"),
+        (
+            "rec_*.npy",
+            ("--channels", 2, "--channel", 2),
+            "--channel 2: the movie has 2 channels, 0",
+        ),
+        ("movie.npy", ("--channel", 1), "--channel 1: the movie has one channel"),
+        ("movie.npy", ("--channel-chan2", 0), "give it with --channel"),
+        ("movie.npy", ("--planes", 0), "planes=0: expected how many planes"),
+        ("movie.npy", ("--channels", 2, "--order", "c,t"), "order='c,t': expected channel, time"),
+        ("nope_*.npy", (), "no file matches 'nope_*.npy'"),
+    ],
+    ids=str,
+)
+def test_bad_input(xs2p_shell, turns, movie, args, named):  # noqa: F811
+    code, out, err = shell(xs2p_shell, movie, *args)
+    assert (code, out) == (2, "") and named in one_line(err)

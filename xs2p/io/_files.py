@@ -1,0 +1,146 @@
+"""Which files a movie is in: one, a list of them, a pattern, or suite2p's plane folders."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from typing import Any, Literal, NamedTuple
+
+STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", ".h5", ".hdf5")
+SUFFIXES = (*STACKS, ".nwb", ".zarr")
+_PLANE = re.compile(r"plane[ _-]?(\d+)$")
+
+
+class Source(NamedTuple):
+    """Where a movie is, and by which reader it is opened."""
+
+    kind: Literal["stack", "nwb", "zarr", "suite2p"]
+    names: list[str]
+    told: str  # as the user gave it, for attrs and messages
+
+
+def find(path: Any) -> Source:
+    """Tell what a path, a pattern or a list of them stands for; only names are looked at."""
+    if isinstance(path, str | os.PathLike):
+        name = os.fspath(path)
+        if "://" in name:
+            return Source("zarr", [name], name)
+        if not os.path.exists(name) and glob.has_magic(name):
+            names = sorted(glob.glob(name, recursive=True), key=natural)
+            if not names:
+                raise FileNotFoundError(f"open_movie: no file matches {name!r}")
+            return _of_several(names, name)
+        return _of_one(name)
+    names = [os.fspath(part) for part in path]
+    if not names:
+        raise ValueError("open_movie: an empty list of files")
+    if len(names) == 1:
+        return _of_one(names[0])
+    for name in names:
+        if not os.path.exists(name):
+            raise FileNotFoundError(f"open_movie: no file or folder {name!r}")
+    told = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} files)"
+    return _of_several(names, told)
+
+
+def is_paths(path: Any) -> bool:
+    """Whether something is a path, or a list of paths."""
+    if isinstance(path, list | tuple):
+        return all(isinstance(part, str | os.PathLike) for part in path)
+    return isinstance(path, str | os.PathLike)
+
+
+def natural(name: str) -> list[Any]:
+    """Sort numbers in names by their value: ``rec_2`` before ``rec_10``."""
+    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", name)]
+
+
+def _of_one(name: str) -> Source:
+    suffix = suffix_of(name)
+    if not os.path.exists(name):
+        raise FileNotFoundError(f"open_movie: no file or folder {name!r}")
+    if os.path.isdir(name):
+        inside = set(os.listdir(name))
+        if suffix == ".zarr" or {"zarr.json", ".zarray", ".zgroup"} & inside:
+            return Source("zarr", [name], name)
+        planes = plane_folders(name)
+        if planes:
+            return Source("suite2p", planes, name)
+        if suffix in SUFFIXES:
+            raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
+        raise ValueError(
+            f"open_movie: the folder {name!r} is neither a Zarr store nor one of suite2p's, with "
+            f"data.bin or plane0 in it; for the files in it give a pattern, as in "
+            f"open_movie({os.path.join(name, '*.tif')!r})"
+        )
+    if name.lower().endswith(".zip"):
+        return Source("zarr", [name], name)
+    if suffix == ".zarr":
+        raise ValueError(f"open_movie: expected {name!r} to be a folder as its suffix says")
+    if suffix not in SUFFIXES:
+        raise ValueError(
+            f"open_movie: {name!r} has the suffix {suffix!r}, expected one of "
+            f"{', '.join(SUFFIXES)}; rename the file, or load it yourself and give "
+            "open_movie(frames), an array (time, y, x)"
+        )
+    return Source("nwb" if suffix == ".nwb" else "stack", [name], name)
+
+
+def _of_several(names: list[str], told: str) -> Source:
+    folders = [os.path.isdir(name) and not suffix_of(name) for name in names]
+    if all(folders) and all(plane_number(name) is not None for name in names):
+        return Source("suite2p", names, told)
+    # suite2p's own files, of one plane each: no two are of the same frames.
+    above = [os.path.dirname(os.path.abspath(name)) for name in names]
+    numbers = {plane_number(folder) for folder in above}
+    binaries = all(os.path.basename(name) == "data.bin" for name in names)
+    if binaries and None not in numbers and len(numbers) == len(names):
+        return Source("suite2p", above, told)
+    suffixes = {suffix_of(name) for name in names}
+    odd = sorted(suffixes - set(STACKS))
+    if odd or any(os.path.isdir(name) for name in names):
+        raise ValueError(
+            f"open_movie: {told}: several files are opened as one recording where they are of "
+            f"{', '.join(STACKS)}, and plane folders of suite2p's as its planes; open each of "
+            "these and join them with xarray.concat(movies, 'time')"
+        )
+    alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5"}
+    if len({alike.get(suffix, suffix) for suffix in suffixes}) > 1:
+        raise ValueError(
+            f"open_movie: {told}: files of {', '.join(sorted(suffixes))}, expected one recording "
+            "in files of one format"
+        )
+    if len({os.path.realpath(name) for name in names}) < len(names):
+        raise ValueError(f"open_movie: {told}: the same file is given twice")
+    return Source("stack", names, told)
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a path in lower case, also that of a folder."""
+    return os.path.splitext(name.rstrip("/" + os.sep))[1].lower()
+
+
+def plane_number(folder: str) -> int | None:
+    """Return the number in the name of a plane folder such as ``plane3``."""
+    found = _PLANE.fullmatch(os.path.basename(folder.rstrip("/" + os.sep)))
+    return int(found[1]) if found else None
+
+
+def plane_folders(name: str) -> list[str]:
+    """Plane folders of suite2p's in a folder, by number; the folder itself where it is one."""
+    here = set(os.listdir(name))
+    if {"data.bin", "data_raw.bin"} & here or (
+        "ops.npy" in here and plane_number(os.path.abspath(name)) is not None
+    ):
+        return [name]
+    for top in (name, os.path.join(name, "suite2p")):
+        inside = os.listdir(top) if os.path.isdir(top) else []
+        planes = [
+            os.path.join(top, plane)
+            for plane in inside
+            if plane_number(plane) is not None and os.path.isdir(os.path.join(top, plane))
+        ]
+        if planes:
+            return sorted(planes, key=natural)
+    return []
