@@ -6,14 +6,11 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xs2p.io._lazy import Stamp, _Frames, _truncated
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 DIMS = ("time", "y", "x")
 

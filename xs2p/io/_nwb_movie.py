@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 SERIES = ("TwoPhotonSeries", "OnePhotonSeries")
 _NO_UNIT = ("", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
+_TIME = {
+    "units": "s",
+    "long_name": "time",
+    "description": "Time of each frame from the start of the session, as the file has it.",
+}
 _STORED = ("time", "x", "y")  # NWB's order
 
 
@@ -80,9 +85,12 @@ def open_nwb_movie(
         attrs = _units(data)
         time, fs = _time(series, frames.shape[0], where)
         attrs |= {} if fs is None else {"fs": fs}
-        attrs |= {"long_name": _text(series.attrs.get("description", "")) or "fluorescence movie"}
-        if attrs["long_name"] in ("no description", "Image stack recorded over time."):
-            attrs["long_name"] = "fluorescence movie"
+        told = _text(series.attrs.get("description", "no description"))
+        nothing = f"Frames of {series.name}, as the file holds them."
+        attrs |= {
+            "long_name": "fluorescence movie",
+            "description": nothing if told in ("", "no description") else told,
+        }
     movie = xr.DataArray(
         to_dask(frames, chunks),
         dims=("time", "y", "x"),
@@ -91,7 +99,7 @@ def open_nwb_movie(
     )
     if time is None:
         return movie
-    return movie.assign_coords(time=("time", time, {"units": "s", "long_name": "time"}))
+    return movie.assign_coords(time=("time", time, dict(_TIME)))
 
 
 def rate_of(time: np.ndarray) -> float | None:

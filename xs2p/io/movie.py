@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import TIME
+
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
@@ -267,10 +269,13 @@ def _check_agreement(
 
 
 def _labelled(movie: xr.DataArray, name: str, fs: float | None) -> xr.DataArray:
-    defaults = {"units": "a.u.", "long_name": "fluorescence movie"}
+    defaults = {
+        "units": "a.u.",
+        "long_name": "fluorescence movie",
+        "description": "Frames as the file holds them, opened by xs2p.open_movie.",
+    }
     movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs, "source": name})
     if fs is None:
         return movie
     seconds = np.arange(movie.sizes["time"]) / fs
-    attrs = {"units": "s", "long_name": "time"}
-    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, attrs))
+    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, TIME))

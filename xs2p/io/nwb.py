@@ -271,7 +271,8 @@ def _plane_of(z: np.ndarray, npix: np.ndarray, roi: np.ndarray, where: str) -> A
             f"first in z {low[first]} to {high[first]}), and an ROI here belongs to one plane: cut "
             "them into one ROI a plane"
         )
-    return "roi", np.where(npix > 0, low, 0), {"long_name": "plane of the ROI"}
+    attrs = {"long_name": "plane of the ROI", "description": "z of the ROI's voxels in the file."}
+    return "roi", np.where(npix > 0, low, 0), attrs
 
 
 def _columns(table: Any, where: str) -> dict[str, Any]:
