@@ -137,7 +137,9 @@ def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None)
     own = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
     own = [*first, *(n for n in own if n not in first)]
-    found = ds[own].reset_coords(drop=False) if own else ds[[]]
+    found = (ds[own] if own else ds[[]]).reset_coords()
+    if "channel" in ds.indexes:
+        found = found.assign_coords(channel=ds["channel"])
     source = next((name for name in ("Fc", "F") if name in traces), None)
     steps = {"snr": snr, "skew": skew, "std": std}
     if source is not None and ds.sizes["time"]:
@@ -145,7 +147,6 @@ def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None)
         for name in wanted:
             statistic = steps[name](ds[source])
             found[name] = statistic.dims, statistic.data, statistic.attrs
-    found = found.drop_vars([n for n in found.coords if n not in ("roi", "channel")])
     known = [*(n for n in own if n != "roi"), *(n for n in steps if n in found and n not in own)]
     chosen = _chosen(variables, known)
     held = _in_memory(found[chosen])
