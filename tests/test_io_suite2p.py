@@ -545,3 +545,26 @@ def test_import_is_light():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_roiextractors_reads_what_is_written_equal(tmp_path):
+    """Another program's reader of suite2p folders: traces, masks, the frame rate, cells."""
+    extractors = pytest.importorskip("roiextractors")
+    prob = np.linspace(0, 1, N, dtype="f4")
+    ds = dataset(chunks=(2, 17)).assign_coords(
+        iscell=("roi", np.arange(N) % 2 > 0), iscell_prob=("roi", prob)
+    )
+    ds["meanImg"] = ("y", "x"), np.arange(LY * LX, dtype="f4").reshape(LY, LX)
+    write_suite2p(ds, tmp_path / "suite2p" / "plane0")
+    found = extractors.Suite2pSegmentationExtractor(tmp_path / "suite2p")
+    assert found.get_frame_shape() == (LY, LX) and found.get_sampling_frequency() == 15.0
+    for name, key in {"raw": "F", "neuropil": "Fneu", "deconvolved": "spks"}.items():
+        np.testing.assert_array_equal(np.asarray(found.get_traces(name=name)), ds[key].values.T)
+    masks = found.get_roi_image_masks()
+    for i, entry in enumerate(stat_of()):
+        image = np.zeros((LY, LX), "f4")
+        image[entry["ypix"], entry["xpix"]] = entry["lam"]
+        np.testing.assert_array_equal(masks[..., i], image)
+    if "iscell" in found.get_property_keys():  # of the newer releases
+        np.testing.assert_array_equal(found.get_property("iscell", found.get_roi_ids()), ds.iscell)
+    np.testing.assert_array_equal(found.get_images_dict()["mean"], ds.meanImg)

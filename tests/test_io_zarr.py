@@ -34,6 +34,7 @@ def test_keeps_labels(tmp_path, frames):
     movie.to_dataset().to_zarr(path, consolidated=False)
     got = opened(path)
     xr.testing.assert_equal(got, movie.rename("movie"))
+    assert "open_movie" in got.attrs.pop("description")
     assert got.attrs == {
         "fs": 30.0, "units": "photons", "long_name": "fluorescence movie", "source": str(path),
     }  # fmt: skip

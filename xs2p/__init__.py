@@ -16,7 +16,15 @@ from xs2p._version import __version__
 from xs2p.baseline import baseline, preprocess
 from xs2p.deconvolve import deconvolve
 from xs2p.extract import extract_traces
-from xs2p.io import open_movie, read_rois, read_suite2p, write_rois, write_suite2p
+from xs2p.io import (
+    open_movie,
+    read_rois,
+    read_suite2p,
+    rois_from_nwb,
+    write_nwb,
+    write_rois,
+    write_suite2p,
+)
 from xs2p.masks import Masks, build_masks, cell_image
 from xs2p.pipeline import extract
 from xs2p.quality import skew, snr, std
@@ -46,12 +54,14 @@ __all__ = [
     "recompute_overlap",
     "rois_from_footprints",
     "rois_from_labels",
+    "rois_from_nwb",
     "rois_from_stat",
     "sample_movie",
     "sample_rois",
     "skew",
     "snr",
     "std",
+    "write_nwb",
     "write_rois",
     "write_suite2p",
 ]

@@ -11,6 +11,14 @@ import xarray as xr
 
 from xs2p._version import __version__
 
+# Of a coordinate that was made of the frame rate; a dict of its own each time it is used.
+TIME = {
+    "units": "s",
+    "long_name": "time",
+    "description": "Time of each frame: its number, from 0, over the frame rate fs.",
+}
+# Of text over roi: Python strings, and known for text by Zarr and NetCDF also where there are none.
+TEXT = np.dtype(object, metadata={"element_type": str})
 UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
 
 _HOW = {
@@ -24,6 +32,7 @@ def attributes(**parameters: Any) -> dict[str, Any]:
     attrs: dict[str, Any] = {"xs2p_version": __version__}
     for name, value in parameters.items():
         if value is not None:
+            value = value.item() if isinstance(value, np.generic) else value
             attrs[name] = int(value) if isinstance(value, bool) else value
     return attrs
 

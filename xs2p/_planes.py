@@ -40,7 +40,11 @@ def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
             f"{names(rois.roi.values[strange])}, the first in plane {own[strange][0]}); it has "
             f"{known.tolist()}"
         )
-    rois = rois.assign_coords(plane=("roi", own, {"long_name": "plane of the ROI"}))
+    attrs = {
+        "long_name": "plane of the ROI",
+        "description": "Label of the plane of the movie that the ROI is extracted from.",
+    }
+    rois = rois.assign_coords(plane=("roi", own, attrs))
     return [
         (movie.isel(plane=n, drop=True), compact(rois.isel(roi=np.flatnonzero(own == plane))))
         for n, plane in enumerate(known)

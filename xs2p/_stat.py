@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import TEXT
 from xs2p._warnings import names, warn
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ _TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
+# What suite2p's documentation says of its fields, and their units.
+_FIELDS: dict[str, tuple[str, str | None]] = {
+    "skew": ("skewness of the trace corrected for neuropil", "1"),
+    "std": ("standard deviation of the trace corrected for neuropil", "a.u."),
+    "aspect_ratio": ("ratio of the axes of a Gaussian fitted to the ROI", "1"),
+    "compact": ("how compact the ROI is; 1 is a disk", "1"),
+    "footprint": ("spatial extent of the ROI's signal", None),
+    "npix_norm": ("number of pixels relative to the mean over ROIs", "1"),
+    "npix_soma": ("number of pixels of the soma", "pixel"),
+    "iplane": ("plane of the ROI", None),
+    "soma_crop": ("the pixel is of the soma", None),
+    "neuropil_mask": ("flat index of a pixel of the ROI's neuropil", None),
+}
 
 
 def completed(stat: Iterable[Any], name: str) -> list[Any]:
@@ -96,7 +110,7 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[
             )
             continue
         if depths == {0} and key not in _PER_PIXEL:
-            per_roi[name] = _scalar_column(arrays, present)
+            per_roi[name] = _scalar_column(key, arrays, present)
             continue
         sizes = np.array([a.size for a in arrays])
         whole = bool(present.all()) and np.array_equal(sizes, npix)
@@ -112,7 +126,11 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[
             continue
         ragged[name] = np.repeat(np.flatnonzero(present), sizes), np.concatenate(arrays)
         if not present.all():
-            per_roi[f"{name}_present"] = "roi", present, {"long_name": f"the ROI has {key}"}
+            attrs = {
+                "long_name": f"the ROI has {key}",
+                "description": f"Whether the stat of the ROI had the field {key}.",
+            }
+            per_roi[f"{name}_present"] = "roi", present, attrs
     return {"pixels": pixels, "per_roi": per_roi, "ragged": ragged}
 
 
@@ -163,12 +181,26 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
     return stat
 
 
-def _scalar_column(arrays: list[np.ndarray], present: np.ndarray) -> tuple[str, np.ndarray, dict]:
+def describe(key: str) -> dict[str, str]:
+    """Say what a field of ``stat`` is; units where they are known."""
+    if key not in _FIELDS:
+        return {
+            "long_name": "suite2p stat field",
+            "description": f"The field {key} of stat, as it was given.",
+        }
+    meaning, units = _FIELDS[key]
+    described = {"long_name": meaning, "description": f"The field {key} of suite2p's stat."}
+    return described if units is None else {**described, "units": units}
+
+
+def _scalar_column(
+    key: str, arrays: list[np.ndarray], present: np.ndarray
+) -> tuple[str, np.ndarray, dict]:
     """One value per ROI; where a ROI lacks the field NaN or an empty string stands for it."""
     stacked = np.stack(arrays)
-    attrs = {"long_name": "suite2p stat field"}
+    attrs = describe(key)
     if stacked.dtype.kind in "US":
-        column = np.full(present.size, "", dtype=object)
+        column = np.full(present.size, "", dtype=TEXT)
         column[present] = [str(value) for value in stacked.astype(str)]
     elif present.all():
         return "roi", stacked, attrs

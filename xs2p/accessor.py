@@ -9,7 +9,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p import masks, quality, rois
+from xs2p import masks, quality, rois, tables
 from xs2p._attrs import UNFINISHED
 from xs2p._compute import compute
 from xs2p._warnings import warn
@@ -65,4 +65,5 @@ class S2pDataset:
     recompute_overlap = _method(rois.recompute_overlap)
     to_labels = _method(rois.rois_to_labels)
     to_stat = _method(rois.rois_to_stat)
+    to_dataframe = _method(tables.to_dataframe)
     compute = _method(compute)

@@ -126,7 +126,11 @@ def preprocess(
     )
     corrected = F.astype(np.float32).transpose(*F0.dims) - F0
     long_name = F.attrs.get("long_name", "fluorescence")
-    corrected.attrs = {**F0.attrs, "long_name": f"{long_name}, baseline subtracted"}
+    corrected.attrs = {
+        **F0.attrs,
+        "long_name": f"{long_name}, baseline subtracted",
+        "description": "The trace less its baseline, by xs2p.preprocess.",
+    }
     return corrected.rename(F.name)
 
 
@@ -211,6 +215,7 @@ def estimate_baseline(
         "units": "a.u.",
         **F.attrs,
         "long_name": "baseline of the fluorescence",
+        "description": f"Baseline of the trace by the method {method}, by xs2p.baseline.",
         **parameters,
     }
     return F0.rename("F0")

@@ -72,10 +72,16 @@ def deconvolve(
         "units": "a.u.",
         **kept,
         "long_name": "deconvolved fluorescence",
+        "description": "Activity from the trace less its baseline by OASIS, no count of spikes, by "
+        "xs2p.deconvolve.",
         **attributes(fs=fs, tau=seconds),
     }
     if isinstance(tau, xr.DataArray) and seconds is None:
-        attrs = {"long_name": "decay time of the indicator", "units": "s"}
+        attrs = {
+            "long_name": "decay time of the indicator",
+            "units": "s",
+            "description": "The tau that spks of the ROI was made with, as it was given.",
+        }
         spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
     return spks.rename("spks")
 

@@ -26,6 +26,11 @@ _LONG_NAMES = {
     "F": "fluorescence of the cell",
     "Fneu": "fluorescence of the surrounding neuropil",
 }
+_DESCRIPTIONS = {
+    "F": "Mean of the ROI's pixels, weighted by its cell mask, in each frame, by "
+    "xs2p.extract_traces.",
+    "Fneu": "Mean of the pixels of the ROI's neuropil mask in each frame, by xs2p.extract_traces.",
+}
 
 
 def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = None) -> xr.Dataset:
@@ -97,6 +102,7 @@ def extract_in_chunks(
     for name, data in values.items():
         attrs = {
             "long_name": _LONG_NAMES[name],
+            "description": _DESCRIPTIONS[name],
             "units": movie.attrs.get("units", "a.u."),
             **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
             **attributes(**masks.attrs),

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p import rois as _rois
-from xs2p._attrs import attributes, check_number
+from xs2p._attrs import TEXT, attributes, check_number
 from xs2p._layout import Layout, layout
 from xs2p._packing import MaskArrays
 from xs2p._table import PixelTable, pixel_table, planes_of, shared_pixels
@@ -127,18 +127,31 @@ class Masks:
         """
         npix = np.diff(self.cell.indptr)
         ids = np.arange(self.n_rois)
-        ds = self.rois.assign_coords(mask_id=("roi", ids)).assign(
-            cell_npix=("roi", npix, {"sample_dimension": "cell_pixel"}),
-            cell_ipix=("cell_pixel", self.cell.indices.astype(np.int64)),
-            cell_weight=("cell_pixel", self.cell.data),
-            cell_mask_id=("cell_pixel", np.repeat(ids, npix)),
+        number = {"long_name": "number of the mask", "description": "What the mask ids refer to."}
+        ds = self.rois.assign_coords(mask_id=("roi", ids, number)).assign(
+            cell_npix=("roi", npix, _described("cell", "npix")),
+            cell_ipix=(
+                "cell_pixel",
+                self.cell.indices.astype(np.int64),
+                _described("cell", "ipix"),
+            ),
+            cell_weight=("cell_pixel", self.cell.data, _described("cell", "weight")),
+            cell_mask_id=("cell_pixel", np.repeat(ids, npix), _described("cell", "mask_id")),
         )
         if self.neuropil is not None:
             npix = np.diff(self.neuropil.indptr)
             ds = ds.assign(
-                neuropil_npix=("roi", npix, {"sample_dimension": "neuropil_pixel"}),
-                neuropil_ipix=("neuropil_pixel", self.neuropil.indices.astype(np.int64)),
-                neuropil_mask_id=("neuropil_pixel", np.repeat(ids, npix)),
+                neuropil_npix=("roi", npix, _described("neuropil", "npix")),
+                neuropil_ipix=(
+                    "neuropil_pixel",
+                    self.neuropil.indices.astype(np.int64),
+                    _described("neuropil", "ipix"),
+                ),
+                neuropil_mask_id=(
+                    "neuropil_pixel",
+                    np.repeat(ids, npix),
+                    _described("neuropil", "mask_id"),
+                ),
             )
         return ds.assign_attrs(self.attrs, Ly=self.shape[0], Lx=self.shape[1])
 
@@ -177,6 +190,31 @@ class Masks:
         labels = _roi_labels(ds).drop_vars("mask_id", errors="ignore")
         attrs = {key: value for key, value in ds.attrs.items() if key not in ("Ly", "Lx")}
         return cls(cell, neuropil, labels, shape, attrs)
+
+
+def _described(kind: str, part: str) -> dict[str, str]:
+    made = "made by xs2p.build_masks"
+    return {
+        "npix": {
+            "long_name": f"number of pixels of the {kind} mask",
+            "units": "pixel",
+            "description": f"How many of the {kind} pixels are the ROI's, {made}.",
+            "sample_dimension": f"{kind}_pixel",
+        },
+        "ipix": {
+            "long_name": f"flat index of a pixel of the {kind} mask",
+            "description": f"Row times Lx plus column, {made}.",
+        },
+        "weight": {
+            "long_name": f"weight of a pixel of the {kind} mask",
+            "units": "1",
+            "description": f"Weights of an ROI add up to 1, {made}.",
+        },
+        "mask_id": {
+            "long_name": f"mask_id of the ROI whose {kind} mask the pixel is of",
+            "description": "Ties pixels to their ROI, so that Datasets that were sorted are seen.",
+        },
+    }[part]
 
 
 def build_masks(
@@ -242,7 +280,7 @@ def build_masks(
     used = np.ones(table.lam.size, bool) if allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
-    status = np.full(cell_npix.shape, _rois.OK, dtype=object)
+    status = np.full(cell_npix.shape, _rois.OK, dtype=TEXT)
     if "status" in rois:
         status[rois["status"].values == _rois.OUTSIDE_FRAME] = _rois.OUTSIDE_FRAME
     neuropil = None
@@ -264,7 +302,7 @@ def build_masks(
         circular_neuropil=circular_neuropil,
     )
     _report(status, table.roi, allow_overlap)
-    why = ("roi", status, {"long_name": "why the ROI has no trace, or ok"})
+    why = ("roi", status, _rois.STATUS)
     return Masks(cell, neuropil, _roi_labels(rois).assign_coords(status=why), shape, attrs)
 
 
@@ -291,7 +329,11 @@ def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
         image,
         dims=("y", "x"),
         name="cell_image",
-        attrs={"long_name": "pixels of cells", **attributes(lam_percentile=float(lam_percentile))},
+        attrs={
+            "long_name": "pixels of cells",
+            "description": "Pixels that no neuropil mask may use, found by xs2p.cell_image.",
+            **attributes(lam_percentile=float(lam_percentile)),
+        },
     )
 
 

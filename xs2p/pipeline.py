@@ -219,7 +219,8 @@ def plan(
             second = extract_in_chunks(planes2[n][0], masks, device=device, frames=frames)
             for name in second.data_vars:
                 traces[f"{name}_chan2"] = second[name].assign_attrs(
-                    long_name=f"{second[name].attrs['long_name']}, second channel"
+                    long_name=f"{second[name].attrs['long_name']}, second channel",
+                    description=f"{second[name].attrs['description'][:-1]}, of movie_chan2.",
                 )
         parts.append((traces, own))
     traces, rois = join_planes(parts, rois.roi.values)
@@ -260,9 +261,14 @@ def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
 
 def _correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
     """Fc = F − coefficient · Fneu."""
-    attrs = {**ds["F"].attrs, "long_name": "fluorescence corrected for neuropil"}
+    attrs = {
+        **ds["F"].attrs,
+        "long_name": "fluorescence corrected for neuropil",
+        "description": "F less neuropil_coefficient times Fneu, by xs2p.extract.",
+    }
     if "Fneu" not in ds:
-        return ds["F"].assign_attrs(attrs)
+        as_it_is = "F as it is, since no neuropil was extracted, by xs2p.extract."
+        return ds["F"].assign_attrs(attrs, description=as_it_is)
     corrected = ds["F"] - np.float32(coefficient) * ds["Fneu"]
     corrected.attrs = {**attrs, "neuropil_coefficient": float(coefficient)}
     return corrected

@@ -96,7 +96,12 @@ def _per_trace(
     check_traces(F, name)
     units = F.attrs.get("units", "a.u.") if units is None else units
     result = reduce_traces(F, _moments, _merge, finish, _SIZE)
-    result.attrs = {"long_name": f"{long_name} of the trace", "units": units, **attributes()}
+    result.attrs = {
+        "long_name": f"{long_name} of the trace",
+        "units": units,
+        "description": f"Of the whole trace of the ROI, by xs2p.{name}.",
+        **attributes(),
+    }
     return result.rename(name)
 
 

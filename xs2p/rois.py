@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from xs2p._stat import REQUIRED, stat_fields, stat_from_fields
+from xs2p._attrs import TEXT
+from xs2p._stat import REQUIRED, describe, stat_fields, stat_from_fields
 from xs2p._table import (
     PixelTable,
     check_pixels,
@@ -33,20 +34,73 @@ NO_CELL_PIXELS = "no_cell_pixels"
 NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
 OUTSIDE_FRAME = "outside_frame"
 
+STATUS = {
+    "long_name": "why the ROI has no trace, or ok",
+    "description": "ok, no_cell_pixels, no_neuropil_pixels or outside_frame; an ROI that is not ok "
+    "has NaN in place of a trace.",
+}
 _DESCRIPTIONS = {
-    "npix": {"long_name": "number of pixels", "sample_dimension": "pixel"},
-    "ypix": {"long_name": "row of the pixel in the frame"},
-    "xpix": {"long_name": "column of the pixel in the frame"},
-    "lam": {"long_name": "pixel weight"},
-    "overlap": {"long_name": "another ROI has the pixel too"},
-    "pixel_roi": {"long_name": "roi_id of the ROI that the pixel belongs to"},
-    "roi_id": {"long_name": "number of the ROI in its table of pixels, whatever its label"},
-    "roi": {"long_name": "ROI label"},
-    "med_y": {"long_name": "row of the ROI's median pixel", "units": "pixel"},
-    "med_x": {"long_name": "column of the ROI's median pixel", "units": "pixel"},
-    "radius": {"long_name": "twice the major-axis standard deviation", "units": "pixel"},
-    "frac_overlap": {"long_name": "fraction of the pixels that another ROI has too"},
-    "status": {"long_name": "why the ROI has no trace, or ok"},
+    "npix": {
+        "long_name": "number of pixels",
+        "units": "pixel",
+        "description": "How many of the pixels, in the order of roi, are the ROI's.",
+        "sample_dimension": "pixel",
+    },
+    "ypix": {
+        "long_name": "row of the pixel in the frame",
+        "units": "pixel",
+        "description": "Row y of the frame, from 0, as the ROI set was given.",
+    },
+    "xpix": {
+        "long_name": "column of the pixel in the frame",
+        "units": "pixel",
+        "description": "Column x of the frame, from 0, as the ROI set was given.",
+    },
+    "lam": {
+        "long_name": "pixel weight",
+        "units": "1",
+        "description": "Weight of the pixel in its ROI, as given and not normalised; 1 where the "
+        "ROIs came without weights.",
+    },
+    "overlap": {
+        "long_name": "another ROI has the pixel too",
+        "description": "Cell masks leave such pixels out unless allow_overlap is set; "
+        "xs2p.recompute_overlap finds them anew.",
+    },
+    "pixel_roi": {
+        "long_name": "roi_id of the ROI that the pixel belongs to",
+        "description": "Ties pixels to their ROI, so that a selection over roi stays an ROI set.",
+    },
+    "roi_id": {
+        "long_name": "number of the ROI in its table of pixels, whatever its label",
+        "description": "What pixel_roi refers to; it stays when ROIs are selected or relabelled.",
+    },
+    "roi": {
+        "long_name": "ROI label",
+        "description": "Names the ROI in every result; as given, or numbered from 0.",
+    },
+    "med_y": {
+        "long_name": "row of the ROI's median pixel",
+        "units": "pixel",
+        "description": "Median of ypix, or as the ROI set was given.",
+    },
+    "med_x": {
+        "long_name": "column of the ROI's median pixel",
+        "units": "pixel",
+        "description": "Median of xpix, or as the ROI set was given.",
+    },
+    "radius": {
+        "long_name": "twice the major-axis standard deviation",
+        "units": "pixel",
+        "description": "Of the weighted pixels, along their longest axis; or as the ROI set was "
+        "given.",
+    },
+    "frac_overlap": {
+        "long_name": "fraction of the pixels that another ROI has too",
+        "units": "1",
+        "description": "Mean of overlap over the ROI's pixels.",
+    },
+    "status": STATUS,
 }
 
 
@@ -315,6 +369,7 @@ def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
     image.ravel()[table.flat[order]] = values[table.owner[order]]
     attrs = {
         "long_name": "ROI labels",
+        "description": "ROI set drawn as an image by to_labels, 0 where no ROI is.",
         "values": "roi labels" if positive else "position in roi, plus 1",
     }
     return xr.DataArray(image, dims=("y", "x"), name="labels", attrs=attrs)
@@ -357,7 +412,7 @@ def _build(
     ragged: dict[str, tuple[np.ndarray, np.ndarray]] = fields.pop("ragged", {})
     ly, lx = frame_shape(shape)
     npix = np.asarray(npix, dtype=np.int64)
-    status = np.full(npix.size, OK, dtype=object)
+    status = np.full(npix.size, OK, dtype=TEXT)
     status[npix == 0] = NO_CELL_PIXELS
     inside = (ypix >= 0) & (ypix < ly) & (xpix >= 0) & (xpix < lx)
     if outside == "drop" and not inside.all():
@@ -415,15 +470,22 @@ def _build(
         attrs={"Ly": ly, "Lx": lx},
     )
     for key, values in pixels.items():
-        ds[key] = ("pixel", values)
+        ds[key] = ("pixel", values, describe(key.removeprefix("stat_")))
     for key, coordinate in per_roi.items():
         ds = ds.assign_coords({key: coordinate})
     for key, (owner, values) in ragged.items():
-        ds = ds.assign({key: (f"{key}_element", values)})
-        ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", owner)})
+        ds = ds.assign({key: (f"{key}_element", values, describe(key.removeprefix("stat_")))})
+        ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", owner, _owner_of(key))})
     for name, attrs in _DESCRIPTIONS.items():
         ds[name].attrs.update(attrs)
     return ds
+
+
+def _owner_of(key: str) -> dict[str, str]:
+    return {
+        "long_name": f"roi_id of the ROI that the element of {key} belongs to",
+        "description": f"Ties the elements of {key} to their ROI.",
+    }
 
 
 def _frac_overlap(overlap: np.ndarray, offsets: np.ndarray) -> tuple[str, np.ndarray, dict]:

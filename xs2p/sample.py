@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import TIME
+
 _FS = 7.0
 
 
@@ -35,11 +37,12 @@ def sample_movie(chunks: int | None = 100) -> xr.DataArray:
         frames,
         dims=("time", "y", "x"),
         coords={
-            "time": ("time", np.arange(len(frames)) / _FS, {"units": "s", "long_name": "time"})
+            "time": ("time", np.arange(len(frames)) / _FS, TIME),
         },
         name="movie",
         attrs={
             "long_name": "fluorescence movie",
+            "description": "Two-photon calcium imaging of mouse somatosensory cortex.",
             "units": "a.u.",
             "fs": _FS,
             "source": "thunder-project/thunder, thunder/utils/data/mouse (Apache-2.0)",

@@ -80,6 +80,7 @@ def simulate(
     """
     from scipy.signal import lfilter
 
+    from xs2p._attrs import TIME
     from xs2p.rois import rois_from_stat
 
     if n_rois < 0 or n_frames < 1 or min(shape) < 1:
@@ -96,12 +97,36 @@ def simulate(
     calcium = lfilter([1.0], [1.0, -np.exp(-1 / (tau * fs))], spikes, axis=1)
     neuropil = lfilter([1.0], [1.0, -np.exp(-1 / fs)], rng.normal(size=n_frames) / np.sqrt(fs))
 
-    time = ("time", np.arange(n_frames) / fs, {"units": "s", "long_name": "time"})
+    time = ("time", np.arange(n_frames) / fs, TIME)
     truth = xr.Dataset(
         {
-            "spikes": (("roi", "time"), spikes, {"long_name": "number of spikes", "units": "1"}),
-            "calcium": (("roi", "time"), calcium, {"long_name": "calcium", "units": "spikes"}),
-            "neuropil": ("time", neuropil, {"long_name": "neuropil signal", "units": "a.u."}),
+            "spikes": (
+                ("roi", "time"),
+                spikes,
+                {
+                    "long_name": "number of spikes",
+                    "units": "1",
+                    "description": "How many spikes the ROI fired in the frame, at random.",
+                },
+            ),
+            "calcium": (
+                ("roi", "time"),
+                calcium,
+                {
+                    "long_name": "calcium",
+                    "units": "spikes",
+                    "description": "The spikes, each decaying with tau, as they were simulated.",
+                },
+            ),
+            "neuropil": (
+                "time",
+                neuropil,
+                {
+                    "long_name": "neuropil signal",
+                    "units": "a.u.",
+                    "description": "The signal that all pixels share, as it was simulated.",
+                },
+            ),
         },
         coords={"roi": rois.roi, "time": time},
         attrs={"fs": fs, "tau": tau, "seed": seed},
@@ -121,7 +146,13 @@ def simulate(
         dims=("time", "y", "x"),
         coords={"time": time},
         name="movie",
-        attrs={"long_name": "simulated fluorescence movie", "units": "a.u.", "fs": fs},
+        attrs={
+            "long_name": "simulated fluorescence movie",
+            "units": "a.u.",
+            "description": "Ellipses that fire at random, neuropil and noise, by "
+            "xs2p.testing.simulate.",
+            "fs": fs,
+        },
     )
     return movie, rois, truth
 

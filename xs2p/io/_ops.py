@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_IN_JSON = 10_000
 _TAGS = ("__variable__", "__array__", "__items__", "__bytes__", "__complex__")
 _GONE = object()
+_IN_UNITS_OF_THE_MOVIE = ("meanImg", "meanImg_chan2", "refImg", "max_proj")
 
 
 def pack_ops(
@@ -112,7 +113,12 @@ class _Packer:
         dims = ("y", "x") if image else dims
         self.taken |= {name, *dims} - {"y", "x"}
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
-        attrs = {"long_name": f"suite2p ops {path}"}
+        attrs = {
+            "long_name": f"suite2p ops {path}",
+            "description": f"The array {path} of the folder's ops, as suite2p made it.",
+        }
+        if path in _IN_UNITS_OF_THE_MOVIE:
+            attrs["units"] = "a.u."
         self.variables[name] = (dims, native, attrs)
         return name
 

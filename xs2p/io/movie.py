@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import TIME
+
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
@@ -299,15 +301,18 @@ def _check_agreement(
 
 
 def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
-    defaults = {"units": "a.u.", "long_name": "fluorescence movie"}
+    defaults = {
+        "units": "a.u.",
+        "long_name": "fluorescence movie",
+        "description": "Frames as the file holds them, opened by xs2p.open_movie.",
+    }
     movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs})
     if told is not None:
         movie = movie.assign_attrs(source=told)
     if fs is None:
         return movie
     seconds = np.arange(movie.sizes["time"]) / fs
-    attrs = {"units": "s", "long_name": "time"}
-    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, attrs))
+    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, TIME))
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import TIME
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -140,10 +142,11 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     data = _read_traces(name, here, counts)
     coords.update(_flags(name, here, counts))
     if "roi" not in coords:
-        coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), {"long_name": "ROI label"})
+        attrs_of_roi = {"long_name": "ROI label", "description": "Row of the arrays, from 0."}
+        coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
-        coords["time"] = ("time", seconds, {"units": "s", "long_name": "time"})
+        coords["time"] = ("time", seconds, TIME)
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
         taken = {*TRACES, *coords, *dims, "time", "y", "x"}
@@ -357,7 +360,11 @@ def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str,
                 f"{data[first][1].shape[1]}"
             )
         first = first or key
-        attrs = {"units": "a.u.", "long_name": meaning}
+        attrs = {
+            "units": "a.u.",
+            "long_name": meaning,
+            "description": f"{file} of the folder, as suite2p made it.",
+        }
         data[key] = (("roi", "time"), array.astype(np.float32, copy=False), attrs)
     return data
 
@@ -381,8 +388,15 @@ def _flags(name: str, here: Collection[str], counts: dict[str, int]) -> dict[str
     for key, meaning in FLAGS.items():
         if f"{key}.npy" in here:
             table = _read_flags(os.path.join(name, f"{key}.npy"), counts)
-            coords[key] = ("roi", table[:, 0] > 0, {"long_name": meaning})
-            coords[f"{key}_prob"] = ("roi", table[:, 1], {"long_name": f"probability of {key}"})
+            of = f"column of {key}.npy, as the folder has it."
+            flag = {"long_name": meaning, "description": f"First {of}"}
+            chance = {
+                "long_name": f"probability of {key}",
+                "units": "1",
+                "description": f"Second {of}",
+            }
+            coords[key] = ("roi", table[:, 0] > 0, flag)
+            coords[f"{key}_prob"] = ("roi", table[:, 1], chance)
     return coords
 
 

@@ -1,0 +1,226 @@
+"""The parts of an NWB file that results go to: imaging planes, tables of ROIs, series, images."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p._table import PixelTable, pixel_table
+from xs2p._version import __version__
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Columns of the table of ROIs that are no data of the ROI's own.
+_NOT_COLUMNS = ("roi", "roi_id", "npix")
+_IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
+_PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
+_TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
+_CHUNK = (16384, 64)  # frames and ROIs of a chunk of traces
+
+
+def new_imaging_plane(
+    pynwb: Any, nwbfile: Any, suffix: str, n_channels: int, optics: dict[str, Any]
+) -> Any:
+    name = f"ImagingPlane{suffix}"
+    if name in nwbfile.imaging_planes:
+        return nwbfile.imaging_planes[name]
+    device = nwbfile.devices.get("Microscope") or nwbfile.create_device(
+        name="Microscope", description="microscope that recorded the movie; nothing more is known"
+    )
+    channels = [
+        pynwb.ophys.OpticalChannel(
+            name=f"OpticalChannel{n + 1}" if n_channels > 1 else "OpticalChannel",
+            description=f"channel {n + 1}" if n_channels > 1 else "the channel of the movie",
+            emission_lambda=optics["emission_lambda"],
+        )
+        for n in range(n_channels)
+    ]
+    return nwbfile.create_imaging_plane(
+        name=name,
+        description=f"imaging plane {suffix.removeprefix('Plane')}".strip(),
+        optical_channel=channels,
+        device=device,
+        excitation_lambda=optics["excitation_lambda"],
+        indicator=optics["indicator"],
+        location=optics["location"],
+        imaging_rate=optics["rate"],
+    )
+
+
+def roi_table(
+    pynwb: Any,
+    module: Any,
+    rois: xr.Dataset,
+    suffix: str,
+    imaging_plane: Any,
+    image_masks: bool,
+    to_fill: list[tuple[Any, Any]],
+) -> Any:
+    from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
+
+    table = pixel_table(rois)
+    pixels = np.empty(table.lam.size, _PIXEL)
+    pixels["x"], pixels["y"], pixels["weight"] = table.xpix, table.ypix, table.lam
+    mask = VectorData(
+        name="pixel_mask", description="pixels (x, y, weight) of each ROI", data=pixels
+    )
+    index = VectorIndex(name="pixel_mask_index", data=table.offsets[1:], target=mask)
+    columns = [index, mask]
+    if image_masks:
+        ly, lx = table.shape
+        empty = pynwb.H5DataIO(
+            shape=(table.roi.size, lx, ly),
+            dtype=np.dtype("f4"),
+            fillvalue=0.0,
+            chunks=(1, min(lx, _TILE), min(ly, _TILE)),
+            compression="gzip",
+        )
+        columns += [VectorData(name="image_mask", description="weights (x, y)", data=empty)]
+        to_fill.append((empty, _ImageMasks(table)))
+    for name, variable in rois.variables.items():
+        if variable.dims != ("roi",) or name in _NOT_COLUMNS:
+            continue
+        values = variable.values
+        if values.dtype.kind not in "biufOSUT":
+            continue
+        if values.dtype.kind in "OSUT":
+            values = np.array([str(value) for value in values], dtype=object)
+        text = variable.attrs.get("description") or variable.attrs.get("long_name") or str(name)
+        columns.append(VectorData(name=str(name), description=text, data=_for_hdmf(values)))
+    if "iscell" in rois.variables and not {"Accepted", "Rejected"} & set(rois.variables):
+        flags = rois["iscell"].values.astype(bool)
+        for name, some in (("Accepted", flags), ("Rejected", ~flags)):
+            text = f"{name.lower()} as a cell (iscell)"
+            columns.append(VectorData(name=name, description=text, data=some))
+    made = pynwb.ophys.PlaneSegmentation(
+        name=f"PlaneSegmentation{suffix}",
+        description=f"ROIs of xs2p {__version__}; weights as the ROI set has them",
+        imaging_plane=imaging_plane,
+        id=ElementIdentifiers(name="id", data=table.roi.astype(np.int64)),
+        columns=columns,
+        colnames=[c.name for c in columns if not isinstance(c, VectorIndex)],
+    )
+    segmentation = module.data_interfaces.get("ImageSegmentation")
+    if segmentation is None:
+        segmentation = pynwb.ophys.ImageSegmentation(name="ImageSegmentation")
+        module.add(segmentation)
+    segmentation.add_plane_segmentation(made)
+    return made
+
+
+def _for_hdmf(values: np.ndarray) -> Any:
+    return values.tolist() if values.dtype == object else values
+
+
+class _ImageMasks:
+    """Fill a dataset ``(roi, x, y)`` with the weights of each ROI, where it has pixels."""
+
+    def __init__(self, table: PixelTable) -> None:
+        self.table = table
+
+    def __call__(self, dataset: Any) -> None:
+        t = self.table
+        for n, (a, b) in enumerate(zip(t.offsets[:-1], t.offsets[1:], strict=True)):
+            if a == b:
+                continue
+            y, x, weight = t.ypix[a:b], t.xpix[a:b], t.lam[a:b]
+            box = np.zeros((np.ptp(x) + 1, np.ptp(y) + 1), np.float32)
+            box[x - x.min(), y - y.min()] = weight
+            dataset[n, x.min() : x.max() + 1, y.min() : y.max() + 1] = box
+
+
+class _Traces:
+    """Fill a dataset ``(time, roi)`` from traces ``(roi, time)``, chunk by chunk."""
+
+    def __init__(self, traces: Any, rois: np.ndarray) -> None:
+        self.traces, self.rois = traces, rois
+
+    def __call__(self, dataset: Any) -> None:
+        frames, width = dataset.chunks
+        for start in range(0, dataset.shape[0], frames):
+            for first in range(0, dataset.shape[1], width):
+                some = self.rois[first : first + width]
+                block = np.asarray(self.traces[some, start : start + frames])
+                dataset[start : start + frames, first : first + width] = block.T
+
+
+def add_series(
+    pynwb: Any,
+    module: Any,
+    traces: dict[tuple[str, str], xr.DataArray],
+    held: dict[tuple[str, str], Any],
+    ds: xr.Dataset,
+    where: np.ndarray,
+    suffix: str,
+    table: Any,
+    clock: dict[str, Any],
+    to_fill: list[tuple[Any, Any]],
+) -> None:
+    n_frames = int(ds.sizes["time"])
+    for (container, name), array in traces.items():
+        attrs = array.attrs
+        into = module.data_interfaces.get(container)
+        if into is None:
+            into = getattr(pynwb.ophys, container)(name=container)
+            module.add(into)
+        chunks = (min(n_frames, _CHUNK[0]), min(where.size, _CHUNK[1]))
+        data = pynwb.H5DataIO(
+            shape=(n_frames, where.size),
+            dtype=np.dtype("f4"),
+            chunks=chunks,
+            compression="gzip",
+            shuffle=True,
+        )
+        series = pynwb.ophys.RoiResponseSeries(
+            name=f"{name}{suffix}",
+            data=data,
+            rois=table.create_roi_table_region(
+                description="all ROIs of the table", region=list(range(where.size))
+            ),
+            unit=str(attrs.get("units", "a.u.")),
+            description=str(attrs.get("long_name", array.name)),
+            comments=_parameters({**ds.attrs, **attrs}),
+            **clock,
+        )
+        into.add_roi_response_series(series)
+        to_fill.append((data, _Traces(held[container, name], where)))
+
+
+def _parameters(attrs: dict[str, Any]) -> str:
+    """Write what made a variable as JSON; not suite2p's ops, which are as long as a book."""
+    left_out = ("ops", "long_name", "units", "description", "xs2p_run")
+    return json.dumps(
+        {str(k): v for k, v in attrs.items() if k not in left_out},
+        default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
+    )
+
+
+def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    frame = (ds.attrs["Ly"], ds.attrs["Lx"])
+    return {
+        _IMAGES.get(str(name), str(name)): array
+        for name, array in ds.data_vars.items()
+        if array.dims == ("y", "x") and array.shape == frame and array.dtype.kind in "biuf"
+    }
+
+
+def add_images(pynwb: Any, module: Any, images: dict[str, xr.DataArray]) -> None:
+    if not images:
+        return
+    module.add(
+        pynwb.base.Images(
+            name="SegmentationImages",
+            description="images of the field of view, (x, y)",
+            images=[
+                pynwb.image.GrayscaleImage(
+                    name=name,
+                    description=str(image.attrs.get("long_name", name)),
+                    data=np.ascontiguousarray(image.values.T),
+                )
+                for name, image in images.items()
+            ],
+        )
+    )
