@@ -48,7 +48,9 @@ def few():
 def test_map_as_it_was(few, tmp_path, monkeypatch):
     def draw(rois):
         image = np.add.outer(np.arange(40.0), np.arange(70.0))
-        ax = xs2p.plot.plot_rois(rois, axes(), background=image, color="quality", filled=True)
+        ax = xs2p.plot.plot_rois(
+            rois, axes(210, 120), background=image, color="quality", filled=True, legend=False
+        )
         return difference(ax.figure, "rois", tmp_path)
 
     assert draw(few) <= TOLERANCE
@@ -60,7 +62,7 @@ def test_map_as_it_was(few, tmp_path, monkeypatch):
 
 def test_masks_as_they_were(few, tmp_path, monkeypatch):
     def draw(**options):
-        ax = xs2p.plot.plot_roi(few, 2, axes(right=0.7), min_neuropil_pixels=200, **options)
+        ax = xs2p.plot.plot_roi(few, 2, axes(144, 144), min_neuropil_pixels=200, **options)
         return difference(ax.figure, "roi", tmp_path)
 
     with pytest.warns(UserWarning, match="lack a mask"):

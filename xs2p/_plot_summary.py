@@ -276,7 +276,9 @@ def _raster(
         interpolation="auto" if len(values) > 100 else "nearest",
         interpolation_stage="data",
     )
-    ax.set_xlim(start - 0.01 * (time[-1] - start), start + 1.1 * max(time[-1] - start, 1e-9))
+    # The limits of the traces beneath.
+    first, length = float(time[0]), max(float(time[-1] - time[0]), 1e-9)
+    ax.set_xlim(first - 0.01 * length, first + 1.1 * length)
     for side in ("top", "right", "bottom", "left"):
         ax.spines[side].set_visible(False)
     inside = ax.inset_axes((0.935, 0.05, 0.012, 0.6))

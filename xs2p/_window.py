@@ -85,6 +85,7 @@ class Reader:
         arrays = {name: ds[name].transpose("roi", "time") for name in names}
         # The variables alone: coordinates need not be read for every view.
         self._arrays = {name: xr.DataArray(a.variable) for name, a in arrays.items()}
+        self._edges = {name: (_edges(ds[name], "roi"), _edges(ds[name], "time")) for name in names}
         self._kept: dict[tuple[str, int, int], np.ndarray] = {}
 
     def read(self, position: int, frames: slice, columns: int = 1500) -> dict[str, Line]:
@@ -112,7 +113,7 @@ class Reader:
 
         wanted: dict[tuple[str, int, int], Any] = {}
         for name, array in arrays.items():
-            rois, times = _edges(array, "roi"), _edges(array, "time")
+            rois, times = self._edges[name]
             i = int(np.searchsorted(rois, position, "right")) - 1
             for j in _blocks(times, frames):
                 if (name, i, j) not in self._kept:
@@ -128,7 +129,7 @@ class Reader:
     def _from_kept(
         self, name: str, array: xr.DataArray, position: int, frames: slice, columns: int
     ) -> Line:
-        rois, times = _edges(array, "roi"), _edges(array, "time")
+        rois, times = self._edges[name]
         i = int(np.searchsorted(rois, position, "right")) - 1
         at, values = [], []
         for j in _blocks(times, frames):
