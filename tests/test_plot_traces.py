@@ -256,6 +256,34 @@ def test_the_summary_of_hundreds_of_rois(sample):
     check_legible(ds.s2p.plot_summary(background=movie.mean("time")))
 
 
+def test_a_stored_recording_is_drawn(sample, tmp_path):
+    """Coordinates are chunks of Dask's too, cut otherwise than the traces."""
+    image, ds = sample[0].mean("time"), sample[1]
+    encoding = {name: {"chunks": (30, 100)} for name in ds.data_vars}
+    ds.to_zarr(tmp_path / "ds.zarr", encoding=encoding, consolidated=False)
+    for chunks in ({}, None):
+        stored = xr.open_zarr(tmp_path / "ds.zarr", chunks=chunks, consolidated=False)
+        figure = stored.s2p.plot_summary(background=image)
+        check_legible(figure)
+        fresh = ds.s2p.plot_summary(background=image)
+        one, two = (np.asarray(f.axes[3].images[0].get_array()) for f in (figure, fresh))
+        np.testing.assert_allclose(one, two, atol=1e-9)
+        ax = stored.s2p.plot_traces([4])
+        np.testing.assert_array_equal(
+            lines_of(ax)[1].get_ydata(), lines_of(ds.s2p.plot_traces([4]))[1].get_ydata()
+        )
+        stored.s2p.plot(color="radius")
+        stored.s2p.plot_roi(5)
+
+
+def test_a_notebook_shows_the_page_once(sample, monkeypatch):
+    monkeypatch.setattr(
+        "matplotlib.get_backend", lambda: "module://matplotlib_inline.backend_inline"
+    )
+    figure = sample[1].s2p.plot_summary()
+    assert figure.axes and not pyplot.get_fignums()
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -322,7 +322,7 @@ class Browser:
             plot.add_layout(plot.legend[0], "above")
         if not alone:
             spikes = figure(
-                height=170,
+                height=190,
                 x_range=along,
                 y_range=Range1d(0, 1),
                 x_axis_label=self._label,

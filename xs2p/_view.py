@@ -92,7 +92,7 @@ def join_bins(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lowest, highest and mean of every bin, each ``(roi, bin)``, from :func:`bin_time`'s parts."""
     n_frames = array.sizes["time"]
-    chunks = (n_frames,) if array.chunks is None else array.chunksizes["time"]
+    chunks = (n_frames,) if array.chunks is None else array.variable.chunksizes["time"]
     stops = np.cumsum(chunks)
     pairs = zip(stops - chunks, stops, strict=True)
     numbers = np.concatenate([np.arange(a // width, (b - 1) // width + 1) for a, b in pairs])

@@ -147,7 +147,7 @@ def _edges(array: xr.DataArray, dim: str) -> np.ndarray:
     """Where chunks begin and end: Dask's, else those of the file, else some thousand frames."""
     size = array.sizes[dim]
     if array.chunks is not None:
-        return np.concatenate([[0], np.cumsum(array.chunksizes[dim])])
+        return np.concatenate([[0], np.cumsum(array.variable.chunksizes[dim])])
     step = {"roi": 500, "time": 2**14}[dim]
     stored = array.encoding.get("chunks")
     if stored and len(stored) == 2:
