@@ -213,6 +213,20 @@ def test_roi_is_a_label(few):
         rois.s2p.plot_roi(2)
 
 
+def test_rois_of_other_planes_have_no_part_in_the_masks(sample):
+    stat = sample[1].s2p.to_stat()
+    stat = [{k: s[k] for k in ("ypix", "xpix", "lam")} for s in stat]
+    two = xs2p.rois_from_stat(stat, (64, 64))
+    planes = ("roi", np.repeat([0, 1], [40, 58]))
+    two = xs2p.recompute_overlap(two.assign_coords(plane=planes))
+    alone = xs2p.recompute_overlap(xs2p.rois_from_stat(stat[:40], (64, 64)))
+    one, other = two.s2p.plot_roi(5), alone.s2p.plot_roi(5)
+    np.testing.assert_array_equal(one.images[0].get_array(), other.images[0].get_array())
+    assert words(one.figure) == words(other.figure)
+    everyone = xs2p.recompute_overlap(two.drop_vars("plane")).s2p.plot_roi(5)
+    assert not np.array_equal(one.images[0].get_array(), everyone.images[0].get_array())
+
+
 def test_given_axes_are_used_and_pyplot_is_not(sample):
     code = "matplotlib.pyplot"
     had = sys.modules.get(code)

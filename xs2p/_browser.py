@@ -25,6 +25,7 @@ from xs2p._table import pixel_table
 from xs2p._window import Reader, frames_in_view, pick_roi
 
 _FIRST = 5000  # frames in view at first
+_EDGES = 40_000  # of pixels that are drawn at most, else the ROIs are only tinted
 _MAIN, _CHOSEN = "#0072B2", "#F0E442"
 _SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
 
@@ -41,7 +42,8 @@ def browse(
     For notebooks: let the call be the last line of a cell. Of a lazy ``ds``, such as one that
     ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
     is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
-    No peak is lost at any zoom.
+    No peak is lost at any zoom. panel loads its scripts from the web; where there is none, call
+    ``panel.extension(inline=True)`` first.
 
     Parameters
     ----------
@@ -221,8 +223,8 @@ class Browser:
         if shown:
             self._fit(self.traces, low, high)
         edges = self._paths[self._place].vertices.reshape(-1, 2, 2)
-        x, y = edges[..., 0], edges[..., 1]
-        self._outline.data = {"x0": x[:, 0], "y0": y[:, 0], "x1": x[:, 1], "y1": y[:, 1]}
+        (x0, x1), (y0, y1) = edges[..., 0].T, edges[..., 1].T
+        self._outline.data = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
         self._about.object = self._facts(shown)
         self.traces.title.text = f"ROI {self.roi}"
         if not shown:
@@ -270,9 +272,13 @@ class Browser:
         pixels = np.stack([shown, shown, shown, np.full_like(shown, 255)], axis=-1)
         plot.image_rgba([pixels.view(np.uint32)[..., 0]], **where)
         tint = filled_image(self._table, np.tile(to_rgba("#56B4E9"), (self._table.roi.size, 1)))
-        tint[..., 3] *= 0.5
+        tint[..., 3] *= 0.3
         small = np.ascontiguousarray(np.uint8(np.round(255 * tint)))
         plot.image_rgba([small.view(np.uint32)[..., 0]], **where)
+        points = np.concatenate([path.vertices for path in self._paths])
+        if len(points) <= 2 * _EDGES:
+            ends = dict(zip(("x0", "y0", "x1", "y1"), points.reshape(-1, 4).T, strict=True))
+            plot.segment(**ends, color="white", alpha=0.4, line_width=0.7)
         self._outline = ColumnDataSource({"x0": [], "y0": [], "x1": [], "y1": []})
         plot.segment("x0", "y0", "x1", "y1", source=self._outline, color=_CHOSEN, line_width=2)
         _dress(plot)

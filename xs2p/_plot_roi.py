@@ -23,7 +23,7 @@ from xs2p._drawing import (
     show_image,
     zoom,
 )
-from xs2p._table import pixel_table
+from xs2p._table import compact, pixel_table
 from xs2p.masks import Masks, build_masks, cell_image
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def plot_roi(
     ----------
     rois
         ROI set over ``roi`` and ``pixel`` of the whole frame, or a Dataset of traces, which
-        carries one: other ROIs have a part in the masks of this one.
+        carries one: other ROIs have a part in the masks of this one. Of several planes,
+        ``plane(roi)``, only those in its own plane have.
     roi
         Label of the ROI, a value of ``rois.roi``; not its position.
     ax
@@ -107,6 +108,10 @@ def plot_roi(
         "circular_neuropil": circular_neuropil,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    place = position_of(rois["roi"].values, roi) if "roi" in rois.coords else 0
+    if "plane" in rois.variables and rois["plane"].dims == ("roi",):
+        plane = rois["plane"].values
+        rois = compact(rois.isel(roi=np.flatnonzero(plane == plane[place])))
     table = pixel_table(rois)
     place = position_of(table.roi, roi)
     image = None if background is None else check_image(background, table.shape)

@@ -54,7 +54,8 @@ def plot_rois(
     Parameters
     ----------
     rois
-        ROI set over ``roi`` and ``pixel``, or a Dataset of traces, which carries one.
+        ROI set over ``roi`` and ``pixel``, or a Dataset of traces, which carries one. Choose
+        those of one plane with ``rois.isel(roi=rois.plane == 0)``.
     ax
         Axes to draw into; None makes a figure.
     background
