@@ -7,6 +7,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from loaders import LX, LY, T
 
+os.environ.setdefault("MPLBACKEND", "agg")  # no windows
+
 # A busy machine draws slowly; that is no defect. CI tries the same examples every time, so that
 # what fails there fails for a reason in the change; elsewhere new ones are tried in every run.
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow])

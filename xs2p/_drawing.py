@@ -9,9 +9,30 @@ import xarray as xr
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+    from xs2p._table import PixelTable
 
 NEUROPIL, EXCLUDED, INK, FAINT = "#5E4B8B", "#BDBDBD", "#222222", "#767676"
 SMALL, NORMAL = 8.5, 10.0
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
+"""Colours that colour-blind people tell apart (Okabe and Ito), one for each trace shown."""
+
+
+def check_image(background: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Check and compute a background, before any figure is made."""
+    if isinstance(background, xr.DataArray):
+        if set(background.dims) == {"y", "x"}:
+            background = background.transpose("y", "x")
+        background = background.compute().as_numpy().values
+    image = np.asarray(background, dtype=np.float64)
+    if image.shape != shape:
+        raise ValueError(
+            f"background must be an image (y, x) of {shape}, the ROIs' frame; it is {image.shape}"
+            + ("; take a mean over time: movie.mean('time')" if image.ndim == 3 else "")
+        )
+    return image
 
 
 def show_image(ax: Axes, image: Any, shape: tuple[int, int]) -> None:
@@ -61,7 +82,14 @@ def pixel_edges(ypix: np.ndarray, xpix: np.ndarray) -> np.ndarray:
     return np.asarray(np.concatenate([level, upright]) + (left, top))
 
 
-def label_roi(ax: Axes, outline: np.ndarray, text: str, color: str, shape: tuple[int, int]) -> None:
+def label_roi(
+    ax: Axes,
+    outline: np.ndarray,
+    text: str,
+    color: Any,
+    shape: tuple[int, int],
+    size: float = NORMAL,
+) -> None:
     """Write an ROI's label beside it, on the side where the frame has room."""
     from matplotlib.patheffects import withStroke
 
@@ -76,15 +104,16 @@ def label_roi(ax: Axes, outline: np.ndarray, text: str, color: str, shape: tuple
         ha="left" if fits else "right",
         va="center",
         color=color,
-        fontsize=NORMAL,
+        fontsize=size,
         fontweight="bold",
         path_effects=[withStroke(linewidth=2.5, foreground="black")],
     )
 
 
-def draw_value(ax: Axes, low: float, span: float, unit: str) -> None:
-    """Draw a bar of a round fluorescence right of the trace."""
-    height = round_number(span / 1.5)
+def draw_value(ax: Axes, low: float, span: float, unit: str, scale: float = 1.0) -> None:
+    """Draw a bar of a round fluorescence right of the trace; ``scale`` is its size in the axes."""
+    value = round_number(span / 1.5)
+    height = value * scale
     gap = " " if len(unit) <= 4 else "\n"
     transform = ax.get_yaxis_transform()
     ax.plot(
@@ -99,12 +128,49 @@ def draw_value(ax: Axes, low: float, span: float, unit: str) -> None:
     ax.text(
         0.932,
         low + height / 2,
-        f"{height:g}{gap}{unit}",
+        f"{value:g}{gap}{unit}",
         transform=transform,
         ha="left",
         va="center",
         fontsize=SMALL,
         color=INK,
+    )
+
+
+def draw_length(ax: Axes) -> None:
+    """Draw a scale bar of a round number of pixels under an image, at its right end.
+
+    Parameters
+    ----------
+    ax
+        Axes that an image or ROIs were drawn into.
+    """
+    from matplotlib.transforms import ScaledTranslation
+
+    left, right = ax.get_xlim()
+    length = round_number((right - left) / 5)
+    # In points under the axes, however tall they are.
+    below = ScaledTranslation(0, -7 / 72, ax.figure.dpi_scale_trans)
+    ax.plot(
+        [right - length, right],
+        [0, 0],
+        color=INK,
+        linewidth=2.5,
+        transform=ax.get_xaxis_transform() + below,
+        clip_on=False,
+        solid_capstyle="butt",
+    )
+    ax.annotate(
+        f"{length:g} pixels" if length != 1 else "1 pixel",
+        (right, 0),
+        xycoords=ax.get_xaxis_transform(),
+        xytext=(0, -10),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        fontsize=SMALL,
+        color=INK,
+        annotation_clip=False,
     )
 
 
@@ -149,7 +215,11 @@ def mask_pixels(matrix: Any, position: int) -> np.ndarray:
 def position_of(labels: np.ndarray, label: int) -> int:
     where = np.flatnonzero(labels == label)
     if where.size != 1:
-        raise ValueError(f"there is no roi {label}; there are {labels.size}, see rois.roi")
+        some = ", ".join(map(str, labels[:5])) + (", …" if labels.size > 5 else "")
+        raise ValueError(
+            f"there is no roi {label}; there are {labels.size}, see rois.roi, with the labels "
+            f"{some or '(none)'}"
+        )
     return int(where[0])
 
 
@@ -159,3 +229,52 @@ def darker(color: str) -> tuple[float, float, float]:
 
     r, g, b = (0.72 * part for part in to_rgb(color))
     return r, g, b
+
+
+def new_axes(size: tuple[float, float]) -> Axes:
+    """Axes in a figure of their own, which pyplot and notebooks show."""
+    return new_figure(size).add_subplot()
+
+
+def new_figure(size: tuple[float, float]) -> Figure:
+    from matplotlib import pyplot
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, hspace=0.02)
+    return pyplot.figure(figsize=size, layout=layout)
+
+
+def whole_numbers(axis: Axis) -> None:
+    """Put the ticks of an axis at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+
+
+def outline_paths(table: PixelTable) -> list[Any]:
+    """One path for each ROI, along the edges of its pixels; of all ROIs at once."""
+    from matplotlib.path import Path
+
+    height, width = (n + 2 for n in table.shape)
+    key = (table.owner * height + table.ypix + 1) * width + table.xpix + 1
+    lines, owners = [np.empty((0, 2, 2))], [np.empty(0, np.int64)]
+    # To the neighbour that is not in the ROI, and the edge towards it, from corner to corner.
+    for step, a, b in (
+        (-width, (-0.5, -0.5), (0.5, -0.5)),
+        (width, (-0.5, 0.5), (0.5, 0.5)),
+        (-1, (-0.5, -0.5), (-0.5, 0.5)),
+        (1, (0.5, -0.5), (0.5, 0.5)),
+    ):
+        edge = np.flatnonzero(~np.isin(key + step, key))
+        centre = np.stack([table.xpix[edge], table.ypix[edge]], axis=1)
+        lines.append(np.stack([centre + a, centre + b], axis=1))
+        owners.append(table.owner[edge])
+    owner = np.concatenate(owners)
+    order = np.argsort(owner, kind="stable")
+    points = np.concatenate(lines)[order].reshape(-1, 2)
+    stops = 2 * np.cumsum(np.bincount(owner, minlength=table.roi.size))
+    codes = np.tile([Path.MOVETO, Path.LINETO], len(points) // 2)
+    return [
+        Path(points[a:b], codes[a:b])
+        for a, b in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=False)
+    ]

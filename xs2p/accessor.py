@@ -17,6 +17,7 @@ from xs2p.baseline import baseline, preprocess
 from xs2p.deconvolve import deconvolve
 from xs2p.extract import extract_traces
 from xs2p.pipeline import extract
+from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,4 +67,9 @@ class S2pDataset:
     to_labels = _method(rois.rois_to_labels)
     to_stat = _method(rois.rois_to_stat)
     to_dataframe = _method(tables.to_dataframe)
+    plot = _method(plot_rois)
+    plot_roi = _method(plot_roi)
+    plot_traces = _method(plot_traces)
+    plot_summary = _method(plot_summary)
+    browse = _method(browse)
     compute = _method(compute)

@@ -1,7 +1,9 @@
 """Pictures of ROIs, masks and traces.
 
-Every ``draw_*`` function draws into axes that it is given and changes nothing else, so that
-it fits into any figure; matplotlib is imported only when one is called.
+``plot_rois``, ``plot_roi``, ``plot_traces``, ``plot_summary`` and ``browse`` are the methods
+``.s2p.plot`` and so on of Datasets. Every ``draw_*`` function draws into axes that it is given and
+changes nothing else, so that it fits into any figure; matplotlib is imported only when one is
+called.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._browser import Browser, browse
 from xs2p._drawing import (
+    COLORS,
     EXCLUDED,
     FAINT,
     INK,
@@ -21,6 +25,7 @@ from xs2p._drawing import (
     SMALL,
     bare,
     darker,
+    draw_length,
     draw_value,
     frame_extent,
     has_baseline,
@@ -28,20 +33,36 @@ from xs2p._drawing import (
     mask_pixels,
     pixel_edges,
     position_of,
-    round_number,
     show_image,
     time_axis,
     zoom,
 )
+from xs2p._plot_roi import plot_roi
+from xs2p._plot_rois import plot_rois
+from xs2p._plot_summary import plot_summary
+from xs2p._plot_traces import plot_traces
 from xs2p._table import pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from xs2p.masks import Masks
-
-COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
-"""Colours that colour-blind people tell apart (Okabe and Ito), one for each trace shown."""
+__all__ = [
+    "COLORS",
+    "Browser",
+    "browse",
+    "draw_length",
+    "draw_masks",
+    "draw_rois",
+    "draw_time",
+    "draw_traces",
+    "plot_roi",
+    "plot_rois",
+    "plot_summary",
+    "plot_traces",
+    "say",
+    "title",
+]
 
 
 def draw_rois(
@@ -275,38 +296,6 @@ def draw_time(axes: Sequence[Axes], ds: xr.Dataset) -> None:
     last.set_xticks([tick for tick in last.get_xticks() if start <= tick <= start + width])
     last.tick_params(axis="x", labelsize=SMALL, colors=INK)
     last.set_xlabel(label, fontsize=NORMAL, color=INK)
-
-
-def draw_length(ax: Axes) -> None:
-    """Draw a scale bar of a round number of pixels under an image, at its right end.
-
-    Parameters
-    ----------
-    ax
-        Axes that :func:`draw_rois` or :func:`draw_masks` drew into.
-    """
-    left, right = ax.get_xlim()
-    length = round_number((right - left) / 5)
-    transform = ax.get_xaxis_transform()
-    ax.plot(
-        [right - length, right],
-        [-0.025, -0.025],
-        color=INK,
-        linewidth=2.5,
-        transform=transform,
-        clip_on=False,
-        solid_capstyle="butt",
-    )
-    ax.text(
-        right,
-        -0.045,
-        f"{length:g} pixels",
-        transform=transform,
-        ha="right",
-        va="top",
-        fontsize=SMALL,
-        color=INK,
-    )
 
 
 def title(ax: Axes, text: str) -> None:

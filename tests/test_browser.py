@@ -1,0 +1,192 @@
+"""The browser, through the events that a click and a zoom in bokeh send."""
+
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xs2p
+from xs2p.plot import browse
+
+pytest.importorskip("panel")
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:panel")
+
+
+@pytest.fixture(scope="module")
+def sample():
+    movie, rois = xs2p.sample_movie(None), xs2p.sample_rois()
+    return movie, movie.s2p.extract(rois, tau=1.0)
+
+
+def tap(browser, x, y):
+    """Click on the image, as bokeh's server hands it on."""
+    from bokeh.events import Tap
+
+    browser.image._trigger_event(Tap(browser.image, x=x, y=y))
+
+
+def zoom(browser, start, end):
+    from bokeh.events import RangesUpdate
+
+    browser.traces._trigger_event(RangesUpdate(browser.traces, x0=start, x1=end, y0=0, y1=1))
+
+
+def drawn(browser, name):
+    data = browser.lines[name].data
+    return data["time"], data["value"]
+
+
+def test_it_opens_at_an_roi(sample):
+    movie, ds = sample
+    browser = ds.s2p.browse(background=movie.mean("time"), roi=5)
+    assert browser.roi == 5 and browser.traces.title.text == "ROI 5"
+    assert browser.traces.yaxis.axis_label == "fluorescence (a.u.)"
+    assert browser.spikes.xaxis.axis_label == "time (s)"
+    time, value = drawn(browser, "Fc")
+    np.testing.assert_array_equal(value, ds.Fc.sel(roi=5))
+    np.testing.assert_array_equal(time, ds.time)
+    np.testing.assert_array_equal(drawn(browser, "F0")[1], ds.F0.sel(roi=5))
+    spks = ds.spks.sel(roi=5).values
+    np.testing.assert_array_equal(drawn(browser, "spks")[1], spks[spks > 0])
+    assert browser.traces.y_range.start < value.min() < value.max() < browser.traces.y_range.end
+    # The image, its first row on top.
+    assert (browser.image.y_range.start, browser.image.y_range.end) == (63.5, -0.5)
+    shown = browser.image.renderers[0].data_source.data["image"][0]
+    grey = shown.view(np.uint8).reshape(64, 64, 4)[..., 0]
+    mean = movie.mean("time").values
+    low, high = np.percentile(mean, (1, 99.5))
+    np.testing.assert_allclose(grey, 255 * np.clip((mean - low) / (high - low), 0, 1), atol=0.51)
+    assert browse(ds).roi == ds.roi.values[np.argmax(ds.Fc.s2p.snr().values)]
+
+
+def test_a_click_shows_the_roi_that_is_there(sample):
+    movie, ds = sample
+    browser = ds.s2p.browse(roi=5)
+    alone = (ds.pixel_roi == 40) & ~ds.overlap
+    x, y = (float(ds[n].values[alone.values][0]) for n in ("xpix", "ypix"))
+    tap(browser, x + 0.3, y - 0.3)
+    assert browser.roi == 40
+    np.testing.assert_array_equal(drawn(browser, "Fc")[1], ds.Fc.sel(roi=40))
+    outline = browser._outline.data
+    own = ds.pixel_roi == 40
+    assert outline["x0"].min() == ds.xpix.values[own].min() - 0.5
+    assert outline["y1"].max() == ds.ypix.values[own].max() + 0.5
+    assert browser._choice.value == 40
+    tap(browser, x + 0.3, y - 0.3)  # nobody else is there
+    assert browser.roi == 40
+    shared = np.flatnonzero((ds.pixel_roi == 5).values & ds.overlap.values)[0]
+    x, y = float(ds.xpix[shared]), float(ds.ypix[shared])
+    seen = set()
+    for _ in range(6):
+        tap(browser, x, y)
+        seen.add(browser.roi)
+    there = (ds.xpix == x) & (ds.ypix == y)
+    assert seen == set(ds.pixel_roi.values[there.values].tolist()) and len(seen) > 1
+
+
+def test_a_zoom_shows_what_comes_into_view(sample):
+    _, ds = sample
+    browser = ds.s2p.browse(roi=4)
+    zoom(browser, 10.0, 20.0)
+    time, value = drawn(browser, "Fc")
+    assert 9.8 < time[0] <= 10 and 20 <= time[-1] < 20.2
+    inside = ds.Fc.sel(roi=4, time=slice(time[0], time[-1]))
+    np.testing.assert_array_equal(value, inside)
+    tap(browser, float(ds.med_x.sel(roi=3)), float(ds.med_y.sel(roi=3)))
+    assert drawn(browser, "Fc")[0][0] == time[0]  # another ROI, the same range
+    browser.show_range(0, 3)
+    assert browser.range == (0, 3) and browser.traces.x_range.end == 3
+    assert drawn(browser, "Fc")[0][-1] < 3.2
+    with pytest.raises(ValueError, match="after its start"):
+        browser.show_range(3, 3)
+
+
+def test_a_choice_from_the_list(sample):
+    browser = sample[1].s2p.browse(roi=5)
+    browser._choice.value = 17
+    assert browser.roi == 17 and browser.traces.title.text == "ROI 17"
+    browser.select(3)
+    assert browser._choice.value == 3
+    with pytest.raises(ValueError, match="no roi 999"):
+        browser.select(999)
+
+
+def test_lazy_traces_are_read_only_in_view(sample, tmp_path):
+    _, ds = sample
+    rng = np.random.default_rng(0)
+    n = 40_000
+    long = ds.drop_dims("time").assign(
+        Fc=(("roi", "time"), rng.normal(size=(98, n)).astype("f4")),
+        spks=(("roi", "time"), rng.normal(size=(98, n)).astype("f4")),
+    )
+    read = np.zeros(n // 1000, int)
+
+    def note(block, block_info=None):
+        read[block_info[0]["chunk-location"][1]] += 1
+        return block
+
+    lazy = long.chunk(time=1000)
+    lazy["Fc"] = ("roi", "time"), lazy.Fc.data.map_blocks(note, dtype="f4", meta=np.empty((0, 0)))
+    lazy.attrs["fs"] = 10.0
+    browser = lazy.assign_coords(snr=("roi", np.arange(98.0))).s2p.browse()
+    assert browser.roi == 97 and browser.range == (0, 499.9)
+    assert read.tolist() == [1] * 5 + [0] * 35 or read.tolist() == [1] * 6 + [0] * 34
+    read[:] = 0
+    zoom(browser, 1000.0, 1050.0)
+    assert np.flatnonzero(read).tolist() == [10] or np.flatnonzero(read).tolist() == [9, 10]
+    read[:] = 0
+    zoom(browser, 0, 4000)
+    assert read.tolist() == [1] * 40
+    assert len(drawn(browser, "Fc")[0]) <= 3000
+    tap(browser, 30, 30)
+    zoom(browser, 1, 3999)
+    assert read.tolist() == [1] * 40
+
+
+def test_an_roi_without_a_trace(sample):
+    _, ds = sample
+    ds = ds.copy(deep=True)
+    ds["Fc"][5] = ds["F0"][5] = ds["spks"][5] = np.nan
+    ds = ds.assign_coords(status=("roi", np.where(np.arange(98) == 5, "no_cell_pixels", "ok")))
+    browser = ds.s2p.browse(roi=5)
+    assert browser.traces.title.text == "ROI 5: no trace: no_cell_pixels"
+    browser.select(6)
+    assert browser.traces.title.text == "ROI 6"
+
+
+def test_it_is_written_as_a_page(sample, tmp_path):
+    browser = sample[1].s2p.browse(variables=["F", "Fneu"])
+    assert browser.spikes is None
+    browser.layout.save(tmp_path / "page.html", title="a page")
+    assert "bokeh" in (tmp_path / "page.html").read_text().lower()
+    assert browser._repr_mimebundle_() is not None or "ipykernel" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda d: d.s2p.browse(roi=999), "no roi 999"),
+        (lambda d: d.s2p.browse(variables=["Fx"]), "there are F, Fneu, Fc, F0, spks"),
+        (lambda d: d.s2p.browse(variables="F"), "must be a list"),
+        (lambda d: d.s2p.browse(background=np.zeros((3, 4))), r"\(64, 64\).*\(3, 4\)"),
+        (lambda d: d[["spks"]].s2p.browse(), "neither F nor Fc"),
+        (lambda d: d.isel(roi=[]).s2p.browse(), "0 ROIs"),
+        (lambda d: d.isel(time=[0]).s2p.browse(), "1 frames"),
+    ],
+)
+def test_bad_input_is_named(sample, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(sample[1])
+
+
+def test_without_panel_it_says_what_to_install(sample, monkeypatch):
+    monkeypatch.setitem(sys.modules, "panel", None)
+    with pytest.raises(ImportError, match=r'panel.*pip install "xs2p\[browser\]"'):
+        browse(sample[1])
+
+
+def test_inputs_stay_as_they_are(sample):
+    copy = sample[1].copy(deep=True)
+    zoom(copy.s2p.browse(roi=3), 3, 5)
+    xr.testing.assert_identical(copy, sample[1])
