@@ -65,7 +65,7 @@ def rois_from_stat(
         lengths). ``radius``, ``overlap`` and ``med`` are used where present. Every other
         scalar becomes a coordinate over ``roi``, every other array of one value per pixel a
         variable over ``pixel``, and other 1-D arrays ragged variables with a dimension of
-        their own, so that :func:`rois_to_stat` gives all of it back.
+        their own, so that :func:`xs2p.rois.rois_to_stat` gives all of it back.
     shape
         Frame size ``(Ly, Lx)`` in pixels.
     outside
@@ -145,7 +145,7 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     Returns
     -------
     Dataset
-        An ROI set, as :func:`rois_from_stat` returns it, in the order of the labels.
+        An ROI set, as :func:`xs2p.rois_from_stat` returns it, in the order of the labels.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def rois_from_footprints(
     Returns
     -------
     Dataset
-        An ROI set, as :func:`rois_from_stat` returns it, with the coordinates over ``roi`` that
+        An ROI set, as :func:`xs2p.rois_from_stat` returns it, with the coordinates over ``roi`` that
         ``A`` has.
 
     Raises
@@ -332,7 +332,7 @@ def rois_to_stat(rois: xr.Dataset) -> list[dict[str, Any]]:
     -------
     list of dict
         ``ypix, xpix, lam, overlap, npix, med, radius`` and every further field that
-        :func:`rois_from_stat` took, of the same types.
+        :func:`xs2p.rois_from_stat` took, of the same types.
     """
     rois = compact(rois)
     return stat_from_fields(rois, pixel_table(rois))

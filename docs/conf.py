@@ -1,0 +1,61 @@
+"""Sphinx: the reference from the docstrings, README as the guide, and the notebooks.
+
+    pip install -e ".[docs,notebooks]"
+    jupyter execute notebooks/*.ipynb --output="$PWD/docs/notebooks/{notebook_name}.ipynb"
+    sphinx-build -W --keep-going docs docs/_build
+
+Needs no network. Without the second line the notebooks are shown as they are committed: without
+pictures.
+"""
+
+import importlib
+import shutil
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(HERE.parent))
+
+import xs2p  # noqa: E402
+
+project = "xs2p"
+author = "the xs2p developers"
+copyright = "the xs2p developers"
+release = version = xs2p.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"xs2p {release}"
+html_copy_source = False
+pygments_style = "friendly"
+
+autodoc_typehints = "description"
+autodoc_typehints_format = "short"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = True
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+default_role = "obj"
+
+# Every reference must resolve but for the types of parameters: those of other packages would need
+# the network, and numpydoc puts words such as "optional" among them.
+nitpicky = True
+nitpick_ignore_regex = [("py:class", r"(?!xs2p\.[a-z]).+")]
+
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+
+
+def setup(app):
+    """Write what is generated before Sphinx looks for pages."""
+    importlib.import_module("api").write(HERE / "reference")
+    ran = HERE / "notebooks"
+    ran.mkdir(exist_ok=True)
+    for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
+        shown = ran / notebook.name
+        if not shown.exists() or shown.stat().st_mtime < notebook.stat().st_mtime:
+            shutil.copy(notebook, shown)
