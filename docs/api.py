@@ -16,6 +16,7 @@ from typing import Any
 import xs2p
 from xs2p import accessor, plot
 
+ROOT = Path(__file__).parent.parent
 TOPICS = {
     "extract": ("The whole job", ["xs2p.pipeline", "xs2p.store"]),
     "rois": ("ROIs and masks", ["xs2p.rois", "xs2p.masks"]),
@@ -92,7 +93,7 @@ def pages() -> dict[str, str]:
 def command_line() -> str:
     """Page of the command line as Typer writes it, Markdown."""
     command = [sys.executable, "-m", "typer", "xs2p.cli", "utils", "docs", "--name", "xs2p"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     text = re.sub(r"</?span[^>]*>", "", text)
     text = re.sub(
         r"Example: (xs2p .*?)\n\n", r"Example:\n\n```console\n$ \1\n```\n\n", text, flags=re.S

@@ -1,19 +1,22 @@
 """Sphinx: the reference from the docstrings, README as the guide, and the notebooks.
 
     pip install -e ".[docs,notebooks]"
-    jupyter execute notebooks/*.ipynb --output="$PWD/docs/notebooks/{notebook_name}.ipynb"
-    sphinx-build -W --keep-going docs docs/_build
+    mkdir -p /tmp/ran
+    jupyter execute notebooks/*.ipynb --output="/tmp/ran/{notebook_name}.ipynb"
+    XS2P_NOTEBOOKS=/tmp/ran sphinx-build -W --keep-going docs docs/_build
 
-Needs no network. Without the second line the notebooks are shown as they are committed: without
-pictures.
+Needs no network. Without the two lines between, and ``XS2P_NOTEBOOKS``, the notebooks are shown as they
+are committed: without pictures.
 """
 
 import importlib
+import os
 import shutil
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+NOTEBOOKS = HERE.parent / "notebooks"
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
@@ -53,9 +56,8 @@ myst_heading_anchors = 3
 def setup(app):
     """Write what is generated before Sphinx looks for pages."""
     importlib.import_module("api").write(HERE / "reference")
-    ran = HERE / "notebooks"
-    ran.mkdir(exist_ok=True)
-    for notebook in sorted((HERE.parent / "notebooks").glob("*.ipynb")):
-        shown = ran / notebook.name
-        if not shown.exists() or shown.stat().st_mtime < notebook.stat().st_mtime:
-            shutil.copy(notebook, shown)
+    shown = HERE / "notebooks"
+    shutil.rmtree(shown, ignore_errors=True)
+    shown.mkdir()
+    for notebook in sorted(Path(os.environ.get("XS2P_NOTEBOOKS", NOTEBOOKS)).glob("*.ipynb")):
+        shutil.copy2(notebook, shown)

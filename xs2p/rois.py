@@ -199,8 +199,8 @@ def rois_from_footprints(
     Returns
     -------
     Dataset
-        An ROI set, as :func:`xs2p.rois_from_stat` returns it, with the coordinates over ``roi`` that
-        ``A`` has.
+        An ROI set, as :func:`xs2p.rois_from_stat` returns it, with the coordinates over
+        ``roi`` that ``A`` has.
 
     Raises
     ------
