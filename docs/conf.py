@@ -5,8 +5,8 @@
     jupyter execute notebooks/*.ipynb --output="/tmp/ran/{notebook_name}.ipynb"
     XS2P_NOTEBOOKS=/tmp/ran sphinx-build -W --keep-going docs docs/_build
 
-Needs no network. Without the two lines between, and ``XS2P_NOTEBOOKS``, the notebooks are shown as they
-are committed: without pictures.
+Needs no network. Without the lines between, and ``XS2P_NOTEBOOKS``, the notebooks are shown as
+they are committed: without pictures.
 """
 
 import importlib
