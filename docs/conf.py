@@ -20,6 +20,8 @@ NOTEBOOKS = HERE.parent / "notebooks"
 sys.path.insert(0, str(HERE))
 sys.path.insert(0, str(HERE.parent))
 
+from sphinx.util.nodes import make_refnode  # noqa: E402
+
 import xs2p  # noqa: E402
 
 project = "xs2p"
@@ -43,18 +45,34 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 default_role = "obj"
 
-# Every reference must resolve but for the types of parameters: those of other packages would need
-# the network, and numpydoc puts words such as "optional" among them.
+# Every reference must resolve but for those to other packages, which would need the network, and the
+# types of parameters, where numpydoc has words such as "optional".
 nitpicky = True
-nitpick_ignore_regex = [("py:class", r"(?!xs2p\.[a-z]).+")]
+nitpick_ignore_regex = [
+    ("py:class", r"(?!xs2p\.[a-z]).+"),
+    ("py:(obj|func|meth|mod)", r"(?!xs2p\.)\w+\..+"),
+]
 
 nb_execution_mode = "off"
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 
 
+def find_by_last_name(app, env, node, shown):
+    """Let docstrings say `read_rois` for xs2p.read_rois, wherever they stand."""
+    python = env.domains["py"]
+    found = [n for n in python.objects if n.rsplit(".")[-1] == node.get("reftarget")]
+    if node.get("refdomain") == "py" and len(found) == 1:
+        to = python.objects[found[0]]
+        return make_refnode(
+            app.builder, node["refdoc"], to.docname, to.node_id, shown, title=found[0]
+        )
+    return None
+
+
 def setup(app):
     """Write what is generated before Sphinx looks for pages."""
+    app.connect("missing-reference", find_by_last_name)
     importlib.import_module("api").write(HERE / "reference")
     shown = HERE / "notebooks"
     shutil.rmtree(shown, ignore_errors=True)
