@@ -45,8 +45,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 default_role = "obj"
 
-# Every reference must resolve but for those to other packages, which would need the network, and the
-# types of parameters, where numpydoc has words such as "optional".
+# Every reference must resolve but for those to other packages, which would need the network, and
+# the types of parameters, where numpydoc has words such as "optional".
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!xs2p\.[a-z]).+"),
