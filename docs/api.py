@@ -39,14 +39,24 @@ def public_objects() -> dict[str, Any]:
     """Public functions and classes by the full name under which they are documented."""
     found = {f"xs2p.{name}": getattr(xs2p, name) for name in xs2p.__all__ if name[0] != "_"}
     known = set(map(id, found.values()))
+    for name, thing in plots().items():
+        if id(thing) not in known:
+            found[f"xs2p.plot.{name}"] = thing
+    known = set(map(id, found.values()))
     for method in (m for methods in ACCESSORS.values() for m in own_methods(methods).values()):
         function = inspect.unwrap(method)
         if id(function) not in known and function is not method:
             found[f"{function.__module__}.{function.__name__}"] = function
-    for name, function in inspect.getmembers(plot, inspect.isfunction):
-        if name[0] != "_" and function.__module__ == plot.__name__:
-            found.setdefault(f"xs2p.plot.{name}", function)
     return found
+
+
+def plots() -> dict[str, Any]:
+    """Public functions and classes of ``xs2p.plot``, wherever they are written."""
+    names = getattr(plot, "__all__", None)
+    if names is None:
+        own = inspect.getmembers(plot, inspect.isfunction)
+        names = [n for n, f in own if n[0] != "_" and f.__module__ == plot.__name__]
+    return {name: getattr(plot, name) for name in names if callable(getattr(plot, name))}
 
 
 def own_methods(accessor: type) -> dict[str, Any]:
@@ -54,12 +64,12 @@ def own_methods(accessor: type) -> dict[str, Any]:
     return {name: method for name, method in vars(accessor).items() if name[0] != "_"}
 
 
-def topic_of(thing: Any) -> str:
-    """Key of the topic with the longest module name that a thing's own begins with."""
+def topic_of(name: str, thing: Any) -> str:
+    """Key of the topic with the longest module name that a thing's name or module begins with."""
     best, topic = "", "more"
     for key, (_, modules) in TOPICS.items():
         for module in modules:
-            within = thing.__module__ == module or thing.__module__.startswith(f"{module}.")
+            within = any(f"{n}.".startswith(f"{module}.") for n in (thing.__module__, name))
             if within and len(module) > len(best):
                 best, topic = module, key
     return topic
@@ -70,7 +80,7 @@ def pages() -> dict[str, str]:
     objects = public_objects()
     entries: dict[str, list[tuple[str, str]]] = {topic: [] for topic in TOPICS}
     for name, thing in sorted(objects.items()):
-        entries[topic_of(thing)].append((name, first_line(thing)))
+        entries[topic_of(name, thing)].append((name, first_line(thing)))
     written = {
         topic: _topic(title, entries[topic], objects)
         for topic, (title, _) in TOPICS.items()
