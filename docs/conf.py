@@ -43,6 +43,7 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes that are described again as members have one entry
 default_role = "obj"
 
 # Every reference must resolve but for those to other packages, which would need the network, and
