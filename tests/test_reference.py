@@ -190,6 +190,8 @@ def test_drop_in_where_it_differs_on_purpose():
     assert result[2] is None and result[3] is None and not result[1].any()
     everything_dropped = {"snr_threshold": 2.0}
     assert suite2p.extraction_wrapper(stat, movie, settings=everything_dropped)[0].shape[0] == 90
+    with pytest.raises(ValueError, match=r"pixel \(y, x\) = .*, outside .* = \(20, 20\)"):
+        suite2p.create_masks(stat, 20, 20)
     with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda'"):
         suite2p.extract_traces(movie, [empty], None, device="mps")
 

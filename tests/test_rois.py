@@ -293,7 +293,7 @@ BAD = {
     ),
     "negative labels": (
         without_warning(xs2p.rois_from_labels, np.full((4, 4), -1)),
-        "labels must be 0 .* got -1",
+        r"labels must be 0 .* got -1; np.where\(labels < 0",
     ),
     "labels dims": (
         without_warning(xs2p.rois_from_labels, xr.DataArray(np.zeros((4, 4), int))),
@@ -301,7 +301,15 @@ BAD = {
     ),
     "labels 3-D": (
         without_warning(xs2p.rois_from_labels, np.zeros((4, 4, 4), int)),
-        r"labels must be an image \(y, x\), got shape \(4, 4, 4\)",
+        r"labels must be an image \(y, x\), got shape \(4, 4, 4\); choose one",
+    ),
+    "path of labels": (
+        without_warning(xs2p.rois_from_labels, "labels.tif"),
+        r"labels must be an array of integers \(y, x\), got str; tifffile.imread",
+    ),
+    "no stat": (
+        without_warning(xs2p.rois_from_stat, None, (9, 9)),
+        "stat must be a list or array of dicts, one per ROI, got NoneType; xs2p.read_rois",
     ),
     "sparse without order": (
         without_warning(xs2p.rois_from_footprints, sp.csc_array((16, 2)), (4, 4)),
@@ -313,7 +321,7 @@ BAD = {
     ),
     "dense shape": (
         without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), (4, 5)),
-        r"shape=\(4, 5\) but the footprints are \(4, 4\)",
+        r"shape=\(4, 5\) but the footprints are \(4, 4\); leave shape out",
     ),
     "not rois": (
         without_warning(xs2p.build_masks, [square(0, 0)]),

@@ -306,7 +306,7 @@ ERRORS = {
     ),
     "tau values": (
         lambda: xs2p.deconvolve(make_traces(), xr.DataArray(np.zeros(6), dims="roi")),
-        "every tau must be a positive number",
+        "every tau must be a positive number of seconds; it is 0.0 for roi 0",
     ),
 }
 

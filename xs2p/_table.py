@@ -124,7 +124,10 @@ def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
         )
     if "pixel_roi" not in rois.variables or "roi_id" not in rois.variables:
         if offsets[-1] != n_pixels:
-            raise ValueError(f"npix counts {offsets[-1]} pixels but there are {n_pixels}")
+            raise ValueError(
+                f"npix counts {offsets[-1]} pixels but there are {n_pixels}: pixels were selected "
+                "apart from their ROIs. Select over roi only: rois.isel(roi=...)"
+            )
         return None, offsets
     owner, ids = rois["pixel_roi"].values, rois["roi_id"].values
     if owner.size == offsets[-1] and np.array_equal(owner, np.repeat(ids, npix)):

@@ -107,7 +107,8 @@ def decay_frames(
         given = tau.item() if isinstance(tau, xr.DataArray) else tau
         if given is not None and np.ndim(given):
             raise ValueError(
-                "tau must be a number of seconds, or a DataArray over roi: "
+                f"tau must be a number of seconds, or a DataArray over roi, got a "
+                f"{type(given).__name__} of {np.size(given)} numbers; with one for each ROI: "
                 'xr.DataArray(tau, dims="roi", coords={"roi": F.roi})'
             )
         seconds = resolve("tau", given, F)
@@ -135,7 +136,11 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
         )
     values = np.asarray(tau.values, dtype=np.float64)
     if not (np.isfinite(values) & (values > 0)).all():
-        raise ValueError("every tau must be a positive number of seconds")
+        n = int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])
+        label = F["roi"].values[n] if "roi" in F.coords else n
+        raise ValueError(
+            f"every tau must be a positive number of seconds; it is {values[n]} for roi {label}"
+        )
 
 
 def _oasis_block(F: Any, tau_fs: np.ndarray, out: Any = None) -> Any:

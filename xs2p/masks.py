@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:
-    """Cell and neuropil masks of an ROI set; made by :func:`build_masks`.
+    """Cell and neuropil masks of an ROI set; made by :func:`xs2p.build_masks`.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Masks:
 
     @functools.cached_property
     def token(self) -> str:
-        """Hash of the masks' content: equal masks have equal tokens."""
+        """Hash of what the masks hold; equal masks have equal tokens."""
         import hashlib
 
         digest = hashlib.blake2b(repr((self.shape, self.n_rois)).encode(), digest_size=16)

@@ -102,7 +102,7 @@ def extract(
 
     See Also
     --------
-    xs2p.build_masks, xs2p.extract_traces, xs2p.baseline, xs2p.deconvolve : the steps, one by one.
+    xs2p.build_masks, xs2p.extract_traces, xs2p.baseline, xs2p.deconvolve : the steps one by one.
 
     Examples
     --------

@@ -119,7 +119,7 @@ def rois_from_stat(
         lengths). ``radius``, ``overlap`` and ``med`` are used where present. Every other
         scalar becomes a coordinate over ``roi``, every other array of one value per pixel a
         variable over ``pixel``, and other 1-D arrays ragged variables with a dimension of
-        their own, so that :func:`rois_to_stat` gives all of it back.
+        their own, so that :func:`xs2p.rois.rois_to_stat` gives all of it back.
     shape
         Frame size ``(Ly, Lx)`` in pixels.
     outside
@@ -148,6 +148,11 @@ def rois_from_stat(
     >>> int(rois.npix[0]), float(rois.skew[0])
     (3, 0.5)
     """
+    if not isinstance(stat, Iterable):
+        raise ValueError(
+            f"stat must be a list or array of dicts, one per ROI, got {type(stat).__name__}; "
+            "xs2p.read_rois('stat.npy', shape=(Ly, Lx)) reads the file"
+        )
     entries = list(stat)
     for i, entry in enumerate(entries):
         if not isinstance(entry, Mapping):
@@ -199,7 +204,7 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     Returns
     -------
     Dataset
-        An ROI set, as :func:`rois_from_stat` returns it, in the order of the labels.
+        An ROI set, as :func:`xs2p.rois_from_stat` returns it, in the order of the labels.
 
     Raises
     ------
@@ -215,8 +220,15 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     if isinstance(labels, xr.DataArray):
         labels = _require_dims(labels, ("y", "x"), "labels").values
     image = np.asarray(labels)
+    if image.ndim == 0:
+        raise ValueError(
+            f"labels must be an array of integers (y, x), got {type(labels).__name__}; "
+            "tifffile.imread(path) and numpy.load(path) read files"
+        )
     if image.ndim != 2:
-        raise ValueError(f"labels must be an image (y, x), got shape {image.shape}")
+        raise ValueError(
+            f"labels must be an image (y, x), got shape {image.shape}; choose one, as in labels[0]"
+        )
     if image.dtype.kind not in "iu":
         hint = (
             "scipy.ndimage.label(image)[0] numbers the connected parts of a boolean image"
@@ -227,7 +239,10 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     flat = np.flatnonzero(image)
     values = image.ravel()[flat].astype(np.int64)
     if values.size and values.min() < 0:
-        raise ValueError(f"labels must be 0 (background) or positive, got {values.min()}")
+        raise ValueError(
+            f"labels must be 0 (background) or positive, got {values.min()}; "
+            "np.where(labels < 0, 0, labels) makes background of the others"
+        )
     order = np.argsort(values, kind="stable")
     roi, npix = np.unique(values, return_counts=True)
     ypix, xpix = np.divmod(flat[order], image.shape[1])
@@ -253,8 +268,8 @@ def rois_from_footprints(
     Returns
     -------
     Dataset
-        An ROI set, as :func:`rois_from_stat` returns it, with the coordinates over ``roi`` that
-        ``A`` has.
+        An ROI set, as :func:`xs2p.rois_from_stat` returns it, with the coordinates over
+        ``roi`` that ``A`` has.
 
     Raises
     ------
@@ -306,7 +321,10 @@ def rois_from_footprints(
             "matrix pixels × rois with shape= and order= otherwise"
         )
     if shape is not None and frame_shape(shape) != dense.shape[1:]:
-        raise ValueError(f"shape={shape} but the footprints are {dense.shape[1:]}")
+        raise ValueError(
+            f"shape={shape} but the footprints are {dense.shape[1:]}; leave shape out, or give the "
+            "footprints of that frame"
+        )
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
     rois = _build(
@@ -387,7 +405,7 @@ def rois_to_stat(rois: xr.Dataset) -> list[dict[str, Any]]:
     -------
     list of dict
         ``ypix, xpix, lam, overlap, npix, med, radius`` and every further field that
-        :func:`rois_from_stat` took, of the same types.
+        :func:`xs2p.rois_from_stat` took, of the same types.
     """
     rois = compact(rois)
     return stat_from_fields(rois, pixel_table(rois))
@@ -511,6 +529,7 @@ def _concatenate(parts: list[np.ndarray], dtype: Any, name: str) -> np.ndarray:
     converted = joined.astype(dtype)
     if np.issubdtype(dtype, np.integer) and not np.array_equal(converted, joined):
         raise ValueError(
-            f"{name} must be whole pixel numbers, got {joined[converted != joined][0]}"
+            f"{name} must be whole pixel numbers, got {joined[converted != joined][0]}; "
+            "round them, as with np.rint"
         )
     return converted

@@ -142,7 +142,7 @@ def create_cell_mask(
     xpix = np.asarray(stat["xpix"], dtype=np.int64)[keep]
     lam = np.asarray(stat["lam"])[keep]
     lam = lam if lam.dtype.kind == "f" else lam.astype(np.float32)
-    flat = np.ravel_multi_index((ypix, xpix), (Ly, Lx))
+    flat = _flat(ypix, xpix, (Ly, Lx))
     return flat, lam / lam.sum() if lam.size else lam
 
 
@@ -179,7 +179,7 @@ def create_neuropil_masks(
     empty = np.zeros(0, np.int64)
     ypix = np.concatenate([empty, *ypixs]).astype(np.int64)
     xpix = np.concatenate([empty, *xpixs]).astype(np.int64)
-    np.ravel_multi_index((ypix, xpix), cell_pix.shape)  # raises where a pixel is outside
+    _flat(ypix, xpix, cell_pix.shape)  # raises where a pixel is outside
     table = PixelTable(np.arange(len(npix)), offsets, ypix, xpix, ypix, ypix, cell_pix.shape)
     cells = np.array(cell_pix, dtype=bool, order="C")  # a copy: it is written to on the way
     indptr, indices = neuropil_pixels(
@@ -466,6 +466,17 @@ def oasis_trace(
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes
+
+
+def _flat(ypix: np.ndarray, xpix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    outside = (ypix < 0) | (ypix >= shape[0]) | (xpix < 0) | (xpix >= shape[1])
+    if outside.any():
+        n = int(np.flatnonzero(outside)[0])
+        raise ValueError(
+            f"an ROI has the pixel (y, x) = ({ypix[n]}, {xpix[n]}), outside the frame (Ly, Lx) = "
+            f"{tuple(shape)}; is that the frame of the movie, rows first?"
+        )
+    return np.ravel_multi_index((ypix, xpix), (shape[0], shape[1]))
 
 
 def _ragged(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

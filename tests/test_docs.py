@@ -1,0 +1,106 @@
+"""The pages of the reference name every public thing; notebooks are committed without outputs."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import xs2p
+from xs2p import accessor, plot, suite2p, testing
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def api():
+    spec = importlib.util.spec_from_file_location("xs2p_docs_api", ROOT / "docs" / "api.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pages(api):
+    return api.pages()
+
+
+def documented(pages):
+    """Where each thing has an entry of its own: ``{full name: [page, …]}``."""
+    found = {}
+    for page, text in pages.items():
+        for name in re.findall(r"^\.\. auto(?:function|class|method):: (\S+)$", text, re.M):
+            found.setdefault(name, []).append(page)
+    return found
+
+
+def test_every_public_name_has_one_entry(pages):
+    entries = documented(pages)
+    for name in set(xs2p.__all__) - {"__version__"}:
+        assert len(entries.get(f"xs2p.{name}", [])) == 1, name
+    for name in ("draw_rois", "draw_masks", "draw_traces", *getattr(plot, "__all__", ())):
+        if callable(getattr(plot, name)) and name not in xs2p.__all__:
+            assert entries[f"xs2p.plot.{name}"] == ["plot"], name
+    assert max(map(len, entries.values())) == 1
+
+
+@pytest.mark.parametrize("cls", [accessor.S2pDataArray, accessor.S2pDataset])
+def test_every_method_is_listed_and_leads_to_an_entry(pages, cls):
+    entries = documented(pages)
+    for name in (name for name in vars(cls) if name[0] != "_"):
+        row = re.search(rf":func:`\w+\.s2p\.{name}\(\) <(\S+)>`", pages["accessor"])
+        own = f"{cls.__module__}.{cls.__name__}.{name}"
+        assert (row and row[1] in entries) or own in entries, name
+
+
+def test_new_names_are_found_without_a_line_in_the_pages(api, monkeypatch):
+    def to_table(ds):
+        """Give traces as a table."""
+
+    monkeypatch.setattr(xs2p, "to_table", to_table, raising=False)
+    monkeypatch.setattr(xs2p, "__all__", [*xs2p.__all__, "to_table"])
+    monkeypatch.setattr(accessor.S2pDataset, "to_table", accessor._method(to_table), raising=False)
+    for module, topic in (("xs2p.io.tables", "files"), ("xs2p.quite_new", "more")):
+        to_table.__module__ = module
+        pages = api.pages()
+        assert ".. autofunction:: xs2p.to_table" in pages[topic]
+        assert f"\n   {topic}\n" in pages["index"]
+        assert ":func:`ds.s2p.to_table() <xs2p.to_table>`" in pages["accessor"]
+
+
+def test_whole_modules_have_a_page(pages):
+    for module in (suite2p, testing):
+        assert f".. automodule:: {module.__name__}" in "".join(pages.values())
+
+
+def test_the_command_line_page_has_every_option(api):
+    from typer.main import get_command
+
+    from xs2p.cli import app
+
+    page = api.command_line()
+    for name, command in get_command(app).commands.items():
+        assert f"## `xs2p {name}`" in page
+        for option in (o for p in command.params for o in p.opts if o.startswith("--")):
+            assert option in page, option
+    assert "<span" not in page and "&#" not in page
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_without_outputs(path):
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        bare = not cell.get("outputs") and cell.get("execution_count") is None
+        assert bare, (
+            f"{path.name} has outputs; jupyter nbconvert --clear-output --inplace strips them"
+        )
+    assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
+    assert path.stat().st_size < 60_000
+
+
+def test_there_are_notebooks():
+    assert len(NOTEBOOKS) >= 4
