@@ -70,6 +70,8 @@ def read_rois(
         or more (or, of ROIs that cover half of no pixel, where it is most).
     cells_only : bool
         Keep only what the source marks as a cell: ``iscell`` (suite2p) or ``accepted`` (CaImAn).
+        Flags of shared pixels stay those of all ROIs, as with any selection;
+        `xs2p.recompute_overlap` finds them anew.
     name : str, optional
         Which ``PlaneSegmentation``, where an NWB file has several.
 
