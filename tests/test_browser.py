@@ -144,6 +144,14 @@ def test_lazy_traces_are_read_only_in_view(sample, tmp_path):
     assert read.tolist() == [1] * 40
 
 
+def test_labels_may_be_names(sample):
+    names = np.array([f"cell {k}" for k in range(98)], object)
+    browser = sample[1].assign_coords(roi=names).s2p.browse(roi="cell 5")
+    assert browser.roi == "cell 5"
+    browser._choice.value = "cell 7"
+    assert browser.traces.title.text == "ROI cell 7"
+
+
 def test_an_roi_without_a_trace(sample):
     _, ds = sample
     ds = ds.copy(deep=True)

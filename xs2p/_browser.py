@@ -164,7 +164,7 @@ class Browser:
     @property
     def roi(self) -> Any:
         """Label of the ROI that is shown."""
-        return self._table.roi[self._place].item()
+        return self._table.roi.tolist()[self._place]
 
     @property
     def range(self) -> tuple[float, float]:

@@ -207,12 +207,12 @@ def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
 
 
 def _unknown(rois: xr.Dataset, color: Any) -> str:
-    shown = repr(color) if isinstance(color, str) else f"of shape {np.shape(color)}"
+    shown = f"={color!r}" if isinstance(color, str) else f" of shape {np.shape(color)}"
     more = ""
     if isinstance(color, str) and color in _FROM_TRACES:
         more = f" It is made of traces: color=ds.Fc.s2p.{color}()."
     return (
-        f"color={shown} is neither a coordinate over roi, nor {rois.sizes['roi']} values, one for "
+        f"color{shown} is neither a coordinate over roi, nor {rois.sizes['roi']} values, one for "
         f"each ROI, nor a colour.{more} " + _coordinates(rois)
     )
 

@@ -165,8 +165,8 @@ def _chosen(ds: xr.Dataset, rois: Any, frames: slice) -> list[Any]:
     labels = np.atleast_1d(np.asarray(rois))
     if labels.ndim != 1 or labels.dtype.kind == "b":
         raise ValueError(
-            f"rois must be labels, as in rois=[3, 5]; got {rois!r}. Of a mask: "
-            "rois=ds.roi[mask].values"
+            f"rois must be labels, as in rois=[3, 5]; got {labels.dtype} of shape {labels.shape}. "
+            "Of a mask: rois=ds.roi[mask].values"
         )
     return list(labels)
 
