@@ -301,10 +301,11 @@ class TestScanImage:
 
     def test_the_rate_is_told_but_not_taken(self, tmp_path, stack, caplog):
         pages = stack.reshape(-1, LY, LX).astype("i2")
-        write_scanimage(tmp_path / "s.tif", pages, hRoiManager__scanFrameRate=30.1)
+        rate = {"hRoiManager__scanFrameRate": 30.1, "hRoiManager__mroiEnable": "true"}
+        write_scanimage(tmp_path / "s.tif", pages, **rate)
         with caplog.at_level(logging.INFO, "xs2p"):
             movie = opened(tmp_path / "s.tif")
-        assert "scanFrameRate = 30.1 Hz; give fs= to use it" in caplog.text
+        assert "scanFrameRate = 30.1 Hz, which fs= would take; frames are of sev" in caplog.text
         assert "fs" not in movie.attrs
 
 

@@ -165,7 +165,7 @@ def _ome_frames(
     file: _Opened, series: Any, alone: bool, frame: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> _Frames:
     """Frames of an OME-TIFF, whose metadata tell the page and the file of each."""
-    from xs2p.io._lazy import ScatteredPages, Stamp, TiffPages
+    from xs2p.io._lazy import ScatteredPages, Stamp
 
     if series.is_multifile and not alone:
         raise ValueError(
@@ -193,7 +193,7 @@ def _ome_frames(
         else:
             runs.append((at, index, 1))
     if runs == [(0, 0, file.n_pages)]:
-        return TiffPages(file.stamp, frame, dtype.str, None)
+        return _all_pages(file, series.keyframe, file.n_pages)
     return ScatteredPages(file.stamp, frame, dtype.str, tuple(stamps), tuple(runs))
 
 
@@ -219,7 +219,10 @@ def _scanimage(file: _Opened, plain: bool) -> Stack:
     if planes is not None:
         turns.insert(0, planes)
     rate = "SI.hRoiManager.scanVolumeRate" if planes else "SI.hRoiManager.scanFrameRate"
-    note = f"ScanImage says {rate} = {said[rate]} Hz" if rate in said else ""
+    notes = [f"{rate} = {said[rate]} Hz, which fs= would take"] if rate in said else []
+    if said.get("SI.hRoiManager.mroiEnable"):
+        notes.append("frames are of several fields (mROI), one below the other")
+    note = f"ScanImage says {'; '.join(notes)}" if notes else ""
     return Stack(frames, turns=tuple(turns), note=note)
 
 
