@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import sys
+import types
 
 import dask
 import dask.array as da
@@ -114,6 +115,19 @@ class TestSuite2p:
             open_movie(folder, channels=2)
         with pytest.raises(ValueError, match=r"variable='a' picks an array"):
             open_movie(folder, variable="a")
+
+    def test_folders_of_several_recordings(self, tmp_path, frames):
+        """They are no planes of one; files of one plane follow each other in time."""
+        days = [self.folder(tmp_path / day, frames, (T, T)) for day in ("a", "b")]
+        for paths in (
+            [day / "plane0" for day in days],
+            [days[0] / "plane0", days[1] / "plane1"],
+            [days[0] / "plane0" / "data.bin", days[1] / "plane1" / "data.bin"],
+        ):
+            with pytest.raises(ValueError, match=r"planes of one recording where they lie in one"):
+                open_movie(paths)
+        movie = opened([day / "plane0" / "data.bin" for day in days])
+        np.testing.assert_array_equal(movie, np.concatenate([frames, frames]))
 
     def test_extract_finds_the_plane_of_each_roi(self, tmp_path):
         movie, rois = xs2p.sample_movie(None)[:60], xs2p.sample_rois()
@@ -338,6 +352,28 @@ class TestZarr:
         again = opened(tmp_path / "m.zarr")
         xr.testing.assert_equal(again, movie)
         assert again.attrs["fs"] == 3.0 and again.dims == movie.dims
+
+
+def test_nwb_is_left_to_its_reader(tmp_path, frames, monkeypatch):
+    given = {}
+
+    def open_nwb_movie(path, chunks=None, variable=None):
+        given.update(path=path, chunks=chunks, variable=variable)
+        data = da.from_array(frames, chunks=(chunks, -1, -1))
+        return xr.DataArray(
+            data, {"time": np.arange(T) / 3.0}, ("time", "y", "x"), attrs={"fs": 3.0}
+        )
+
+    reader = types.ModuleType("xs2p.io.nwb")
+    reader.open_nwb_movie = open_nwb_movie
+    monkeypatch.setitem(sys.modules, "xs2p.io.nwb", reader)
+    (tmp_path / "s.nwb").write_bytes(b"")
+    movie = opened(tmp_path / "s.nwb", chunks=5, variable="red")
+    assert given == {"path": str(tmp_path / "s.nwb"), "chunks": 5, "variable": "red"}
+    assert movie.attrs["fs"] == 3.0 and movie.time[3] == 1.0
+    assert movie.attrs["source"] == str(tmp_path / "s.nwb") and movie.name == "movie"
+    with pytest.raises(ValueError, match=r"channels=2 tells how frames come in turn in files"):
+        open_movie(tmp_path / "s.nwb", channels=2)
 
 
 class Readings:

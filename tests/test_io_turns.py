@@ -301,11 +301,77 @@ class TestScanImage:
 
     def test_the_rate_is_told_but_not_taken(self, tmp_path, stack, caplog):
         pages = stack.reshape(-1, LY, LX).astype("i2")
-        write_scanimage(tmp_path / "s.tif", pages, hRoiManager__scanFrameRate=30.1)
+        rate = {"hRoiManager__scanFrameRate": 30.1, "hRoiManager__mroiEnable": "true"}
+        write_scanimage(tmp_path / "s.tif", pages, **rate)
         with caplog.at_level(logging.INFO, "xs2p"):
             movie = opened(tmp_path / "s.tif")
-        assert "scanFrameRate = 30.1 Hz; give fs= to use it" in caplog.text
+        assert "scanFrameRate = 30.1 Hz, which fs= would take; frames are of sev" in caplog.text
         assert "fs" not in movie.attrs
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"bigtiff": True}, {"byteorder": ">"}, {"bigtiff": True, "byteorder": ">"},
+], ids=str)  # fmt: skip
+def test_even_pages_are_read_as_they_lie(tmp_path, frames, options):
+    """One directory a page, at equal distances: no tags are read again with each page."""
+    path, dtypes = tmp_path / "m.tif", ("i2", "u1", "f4", "f8")
+    options = dict(options)
+    order = options.pop("byteorder", "<")
+    for dtype in dtypes:
+        with tifffile.TiffWriter(path, byteorder=order, **options) as tif:
+            for frame in frames.astype(dtype):
+                tif.write(frame, contiguous=False, metadata=None, description="same length")
+        movie = opened(path, chunks=5)
+        assert frames_of(movie).stride > frames[0].size * np.dtype(dtype).itemsize
+        np.testing.assert_array_equal(movie, frames.astype(dtype))
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises((ValueError, OSError), match=r"m\.tif"):
+            open_movie(path).compute()
+
+
+@pytest.mark.parametrize("odd", ["compressed", "longer", "another", "strips", "dtype"])
+def test_pages_that_are_not_even_are_left_to_tifffile(tmp_path, frames, odd):
+    path = tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as tif:
+        for n, frame in enumerate(frames):
+            options = {"description": "x" * 9, "metadata": None, "contiguous": False}
+            if n == 11 and odd == "compressed":
+                options["compression"] = "zlib"
+            if n == 11 and odd == "longer":
+                options["description"] = "x" * 99
+            if n == 11 and odd == "another":
+                frame = frame[:-1]
+            if odd == "strips":
+                options["rowsperstrip"] = 3
+            if n == 11 and odd == "dtype":
+                frame = frame.astype("u2")
+            tif.write(frame, **options)
+    told = {"compressed": "compression 8", "another": "height 6", "dtype": "sample format 1"}
+    if odd in told:  # tifffile would read these as if they were like the others
+        with pytest.raises(
+            ValueError, match=rf"m\.tif: page 11 has the {told[odd]}, and the first"
+        ):
+            open_movie(path)
+        return
+    movie = opened(path, chunks=5)
+    assert isinstance(frames_of(movie), lazy.TiffPages)
+    np.testing.assert_array_equal(movie, frames)
+
+
+def frames_of(movie):
+    """The duck array in a movie of one file."""
+    found = []
+
+    def look(task):
+        found.append(task) if isinstance(task, lazy._Frames) else None
+        value = getattr(task, "value", None)
+        for part in (value, *getattr(task, "args", ())):
+            if part is not None:
+                look(part)
+
+    for task in movie.data.dask.values():
+        look(task)
+    return found[0]
 
 
 def test_a_compression_that_needs_another_package(tmp_path, stack):

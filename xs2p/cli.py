@@ -166,7 +166,8 @@ def _extract(
         ),
     ],
     fs: Annotated[
-        float | None, _of_movie(help="Frame rate in Hz. Needed unless a Zarr movie carries it.")
+        float | None,
+        _of_movie(help="Frame rate in Hz, of each plane. Needed unless the movie carries it."),
     ] = None,
     tau: Annotated[
         float | None,

@@ -88,15 +88,20 @@ def _of_one(name: str) -> Source:
 
 
 def _of_several(names: list[str], told: str) -> Source:
-    folders = [os.path.isdir(name) and not suffix_of(name) for name in names]
-    if all(folders) and all(plane_number(name) is not None for name in names):
-        return Source("suite2p", names, told)
-    # suite2p's own files, of one plane each: no two are of the same frames.
-    above = [os.path.dirname(os.path.abspath(name)) for name in names]
-    numbers = {plane_number(folder) for folder in above}
-    binaries = all(os.path.basename(name) == "data.bin" for name in names)
-    if binaries and None not in numbers and len(numbers) == len(names):
-        return Source("suite2p", above, told)
+    folders = [os.path.abspath(name) for name in names]
+    if all(os.path.basename(name) == "data.bin" for name in names):
+        folders = [os.path.dirname(folder) for folder in folders]
+    if all(os.path.isdir(folder) and plane_number(folder) is not None for folder in folders):
+        numbers = {plane_number(folder) for folder in folders}
+        above = {os.path.dirname(folder) for folder in folders}
+        if len(above) == 1 and len(numbers) == len(names):
+            return Source("suite2p", folders, told)
+        if len(numbers) > 1 or folders == [os.path.abspath(name) for name in names]:
+            raise ValueError(
+                f"open_movie: {told}: several plane folders are the planes of one recording where "
+                "they lie in one folder; open each alone, and join recordings of one plane with "
+                "xarray.concat(movies, 'time')"
+            )
     suffixes = {suffix_of(name) for name in names}
     odd = sorted(suffixes - set(STACKS))
     if odd or any(os.path.isdir(name) for name in names):

@@ -127,12 +127,18 @@ class _Frames(_Sliced):
 
 @dataclass(frozen=True)
 class RawFrames(_Frames):
-    """Frames that lie one after the other in a file, from a byte offset on."""
+    """Frames that lie one after the other in a file, from a byte offset on.
+
+    ``stride`` is the distance of their beginnings in bytes where something lies between them.
+    """
 
     offset: int = 0
+    stride: int = 0
 
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Seek and read exactly these frames."""
+        if self.stride:
+            return self._each(start, 1, stop - start)
         frames = np.empty((stop - start, *self.shape[1:]), self.stored)
         with open(self.stamp.path, "rb", buffering=0) as file:
             self._fill(file, start, frames)
@@ -140,6 +146,9 @@ class RawFrames(_Frames):
 
     def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         """Seek to each of these frames."""
+        return self._each(start, step, count)
+
+    def _each(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         frames = np.empty((count, *self.shape[1:]), self.stored)
         with open(self.stamp.path, "rb", buffering=0) as file:
             for i in range(count):
@@ -148,7 +157,7 @@ class RawFrames(_Frames):
 
     def _fill(self, file: Any, start: int, frames: np.ndarray[Any, Any]) -> None:
         view = memoryview(frames.reshape(-1).view(np.uint8).data)
-        frame_bytes = frames.nbytes // max(1, len(frames))
+        frame_bytes = self.stride or frames.nbytes // max(1, len(frames))
         done = 0
         file.seek(self.offset + start * frame_bytes)
         while done < len(view):

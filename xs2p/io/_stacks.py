@@ -49,7 +49,7 @@ def open_stacks(
     for stack in stacks:
         _check_alike(stack, stacks[0])
     if any(stack.note for stack in stacks):
-        log.info("%s: %s; give fs= to use it", source.told, stacks[0].note)
+        log.info("%s: %s", source.told, stacks[0].note)
     dims, grid = lay_out(stacks, **turns)
     data: Any
     if alone and not dims and grid[()].shape == first.shape:

@@ -63,14 +63,15 @@ def tiff_stack(name: str, alone: bool, plain: bool = False) -> Stack:
     with contextlib.ExitStack() as stack:
         with _headers(name):
             tif = stack.enter_context(tifffile.TiffFile(name))
-            file = _Opened(name, stamp, tif, len(tif.pages))
-            scanimage = bool(file.n_pages and tif.is_scanimage)
+            scanimage = tif.is_scanimage
+            # Of a large file ScanImage's pages are counted once, where they are looked at.
+            n_pages = 0 if scanimage else len(tif.pages)
             all_series = [] if scanimage else list(tif.series)
         if scanimage:
-            return _scanimage(file, plain)
+            return _scanimage(_Opened(name, stamp, tif, n_pages), plain)
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
-        return _series(file, all_series, alone)
+        return _series(_Opened(name, stamp, tif, n_pages), all_series, alone)
 
 
 def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
@@ -81,9 +82,7 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
     if len(all_series) > 1 and len(alike) == 1 and first.axes == "YX":
         # Written frame by frame: every page is a series of its own.
         _check_codec(name, first.keyframe)
-        dtype = np.dtype(first.dtype).newbyteorder("=")
-        frame = (file.n_pages, int(first.shape[0]), int(first.shape[1]))
-        return Stack(TiffPages(file.stamp, frame, dtype.str, None))
+        return Stack(_all_pages(file, first.keyframe, file.n_pages))
     if len(all_series) > 1:
         found = ", ".join(f"{s.shape} {s.dtype}" for s in all_series[:8])
         raise ValueError(
@@ -122,9 +121,33 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
     stored = stored.newbyteorder("=")
     if first.kind == "ome":
         return Stack(_ome_frames(file, first, alone, frame, stored), named)
-    # Found anew at each read: all pages of a file quicker than those of a series.
-    number = None if file.n_pages == n_frames else 0
-    return Stack(TiffPages(file.stamp, frame, stored.str, number), named)
+    if file.n_pages != n_frames:
+        return Stack(TiffPages(file.stamp, frame, stored.str, 0), named)
+    return Stack(_all_pages(file, first.keyframe, file.n_pages), named)
+
+
+def _all_pages(file: _Opened, page: Any, n_pages: int | None = None) -> _Frames:
+    """Frames that are all pages of a file, in their order: raw where they lie evenly."""
+    from xs2p.io._ifd import survey
+    from xs2p.io._lazy import RawFrames, TiffPages
+
+    pages = survey(file.stamp.path, page)
+    number = n_pages
+    if number is None and pages is not None:
+        number = pages.number
+    if number is None:
+        with _headers(file.name):
+            number = len(file.tif.pages)
+    shape = (number, int(page.shape[0]), int(page.shape[1]))
+    stored = np.dtype(page.dtype).newbyteorder("=")
+    if pages is None or pages.offset is None or pages.number != number:
+        return TiffPages(file.stamp, shape, stored.str, None)
+    if pages.offset + pages.stride * (number - 1) + page.nbytes > file.stamp.size:
+        raise ValueError(
+            f"{file.name}: the last of its {number} pages is not whole: the file was cut"
+        )
+    stored = stored.newbyteorder(file.tif.byteorder)
+    return RawFrames(file.stamp, shape, stored.str, pages.offset, pages.stride)
 
 
 def _check_codec(name: str, page: Any) -> None:
@@ -142,7 +165,7 @@ def _ome_frames(
     file: _Opened, series: Any, alone: bool, frame: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> _Frames:
     """Frames of an OME-TIFF, whose metadata tell the page and the file of each."""
-    from xs2p.io._lazy import ScatteredPages, Stamp, TiffPages
+    from xs2p.io._lazy import ScatteredPages, Stamp
 
     if series.is_multifile and not alone:
         raise ValueError(
@@ -170,20 +193,17 @@ def _ome_frames(
         else:
             runs.append((at, index, 1))
     if runs == [(0, 0, file.n_pages)]:
-        return TiffPages(file.stamp, frame, dtype.str, None)
+        return _all_pages(file, series.keyframe, file.n_pages)
     return ScatteredPages(file.stamp, frame, dtype.str, tuple(stamps), tuple(runs))
 
 
 def _scanimage(file: _Opened, plain: bool) -> Stack:
     """Frames of a ScanImage file: channels in turn, then planes, then frames of the flyback."""
-    from xs2p.io._lazy import TiffPages
-
     page = file.tif.pages.first
     if len(page.shape) != 2:
         raise ValueError(f"{file.name}: pages of shape {page.shape}, expected (y, x)")
     _check_codec(file.name, page)
-    shape = (file.n_pages, int(page.shape[0]), int(page.shape[1]))
-    frames = TiffPages(file.stamp, shape, np.dtype(page.dtype).newbyteorder("=").str, None)
+    frames = _all_pages(file, page)
     if plain:
         return Stack(frames)
     said = _said_by_scanimage(file)
@@ -199,7 +219,10 @@ def _scanimage(file: _Opened, plain: bool) -> Stack:
     if planes is not None:
         turns.insert(0, planes)
     rate = "SI.hRoiManager.scanVolumeRate" if planes else "SI.hRoiManager.scanFrameRate"
-    note = f"ScanImage says {rate} = {said[rate]} Hz" if rate in said else ""
+    notes = [f"{rate} = {said[rate]} Hz, which fs= would take"] if rate in said else []
+    if said.get("SI.hRoiManager.mroiEnable"):
+        notes.append("frames are of several fields (mROI), one below the other")
+    note = f"ScanImage says {'; '.join(notes)}" if notes else ""
     return Stack(frames, turns=tuple(turns), note=note)
 
 

@@ -48,8 +48,8 @@ def open_movie(
         - several files that are one recording: a list of them, in their order, or a pattern such
           as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
           ``rec_10``);
-        - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of plane folders, or
-          of the ``data.bin`` in them: its registered movies;
+        - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of the plane folders
+          in it, or of the ``data.bin`` in these: its registered movies;
         - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
@@ -66,9 +66,9 @@ def open_movie(
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
     chunks : int, optional
-        Frames per chunk. By default whole frames of 64 to 128 MB together, for Zarr and HDF5 a
-        multiple of the file's own chunks of about that size. The logger ``xs2p`` tells at level
-        INFO what was chosen.
+        Frames per chunk, of one channel and plane. By default whole frames of 64 to 128 MB
+        together, for Zarr and HDF5 a multiple of the file's own chunks of about that size. The
+        logger ``xs2p`` tells at level INFO what was chosen.
     variable : str, optional
         Which array of a Zarr store, dataset of an HDF5 file or series of an NWB file is the
         movie, where there are several, as ``"group/name"``.

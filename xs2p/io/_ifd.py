@@ -1,0 +1,104 @@
+"""Where the pages of a TIFF lie and whether they are alike, read from its directories alone.
+
+tifffile takes pages for alike after a look at a few of them, and decodes one that is not as if it
+were. And it reads every tag of a page each time the page is read, which holds the interpreter's
+lock for longer than the disk takes for a frame: where a writer such as ScanImage has put
+uncompressed pages at equal distances, a file can be read like a raw one.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+_OFFSETS, _COUNTS = 273, 279
+# Tags that must be the same in all pages, their names, and what holds where they are not there.
+_ALIKE = {
+    256: ("width", None),
+    257: ("height", None),
+    258: ("bits", 1),
+    259: ("compression", 1),
+    277: ("samples", 1),
+    317: ("predictor", 1),
+    339: ("sample format", 1),
+}
+_SIZES = {3: "H", 4: "I", 16: "Q"}  # types of TIFF that hold one number
+
+
+class Pages(NamedTuple):
+    """What the directories of a file say of its pages."""
+
+    number: int
+    offset: int | None  # of the first page's pixels; None: not at equal distances
+    stride: int
+
+
+def survey(name: str, page: Any) -> Pages | None:
+    """Look at the directories of all pages; ``page`` is the first as tifffile has it.
+
+    None where the file is damaged: tifffile tells what is the matter.
+
+    Raises
+    ------
+    ValueError
+        A page differs from the first in size, dtype or compression.
+    """
+    even = (page.compression, page.predictor, page.fillorder, page.is_tiled) == (1, 1, 1, False)
+    even = even and page.dtype is not None and page.dtype.itemsize * 8 == page.bitspersample
+    first: dict[int, int] | None = None
+    offset = stride = number = 0
+    try:
+        with open(name, "rb") as file:
+            for tags in _directories(file):
+                at, count = tags.pop(_OFFSETS, None), tags.pop(_COUNTS, None)
+                if first is None:
+                    first = tags
+                elif tags != first:
+                    _check_alike(name, number, tags, first)
+                even = even and at is not None and count == page.nbytes
+                if even and at is not None:
+                    offset = at if number == 0 else offset
+                    stride = at - offset if number == 1 else stride
+                    even = at == offset + number * stride
+                number += 1
+    except (struct.error, KeyError):
+        return None
+    return Pages(number, offset if even and stride >= page.nbytes else None, stride)
+
+
+def _check_alike(name: str, number: int, tags: dict[int, int], first: dict[int, int]) -> None:
+    for code, (what, default) in _ALIKE.items():
+        has, wanted = tags.get(code, default), first.get(code, default)
+        if has != wanted:
+            raise ValueError(
+                f"{name}: page {number} has the {what} {has}, and the first page {wanted}: "
+                "expected pages of one kind. Read those you want with tifffile.imread(path, "
+                "key=range(…)) and write them with tifffile.imwrite(path, frames, "
+                "photometric='minisblack')"
+            )
+
+
+def _directories(file: BinaryIO) -> Iterator[dict[int, int]]:
+    """Yield the tags of one number of each directory of a TIFF or BigTIFF file."""
+    order = {b"II": "<", b"MM": ">"}[file.read(2)]
+    big = struct.unpack(f"{order}H", file.read(2))[0] == 43
+    number, link = (f"{order}Q", f"{order}Q") if big else (f"{order}H", f"{order}I")
+    entry, inline = (f"{order}HHQ8s", 8) if big else (f"{order}HHI4s", 4)
+    size, wanted = struct.calcsize(entry), {_OFFSETS, _COUNTS, *_ALIKE}
+    one = {kind: struct.Struct(order + letter) for kind, letter in _SIZES.items()}
+    one = {kind: part for kind, part in one.items() if part.size <= inline}
+    file.seek(8 if big else 4)
+    (at,) = struct.unpack(link, file.read(struct.calcsize(link)))
+    seen = set()
+    while at and at not in seen:
+        seen.add(at)
+        file.seek(at)
+        (n,) = struct.unpack(number, file.read(struct.calcsize(number)))
+        body = file.read(n * size)
+        tags = {}
+        for code, kind, count, value in struct.iter_unpack(entry, body):
+            if code in wanted and count == 1 and kind in one:
+                tags[code] = one[kind].unpack_from(value)[0]
+        yield tags
+        (at,) = struct.unpack(link, file.read(struct.calcsize(link)))
