@@ -226,7 +226,7 @@ class TestWrite:
         def fail(*args):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("xs2p.io._nwb_parts._Traces.__call__", fail)
+        monkeypatch.setattr("xs2p.io._nwb_parts._blocks", fail)
         with pytest.raises(OSError, match="disk is full"):
             xs2p.write_nwb(ds, target, session_start_time=START, overwrite=True)
         assert os.listdir(tmp_path) == ["a.nwb"] and target.read_text() == "old"

@@ -152,17 +152,16 @@ def write_nwb(
         held = _in_reach(traces, scratch)
         images = {k: v.compute() for k, v in frame_images(ds).items()}
         new = os.path.join(scratch, name)
-        to_fill: list[tuple[Any, Any]] = []
         module = made.processing.get("ophys") or made.create_processing_module(
             "ophys", "optical physiology: ROIs, their traces and spikes"
         )
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
-            table = roi_table(pynwb, module, own, suffix, plane, image_masks, to_fill)
-            add_series(pynwb, module, traces, held, ds, where, suffix, table, clock, to_fill)
+            table = roi_table(pynwb, module, own, suffix, plane, image_masks)
+            add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
-        _write(pynwb, made, new, to_fill)
+        _write(pynwb, made, new)
         with open(new, "r+b") as file:
             os.fsync(file.fileno())
         if os.path.lexists(target) and not overwrite:
@@ -377,14 +376,11 @@ def _by_plane(rois: xr.Dataset) -> dict[str, np.ndarray]:
     return {f"Plane{label}": np.flatnonzero(planes == label) for label in known.tolist()}
 
 
-def _write(pynwb: Any, nwbfile: Any, path: str, to_fill: list[tuple[Any, Any]]) -> None:
+def _write(pynwb: Any, nwbfile: Any, path: str) -> None:
     source = nwbfile.read_io
-    with pynwb.NWBHDF5IO(
-        path, "w", **({} if source is None else {"manager": source.manager})
-    ) as io:
+    options = {} if source is None else {"manager": source.manager}
+    with pynwb.NWBHDF5IO(path, "w", **options) as io:
         if source is None:
             io.write(nwbfile)
         else:
             io.export(src_io=source, nwbfile=nwbfile)
-        for data, fill in to_fill:
-            fill(data.dataset)
