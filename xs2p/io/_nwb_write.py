@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -357,8 +358,19 @@ def _in_reach(
     with naming_what_was_lost():
         dask.compute([written for _, written in lazy.values()])
     for key, (path, _) in lazy.items():
-        held[key] = np.load(path, mmap_mode="r")
+        held[key] = _Stored(path, traces[key].shape)
     return {key: held[key] for key in traces}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Traces of an ``.npy`` file, mapped for each read only: nothing of it stays in memory."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.array(np.load(self.path, mmap_mode="r")[key])
 
 
 def _rois(ds: xr.Dataset) -> xr.Dataset:
