@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Columns of the table of ROIs that are no data of the ROI's own.
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
-_IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
+IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
 _CHUNK = (16384, 64)  # frames and ROIs of a chunk of traces
@@ -193,7 +193,8 @@ def add_series(
             ),
             unit=str(attrs.get("units", "a.u.")),
             description=str(attrs.get("long_name", array.name)),
-            comments=_parameters({**ds.attrs, **attrs}),
+            # A result of xs2p says itself what made it.
+            comments=_parameters(attrs if "xs2p_version" in attrs else {**ds.attrs, **attrs}),
             **clock,
         )
         into.add_roi_response_series(series)
@@ -201,7 +202,7 @@ def add_series(
 
 def _parameters(attrs: dict[str, Any]) -> str:
     """Write what made a variable as JSON; not suite2p's ops, which are as long as a book."""
-    left_out = ("ops", "long_name", "units", "description", "xs2p_run")
+    left_out = ("ops", "long_name", "units", "xs2p_run")
     return json.dumps(
         {str(k): v for k, v in attrs.items() if k not in left_out},
         default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
@@ -211,7 +212,7 @@ def _parameters(attrs: dict[str, Any]) -> str:
 def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     frame = (ds.attrs["Ly"], ds.attrs["Lx"])
     return {
-        _IMAGES.get(str(name), str(name)): array
+        IMAGES.get(str(name), str(name)): array
         for name, array in ds.data_vars.items()
         if array.dims == ("y", "x") and array.shape == frame and array.dtype.kind in "biuf"
     }

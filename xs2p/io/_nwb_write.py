@@ -101,6 +101,8 @@ def write_nwb(
     Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
     series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
     and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
+    Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
+    suite2p's ``ops`` have no place there and are left out.
     Traces are computed in one pass into temporary files beside ``path``, and never held whole.
 
     Raises
