@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from xs2p.io import open_nwb_movie
 from xs2p.testing import raise_if_dask_computes, simulate
 
 pynwb = pytest.importorskip("pynwb")
+REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
 START = datetime(2024, 5, 1, 14, 30, tzinfo=UTC)
 PERSONAL = {
     "subject": {"subject_id": "m1", "species": "Rattus norvegicus", "sex": "F", "age": "P60D"},
@@ -119,6 +121,27 @@ class TestWrite:
             xr.testing.assert_equal(found[name].variable, ds[name].variable)
         assert found.s2p.build_masks().n_rois == 9
 
+    def test_traces_come_back(self, ds, written):
+        found = xs2p.read_nwb(written)
+        assert set(found.variables) == set(ds.variables)
+        for name, variable in ds.variables.items():
+            assert found[name].dtype == variable.dtype
+            np.testing.assert_array_equal(found[name], variable)
+            if {"roi", "time"} == set(variable.dims) and name != "dFF":
+                assert found[name].attrs == variable.attrs
+        assert {**ds.attrs, **found.attrs} == found.attrs
+        again = xs2p.read_nwb(written).s2p.build_masks()
+        assert again.token == ds.s2p.build_masks().token
+
+    def test_a_folder_of_suite2p(self, tmp_path):
+        ds = xs2p.read_suite2p(REAL)
+        xs2p.write_nwb(ds, tmp_path / "a.nwb", session_start_time=START)
+        found = xs2p.read_nwb(tmp_path / "a.nwb")
+        for name in found.variables:
+            assert found[name].dtype == ds[name].dtype
+            np.testing.assert_array_equal(found[name], ds[name])
+        assert {"F", "Fneu", "spks", "iscell", "iscell_prob", "meanImg"} <= set(found.variables)
+
     def test_planes_and_channels(self, recording, tmp_path):
         movie, rois = recording
         stack = xr.concat([movie, movie + np.int16(9)], "plane").assign_attrs(movie.attrs)
@@ -135,6 +158,8 @@ class TestWrite:
             xs2p.rois_from_nwb(tmp_path / "p.nwb")
         one = xs2p.rois_from_nwb(tmp_path / "p.nwb", name="PlaneSegmentationPlane1")
         assert one.roi.values.tolist() == [1, 3, 5, 7] and set(one.plane.values) == {1}
+        one = xs2p.read_nwb(tmp_path / "p.nwb", name="PlaneSegmentationPlane1")
+        np.testing.assert_array_equal(one.spks, planes.spks.values[1::2])
 
         two = xr.concat([movie, movie + np.int16(9)], "channel").assign_attrs(movie.attrs)
         channels = two.s2p.extract(rois)
@@ -226,7 +251,7 @@ class TestWrite:
         def fail(*args):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("xs2p.io._nwb_parts._Traces.__call__", fail)
+        monkeypatch.setattr("xs2p.io._nwb_parts._blocks", fail)
         with pytest.raises(OSError, match="disk is full"):
             xs2p.write_nwb(ds, target, session_start_time=START, overwrite=True)
         assert os.listdir(tmp_path) == ["a.nwb"] and target.read_text() == "old"
@@ -314,6 +339,8 @@ class TestRois:
 
     def test_pixel_masks_the_other_way_round(self, tmp_path):
         path, _ = self.table(tmp_path, lambda n: {"pixel_mask": [(3, 20 + n, 1.0)]})
+        with pytest.raises(ValueError, match=r"'rois' has no traces \(RoiResponseSeries\)"):
+            xs2p.read_nwb(path, (30, 8))
         with pytest.raises(ValueError, match=r"outside the frame .*order='yx' reads those"):
             xs2p.rois_from_nwb(path, (8, 30))
         rois = xs2p.rois_from_nwb(path, (8, 30), order="yx")
@@ -346,6 +373,30 @@ class TestRois:
         with pytest.raises(ValueError, match=r"1 ROIs lie in several planes \(roi 1;.*z 0 to 1"):
             xs2p.rois_from_nwb(path, (8, 30))
 
+    def test_traces_of_others(self, tmp_path):
+        """Some ROIs of a table, in another order, and frames that are not regular."""
+        file, plane = imaging()
+        made = pynwb.ophys.PlaneSegmentation(name="rois", description="ROIs", imaging_plane=plane)
+        for n in range(3):
+            made.add_roi(pixel_mask=[(20 + n, 3, 1.0)], id=10 * n)
+        segmentation = pynwb.ophys.ImageSegmentation(name="seg", plane_segmentations=[made])
+        module = file.create_processing_module("ophys", "ophys")
+        module.add(segmentation)
+        values, times = np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 3.0, 4.0])
+        traces = pynwb.ophys.Fluorescence(name="Fluorescence")
+        module.add(traces)
+        for name, at in (("RoiResponseSeries", times), ("mine", times), ("late", times + 1)):
+            rois = made.create_roi_table_region(description="two", region=[2, 0])
+            some = {"name": name, "data": values, "unit": "V", "timestamps": at, "rois": rois}
+            traces.add_roi_response_series(pynwb.ophys.RoiResponseSeries(**some))
+        with pytest.warns(UserWarning, match="late are left out, whose frames are at other times"):
+            ds = xs2p.read_nwb(saved(file, tmp_path / "a.nwb"), (8, 30))
+        assert list(ds.data_vars) == ["F", "mine"] and "fs" not in ds.attrs
+        assert ds.time.values.tolist() == times.tolist()
+        np.testing.assert_array_equal(ds.F.sel(roi=20), values[:, 0])
+        np.testing.assert_array_equal(ds.mine.sel(roi=0), values[:, 1])
+        assert ds.F.sel(roi=10).isnull().all() and ds.F.attrs["units"] == "V"
+
     def test_frame_of_reference_images(self, tmp_path):
         stack = pynwb.image.ImageSeries(
             name="ref", data=np.zeros((2, 30, 8)), unit="n.a.", rate=1.0
@@ -364,6 +415,8 @@ class TestRois:
             xs2p.rois_from_nwb(tmp_path / "odd.nwb")
         with pytest.raises(ValueError, match="holds no PlaneSegmentation"):
             xs2p.rois_from_nwb(movie_file(tmp_path, recording[0]))
+        with pytest.raises(ValueError, match="holds no PlaneSegmentation"):
+            xs2p.read_nwb(movie_file(tmp_path, recording[0]))
         with pytest.raises(ValueError, match="got list"):
             xs2p.rois_from_nwb([1, 2])
 

@@ -18,6 +18,7 @@ from xs2p.deconvolve import deconvolve
 from xs2p.extract import extract_traces
 from xs2p.io import (
     open_movie,
+    read_nwb,
     read_rois,
     read_suite2p,
     rois_from_nwb,
@@ -49,6 +50,7 @@ __all__ = [
     "extract_traces",
     "open_movie",
     "preprocess",
+    "read_nwb",
     "read_rois",
     "read_suite2p",
     "recompute_overlap",

@@ -2,7 +2,7 @@
 
 from xs2p.io._unpickle import UnsafePickleError, load_npy
 from xs2p.io.movie import open_movie
-from xs2p.io.nwb import open_nwb_movie, rois_from_nwb, write_nwb
+from xs2p.io.nwb import open_nwb_movie, read_nwb, rois_from_nwb, write_nwb
 from xs2p.io.rois import read_rois
 from xs2p.io.suite2p import read_stat, read_suite2p, write_suite2p
 from xs2p.io.write_rois import write_rois
@@ -12,6 +12,7 @@ __all__ = [
     "load_npy",
     "open_movie",
     "open_nwb_movie",
+    "read_nwb",
     "read_rois",
     "read_stat",
     "read_suite2p",

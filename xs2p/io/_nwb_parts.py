@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 # Columns of the table of ROIs that are no data of the ROI's own.
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
-_IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
+IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
 _CHUNK = (16384, 64)  # frames and ROIs of a chunk of traces
@@ -57,7 +58,6 @@ def roi_table(
     suffix: str,
     imaging_plane: Any,
     image_masks: bool,
-    to_fill: list[tuple[Any, Any]],
 ) -> Any:
     from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
 
@@ -71,15 +71,10 @@ def roi_table(
     columns = [index, mask]
     if image_masks:
         ly, lx = table.shape
-        empty = pynwb.H5DataIO(
-            shape=(table.roi.size, lx, ly),
-            dtype=np.dtype("f4"),
-            fillvalue=0.0,
-            chunks=(1, min(lx, _TILE), min(ly, _TILE)),
-            compression="gzip",
-        )
-        columns += [VectorData(name="image_mask", description="weights (x, y)", data=empty)]
-        to_fill.append((empty, _ImageMasks(table)))
+        shape = (table.roi.size, lx, ly)
+        tiles = (1, min(lx, _TILE), min(ly, _TILE))
+        data = _written(_boxes(table), shape, tiles)
+        columns += [VectorData(name="image_mask", description="weights (x, y)", data=data)]
     for name, variable in rois.variables.items():
         if variable.dims != ("roi",) or name in _NOT_COLUMNS:
             continue
@@ -115,36 +110,58 @@ def _for_hdmf(values: np.ndarray) -> Any:
     return values.tolist() if values.dtype == object else values
 
 
-class _ImageMasks:
-    """Fill a dataset ``(roi, x, y)`` with the weights of each ROI, where it has pixels."""
+def _written(
+    pieces: Iterator[tuple[Any, np.ndarray]],
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    **options: Any,
+) -> Any:
+    """Let hdmf write a float32 dataset piece by piece; what no piece covers takes no space."""
+    from hdmf.backends.hdf5.h5_utils import H5DataIO
+    from hdmf.data_utils import AbstractDataChunkIterator, DataChunk
 
-    def __init__(self, table: PixelTable) -> None:
-        self.table = table
+    class Pieces(AbstractDataChunkIterator):  # type: ignore[misc]
+        dtype = np.dtype(np.float32)
+        maxshape = shape
 
-    def __call__(self, dataset: Any) -> None:
-        t = self.table
-        for n, (a, b) in enumerate(zip(t.offsets[:-1], t.offsets[1:], strict=True)):
-            if a == b:
-                continue
-            y, x, weight = t.ypix[a:b], t.xpix[a:b], t.lam[a:b]
-            box = np.zeros((np.ptp(x) + 1, np.ptp(y) + 1), np.float32)
-            box[x - x.min(), y - y.min()] = weight
-            dataset[n, x.min() : x.max() + 1, y.min() : y.max() + 1] = box
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            where, values = next(pieces)
+            return DataChunk(data=values, selection=where)
+
+        def recommended_chunk_shape(self) -> tuple[int, ...]:
+            return chunks
+
+        def recommended_data_shape(self) -> tuple[int, ...]:
+            return shape
+
+    return H5DataIO(data=Pieces(), chunks=chunks, compression="gzip", fillvalue=0.0, **options)
 
 
-class _Traces:
-    """Fill a dataset ``(time, roi)`` from traces ``(roi, time)``, chunk by chunk."""
+def _boxes(table: PixelTable) -> Iterator[tuple[Any, np.ndarray]]:
+    """Weights ``(x, y)`` of each ROI, where it has pixels."""
+    for n, (a, b) in enumerate(zip(table.offsets[:-1], table.offsets[1:], strict=True)):
+        if a == b:
+            continue
+        y, x, weight = table.ypix[a:b], table.xpix[a:b], table.lam[a:b]
+        box = np.zeros((np.ptp(x) + 1, np.ptp(y) + 1), np.float32)
+        box[x - x.min(), y - y.min()] = weight
+        yield np.s_[n, x.min() : x.max() + 1, y.min() : y.max() + 1], box
 
-    def __init__(self, traces: Any, rois: np.ndarray) -> None:
-        self.traces, self.rois = traces, rois
 
-    def __call__(self, dataset: Any) -> None:
-        frames, width = dataset.chunks
-        for start in range(0, dataset.shape[0], frames):
-            for first in range(0, dataset.shape[1], width):
-                some = self.rois[first : first + width]
-                block = np.asarray(self.traces[some, start : start + frames])
-                dataset[start : start + frames, first : first + width] = block.T
+def _blocks(
+    traces: Any, rois: np.ndarray, chunks: tuple[int, int]
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Chunks ``(time, roi)`` of traces ``(roi, time)``."""
+    frames, width = chunks
+    for start in range(0, traces.shape[1], frames):
+        for first in range(0, rois.size, width):
+            block = np.asarray(traces[rois[first : first + width], start : start + frames])
+            block = np.ascontiguousarray(block.T, dtype=np.float32)
+            (n, m) = block.shape
+            yield np.s_[start : start + n, first : first + m], block
 
 
 def add_series(
@@ -157,7 +174,6 @@ def add_series(
     suffix: str,
     table: Any,
     clock: dict[str, Any],
-    to_fill: list[tuple[Any, Any]],
 ) -> None:
     n_frames = int(ds.sizes["time"])
     for (container, name), array in traces.items():
@@ -167,13 +183,8 @@ def add_series(
             into = getattr(pynwb.ophys, container)(name=container)
             module.add(into)
         chunks = (min(n_frames, _CHUNK[0]), min(where.size, _CHUNK[1]))
-        data = pynwb.H5DataIO(
-            shape=(n_frames, where.size),
-            dtype=np.dtype("f4"),
-            chunks=chunks,
-            compression="gzip",
-            shuffle=True,
-        )
+        pieces = _blocks(held[container, name], where, chunks)
+        data = _written(pieces, (n_frames, where.size), chunks, shuffle=True)
         series = pynwb.ophys.RoiResponseSeries(
             name=f"{name}{suffix}",
             data=data,
@@ -182,16 +193,16 @@ def add_series(
             ),
             unit=str(attrs.get("units", "a.u.")),
             description=str(attrs.get("long_name", array.name)),
-            comments=_parameters({**ds.attrs, **attrs}),
+            # A result of xs2p says itself what made it.
+            comments=_parameters(attrs if "xs2p_version" in attrs else {**ds.attrs, **attrs}),
             **clock,
         )
         into.add_roi_response_series(series)
-        to_fill.append((data, _Traces(held[container, name], where)))
 
 
 def _parameters(attrs: dict[str, Any]) -> str:
     """Write what made a variable as JSON; not suite2p's ops, which are as long as a book."""
-    left_out = ("ops", "long_name", "units", "description", "xs2p_run")
+    left_out = ("ops", "long_name", "units", "xs2p_run")
     return json.dumps(
         {str(k): v for k, v in attrs.items() if k not in left_out},
         default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
@@ -201,7 +212,7 @@ def _parameters(attrs: dict[str, Any]) -> str:
 def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:
     frame = (ds.attrs["Ly"], ds.attrs["Lx"])
     return {
-        _IMAGES.get(str(name), str(name)): array
+        IMAGES.get(str(name), str(name)): array
         for name, array in ds.data_vars.items()
         if array.dims == ("y", "x") and array.shape == frame and array.dtype.kind in "biuf"
     }

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +101,8 @@ def write_nwb(
     Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
     series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
     and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
+    Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
+    suite2p's ``ops`` have no place there and are left out.
     Traces are computed in one pass into temporary files beside ``path``, and never held whole.
 
     Raises
@@ -152,17 +155,16 @@ def write_nwb(
         held = _in_reach(traces, scratch)
         images = {k: v.compute() for k, v in frame_images(ds).items()}
         new = os.path.join(scratch, name)
-        to_fill: list[tuple[Any, Any]] = []
         module = made.processing.get("ophys") or made.create_processing_module(
             "ophys", "optical physiology: ROIs, their traces and spikes"
         )
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
-            table = roi_table(pynwb, module, own, suffix, plane, image_masks, to_fill)
-            add_series(pynwb, module, traces, held, ds, where, suffix, table, clock, to_fill)
+            table = roi_table(pynwb, module, own, suffix, plane, image_masks)
+            add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
-        _write(pynwb, made, new, to_fill)
+        _write(pynwb, made, new)
         with open(new, "r+b") as file:
             os.fsync(file.fileno())
         if os.path.lexists(target) and not overwrite:
@@ -358,8 +360,19 @@ def _in_reach(
     with naming_what_was_lost():
         dask.compute([written for _, written in lazy.values()])
     for key, (path, _) in lazy.items():
-        held[key] = np.load(path, mmap_mode="r")
+        held[key] = _Stored(path, traces[key].shape)
     return {key: held[key] for key in traces}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Traces of an ``.npy`` file, mapped for each read only: nothing of it stays in memory."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.array(np.load(self.path, mmap_mode="r")[key])
 
 
 def _rois(ds: xr.Dataset) -> xr.Dataset:
@@ -377,14 +390,11 @@ def _by_plane(rois: xr.Dataset) -> dict[str, np.ndarray]:
     return {f"Plane{label}": np.flatnonzero(planes == label) for label in known.tolist()}
 
 
-def _write(pynwb: Any, nwbfile: Any, path: str, to_fill: list[tuple[Any, Any]]) -> None:
+def _write(pynwb: Any, nwbfile: Any, path: str) -> None:
     source = nwbfile.read_io
-    with pynwb.NWBHDF5IO(
-        path, "w", **({} if source is None else {"manager": source.manager})
-    ) as io:
+    options = {} if source is None else {"manager": source.manager}
+    with pynwb.NWBHDF5IO(path, "w", **options) as io:
         if source is None:
             io.write(nwbfile)
         else:
             io.export(src_io=source, nwbfile=nwbfile)
-        for data, fill in to_fill:
-            fill(data.dataset)

@@ -19,12 +19,13 @@ import numpy as np
 from xs2p._table import frame_shape
 from xs2p._warnings import names, warn
 from xs2p.io._nwb_movie import open_nwb_movie
+from xs2p.io._nwb_read import read_nwb
 from xs2p.io._nwb_write import write_nwb
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["open_nwb_movie", "require_pynwb", "rois_from_nwb", "write_nwb"]
+__all__ = ["open_nwb_movie", "read_nwb", "require_pynwb", "rois_from_nwb", "write_nwb"]
 
 MASKS = ("pixel_mask", "image_mask", "voxel_mask")
 _PREFIX = "nwb_"  # of a column whose name an ROI set or traces use for something else
@@ -84,10 +85,10 @@ def rois_from_nwb(
     if order not in ("xy", "yx"):
         raise ValueError(f"order={order!r}; choose 'xy', as the NWB schema has it, or 'yx'")
     if not isinstance(source, str | os.PathLike):
-        return _from_table(source, shape, order, "rois_from_nwb")
+        return rois_of_table(source, shape, order, "rois_from_nwb")
     path = os.fspath(source)
     with opened(path) as file:
-        return _from_table(_pick(file, name, path), shape, order, path)
+        return rois_of_table(pick(file, name, path), shape, order, path)
 
 
 def require_pynwb() -> Any:
@@ -135,7 +136,7 @@ def tables(file: Any) -> dict[str, Any]:
     }
 
 
-def _pick(file: Any, name: str | None, path: str) -> Any:
+def pick(file: Any, name: str | None, path: str) -> Any:
     found = tables(file)
     if name is None and len(found) == 1:
         return next(iter(found.values()))
@@ -152,7 +153,7 @@ def _pick(file: Any, name: str | None, path: str) -> Any:
     raise ValueError(f"name={name!r} is no PlaneSegmentation of {path}, which holds: {listing}")
 
 
-def _from_table(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> xr.Dataset:
+def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> xr.Dataset:
     from pynwb.ophys import PlaneSegmentation
 
     if not isinstance(table, PlaneSegmentation):
