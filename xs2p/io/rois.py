@@ -147,7 +147,7 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
     segmentation = kind == "PlaneSegmentation"
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
     if segmentation or path.lower().endswith(".nwb"):
-        from xs2p.io.nwb import rois_from_nwb  # type: ignore[import-not-found]
+        from xs2p.io.nwb import rois_from_nwb
 
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
