@@ -419,7 +419,7 @@ def test_a_failing_rename_puts_the_old_store_back(xs2p_shell, recording, monkeyp
     assert code == 2 and "--resume --overwrite goes on with it" in one_line(err)
     assert xs2p_shell(*args, "--tau", 1, "--resume")[0] == 0
     code, _, err = xs2p_shell(*args[:-1], "--tau", 2, "--resume")
-    assert code == 2 and "tau=1.0 then and 2.0 now" in one_line(err)
+    assert code == 2 and "tau=1.0, and 2.0 is given now" in one_line(err)
     assert "start anew with --overwrite and without --resume" in err
     with xr.open_zarr("out.zarr") as ds:
         assert "spks" in ds

@@ -486,7 +486,7 @@ def test_a_store_made_on_the_gpu(cupy, tmp_path):
         ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", **options)
         for name in ("F", "Fneu", "F0", "spks"):
             np.testing.assert_array_equal(ds[name], expected[name])
-    with pytest.raises(ValueError, match="device='gpu' then and 'cpu' now"):
+    with pytest.raises(ValueError, match="device='gpu', and 'cpu' is given now"):
         xs2p.extract_to_zarr(
             movie, rois, tmp_path / "numpy.zarr", device="cpu", resume=True, **options
         )

@@ -281,7 +281,7 @@ BAD = {
     ),
     "bad radius": (
         without_warning(xs2p.rois_from_stat, [square(0, 0, radius=np.nan)], (9, 9)),
-        "radius must be finite and not negative, but is not for roi 0",
+        "radius must be finite and not negative, but is nan for roi 0",
     ),
     "float labels": (
         without_warning(xs2p.rois_from_labels, np.zeros((4, 4))),

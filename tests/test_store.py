@@ -215,9 +215,9 @@ def test_what_differs_is_named(recording, tmp_path, monkeypatch):
     before = files(tmp_path)
     other = movie.copy(data=movie.data + np.int16(1))
     for change, message in (
-        ({"tau": 0.2}, "tau=0.1 then and 0.2 now"),
-        ({"baseline": "prctile"}, "baseline='maximin' then and 'prctile' now"),
-        ({"frames_per_region": 200}, "frames_per_region=100 then and 200 now"),
+        ({"tau": 0.2}, "tau=0.1, and 0.2 is given now"),
+        ({"baseline": "prctile"}, "baseline='maximin', and 'prctile' is given now"),
+        ({"frames_per_region": 200}, "frames_per_region=100, and 200 is given now"),
         ({"rois": rois.isel(roi=slice(1, None))}, "other rois"),
         ({"movie": other}, r"other movie \(content\)"),
         ({"movie": movie.isel(time=slice(500))}, r"other movie \(shape, content\)"),
@@ -236,7 +236,7 @@ def test_what_differs_is_named(recording, tmp_path, monkeypatch):
     again = xs2p.extract_to_zarr(counting, rois, path, resume=True, **{**OPTIONS, "tau": 0.2})
     xr.testing.assert_identical(again.compute(), ds.compute())
     assert frames.reads.sum() == 3
-    with pytest.raises(ValueError, match=r"tau=0.2 then and 0.1 now"):
+    with pytest.raises(ValueError, match=r"tau=0.2, and 0.1 is given now"):
         xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
 
 

@@ -259,7 +259,7 @@ ERRORS = {
         lambda: xs2p.deconvolve(bare(), 1.0, fs="fast"),
         "fs must be a positive number, got 'fast'",
     ),
-    "no tau": (lambda: xs2p.deconvolve(make_traces()), "tau is not known: give decay time"),
+    "no tau": (lambda: xs2p.deconvolve(make_traces()), "tau is not known: give the decay time"),
     "tau": (
         lambda: xs2p.deconvolve(make_traces(), tau=-1.0),
         "tau must be a positive number, got -1.0",

@@ -39,7 +39,10 @@ def show_image(ax: Axes, image: Any, shape: tuple[int, int]) -> None:
     if image is not None:
         values = np.asarray(image, dtype=np.float64)
         if values.shape != shape:
-            raise ValueError(f"the image is {values.shape}, the ROIs are for frames of {shape}")
+            raise ValueError(
+                f"background is an image of {values.shape}, and the ROIs are for frames of "
+                f"{shape}; give one of the same field of view, such as movie.mean('time')"
+            )
         finite = values[np.isfinite(values)]
         low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
         ax.imshow(

@@ -141,7 +141,10 @@ def check_movie(
             f"('channel', 'time', 'y', 'x'); {mend}"
         )
     if movie.dtype.kind not in "iufb" or movie.dtype.itemsize > 8:
-        raise ValueError(f"{name} must be of real numbers, got dtype {movie.dtype}")
+        raise ValueError(
+            f"{name} must be of real numbers, got dtype {movie.dtype}; "
+            f"{name}.astype('int16') or abs({name}) makes them"
+        )
     frame = (movie.sizes["y"], movie.sizes["x"])
     if shape is not None and frame != shape:
         raise ValueError(

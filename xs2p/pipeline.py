@@ -167,7 +167,9 @@ def plan(
         check_movie(part, shape, taken=rois.variables)
     _check_channels(planes, planes2, shape)
     if movie.sizes["time"] == 0:
-        raise ValueError("movie has no frames")
+        raise ValueError(
+            "movie has no frames, its dim time is of length 0; look at the selection or the file"
+        )
     device = resolve_device(device, unread(movie), "movie")
     check_number("neuropil_coefficient", neuropil_coefficient)
     check_number("snr_threshold", snr_threshold)
@@ -371,7 +373,10 @@ def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, in
     if planes2 is None:
         return
     if len(planes) != len(planes2):
-        raise ValueError("movie and movie_chan2 must have the same planes")
+        raise ValueError(
+            f"movie has ROIs in {len(planes)} planes and movie_chan2 in {len(planes2)}; "
+            "they must have the same planes"
+        )
     for (movie, _), (movie_chan2, _) in zip(planes, planes2, strict=True):
         check_movie(movie_chan2, shape, "movie_chan2")
         if "channel" in movie.dims or "channel" in movie_chan2.dims:
@@ -386,4 +391,7 @@ def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, in
             )
         if "time" in movie.coords and "time" in movie_chan2.coords:
             if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
-                raise ValueError("movie and movie_chan2 have different time coordinates")
+                raise ValueError(
+                    "movie and movie_chan2 have different time coordinates; where the frames are "
+                    "the same, give movie_chan2.assign_coords(time=movie.time)"
+                )

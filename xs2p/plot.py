@@ -234,6 +234,11 @@ def draw_traces(
     ValueError
         If ``ds`` has no such ROI, or has several channels.
     """
+    if "Fc" not in ds:
+        held = ", ".join(map(str, ds.data_vars)) or "no variables"
+        raise ValueError(
+            f"ds has no traces Fc(roi, time), only {held}; make them with xs2p.extract(movie, rois)"
+        )
     if "channel" in ds.dims:
         raise ValueError("ds has several channels; choose one: ds.isel(channel=0)")
     one = ds.isel(roi=position_of(ds["roi"].values, roi))

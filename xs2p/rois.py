@@ -461,8 +461,8 @@ def _build(
     wrong = given & ~(np.isfinite(values) & (values >= 0))
     if wrong.any():
         raise ValueError(
-            f"radius must be finite and not negative, but is not for roi {names(roi[wrong])}; "
-            "leave it out of stat and it is computed"
+            f"radius must be finite and not negative, but is {values[wrong][0]} for roi "
+            f"{names(roi[wrong])}; leave it out of stat and it is computed"
         )
     radius = np.where(given, values, radius)
     given, values = per_roi.pop("med", (np.zeros(npix.size, bool), np.zeros((npix.size, 2))))

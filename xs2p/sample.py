@@ -48,7 +48,11 @@ def sample_movie(chunks: int | None = 100) -> xr.DataArray:
             "source": "thunder-project/thunder, thunder/utils/data/mouse (Apache-2.0)",
         },
     )
-    return movie if chunks is None else movie.chunk(time=chunks)
+    if chunks is None:
+        return movie
+    if isinstance(chunks, bool) or chunks < 1 or chunks != int(chunks):
+        raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
+    return movie.chunk(time=int(chunks))
 
 
 def sample_rois() -> xr.Dataset:

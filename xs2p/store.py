@@ -151,10 +151,14 @@ def partial_path(path: str) -> str:
 def _check_path(path: str | os.PathLike[str]) -> str:
     final = os.path.abspath(os.fspath(path))
     if os.path.splitext(final)[1].lower() != ".zarr":
-        raise ValueError(f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr")
+        raise ValueError(
+            f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr, "
+            "as in 'traces.zarr'"
+        )
     if not os.path.isdir(os.path.dirname(final)):
         raise FileNotFoundError(
-            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into"
+            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
+            "make it first, with os.makedirs"
         )
     return final
 
@@ -180,7 +184,12 @@ def _check_free(final: str, growing: str, resume: bool, overwrite: bool) -> None
 
 def _with_defaults(movie: Any, rois: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
-    bound = inspect.signature(extract).bind(movie, rois, **options)
+    try:
+        bound = inspect.signature(extract).bind(movie, rois, **options)
+    except TypeError as error:
+        raise TypeError(
+            f"extract_to_zarr: {error}; its options are those of xs2p.extract"
+        ) from None
     bound.apply_defaults()
     return {key: value for key, value in bound.arguments.items() if key not in ("movie", "rois")}
 
@@ -295,14 +304,14 @@ def _check_same(run: dict[str, Any], store: str) -> None:
             continue
         if isinstance(now, dict) and isinstance(then, dict):
             parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
-            differs.append(f"{name} ({', '.join(parts)})")
+            differs.append(f"other {name} ({', '.join(parts)})")
         elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
-            differs.append(name)
+            differs.append(f"other {name}")
         else:
-            differs.append(f"{name}={then!r} then and {now!r} now")
+            differs.append(f"{name}={then!r}, and {now!r} is given now")
     if differs:
         raise ValueError(
-            f"{store} cannot be resumed: it was made with other {'; '.join(differs)}. Give what "
+            f"{store} cannot be resumed: it was made with {'; '.join(differs)}. Give what "
             "it was made with, choose another store, or start anew with overwrite=True, "
             "resume=False"
         )
