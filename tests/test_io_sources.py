@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
 import re
@@ -319,6 +320,9 @@ class TestZarr:
             ValueError, match=r"memory://xs2p-test/gone\.zarr: no Zarr array or gro"
         ):
             open_movie("memory://xs2p-test/gone.zarr")
+        if importlib.util.find_spec("s3fs") is None:
+            with pytest.raises(ImportError, match=r"s3://b/m\.zarr: .*pip install s3fs for s3://"):
+                open_movie("s3://b/m.zarr")
 
     @pytest.mark.parametrize("version", ["0.4", "0.5"])
     def test_ome(self, tmp_path, frames, version):

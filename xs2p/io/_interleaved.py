@@ -140,8 +140,8 @@ def _by_axes(stack: Stack, asked: dict[str, int | None]) -> tuple[Grid, dict[str
         if asked[dim] not in (None, sizes[letter]):
             raise ValueError(
                 f"{dim}s={asked[dim]} disagrees with {stack.name}, which says that it has "
-                f"{sizes[letter]} (axes {letters + 'YX'!r}); leave {dim}s out, or say in which "
-                "order its frames are all the same, as in order=('time', 'plane', 'channel')"
+                f"{sizes[letter]} (axes {letters + 'YX'!r}); leave {dim}s out, or, if the file is "
+                "wrong, give the order of its frames too: order=('time', 'plane', 'channel')"
             )
         left[dim] = None
     n_frames = sizes.get(time, 1) if time else 1
@@ -166,8 +166,8 @@ def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:
             flyback = f" and {turn.number - number} of fly-back" if number < turn.number else ""
             raise ValueError(
                 f"{turn.dim}s={given} disagrees with {stack.name}, which says that {number} "
-                f"{turn.dim}s{flyback} come in turn; leave {turn.dim}s out, or say in which order "
-                "its frames are all the same, as in order=('time', 'plane', 'channel')"
+                f"{turn.dim}s{flyback} come in turn; leave {turn.dim}s out, or, if the file is "
+                "wrong, give the order of its frames too: order=('time', 'plane', 'channel')"
             )
         turns.append(
             Turn(turn.dim, turn.number, turn.number if given == turn.number else turn.kept)
@@ -177,7 +177,7 @@ def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:
     for dim in extra:
         raise ValueError(
             f"{dim}s={left[dim]} disagrees with {stack.name}, which says that it has one {dim}; "
-            f"leave {dim}s out, or say in which order its frames are all the same, as in "
+            f"leave {dim}s out, or, if the file is wrong, give the order of its frames too: "
             "order=('time', 'plane', 'channel')"
         )
     return turns

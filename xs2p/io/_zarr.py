@@ -64,9 +64,8 @@ def _open(source: Any, told: str) -> Any:
         return zarr.open(source, mode="r", use_consolidated=None if remote else False)
     except ImportError as error:
         raise ImportError(
-            f"{told}: zarr needs another package to read it ({error}); pip install "
-            "'zarr[remote]' brings fsspec, and s3fs, gcsfs or aiohttp are for s3://, gs:// and "
-            "https://"
+            f"{told}: zarr needs another package to read it ({error}): pip install s3fs for s3://, "
+            "gcsfs for gs://, aiohttp for https://"
         ) from error
     except Exception as error:
         raise ValueError(
