@@ -1,4 +1,4 @@
-"""Read and write files: movies, ROI sets and suite2p's folders."""
+"""Read and write files: movies, ROI sets, suite2p's folders and NWB."""
 
 from __future__ import annotations
 
