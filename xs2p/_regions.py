@@ -78,7 +78,8 @@ def open_store(store: str) -> xr.Dataset:
     ds = xr.open_zarr(store, chunks={}, consolidated=complete)
     labels = {name: coord.load() for name, coord in ds.coords.items()}
     # Zarr gives text a dtype of its own; in memory it is object.
-    text = {name: c.astype(object) for name, c in labels.items() if c.dtype.kind == "T"}
+    # NetCDF knows neither that dtype nor the encoding that says it.
+    text = {n: c.astype(object).drop_encoding() for n, c in labels.items() if c.dtype.kind in "OT"}
     return ds.assign_coords({**labels, **text})
 
 

@@ -1,4 +1,4 @@
-"""Read and write files: movies, ROI sets and suite2p's folders."""
+"""Read and write files: movies, ROI sets, suite2p's folders and NWB."""
 
 from xs2p.io._unpickle import UnsafePickleError, load_npy
 from xs2p.io.movie import open_movie
