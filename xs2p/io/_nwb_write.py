@@ -348,7 +348,7 @@ def _in_reach(
 
     from xs2p._backend import to_host
     from xs2p._lost import naming_what_was_lost
-    from xs2p.io._write import _write_lazily
+    from xs2p.io._write import watching, write_lazily
 
     held, lazy = {}, {}
     for n, (key, array) in enumerate(traces.items()):
@@ -356,9 +356,10 @@ def _in_reach(
             held[key] = to_host(array.data)
         else:
             path = os.path.join(scratch, f"{n}.npy")
-            lazy[key] = path, _write_lazily(array, path)
-    with naming_what_was_lost():
-        dask.compute([written for _, written in lazy.values()])
+            lazy[key] = path, write_lazily(array, path)
+    written = [counts for _, counts in lazy.values()]
+    with naming_what_was_lost(), watching(written):
+        dask.compute(written)
     for key, (path, _) in lazy.items():
         held[key] = _Stored(path, traces[key].shape)
     return {key: held[key] for key in traces}

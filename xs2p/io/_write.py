@@ -84,7 +84,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
     for key in TRACES:
         if key in ds:
             paths[key] = new(f"{key}.npy")
-            holes[key] = _write_lazily(ds[key].transpose("roi", "time"), paths[key])
+            holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])
         elif not key.endswith("_chan2"):
             make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
     ds = _with_statistics(ds)
@@ -93,10 +93,8 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
         for name, array in ds.variables.items()
         if name not in paths and dask.is_dask_collection(array.data)
     }
-    n_writes = sum(n.npartitions for n in holes.values() if dask.is_dask_collection(n))
-    with watch(lambda *_: ("writing traces", ""), n_writes, WRITES) as watched:
-        with watched.part(n_writes):
-            holes, done = dask.compute(holes, lazy)
+    with watching(holes.values()):
+        holes, done = dask.compute(holes, lazy)
     for name, data in done.items():
         array = ds[name].copy(data=data)
         ds = ds.assign({name: array}) if name in ds.data_vars else ds.assign_coords({name: array})
@@ -109,7 +107,16 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
     return ds
 
 
-def _write_lazily(traces: xr.DataArray, path: str) -> Any:
+@contextlib.contextmanager
+def watching(written: Iterable[Any]) -> Iterator[None]:
+    """Show progress while what :func:`write_lazily` returned is computed."""
+    n_writes = sum(getattr(counts, "npartitions", 0) for counts in written)
+    with watch(lambda *_: ("writing traces", ""), n_writes, WRITES) as watched:
+        with watched.part(n_writes):
+            yield
+
+
+def write_lazily(traces: xr.DataArray, path: str) -> Any:
     """Write traces to a new file, at once or lazily; NaN frames of each ROI, by chunk of time."""
     make_npy(path, traces.shape)
     if traces.chunks is None:
