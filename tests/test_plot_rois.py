@@ -7,10 +7,11 @@ import pytest
 import xarray as xr
 from matplotlib import pyplot
 from matplotlib.colors import to_hex, to_rgba
+from naive import pixel_edges
 from pictures import TOLERANCE, axes, check_legible, difference, words
 
 import xs2p
-from xs2p._drawing import outline_paths, pixel_edges
+from xs2p._drawing import outline_paths
 from xs2p._plot_roi import _around
 from xs2p._plot_rois import filled_image
 from xs2p._table import pixel_table

@@ -71,20 +71,6 @@ def frame_extent(shape: tuple[int, int]) -> tuple[float, float, float, float]:
     return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
 
 
-def pixel_edges(ypix: np.ndarray, xpix: np.ndarray) -> np.ndarray:
-    """Pixel edges between an ROI and what is not the ROI, as segments ``(n, 2, (x, y))``."""
-    if not ypix.size:
-        return np.empty((0, 2, 2))
-    top, left = int(ypix.min()) - 1, int(xpix.min()) - 1
-    inside = np.zeros((int(ypix.max()) - top + 2, int(xpix.max()) - left + 2), bool)
-    inside[ypix - top, xpix - left] = True
-    y, x = np.nonzero(inside[1:] != inside[:-1])
-    level = np.stack([np.stack([x - 0.5, y + 0.5], 1), np.stack([x + 0.5, y + 0.5], 1)], 1)
-    y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    upright = np.stack([np.stack([x + 0.5, y - 0.5], 1), np.stack([x + 0.5, y + 0.5], 1)], 1)
-    return np.asarray(np.concatenate([level, upright]) + (left, top))
-
-
 def label_roi(
     ax: Axes,
     outline: np.ndarray,

@@ -10,7 +10,9 @@ import numpy as np
 import xarray as xr
 
 from xs2p._drawing import (
+    COLORS,
     EXCLUDED,
+    FAINT,
     INK,
     NORMAL,
     SMALL,
@@ -46,6 +48,7 @@ def plot_rois(
     vmin: float | None = None,
     vmax: float | None = None,
     labels: bool | Sequence[int] = False,
+    highlight: Sequence[int] | None = None,
     legend: bool = True,
     linewidth: float | None = None,
 ) -> Axes:
@@ -75,6 +78,9 @@ def plot_rois(
         their 1st and 99th percentile.
     labels
         Write the ROIs' labels beside them: of all, or of those listed.
+    highlight
+        Labels of ROIs to draw last, each in the colour that :func:`xs2p.plot.plot_traces` gives
+        it in the same list, with its label beside it; the others are thin and pale.
     legend
         Draw the legend or the colour bar.
     linewidth
@@ -89,7 +95,8 @@ def plot_rois(
     ------
     ValueError
         If ``rois`` is no ROI set, ``background`` is of another size, or ``color`` is neither
-        a coordinate over ``roi`` nor a colour: the message lists the coordinates.
+        a coordinate over ``roi`` nor a colour: the message lists the coordinates; if a label is
+        not there, or ``highlight`` is given together with ``color`` or ``filled``.
 
     Examples
     --------
@@ -107,7 +114,17 @@ def plot_rois(
         [] if isinstance(labels, bool | np.bool_) else [position_of(table.roi, n) for n in labels]
     )
     chosen = range(table.roi.size) if labels is True else named
-    shades = _shades(rois, color, background is not None, cmap, vmin, vmax)
+    marked = [position_of(table.roi, label) for label in (() if highlight is None else highlight)]
+    if highlight is not None and (color is not None or filled):
+        raise ValueError(
+            f"highlight={list(highlight)} chooses the colours, and so do color and filled; give "
+            "one of them"
+        )
+    if highlight is None:
+        shades = _shades(rois, color, background is not None, cmap, vmin, vmax)
+    else:
+        shades = _highlights(table.roi.size, marked, background is not None)
+        chosen = chosen if labels is True else list(dict.fromkeys([*marked, *named]))
     image = None if background is None else check_image(background, table.shape)
     if ax is None:
         ly, lx = table.shape
@@ -122,12 +139,15 @@ def plot_rois(
         linewidth = 1.5 if table.roi.size <= 100 else 1.0 if table.roi.size <= 500 else 0.6
         linewidth *= 0.6 if filled else 1.0
     paths = outline_paths(table)
+    widths = np.full(len(paths), linewidth if highlight is None else 0.5)
+    widths[marked] = max(linewidth, 1.8)
+    order = [*np.setdiff1d(np.arange(len(paths)), marked), *marked]
     ax.add_collection(
         PathCollection(
-            paths,
+            [paths[i] for i in order],
             facecolors="none",
-            edgecolors=shades.rgba if len(paths) else "none",
-            linewidths=linewidth,
+            edgecolors=shades.rgba[order] if len(paths) else "none",
+            linewidths=widths[order],
             capstyle="projecting",
         ),
         autolim=False,
@@ -170,6 +190,16 @@ def _shades(
     if values.dtype.kind in "OUSb":
         return _categories(values)
     return _numbers(values, on_image, cmap, vmin, vmax)
+
+
+def _highlights(n_rois: int, marked: Sequence[int], on_image: bool) -> _Shades:
+    """Give each of some ROIs a colour of its own, and the others a pale one."""
+    from matplotlib.colors import to_rgba
+
+    rgba = np.tile(to_rgba("white", 0.3) if on_image else to_rgba(FAINT, 0.6), (n_rois, 1))
+    for k, i in enumerate(marked):
+        rgba[i] = to_rgba(COLORS[k % len(COLORS)])
+    return _Shades(rgba)
 
 
 def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:

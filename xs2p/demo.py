@@ -12,7 +12,6 @@ import xarray as xr
 
 from xs2p import plot
 from xs2p._cli_files import check_output, partial, write_store
-from xs2p._drawing import has_baseline
 from xs2p._replace import hidden
 from xs2p._table import PixelTable, pixel_table
 
@@ -109,45 +108,34 @@ def plot_demo(
     >>> ds = movie.s2p.extract(rois, tau=1.0)
     >>> figure = plot_demo(movie.mean("time"), rois, xs2p.build_masks(rois), ds)
     >>> len(figure.axes)
-    7
+    3
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = choose_rois(ds, n_traces)
-    colors = [plot.COLORS[k % len(plot.COLORS)] for k in range(len(shown))]
-    table = pixel_table(rois)
-    figure = Figure(figsize=(11.0, 7.2), dpi=110, facecolor="white")
+    n_rois = rois.sizes["roi"]
+    figure = Figure(figsize=(12.4, 7.2), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        1, 2, width_ratios=(1.0, 2.0), left=0.02, right=0.985, top=0.94, bottom=0.085, wspace=0.2
+        1, 2, width_ratios=(1.0, 2.0), left=0.02, right=0.985, top=0.94, bottom=0.085, wspace=0.42
     )
     left = grid[0].subgridspec(2, 1, height_ratios=(1.0, 0.82), hspace=0.19)
     view, zoom = (figure.add_subplot(cell) for cell in (left[0], left[1]))
     for ax in (view, zoom):
         ax.set_anchor("NW")
-    plot.draw_rois(view, rois, background=image, highlight=shown)
-    plot.draw_length(view)
-    plot.title(view, f"Mean image and {table.roi.size} ROI{'' if table.roi.size == 1 else 's'}")
+    traces = figure.add_subplot(grid[1])
+    plot.plot_rois(rois, view, background=image, highlight=shown)
+    plot.title(view, f"Mean image and {n_rois} ROI{'' if n_rois == 1 else 's'}")
     if shown:
         largest = int(np.argmax([rois["npix"].sel(roi=label).item() for label in shown]))
-        plot.draw_masks(zoom, rois, masks, shown[largest], color=colors[largest])
-        plot.draw_length(zoom)
+        color = plot.COLORS[largest % len(plot.COLORS)]
+        plot.plot_roi(rois, shown[largest], zoom, masks=masks, color=color)
         plot.title(zoom, f"Masks of ROI {shown[largest]}")
+        plot.plot_traces(ds, shown, traces)
     else:
         plot.say(zoom, "no masks to show")
-    rows = grid[1].subgridspec(max(len(shown), 1), 1, hspace=0.08)
-    stacked = [figure.add_subplot(rows[k]) for k in range(max(len(shown), 1))]
-    for ax, label, color in zip(stacked, shown, colors, strict=False):
-        plot.draw_traces(ax, ds, label, color=color)
-    if shown:
-        parts = ["Fluorescence Fc (coloured)"]
-        parts += ["baseline F0 (dashed)"] if has_baseline(ds) else []
-        parts += ["spikes (black, not to scale)"] if "spks" in ds else []
-        plot.title(stacked[0], ", ".join(parts))
-    else:
-        plot.say(stacked[0], "no traces to show")
-    plot.draw_time(stacked, ds)
+        plot.say(traces, "no traces to show")
     if path is not None:
         figure.savefig(path, format="png")
     return figure
