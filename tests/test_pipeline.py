@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+import time
 import warnings
 
 import dask
@@ -295,3 +297,17 @@ def test_a_result_serves_as_roi_set():
     fresh = xs2p.recompute_overlap(some)
     assert list(fresh.data_vars) == list(some.data_vars)
     assert movie.s2p.extract(fresh, tau=1.0).roi.values.tolist() == [4, 2]
+
+
+def test_pictures_that_take_long_show_progress(monkeypatch, capsys):
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    movie = xs2p.sample_movie()
+    ds = movie.s2p.extract(xs2p.sample_rois(), tau=1.0).compute()
+    slow = movie.copy(data=movie.data.map_blocks(lambda block: (time.sleep(0.3), block)[1]))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with dask.config.set(scheduler="synchronous"):
+        ds.s2p.plot_summary(movie=slow)
+    assert "100% Completed" in capsys.readouterr().out
+    ds.s2p.plot_traces([4])
+    assert capsys.readouterr().out == ""
+    pyplot.close("all")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TypeVar
 
 import xarray as xr
@@ -61,6 +63,21 @@ def _compute(obj: T, progress: bool) -> T:
 
     with ProgressBar():
         return obj.compute()
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show Dask's bar while the block computes, if that takes longer than a second and is seen.
+
+    Not on a cluster: its dashboard shows the same.
+    """
+    if not _is_watched() or has_client():
+        yield
+        return
+    from dask.diagnostics import ProgressBar
+
+    with ProgressBar(minimum=1.0):
+        yield
 
 
 def _variables(obj: xr.DataArray | xr.Dataset) -> list[xr.Variable]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._compute import progress_bar
 from xs2p._drawing import (
     COLORS,
     EXCLUDED,
@@ -218,7 +219,8 @@ def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
         if color in _FROM_TRACES and traces is not None and traces.dims == ("roi", "time"):
             from xs2p import quality
 
-            found: xr.DataArray = getattr(quality, color)(traces).compute().as_numpy()
+            with progress_bar():
+                found: xr.DataArray = getattr(quality, color)(traces).compute().as_numpy()
             return found
         return None
     if isinstance(color, xr.DataArray):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._compute import progress_bar
 from xs2p._drawing import (
     COLORS,
     FAINT,
@@ -172,7 +173,8 @@ def _compute(
     parts = {name: bin_time(ds[name], width) for name in wanted}
     image_data = image.data if isinstance(image, xr.DataArray) else image
     dims = image.dims if isinstance(image, xr.DataArray) else ("y", "x")
-    parts, image_data, values = dask.compute(parts, image_data, quality.data)
+    with progress_bar():
+        parts, image_data, values = dask.compute(parts, image_data, quality.data)
     if image_data is not None:
         image_data = xr.DataArray(image_data, dims=dims)
     found = {name: join_bins(part, ds[name], width) for name, part in parts.items()}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._compute import progress_bar
 from xs2p._drawing import (
     COLORS,
     FAINT,
@@ -107,7 +108,8 @@ def plot_traces(
     some = ds[show].isel(roi=places, time=frames)
     # The variables alone: coordinates over pixel would only be copied. One compute for all.
     some = some.drop_vars([n for n, c in some.coords.items() if n not in ("roi", "status")])
-    some = some.compute().as_numpy()
+    with progress_bar():
+        some = some.compute().as_numpy()
     rows = [_row(some.isel(roi=k), coefficient, corrected) for k in range(len(places))]
     if ax is None:
         ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
@@ -182,7 +184,8 @@ def best_rois(ds: xr.Dataset, frames: slice, n: int = 5) -> list[Any]:
         if not traces.variable._in_memory:
             frames = slice(frames.start, min(frames.stop, frames.start + _JUDGED))
         quality = snr(traces.isel(time=frames))
-    values = np.asarray(quality.compute().as_numpy(), dtype=np.float64)
+    with progress_bar():
+        values = np.asarray(quality.compute().as_numpy(), dtype=np.float64)
     order = np.argsort(-values, kind="stable")
     known = [i for i in order[:n] if np.isfinite(values[i])]
     return list(ds["roi"].values[known if known else order[:n]])

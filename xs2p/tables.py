@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
+from xs2p._compute import progress_bar
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -175,7 +177,8 @@ def _in_memory(ds: xr.Dataset) -> xr.Dataset:
     from xs2p._lost import naming_what_was_lost
 
     with naming_what_was_lost():
-        ds = ds.compute()
+        with progress_bar():
+            ds = ds.compute()
     return ds.assign({n: v.copy(data=to_host(v.data)) for n, v in ds.data_vars.items()})
 
 
