@@ -469,3 +469,10 @@ def test_stale_overlap_flags_are_used_and_said():
     assert np.diff(masks.cell.indptr)[2] == 0
     fresh = xs2p.build_masks(xs2p.recompute_overlap(stale), min_neuropil_pixels=20)
     assert fresh.token == SMALL.token
+
+
+def test_statistics_of_other_traces_do_not_label_these():
+    rois = xs2p.sample_rois()
+    rois = rois.assign_coords(skew=("roi", np.ones(98)), std=("roi", np.ones(98)))
+    traces = xs2p.extract_traces(xs2p.sample_movie(), xs2p.build_masks(rois))
+    assert not {"skew", "std", "snr"} & set(traces.coords)

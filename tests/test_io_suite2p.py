@@ -303,8 +303,9 @@ class TestReadRois:
             read_rois(tmp_path / "rois.zip", (LY, LX))
         with pytest.raises(FileNotFoundError, match="no file or folder"):
             read_rois(tmp_path / "gone.npy")
-        with pytest.raises(FileNotFoundError):
-            read_rois(tmp_path, (LY, LX))
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(FileNotFoundError, match="has no stat"):
+            read_rois(tmp_path / "empty", (LY, LX))
         with pytest.raises(ValueError, match="shape=5: expected"):
             read_rois(folder, 5)
         with pytest.raises(ValueError, match="disagrees"):

@@ -17,7 +17,7 @@ from loaders import DATA, square
 
 import xs2p
 from xs2p.io import load_npy
-from xs2p.testing import raise_if_dask_computes
+from xs2p.testing import raise_if_dask_computes, simulate
 
 REAL = DATA / "suite2p-folder-2p"
 FRAME = (142, 247)
@@ -139,12 +139,43 @@ class TestSuite2p:
             xs2p.read_rois(tmp_path)
 
     def test_folders_above(self, tmp_path):
-        shutil.copytree(REAL, tmp_path / "s" / "suite2p" / "plane0")
-        for above in (tmp_path / "s", tmp_path / "s" / "suite2p"):
-            with pytest.raises(FileNotFoundError, match=r"read one: read_rois\('.*plane0'\)"):
-                xs2p.read_rois(above)
-        with pytest.raises(FileNotFoundError, match=r"has no stat\.npy, and is no Zarr store"):
+        planes = tmp_path / "s" / "suite2p"
+        shutil.copytree(REAL, planes / "plane0")
+        one = xs2p.read_rois(planes / "plane0")
+        for above in (tmp_path / "s", planes):
+            xr.testing.assert_identical(xs2p.read_rois(above), one)
+        with pytest.raises(FileNotFoundError, match=r"no stat\.npy, neither has a plane"):
             xs2p.read_rois(tmp_path)
+
+    def test_all_planes_of_a_folder(self, tmp_path):
+        """As `open_movie` takes the folder: each ROI is extracted from its own plane."""
+        movies = {}
+        for plane in (0, 2, 10):
+            movie, rois, _ = simulate(3 + plane % 4, (24, 30), 12, seed=plane)
+            folder = tmp_path / "suite2p" / f"plane{plane}"
+            folder.mkdir(parents=True)
+            movie.values.tofile(folder / "data.bin")
+            xs2p.write_rois(rois, folder / "stat.npy")
+            np.save(folder / "ops.npy", {"Ly": 24, "Lx": 30, "fs": 7.5})
+            movies[plane] = movie, xs2p.read_rois(folder)
+        movie, rois = xs2p.open_movie(tmp_path / "suite2p"), xs2p.read_rois(tmp_path / "suite2p")
+        n_rois = [own.sizes["roi"] for _, own in movies.values()]
+        np.testing.assert_array_equal(rois.roi, np.arange(sum(n_rois)))
+        np.testing.assert_array_equal(rois.plane, np.repeat([0, 2, 10], n_rois))
+        options = {"min_neuropil_pixels": 20, "win_baseline": 1.0}
+        ds = movie.s2p.extract(rois, tau=0.7, **options).compute()
+        for plane, (one, own) in movies.items():
+            expected = one.s2p.extract(own, fs=7.5, tau=0.7, **options).compute()
+            some = ds.isel(roi=ds.plane.values == plane)
+            for name in expected.data_vars:
+                np.testing.assert_array_equal(some[name], expected[name])
+        moved = xs2p.read_rois(tmp_path / "suite2p", shape=(24, 30), shift=(0, 0))
+        np.testing.assert_array_equal(moved.plane, rois.plane)
+        with pytest.raises(ValueError, match=r"planes \[0, 2, 10\].*write each: ds\.isel"):
+            xs2p.write_suite2p(ds, tmp_path / "out")
+        np.save(tmp_path / "suite2p" / "plane2" / "ops.npy", {"Ly": 25, "Lx": 30, "fs": 7.5})
+        with pytest.raises(ValueError, match=r"different sizes, \{0: \(24, 30\), 2: \(25, 30\)"):
+            xs2p.read_rois(tmp_path / "suite2p")
 
 
 class TestLabels:

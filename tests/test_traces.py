@@ -259,6 +259,10 @@ ERRORS = {
         lambda: xs2p.deconvolve(bare(), 1.0, fs="fast"),
         "fs must be a positive number, got 'fast'",
     ),
+    "tau text": (
+        lambda: xs2p.deconvolve(bare(), "1.0", fs=30.0),
+        "tau must be a positive number, got '1.0'",
+    ),
     "no tau": (lambda: xs2p.deconvolve(make_traces()), "tau is not known: give the decay time"),
     "tau": (
         lambda: xs2p.deconvolve(make_traces(), tau=-1.0),
@@ -281,7 +285,6 @@ ERRORS = {
         "prctile_baseline must be a number from 0 to 100; got 101",
     ),
     "tau list": (lambda: xs2p.deconvolve(make_traces(), [1.0] * 6), "or a DataArray over roi"),
-    "tau text": (lambda: xs2p.deconvolve(make_traces(), "6f"), "tau must be a positive number"),
     "tau tiny": (lambda: xs2p.deconvolve(make_traces(), 1e-46), "leave none in float32"),
     "sigma text": (lambda: xs2p.baseline(make_traces(), sig_baseline="10"), "number of frames"),
     "array": (
@@ -316,3 +319,8 @@ def test_errors_name_the_thing(case):
     call, message = ERRORS[case]
     with pytest.raises(ValueError, match=message), raise_if_dask_computes():
         call()
+
+
+def test_tau_in_milliseconds_is_doubted():
+    with pytest.warns(UserWarning, match="tau is 700 s.*not in milliseconds"):
+        xs2p.deconvolve(bare(), 700.0, fs=1.0)

@@ -65,7 +65,7 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     if given is None:
         raise ValueError(f"{name} is not known: give {_HOW[name]}")
     try:
-        number = float(given)
+        number = math.nan if isinstance(given, str) else float(given)
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and number > 0):

@@ -30,9 +30,16 @@ def check_image(background: Any, shape: tuple[int, int]) -> np.ndarray:
     if image.shape != shape:
         raise ValueError(
             f"background must be an image (y, x) of {shape}, the ROIs' frame; it is {image.shape}"
-            + ("; take a mean over time: movie.mean('time')" if image.ndim == 3 else "")
+            + (f"; {_flatten(background)}" if image.ndim > 2 else "")
         )
     return image
+
+
+def _flatten(background: Any) -> str:
+    dims = [d for d in getattr(background, "dims", ("time",)) if d not in ("y", "x")]
+    if "time" in dims:
+        return "take a mean over time: movie.mean('time')"
+    return "choose one, as in background.isel(" + ", ".join(f"{d}=0" for d in dims) + ")"
 
 
 def show_image(ax: Axes, image: Any, shape: tuple[int, int]) -> None:
@@ -204,9 +211,10 @@ def mask_pixels(matrix: Any, position: int) -> np.ndarray:
 def position_of(labels: np.ndarray, label: int) -> int:
     where = np.flatnonzero(labels == label)
     if where.size != 1:
-        some = ", ".join(map(str, labels[:5])) + (", …" if labels.size > 5 else "")
+        asked = label.item() if isinstance(label, np.generic) else label
+        some = ", ".join(map(repr, labels[:5].tolist())) + (", …" if labels.size > 5 else "")
         raise ValueError(
-            f"there is no roi {label}; there are {labels.size}, see rois.roi, with the labels "
+            f"there is no roi {asked!r}; there are {labels.size}, see rois.roi, with the labels "
             f"{some or '(none)'}"
         )
     return int(where[0])

@@ -67,15 +67,31 @@ def join_planes(
         join="exact",
         combine_attrs="override",
     )
-    sets = [rois.reset_coords() for _, rois in parts]
-    whole = xr.Dataset(attrs=sets[0].attrs)
-    for dim in ("roi", "pixel"):
-        columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in sets]
-        joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
-        whole = whole.assign({v: joined[v].variable for v in joined.variables})
-    whole = whole.set_coords([v for v in parts[0][1].coords if v in whole.variables])
+    whole = join_rois([rois for _, rois in parts])
     place = {label: n for n, label in enumerate(whole["roi"].values.tolist())}
     order = [place[label] for label in labels.tolist() if label in place]
     if order != sorted(order):
         traces, whole = traces.isel(roi=order), compact(whole.isel(roi=order))
     return traces, whole
+
+
+def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
+    """ROI sets of one frame size as one, the ROIs of the first before those of the second."""
+    names = {str(v) for rois in sets for v in rois.coords}
+    bare, first = [], 0
+    for rois in sets:
+        rois = compact(rois).reset_coords()
+        # What ties pixels to ROIs, whatever they are called, counts from one set on to the next.
+        n_rois = rois.sizes["roi"]
+        ids = np.arange(first, first + n_rois)
+        owner = np.repeat(ids, rois["npix"].values)
+        bare.append(rois.assign(roi_id=("roi", ids), pixel_roi=("pixel", owner)))
+        first += n_rois
+    whole = xr.Dataset(attrs=bare[0].attrs)
+    for dim in ("roi", "pixel"):
+        columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in bare]
+        joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
+        whole = whole.assign({v: joined[v].variable for v in joined.variables})
+    for name in ("roi_id", "pixel_roi"):
+        whole[name].attrs = dict(sets[0][name].attrs) if name in sets[0].variables else {}
+    return whole.set_coords([v for v in whole.variables if v in {*names, "roi_id", "pixel_roi"}])

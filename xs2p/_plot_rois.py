@@ -251,7 +251,8 @@ def _unknown(rois: xr.Dataset, color: Any) -> str:
 
 def _coordinates(rois: xr.Dataset) -> str:
     over_roi = sorted(str(name) for name, v in rois.variables.items() if v.dims == ("roi",))
-    return f"There are {', '.join(over_roi)}"
+    made = [name for name in _FROM_TRACES if name not in over_roi and {"F", "Fc"} & set(rois)]
+    return f"There are {', '.join(over_roi + made)}"
 
 
 def _title(values: xr.DataArray) -> str:

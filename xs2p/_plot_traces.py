@@ -138,6 +138,10 @@ def check_traces_of(ds: xr.Dataset) -> None:
     """Raise unless these are traces of one channel."""
     if "channel" in ds.dims:
         raise ValueError("ds has several channels; choose one: ds.isel(channel=0)")
+    if "roi" in ds.coords and "roi" not in ds.dims:
+        raise ValueError(
+            f"ds is of one ROI and has no dim roi; choose it as ds.sel(roi=[{ds['roi'].item()!r}])"
+        )
     if not {"F", "Fc"} & set(ds.data_vars) or "roi" not in ds.coords or "time" not in ds.dims:
         raise ValueError(
             "ds has neither F nor Fc over roi and time; make traces with movie.s2p.extract(rois). "

@@ -11,6 +11,9 @@ import xarray as xr
 from xs2p._attrs import attributes, resolve
 from xs2p._backend import kernels
 from xs2p._traces import check_traces, map_traces
+from xs2p._warnings import warn
+
+_LONG = 60.0  # seconds that no indicator takes to decay
 
 
 def deconvolve(
@@ -117,6 +120,12 @@ def decay_frames(
         raise ValueError(
             f"tau · fs, the decay time in frames, must be a positive number; tau={tau} s and "
             f"fs={fs} Hz leave none in float32"
+        )
+    longest = float(tau_fs.max(initial=0.0)) / fs
+    if longest > _LONG:
+        warn(
+            f"tau is {longest:g} s, and indicators of calcium decay in tenths of a second to "
+            "some seconds: tau is in seconds, not in milliseconds or frames"
         )
     return tau_fs, seconds
 

@@ -381,4 +381,6 @@ def _names(masks: Masks) -> tuple[str, ...]:
 def _coords(movie: xr.DataArray, masks: Masks) -> xr.Coordinates:
     """Label the traces: the movie's coordinates but for y and x, and the ROIs'."""
     kept = {name: coord for name, coord in movie.coords.items() if not {"y", "x"} & set(coord.dims)}
-    return masks.rois.assign_coords(kept).coords
+    # Statistics of other traces would label these.
+    rois = masks.rois.drop_vars(["snr", "skew", "std"], errors="ignore")
+    return rois.assign_coords(kept).coords

@@ -56,6 +56,13 @@ def check_writable(ds: xr.Dataset) -> None:
                 f"write_suite2p: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
                 "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
             )
+    if "plane" in ds.variables and ds["plane"].dims == ("roi",):
+        planes = np.unique(ds["plane"].values).tolist()
+        if len(planes) > 1:
+            raise ValueError(
+                f"write_suite2p: the ROIs are of the planes {planes}, and a folder of suite2p's is "
+                f"of one; write each: ds.isel(roi=ds.plane.values == {planes[0]})"
+            )
     absent = [name for name in ROI_VARIABLES if name not in ds.variables]
     absent += [name for name in ("Ly", "Lx") if name not in ds.attrs]
     if absent:
@@ -246,7 +253,7 @@ def check_absent(folder: str, names: Iterable[str]) -> None:
     if found:
         raise FileExistsError(
             f"{folder!r} holds {', '.join(found)} already; write to another folder, "
-            "or replace them with overwrite=True"
+            "or replace them with overwrite=True: what is only in these files is lost then"
         )
 
 

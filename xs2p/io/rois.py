@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 Shape = tuple[int, int]
 
 ACCEPTED = """
-  suite2p         a path to suite2p's stat.npy, a plane folder, or a list or array of stat dicts
+  suite2p         a path to suite2p's stat.npy, a plane folder or the folder of the planes, or a
+                  list or array of stat dicts
   label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
   Cellpose        its _seg.npy
   ImageJ, Fiji    .roi, RoiSet.zip, or roifile.ImagejRoi objects; with shape=(Ly, Lx)
@@ -40,8 +41,10 @@ def read_rois(
         One of:
 
         - suite2p's ``stat.npy``, of version 0.7 to 1.1, or the plane folder it is in, with
-          ``iscell.npy`` beside it; or a ``stat`` in memory, a list or array of dicts. Only
-          ``ypix`` and ``xpix`` are necessary: where no ROI has ``lam``, every pixel weighs 1.
+          ``iscell.npy`` beside it; or the folder of all plane folders, whose ROIs are numbered
+          through and get the coordinate ``plane``, as the movie of that folder has it; or a
+          ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
+          necessary: where no ROI has ``lam``, every pixel weighs 1.
         - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
           array or a DataArray.
         - Cellpose's ``_seg.npy``.
@@ -233,27 +236,48 @@ def _is_store(path: str) -> bool:
 
 
 def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+    """ROI set of suite2p's plane folder, or of all planes of the folder above them."""
+    from xs2p.io._files import plane_folders, plane_number
     from xs2p.io.suite2p import read_plane_rois
 
     file = os.path.join(path, "stat.npy")
     if os.path.exists(file):
         return read_plane_rois(file, shape, moved)
-    planes = [
-        os.path.join(top, plane)
-        for top in (path, os.path.join(path, "suite2p"))
-        if os.path.isdir(top)
-        for plane in sorted(os.listdir(top))
-        if os.path.exists(os.path.join(top, plane, "stat.npy"))
-    ]
-    if planes:
+    files = [os.path.join(plane, "stat.npy") for plane in plane_folders(path)]
+    files = [file for file in files if os.path.exists(file)]
+    if not files:
         raise FileNotFoundError(
-            f"read_rois: the folder {path!r} has no stat.npy but is above {', '.join(planes)}; "
-            f"read one: read_rois({planes[0]!r})"
+            f"read_rois: the folder {path!r} has no stat.npy, neither has a plane folder in it, "
+            f"and it is no Zarr store; expected one of{ACCEPTED}"
         )
-    raise FileNotFoundError(
-        f"read_rois: the folder {path!r} has no stat.npy, and is no Zarr store; "
-        f"expected one of{ACCEPTED}"
-    )
+    sets = {file: read_plane_rois(file, shape, moved) for file in files}
+    if len(sets) == 1:
+        return sets[files[0]]
+    return _of_planes({plane_number(os.path.dirname(f)) or 0: sets[f] for f in files}, path)
+
+
+def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
+    """All ROIs with their plane, numbered through."""
+    import numpy as np
+
+    from xs2p._planes import join_rois
+
+    frames = {plane: (rois.attrs["Ly"], rois.attrs["Lx"]) for plane, rois in sets.items()}
+    if len(set(frames.values())) > 1:
+        raise ValueError(
+            f"{path}: its planes have frames of different sizes, {frames}; read each: "
+            f"read_rois({os.path.join(path, 'plane0')!r})"
+        )
+    about = {"long_name": "plane of the ROI", "description": "Number of suite2p's plane folder."}
+    labelled, first = [], 0
+    for plane, rois in sets.items():
+        n_rois = rois.sizes["roi"]
+        labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
+        labelled.append(
+            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), about))
+        )
+        first += n_rois
+    return join_rois(labelled)
 
 
 def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
