@@ -7,6 +7,7 @@ import time
 import warnings
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -311,3 +312,31 @@ def test_pictures_that_take_long_show_progress(monkeypatch, capsys):
     ds.s2p.plot_traces([4])
     assert capsys.readouterr().out == ""
     pyplot.close("all")
+
+
+@pytest.mark.parametrize("chan2", [False, True])
+def test_chunks_are_joined_before_f_and_fneu_are_taken_apart(chan2):
+    """A chunk of the movie is one task; whatever follows is of joined chunks."""
+    movie = xr.DataArray(
+        da.zeros((40_000, 8, 8), chunks=(100, 8, 8), dtype="i2"),
+        dims=("time", "y", "x"),
+        attrs={"fs": 10.0},
+    )
+    rois = xs2p.rois_from_labels(np.kron(np.eye(2, dtype=int), np.ones((4, 4), int)))
+    options = {"movie_chan2": movie + np.int16(1)} if chan2 else {}
+    ds = movie.s2p.extract(rois, min_neuropil_pixels=5, win_baseline=10.0, tau=0.5, **options)
+    (optimised,) = dask.optimize({name: array.data for name, array in ds.data_vars.items()})
+    tasks = set().union(*(array.dask.keys() for array in optimised.values()))
+    joined = ds.F.data.numblocks[1]
+    n_movies = 2 if chan2 else 1
+    extracted = [key for key in tasks if "xs2p-extract" in str(key) and "rechunk" not in str(key)]
+    assert joined < 10 and len(extracted) == 400 * n_movies
+    assert len(tasks) < (400 + 40 * joined) * n_movies
+
+
+@pytest.mark.parametrize("baseline", ["maximin", "constant", "constant_global", "prctile", "none"])
+@pytest.mark.parametrize("chunks", [None, 100])
+def test_no_rois_have_no_traces(baseline, chunks):
+    rois = xs2p.sample_rois().isel(roi=[])
+    ds = xs2p.sample_movie(chunks).s2p.extract(rois, tau=1.0, baseline=baseline).compute()
+    assert ds.F0.shape == ds.spks.shape == (0, 500)

@@ -279,3 +279,8 @@ def test_inputs_stay_as_they_are(sample):
     rois.s2p.plot_roi(5, background=image)
     for part, copy in zip((image, rois, ds), sample, strict=True):
         xr.testing.assert_identical(part, copy)
+
+
+def test_a_tuple_is_a_colour(few):
+    ax = few.isel(roi=[0, 1, 2]).s2p.plot(color=(1.0, 0.0, 0.0))
+    assert {to_hex(c) for c in ax.collections[0].get_edgecolors()} == {"#ff0000"}

@@ -457,3 +457,39 @@ def test_files_of_other_kinds(tmp_path):
     with pytest.raises(ValueError, match=r"cannot read '.*a\.mat'; expected one of") as caught:
         xs2p.read_rois(tmp_path / "a.mat")
     assert all(word in str(caught.value) for word in ACCEPTED)
+
+
+class TestFromReview:
+    def test_flags_are_those_of_stat_npy_alone(self, tmp_path):
+        folder = tmp_path / "plane0"
+        shutil.copytree(REAL, folder)
+        rois = xs2p.read_rois(folder)
+        xs2p.write_rois(rois.isel(roi=slice(None, None, -1)), tmp_path / "stat.npy")
+        shutil.move(tmp_path / "stat.npy", folder / "reversed.npy")
+        back = xs2p.read_rois(folder / "reversed.npy")
+        np.testing.assert_array_equal(back.iscell, rois.iscell[::-1])
+
+    def test_cells_only_keeps_the_flags_of_all_wherever_rois_go(self):
+        stat = [{"ypix": [3, 3], "xpix": [3, 4], "lam": [1.0, 1.0]}] * 2
+        rois = xs2p.rois_from_stat(stat, (9, 9)).assign_coords(iscell=("roi", [True, False]))
+        for shift in ((0, 0), (1, 1), (1.25, 1)):
+            kept = xs2p.read_rois(rois, (9, 9), shift=shift, cells_only=True)
+            assert kept.sizes["roi"] == 1 and kept.overlap.all()
+
+    def test_a_source_without_a_frame_can_be_shifted(self, tmp_path):
+        A = sp.csc_array(np.eye(20)[:, [7]])
+        estimates = types.SimpleNamespace(A=A, dims=None)
+        moved = xs2p.read_rois(estimates, (4, 5), shift=(0, 1))
+        assert (moved.ypix.item(), moved.xpix.item()) == (3, 2)
+
+    def test_footprints_overlap_within_their_plane(self):
+        weights = xr.DataArray(np.ones((2, 3, 3)), dims=("roi", "y", "x"))
+        assert xs2p.rois_from_footprints(weights).overlap.all()
+        apart = weights.assign_coords(plane=("roi", [0, 1]))
+        assert not xs2p.rois_from_footprints(apart).overlap.any()
+
+    @pytest.mark.parametrize("labels", [["a", "b"], [1.2, 1.7]])
+    def test_label_images_of_labels_that_are_no_integers(self, labels):
+        rois = xs2p.rois_from_labels(np.array([[5, 0], [0, 9]])).assign_coords(roi=labels)
+        image = rois.s2p.to_labels()
+        assert image.values.tolist() == [[1, 0], [0, 2]] and "position" in image.attrs["values"]

@@ -277,6 +277,8 @@ def test_other_planes_are_another_run(recording, tmp_path, monkeypatch):
 def test_a_task_that_a_failed_run_left_over_writes_nothing(recording, tmp_path, monkeypatch):
     movie, rois = recording
     plain, left, path = _regions._write_block, [], tmp_path / "out.zarr"
+    # No other thread is still writing when this one has stopped.
+    monkeypatch.setattr(dask.config, "config", {**dask.config.config, "scheduler": "synchronous"})
 
     @functools.wraps(plain)
     def failing(*args, **kwargs):

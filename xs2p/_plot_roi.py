@@ -23,7 +23,7 @@ from xs2p._drawing import (
     show_image,
     zoom,
 )
-from xs2p._table import compact, pixel_table
+from xs2p._table import compact, pixel_table, planes_of
 from xs2p.masks import Masks, build_masks, cell_image
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def plot_roi(
     rois
         ROI set over ``roi`` and ``pixel`` of the whole frame, or a Dataset of traces, which
         carries one: other ROIs have a part in the masks of this one. Of several planes,
-        ``plane(roi)``, only those in its own plane have.
+        ``plane(roi)`` or ``iplane(roi)``, only those in its own plane have.
     roi
         Label of the ROI, a value of ``rois.roi``; not its position.
     ax
@@ -109,8 +109,8 @@ def plot_roi(
     }
     given = {name: value for name, value in options.items() if value is not None}
     place = position_of(rois["roi"].values, roi) if "roi" in rois.coords else 0
-    if "plane" in rois.variables and rois["plane"].dims == ("roi",):
-        plane = rois["plane"].values
+    plane = planes_of(rois)
+    if plane is not None:
         rois = compact(rois.isel(roi=np.flatnonzero(plane == plane[place])))
     table = pixel_table(rois)
     place = position_of(table.roi, roi)

@@ -205,6 +205,8 @@ def _highlights(n_rois: int, marked: Sequence[int], on_image: bool) -> _Shades:
 
 def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
     """Values over ``roi`` that the ROIs are to be coloured by; None if it is no such thing."""
+    from matplotlib.colors import is_color_like
+
     labels = rois["roi"].values
     if isinstance(color, str):
         if color in rois.variables:
@@ -232,7 +234,8 @@ def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
                 raise ValueError(f"color has no values for {absent.size} ROIs, as roi {absent[0]}")
             return color.sel(roi=labels).compute()
     array = np.asarray(color)
-    if array.shape != labels.shape or array.dtype.kind not in "OUSbiuf":
+    one_colour = isinstance(color, tuple) and is_color_like(color)
+    if one_colour or array.shape != labels.shape or array.dtype.kind not in "OUSbiuf":
         return None
     name = color.name if isinstance(color, xr.DataArray) else None
     return xr.DataArray(array, dims="roi", coords={"roi": labels}, name=name)

@@ -139,7 +139,7 @@ def _image_source(ds: xr.Dataset, background: Any, movie: xr.DataArray | None) -
         own = background.attrs.get("long_name") if isinstance(background, xr.DataArray) else None
         return (str(own).capitalize() if own else "Image"), background
     if movie is not None:
-        return "Mean image", movie.astype("f4").mean("time")
+        return "Mean image", movie.mean("time", dtype=np.float64)
     for name in _IMAGES:
         if name in ds.variables and set(ds[name].dims) == {"y", "x"}:
             return "Mean image", ds[name]

@@ -135,7 +135,8 @@ class Reader:
         for j in _blocks(times, frames):
             ends = self._kept[name, i, j][:, position - rois[i]]
             start = times[j] + GROUP * np.arange(ends.shape[1])
-            at.append(np.stack([start, start + GROUP // 2], axis=1).ravel())
+            middle = np.minimum(start + GROUP // 2, times[j + 1] - 1)
+            at.append(np.stack([start, middle], axis=1).ravel())
             values.append(ends.T.ravel().astype(np.float64))
         whole, joined = np.concatenate(at), np.concatenate(values)
         inside = slice(*np.searchsorted(whole, (frames.start - GROUP, frames.stop)))

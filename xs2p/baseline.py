@@ -265,7 +265,7 @@ def _level(
 ) -> xr.DataArray:
     """Baseline of each trace where it is one number, float32 over the dims but time."""
     F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
-    if method == "none":
+    if method == "none" or F.size == 0:  # no ROI has a baseline
         first = F.isel(time=0, drop=True)
         return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
     if method == "prctile":

@@ -327,10 +327,10 @@ def rois_from_footprints(
         )
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
-    rois = _build(
-        np.arange(dense.shape[0]), npix, ypix, xpix, dense[owner, ypix, xpix], dense.shape[1:]
-    )
-    return rois.assign_coords({k: v for k, v in labels.items() if k == "roi" or k not in rois})
+    weights = dense[owner, ypix, xpix]
+    rois = _build(np.arange(dense.shape[0]), npix, ypix, xpix, weights, dense.shape[1:])
+    rois = rois.assign_coords({k: v for k, v in labels.items() if k == "roi" or k not in rois})
+    return rois if planes_of(rois) is None else recompute_overlap(rois)
 
 
 def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
@@ -373,12 +373,12 @@ def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
     -------
     DataArray
         Integer image ``(y, x)``, 0 is background. Values are the ``roi`` labels where all of
-        them are positive, else one more than the ROI's position; ``attrs["values"]`` says
-        which. A pixel of several ROIs goes to the one with the largest weight, the first of
-        equals.
+        them are whole numbers from 1 on, else one more than the ROI's position;
+        ``attrs["values"]`` says which. A pixel of several ROIs goes to the one with the largest
+        weight, the first of equals.
     """
     table = pixel_table(rois)
-    positive = bool((table.roi > 0).all())
+    positive = table.roi.dtype.kind in "iu" and bool((table.roi > 0).all())
     values = table.roi if positive else np.arange(table.roi.size) + 1
     small = not values.size or values.max() < 2**31
     image = np.zeros(table.shape, np.int32 if small else np.int64)

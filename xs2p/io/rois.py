@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,14 +131,13 @@ def read_rois(
                 "lie on; give it in pixels: shape=(Ly, Lx)"
             )
     rois = _read(source, shape, name, moved)
-    if cells_only:
-        rois = _cells(rois)
     if moved:
         from xs2p._warp import warp_rois
 
         frame = (int(rois.attrs["Ly"]), int(rois.attrs["Lx"])) if shape is None else shape
         rois = warp_rois(rois, frame, by, times)
-    return rois
+    # Afterwards: flags of shared pixels are those of all ROIs, moved or not.
+    return _cells(rois) if cells_only else rois
 
 
 def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
@@ -154,12 +154,7 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
 
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
-        try:
-            return rois_from_nwb(source, own, name=name)
-        except ValueError as error:
-            if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
-                raise
-        return rois_from_nwb(source, shape, name=name)  # the file does not say its frame
+        return _framed(functools.partial(rois_from_nwb, name=name), source, shape, moved)
     if name is not None:
         raise ValueError(
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
@@ -190,7 +185,7 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
     if hasattr(getattr(source, "estimates", source), "A") and not isinstance(source, np.ndarray):
         from xs2p.io._caiman import rois_of_estimates
 
-        return rois_of_estimates(source, own)
+        return _framed(rois_of_estimates, source, shape, moved)
     listed: list[Any] | None = None
     if isinstance(source, list | tuple) or (isinstance(source, np.ndarray) and source.ndim == 1):
         listed = list(source)
@@ -201,6 +196,18 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
     if listed is not None and all(isinstance(entry, Mapping) for entry in listed):
         return _of_stat(listed, shape, moved)
     raise ValueError(f"read_rois: cannot read {kind} {_brief(source)}; expected one of{ACCEPTED}")
+
+
+def _framed(
+    read: Callable[..., xr.Dataset], source: Any, shape: Shape | None, moved: bool
+) -> xr.Dataset:
+    """Read what may or may not say its frame; one that does keeps it where ROIs are moved."""
+    try:
+        return read(source, None if moved else shape)
+    except ValueError as error:
+        if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
+            raise
+    return read(source, shape)
 
 
 def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
@@ -225,7 +232,7 @@ def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     if suffix in (".hdf5", ".h5", ".hdf"):
         from xs2p.io._caiman import read_caiman
 
-        return read_caiman(path, own)
+        return _framed(read_caiman, path, shape, moved)
     if suffix == ".npy":
         return _read_npy(path, shape, moved)
     raise ValueError(f"read_rois: cannot read {path!r}; expected one of{ACCEPTED}")

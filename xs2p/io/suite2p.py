@@ -76,6 +76,8 @@ def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = Fals
     known = {"Ly", "Lx"} <= set(ops)
     frame = _frame_shape(path, None if moved and known else shape, ops)
     rois = _rois(path, widened(stat, frame) if moved and not known else frame, stat)
+    if os.path.basename(path) != "stat.npy":
+        return rois  # the flags beside it are those of another one
     here = [file for file in os.listdir(folder or ".") if file.endswith(".npy")]
     return rois.assign_coords(_flags(folder, here, {"stat.npy": rois.sizes["roi"]}))
 
