@@ -18,6 +18,7 @@ from xs2p.io._ifd import offsets, survey
 
 LY, LX = 6, 8
 PIXELS = LY * LX * 2
+SIZE = 162 + PIXELS + 4 + 16
 
 
 @pytest.fixture
@@ -33,27 +34,50 @@ def write_mmstack(path, images, at, n_times, n_channels=1, **summary):
     ).encode()  # fmt: skip
     text += b" " * (len(text) % 2)
     first = 40 + len(text) + 8 + 20 * len(images)
-    size = 162 + PIXELS + 4 + 16
-    offsets = [first + n * size for n in range(len(images))]
+    offsets = [first + n * SIZE for n in range(len(images))]
     with open(path, "wb") as file:
         file.write(b"II*\0" + struct.pack("<III", first, 54773648, 40 + len(text)))
         file.write(struct.pack("<IIIIII", 483765892, 0, 99384722, 0, 2355492, len(text)) + text)
         file.write(struct.pack("<II", 3453623, len(images)))
         for place, offset in zip(at, offsets, strict=True):
             file.write(struct.pack("<5I", *place, offset))
-        for n, (image, offset) in enumerate(zip(images, offsets, strict=True)):
-            data, meta = offset + 162, offset + 162 + PIXELS
-            tags = [
-                (256, 3, 1, LX), (257, 3, 1, LY), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
-                (273, 4, 1, data), (277, 3, 1, 1), (278, 3, 1, LY), (279, 4, 1, PIXELS),
-                (282, 5, 1, meta + 4), (283, 5, 1, meta + 12), (296, 3, 1, 3), (51123, 2, 4, meta),
-            ]  # fmt: skip
-            file.write(struct.pack("<H", 13) + b"".join(struct.pack("<HHII", *t) for t in tags))
-            file.write(struct.pack("<I", offset + size if n < len(images) - 1 else 0))
-            file.write(image.tobytes() + b"{}\0\0" + struct.pack("<IIII", 1, 1, 1, 1))
+        write_directories(file, images, offsets)
     with tifffile.TiffFile(path) as tif:
         assert tif.is_mmstack and len(tif.pages) == len(images)
         assert tif.series[0].kind == "mmstack"
+
+
+def write_directories(file, images, offsets):
+    """Pages one after the other, each of ``SIZE`` bytes."""
+    for n, (image, offset) in enumerate(zip(images, offsets, strict=True)):
+        data, meta = offset + 162, offset + 162 + PIXELS
+        tags = [
+            (256, 3, 1, LX), (257, 3, 1, LY), (258, 3, 1, 16), (259, 3, 1, 1), (262, 3, 1, 1),
+            (273, 4, 1, data), (277, 3, 1, 1), (278, 3, 1, LY), (279, 4, 1, PIXELS),
+            (282, 5, 1, meta + 4), (283, 5, 1, meta + 12), (296, 3, 1, 3), (51123, 2, 4, meta),
+        ]  # fmt: skip
+        file.write(struct.pack("<H", 13) + b"".join(struct.pack("<HHII", *t) for t in tags))
+        file.write(struct.pack("<I", offset + SIZE if n < len(images) - 1 else 0))
+        file.write(image.tobytes() + b"{}\0\0" + struct.pack("<IIII", 1, 1, 1, 1))
+
+
+def write_ndtiff(folder, files):
+    """A folder of NDTiff: files of ``(images, axes of each)``, and an index of where they lie."""
+    index = b""
+    for n, (images, axes) in enumerate(files):
+        name = f"d_NDTiffStack{f'_{n}' if n else ''}.tif".encode()
+        with open(folder / name.decode(), "wb") as file:
+            file.write(b"II*\0" + struct.pack("<7I", 40, 483729, 3, 0, 2355492, 2, 0)[:24])
+            file.write(b"{}".ljust(12))
+            offsets = [40 + i * SIZE for i in range(len(images))]
+            write_directories(file, images, offsets)
+        for at, offset in zip(axes, offsets, strict=True):
+            told = json.dumps(at).encode()
+            index += struct.pack("<I", len(told)) + told + struct.pack("<I", len(name)) + name
+            index += struct.pack("<8I", offset + 162, LX, LY, 1, 0, 0, 0, 0)
+    (folder / "NDTiff.index").write_bytes(index)
+    with tifffile.TiffFile(folder / "d_NDTiffStack.tif") as tif:
+        assert tif.series[0].kind == "ndtiff"
 
 
 def over_time(start, stop):
@@ -127,6 +151,27 @@ class TestMicroManager:
                 open_movie(path)
         finally:
             logging.disable(logging.NOTSET)
+
+
+class TestNDTiff:
+    def test_several_files(self, tmp_path, images):
+        """Channels in turn, in two files, the second of which is written out of order."""
+        axes = [{"time": n // 2, "channel": n % 2} for n in range(20)]
+        order = [*range(12), *range(19, 11, -1)]
+        images_there = [images[n] for n in order]
+        axes_there = [axes[n] for n in order]
+        files = [(images_there[:12], axes_there[:12]), (images_there[12:], axes_there[12:])]
+        write_ndtiff(tmp_path, files)
+        path = tmp_path / "d_NDTiffStack.tif"
+        movie = opened(path, chunks=4)
+        np.testing.assert_array_equal(movie, images.reshape(10, 2, LY, LX).swapaxes(0, 1))
+        with pytest.raises(ValueError, match="name other files of the same movie; open this"):
+            open_movie(tmp_path / "*.tif")
+        os.utime(tmp_path / "d_NDTiffStack_1.tif", ns=(1, 1))
+        assert opened(path, chunks=4).data.name != movie.data.name
+        write_ndtiff(tmp_path, [files[0], (files[1][0][1:], files[1][1][1:])])
+        with pytest.raises(ValueError, match=r"ndtiff metadata .* 20 frames, but 1 of them are"):
+            open_movie(path)
 
 
 # Counts that are wrong

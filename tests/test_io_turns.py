@@ -303,6 +303,22 @@ class TestScanImage:
         movie = opened(tmp_path / "old.tif", channels=C, planes=P, order="time plane channel")
         np.testing.assert_array_equal(movie, expected(stack))
 
+    @pytest.mark.parametrize("link", ["circle", 2**33, 2**64 - 1, "tags"])
+    def test_damaged_directories(self, tmp_path, stack, link):
+        """Pages are counted by them alone: no shorter movie, and no puzzle for a message."""
+        path = tmp_path / "s.tif"
+        write_scanimage(path, stack.reshape(-1, LY, LX).astype("i2"))
+        with tifffile.TiffFile(path) as tif:
+            at = [page.offset for page in tif.pages]
+        with open(path, "r+b") as file:
+            file.seek(at[11] if link == "tags" else at[10] + 8 + 20 * 12)
+            number = {"circle": at[3], "tags": 2**62}.get(link, link)
+            file.write(struct.pack("<Q", number))
+        with pytest.raises(
+            ValueError, match=r"s\.tif: the file is damaged.*page 11 is not readable"
+        ):
+            open_movie(path)
+
     def test_the_rate_is_told_but_not_taken(self, tmp_path, stack, caplog):
         pages = stack.reshape(-1, LY, LX).astype("i2")
         rate = {"hRoiManager__scanFrameRate": 30.1, "hRoiManager__mroiEnable": "true"}
