@@ -172,6 +172,8 @@ class TestNDTiff:
         write_ndtiff(tmp_path, [files[0], (files[1][0][1:], files[1][1][1:])])
         with pytest.raises(ValueError, match=r"ndtiff metadata .* 20 frames, but 1 of them are"):
             open_movie(path)
+        written = opened(tmp_path / "*.tif", order=("time",))
+        np.testing.assert_array_equal(written, images[[*order[:12], *order[13:]]])
 
 
 # Counts that are wrong

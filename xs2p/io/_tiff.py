@@ -138,7 +138,7 @@ def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> S
     frame = (n_frames, shape[-2], shape[-1])
     named = tuple(zip(axes[:-2], shape[:-2], strict=True))
     stored = np.dtype(first.dtype)
-    if first.kind == "mmstack" and plain:
+    if first.kind in ("mmstack", "ndtiff") and plain:
         # All pages as they were written: also of a recording that was stopped within a turn.
         _check_codec(name, file.tif.pages.first)
         return Stack(_all_pages(file, file.tif.pages.first, file.n_pages))
@@ -217,7 +217,7 @@ def _scattered(
         raise ValueError(
             f"{file.name}: its {series.kind} metadata tell of {len(pages)} frames, but {absent} of "
             "them are not there: the recording was stopped or cut, or files that belong to it are "
-            f"missing{mend if series.kind == 'mmstack' else ''}"
+            f"missing{mend if series.kind != 'ome' else ''}"
         )
     if series.kind == "mmstack" and alone:
         _tell_absent(file, len(pages))
