@@ -464,9 +464,11 @@ def spoilt_tiff(path):
     with tifffile.TiffFile(stack) as tif:
         page = tif.pages[235]
         start, size = page.dataoffsets[0], page.databytecounts[0]
+    before = stack.stat()
     with open(stack, "r+b") as file:
         file.seek(start)
         file.write(bytes(size))
+    os.utime(stack, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk that fails has it
     return movie
 
 
@@ -479,8 +481,8 @@ def test_a_chunk_that_cannot_be_read_is_named(recording, tmp_path, request, spoi
     movie = spoilt(copy)
     if where == "workers":
         request.getfixturevalue("client")
-    # A cut file ends in chunk 20 and lacks all after it: which is read first is not said.
-    frames = r"(2[0-9]|3[0-9])0 to (2[0-9]|3[0-9])9" if spoilt is cut else "230 to 239"
+    # Of a file that was cut no chunk is read: which is tried first is not said.
+    frames = r"\d*0 to \d*9" if spoilt is cut else "230 to 239"
     suffix = {cut: "bin", spoilt_zarr: "zarr/movie", spoilt_tiff: "tif"}[spoilt]
     message = rf"{tmp_path}/data\.{suffix}: the chunk with frames {frames} cannot be read"
     with pytest.raises(OSError, match=message):

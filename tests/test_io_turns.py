@@ -22,6 +22,7 @@ from loaders import opened
 import xs2p
 from xs2p.io import _lazy as lazy
 from xs2p.io import open_movie
+from xs2p.io._files import natural
 
 C, P, T, LY, LX = 2, 3, 4, 6, 7
 
@@ -292,12 +293,31 @@ class TestScanImage:
         write_scanimage(tmp_path / "s.tif", pages, **depths, hStackManager__numFramesPerVolume=4)
         with pytest.raises(ValueError, match=r"contradict each other: 6 slices, 4 frames"):
             open_movie(tmp_path / "s.tif")
-        write_scanimage(tmp_path / "s.tif", pages, hChannels__channelSave="''")
+        for channels in ("''", "[]"):
+            write_scanimage(tmp_path / "s.tif", pages, hChannels__channelSave=channels)
+            with pytest.raises(ValueError, match=r"this version of ScanImage does not say"):
+                open_movie(tmp_path / "s.tif")
         tifffile.imwrite(tmp_path / "old.tif", pages, description="state.config=1\r", metadata=None)
         with pytest.raises(ValueError, match=r"this version of ScanImage does not say"):
             open_movie(tmp_path / "old.tif")
         movie = opened(tmp_path / "old.tif", channels=C, planes=P, order="time plane channel")
         np.testing.assert_array_equal(movie, expected(stack))
+
+    @pytest.mark.parametrize("link", ["circle", 2**33, 2**64 - 1, "tags"])
+    def test_damaged_directories(self, tmp_path, stack, link):
+        """Pages are counted by them alone: no shorter movie, and no puzzle for a message."""
+        path = tmp_path / "s.tif"
+        write_scanimage(path, stack.reshape(-1, LY, LX).astype("i2"))
+        with tifffile.TiffFile(path) as tif:
+            at = [page.offset for page in tif.pages]
+        with open(path, "r+b") as file:
+            file.seek(at[11] if link == "tags" else at[10] + 8 + 20 * 12)
+            number = {"circle": at[3], "tags": 2**62}.get(link, link)
+            file.write(struct.pack("<Q", number))
+        with pytest.raises(
+            ValueError, match=r"s\.tif: the file is damaged.*page 11 is not readable"
+        ):
+            open_movie(path)
 
     def test_the_rate_is_told_but_not_taken(self, tmp_path, stack, caplog):
         pages = stack.reshape(-1, LY, LX).astype("i2")
@@ -443,6 +463,23 @@ def test_orders(tmp_path, stack, order):
     np.testing.assert_array_equal(movie, expected(of_one).squeeze())
 
 
+@pytest.mark.parametrize("cuts", [(12,), (1, 7, 20)])
+@pytest.mark.parametrize("order", list(itertools.permutations(["time", "plane", "channel"])))
+def test_orders_over_several_files(tmp_path, stack, order, cuts):
+    """The order is one of the recording, wherever its files break."""
+    letters = {"time": 0, "plane": 1, "channel": 2}
+    stored = stack.transpose([letters[dim] for dim in order] + [3, 4]).reshape(-1, LY, LX)
+    for n, part in enumerate(np.split(stored, cuts)):
+        np.save(tmp_path / f"{n}.npy", part)
+    movie = opened(tmp_path / "*.npy", order=order, channels=C, planes=P, chunks=3)
+    assert movie.dims == ("channel", "plane", "time", "y", "x")
+    np.testing.assert_array_equal(movie, expected(stack))
+    if order[0] != "time":
+        np.save(tmp_path / "9.npy", stored[:1])
+        with pytest.raises(ValueError, match=r"0\.npy … .*9\.npy: 25 frames are not 2 chan"):
+            open_movie(tmp_path / "*.npy", order=order, channels=C, planes=P)
+
+
 @settings(
     max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
@@ -544,12 +581,24 @@ def test_a_pattern_in_natural_order(tmp_path, frames, kind, reads):
     again = opened(named[::-1], chunks=10, **kwargs)
     np.testing.assert_array_equal(again[:1], frames[22:])
     assert again.attrs["source"].endswith("(12 files)") and again.data.name != movie.data.name
+    before = os.stat(named[7])
     os.utime(named[7], ns=(1, 1))
     assert opened(named, chunks=10, **kwargs).data.name != movie.data.name
+    os.utime(named[7], ns=(before.st_atime_ns, before.st_mtime_ns))
     first = pickle.dumps(dask.optimize(movie.data[:10])[0].__dask_graph__())
     assert b"rec_6" in first and b"rec_11" not in first
     total = movie.astype("i8").sum().compute(scheduler="processes", num_workers=2)
     assert total == frames.astype("i8").sum()
+
+
+def test_natural_order_of_odd_names(tmp_path, frames):
+    """Digits that are no numbers, and numbers that are equal: the order is always the same."""
+    names = ["a1²2", "a1²10", "b_01", "b_1", "b_001"]
+    for n, name in enumerate(names):
+        np.save(tmp_path / f"{name}.npy", frames[n : n + 1])
+    np.testing.assert_array_equal(opened(tmp_path / "a*.npy"), frames[[0, 1]])
+    np.testing.assert_array_equal(opened(tmp_path / "b*.npy"), frames[[4, 2, 3]])
+    assert sorted(names[::-1], key=natural) == sorted(names, key=natural)
 
 
 def test_small_files_make_large_chunks(tmp_path, frames, monkeypatch):
@@ -592,7 +641,7 @@ def test_a_file_that_was_cut_since_is_named(tmp_path, frames):
     os.truncate(tmp_path / "rec_1.bin", 5 * frames[0].nbytes)
     with pytest.raises(
         OSError,
-        match=r"rec_1\.bin: the chunk with frames 1 to 7, one in 2, cannot be read .*held 8 frames",
+        match=r"rec_1\.bin: the chunk with frames 1 to 7, one in 2, cannot .*had 1008 bytes",
     ):
         movie[1].compute(scheduler="sync")
     (tmp_path / "rec_2.bin").unlink()

@@ -12,7 +12,7 @@ import xarray as xr
 from xs2p._warnings import warn
 from xs2p.io._files import plane_number
 from xs2p.io._lazy import RawFrames, to_dask
-from xs2p.io._recording import Grid, Recording, Run, recordings_to_dask
+from xs2p.io._recording import Grid, Recording, Run, recordings_to_dask, shortened
 
 CHANNELS = ("data.bin", "data_chan2.bin")
 
@@ -117,7 +117,4 @@ def _equally_long(grid: Grid, folders: Sequence[str], told: str) -> Grid:
         f"{told}: {', '.join(longer)} have {longest} frames and the others {shortest}, since the "
         "recording ended within a volume; the last frame of these is left out"
     )
-    cut: Grid = np.empty_like(grid)
-    for index in np.ndindex(*grid.shape):
-        cut[index] = grid[index].cut(0, shortest)
-    return cut
+    return shortened(grid, shortest)

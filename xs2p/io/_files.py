@@ -51,9 +51,10 @@ def is_paths(path: Any) -> bool:
     return isinstance(path, str | os.PathLike)
 
 
-def natural(name: str) -> list[Any]:
-    """Sort numbers in names by their value: ``rec_2`` before ``rec_10``."""
-    return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> tuple[list[Any], str]:
+    """Sort numbers in names by their value: ``rec_2`` before ``rec_10``; equal ones by the name."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if part.isdecimal() else part.lower() for part in parts], name
 
 
 def _of_one(name: str) -> Source:

@@ -8,11 +8,12 @@ uncompressed pages at equal distances, a file can be read like a raw one.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
-_OFFSETS, _COUNTS = 273, 279
+_OFFSETS, _COUNTS, _DESCRIPTION = 273, 279, 270
 # Tags that must be the same in all pages, their names, and what holds where they are not there.
 _ALIKE = {
     256: ("width", None),
@@ -34,37 +35,36 @@ class Pages(NamedTuple):
     stride: int
 
 
-def survey(name: str, page: Any) -> Pages | None:
+def survey(name: str, page: Any) -> Pages:
     """Look at the directories of all pages; ``page`` is the first as tifffile has it.
-
-    None where the file is damaged: tifffile tells what is the matter.
 
     Raises
     ------
     ValueError
-        A page differs from the first in size, dtype or compression.
+        A page differs from the first in size, dtype or compression, or the file is damaged.
     """
     even = (page.compression, page.predictor, page.fillorder, page.is_tiled) == (1, 1, 1, False)
     even = even and page.dtype is not None and page.dtype.itemsize * 8 == page.bitspersample
     first: dict[int, int] | None = None
     offset = stride = number = 0
-    try:
-        with open(name, "rb") as file:
-            for tags in _directories(file):
-                at, count = tags.pop(_OFFSETS, None), tags.pop(_COUNTS, None)
-                if first is None:
-                    first = tags
-                elif tags != first:
-                    _check_alike(name, number, tags, first)
-                even = even and at is not None and count == page.nbytes
-                if even and at is not None:
-                    offset = at if number == 0 else offset
-                    stride = at - offset if number == 1 else stride
-                    even = at == offset + number * stride
-                number += 1
-    except (struct.error, KeyError):
-        return None
+    for tags in _directories(name):
+        at, count = tags.pop(_OFFSETS, None), tags.pop(_COUNTS, None)
+        if first is None:
+            first = tags
+        elif tags != first:
+            _check_alike(name, number, tags, first)
+        even = even and at is not None and count == page.nbytes
+        if even and at is not None:
+            offset = at if number == 0 else offset
+            stride = at - offset if number == 1 else stride
+            even = at == offset + number * stride
+        number += 1
     return Pages(number, offset if even and stride >= page.nbytes else None, stride)
+
+
+def offsets(name: str) -> list[int | None]:
+    """Where the pixels of each page begin; None where they are in several strips or tiles."""
+    return [tags.get(_OFFSETS) for tags in _directories(name)]
 
 
 def _check_alike(name: str, number: int, tags: dict[int, int], first: dict[int, int]) -> None:
@@ -79,7 +79,25 @@ def _check_alike(name: str, number: int, tags: dict[int, int], first: dict[int, 
             )
 
 
-def _directories(file: BinaryIO) -> Iterator[dict[int, int]]:
+def _directories(name: str) -> Iterator[dict[int, int]]:
+    """Yield the tags of one number of each directory of a file, or raise where it is damaged.
+
+    tifffile only logs that a directory is not there, and takes the pages before it for the file.
+    """
+    number = 0
+    try:
+        with open(name, "rb") as file:
+            for tags in _read(file):
+                yield tags
+                number += 1
+    except (struct.error, KeyError, ValueError, OverflowError, OSError) as error:
+        raise ValueError(
+            f"{name}: the file is damaged, or was cut while it was written or copied: page "
+            f"{number} is not readable ({error})"
+        ) from error
+
+
+def _read(file: BinaryIO) -> Iterator[dict[int, int]]:
     """Yield the tags of one number of each directory of a TIFF or BigTIFF file."""
     order = {b"II": "<", b"MM": ">"}[file.read(2)]
     big = struct.unpack(f"{order}H", file.read(2))[0] == 43
@@ -88,17 +106,27 @@ def _directories(file: BinaryIO) -> Iterator[dict[int, int]]:
     size, wanted = struct.calcsize(entry), {_OFFSETS, _COUNTS, *_ALIKE}
     one = {kind: struct.Struct(order + letter) for kind, letter in _SIZES.items()}
     one = {kind: part for kind, part in one.items() if part.size <= inline}
+    end = file.seek(0, os.SEEK_END)
     file.seek(8 if big else 4)
     (at,) = struct.unpack(link, file.read(struct.calcsize(link)))
     seen = set()
-    while at and at not in seen:
+    while at:
+        if at in seen:
+            raise struct.error("it is one of the pages before it")
         seen.add(at)
         file.seek(at)
         (n,) = struct.unpack(number, file.read(struct.calcsize(number)))
+        if n * size > end:
+            raise struct.error(f"a header of {n} tags")
         body = file.read(n * size)
         tags = {}
         for code, kind, count, value in struct.iter_unpack(entry, body):
             if code in wanted and count == 1 and kind in one:
                 tags[code] = one[kind].unpack_from(value)[0]
+            elif code == _DESCRIPTION and count > inline:
+                if one[16 if big else 4].unpack_from(value)[0] + count > end:
+                    raise struct.error("its description ends beyond the file")
+        if tags.get(_OFFSETS, 0) + tags.get(_COUNTS, 0) > end:
+            raise struct.error("its pixels end beyond the file")
         yield tags
         (at,) = struct.unpack(link, file.read(struct.calcsize(link)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.io._lazy import _Frames
-from xs2p.io._recording import Grid, Recording, Run, split
+from xs2p.io._recording import Grid, Recording, Run, shortened, split
 
 MOST_CHANNELS = 4
 LETTERS = {"time": "T", "plane": "Z", "channel": "C"}
@@ -52,7 +53,7 @@ def lay_out(
     """Find the frames of each channel and plane: their dims, and an array of `Recording`."""
     asked = {"channel": channels, "plane": planes}
     if order is not None:
-        stacks = [_as_ordered(stack, asked, order) for stack in stacks]
+        return _without_ones(*_by_order(stacks, asked, order), stacks[-1].name)
     grids, left = zip(*(_by_axes(stack, asked) for stack in stacks), strict=True)
     sizes = [grid.shape for grid in grids]
     for stack, size in zip(stacks, sizes, strict=True):
@@ -72,32 +73,44 @@ def lay_out(
     grid = grid[(..., *(slice(turn.kept) for turn in turns))]
     # Dims of the grid: channel and plane of the axes, then those that come in turn.
     dims = ["channel", "plane", *(turn.dim for turn in turns)]
+    return _without_ones(dims, grid, stacks[-1].name)
+
+
+def _without_ones(dims: Sequence[str], grid: Grid, name: str) -> tuple[tuple[str, ...], Grid]:
+    """Keep the dims of the grid that are of several, channel first, and end after a whole turn."""
     kept, places = [], []
     for dim in ("channel", "plane"):
-        at = max((i for i, d in enumerate(dims) if d == dim), key=lambda i: grid.shape[i])
-        if grid.shape[at] > 1:
-            kept.append(dim)
-            places.append(at)
+        at = [i for i, d in enumerate(dims) if d == dim and grid.shape[i] > 1]
+        kept += [dim] * len(at)
+        places += at
     rest = [i for i in range(grid.ndim) if i not in places]
     grid = grid.transpose(*places, *rest).reshape([grid.shape[i] for i in places])
-    return tuple(kept), _whole_turns(grid, kept, stacks[-1].name)
+    return tuple(kept), _whole_turns(grid, kept, name)
 
 
-def _as_ordered(stack: Stack, asked: dict[str, int | None], order: Sequence[str]) -> Stack:
-    """Take the user's word for the order of frames, and not the file's."""
+def _by_order(
+    stacks: Sequence[Stack], asked: dict[str, int | None], order: Sequence[str]
+) -> tuple[tuple[str, ...], Grid]:
+    """Take the user's word for the order of a recording's frames, and not that of its files."""
     counts = {dim: asked[dim] or 1 for dim in asked}
-    if order[0] == "time":
-        turns = tuple(Turn(dim, counts[dim]) for dim in order[1:])
-        return Stack(stack.frames, turns=turns)
-    n_frames, one_of_each = stack.frames.shape[0], int(np.prod(list(counts.values())))
-    if n_frames % one_of_each:
+    recording = Recording(tuple(Run.of(stack.frames) for stack in stacks))
+    at = list(order).index("time")
+    dims = (*order[:at], *order[at + 1 :])
+    sizes = [counts[dim] for dim in dims]
+    n_frames, one_of_each = recording.shape[0], math.prod(sizes)
+    if at > 0 and n_frames % one_of_each:
+        names = stacks[0].name if len(stacks) == 1 else f"{stacks[0].name} … {stacks[-1].name}"
         raise ValueError(
-            f"{stack.name}: {n_frames} frames are not {' times '.join(_listed(counts))} times "
+            f"{names}: {n_frames} frames are not {' times '.join(_listed(counts))} times "
             f"a number of frames, as order={tuple(order)} needs where time is not the first"
         )
-    sizes = {**counts, "time": n_frames // one_of_each}
-    axes = tuple((LETTERS[dim], sizes[dim]) for dim in order)
-    return Stack(stack.frames, axes)
+    # Dims before time part the whole recording, those after it come in turn within each part.
+    grid: Grid = np.empty(sizes, object)
+    length = n_frames // math.prod(sizes[:at])
+    for place, index in enumerate(np.ndindex(*sizes[:at])):
+        part = recording.cut(place * length, (place + 1) * length)
+        grid[(*index, ...)] = split(part, sizes[at:])
+    return dims, grid
 
 
 def _by_axes(stack: Stack, asked: dict[str, int | None]) -> tuple[Grid, dict[str, int | None]]:
@@ -200,10 +213,7 @@ def _whole_turns(grid: Grid, dims: Sequence[str], name: str) -> Grid:
         f"{name}: the recording ends before all of its {' times '.join(_listed(counts))} have had "
         f"their turn: {last} left out, and {shortest} of each remain"
     )
-    cut: Grid = np.empty_like(grid)
-    for index in np.ndindex(*grid.shape):
-        cut[index] = grid[index].cut(0, shortest)
-    return cut
+    return shortened(grid, shortest)
 
 
 def _listed(counts: dict[str, int]) -> list[str]:

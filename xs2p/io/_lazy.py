@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,33 @@ class Stamp:
     size: int
     mtime_ns: int
 
+    def __post_init__(self) -> None:
+        # No field, so that it is in no token: a movie is the same wherever it is opened.
+        object.__setattr__(self, "_host", platform.node())
+
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> Stamp:
         """Stamp a file as it is now, by its absolute path."""
         stat = os.stat(path)
         return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+    def check(self) -> None:
+        """Raise where the file is not as it was: what is read would go by the old one's name.
+
+        Other machines may see other times of the same file, by a cache, a coarser clock of their
+        file system or a copy of their own; there the size alone must agree.
+        """
+        stat = os.stat(self.path)
+        if stat.st_size != self.size:
+            what = (
+                f"has {stat.st_size} bytes now, and had {self.size} bytes when it was opened: it "
+                "was cut, written on or replaced since"
+            )
+        elif stat.st_mtime_ns != self.mtime_ns and self.__dict__["_host"] == platform.node():
+            what = "was written anew since it was opened"
+        else:
+            return
+        raise OSError(f"{self.path} {what}; open it anew with xs2p.open_movie")
 
 
 class _Sliced:
@@ -139,6 +162,7 @@ class RawFrames(_Frames):
         """Seek and read exactly these frames."""
         if self.stride:
             return self._each(start, 1, stop - start)
+        self.stamp.check()
         frames = np.empty((stop - start, *self.shape[1:]), self.stored)
         with open(self.stamp.path, "rb", buffering=0) as file:
             self._fill(file, start, frames)
@@ -149,6 +173,7 @@ class RawFrames(_Frames):
         return self._each(start, step, count)
 
     def _each(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        self.stamp.check()
         frames = np.empty((count, *self.shape[1:]), self.stored)
         with open(self.stamp.path, "rb", buffering=0) as file:
             for i in range(count):
@@ -176,9 +201,7 @@ class FortranFrames(_Frames):
 
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Gather the frames through a memory map of the file."""
-        size = os.path.getsize(self.stamp.path)
-        if size < self.offset + int(np.prod(self.shape)) * self.dtype.itemsize:
-            raise _truncated(self, 0, size)
+        self.stamp.check()
         mapped = np.memmap(
             self.stamp.path, self.stored, "r", self.offset, shape=self.shape, order="F"
         )
@@ -199,6 +222,7 @@ class TiffPages(_Frames):
         """Decode every ``step``-th page, and none of those between."""
         import tifffile
 
+        self.stamp.check()
         stop = start + step * (count - 1) + 1
         with tifffile.TiffFile(self.stamp.path) as tif:
             pages = tif.pages if self.series is None else tif.series[self.series].pages
@@ -208,7 +232,7 @@ class TiffPages(_Frames):
             # maxworkers=1: the threads are Dask's.
             key = slice(start, stop, step)
             frames = tif.asarray(key=key, series=self.series, maxworkers=1)
-        return frames.reshape(count, *self.shape[1:]).astype(self.dtype, copy=False)
+        return _as_opened(self, frames, count)
 
 
 @dataclass(frozen=True)
@@ -235,13 +259,26 @@ class ScatteredPages(_Frames):
         out = np.empty((count, *self.shape[1:]), self.dtype)
         for n in np.unique(file[of_run]):
             here = np.flatnonzero(file[of_run] == n)
+            self.files[n].check()
             with tifffile.TiffFile(self.files[n].path) as tif:
                 if len(tif.pages) <= pages[here].max():
                     path = self.files[n].path
                     raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
                 frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
-            out[here] = frames.reshape(len(here), *self.shape[1:])
+            out[here] = _as_opened(self, frames, len(here))
         return out
+
+
+def _as_opened(frames: _Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """Take decoded pages for frames; another file in the place of the one opened has others."""
+    pages = pages.reshape(count, *pages.shape[-2:])
+    kind, wanted = pages.dtype.newbyteorder("="), frames.dtype
+    if kind != wanted or pages.shape[1:] != frames.shape[1:]:
+        raise OSError(
+            f"its pages are {pages.shape[1:]} of {kind} now, and were {frames.shape[1:]} of "
+            f"{wanted} when it was opened: open it anew with xs2p.open_movie"
+        )
+    return pages.astype(wanted, copy=False)
 
 
 def _truncated(frames: _Frames, found: int, size: int) -> OSError:

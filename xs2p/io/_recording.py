@@ -205,3 +205,11 @@ def split(recording: Recording, counts: Sequence[int]) -> Grid:
     for place, index in enumerate(np.ndindex(*counts)):
         grid[index] = recording.every(period, place)
     return grid
+
+
+def shortened(grid: Grid, n_frames: int) -> Grid:
+    """Keep the first frames of each recording."""
+    cut: Grid = np.empty_like(grid)
+    for index in np.ndindex(*grid.shape):
+        cut[index] = grid[index].cut(0, n_frames)
+    return cut

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+import math
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,22 +28,35 @@ class _Opened:
     n_pages: int
 
 
+_LISTENING = threading.Lock()  # a logger's filters must not change while it goes through them
+
+
 @contextlib.contextmanager
 def _headers(name: str) -> Iterator[None]:
-    """Raise where tifffile fails on the headers, or logs an error and reads on without a part."""
+    """Raise where tifffile fails on the headers, or logs an error and reads on without a part.
+
+    What tifffile logs of them is shown nowhere else. It may be told to log nothing: that a file is
+    whole is looked at in its directories too.
+    """
     said: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    here = threading.get_ident()
+
+    def listen(record: logging.LogRecord) -> bool:
+        if record.thread != here:
+            return True
+        if record.levelno >= logging.ERROR:
+            said.append(record.getMessage())
+        return False
+
     log = logging.getLogger("tifffile")
-    log.addHandler(handler)
-    propagate, log.propagate = log.propagate, False
-    try:
-        yield
-    except Exception as error:  # whatever a damaged header makes of the parser
-        raise ValueError(f"{name}: not a readable TIFF file ({error})") from error
-    finally:
-        log.removeHandler(handler)
-        log.propagate = propagate
+    with _LISTENING:
+        log.addFilter(listen)
+        try:
+            yield
+        except Exception as error:  # whatever a damaged header makes of the parser
+            raise ValueError(f"{name}: not a readable TIFF file ({error})") from error
+        finally:
+            log.removeFilter(listen)
     if said:
         raise ValueError(
             f"{name}: the file is damaged, or was cut while it was written or copied: tifffile "
@@ -71,10 +86,31 @@ def tiff_stack(name: str, alone: bool, plain: bool = False) -> Stack:
             return _scanimage(_Opened(name, stamp, tif, n_pages), plain)
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
-        return _series(_Opened(name, stamp, tif, n_pages), all_series, alone)
+        return _series(_Opened(name, stamp, tif, n_pages), all_series, alone, plain)
 
 
-def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
+def _check_number(file: _Opened, n_frames: int, expected: tuple[int, ...]) -> None:
+    """Raise where metadata tell of fewer frames than the file has pages."""
+    if file.n_pages not in expected:
+        raise ValueError(
+            f"{file.name}: {file.n_pages} pages, but its metadata tell of {n_frames} frames: they "
+            "are not of this file. To have all pages as frames, write it anew with "
+            f"tifffile.imwrite(path, tifffile.imread({file.name!r}, key=range({file.n_pages})), "
+            "photometric='minisblack')"
+        )
+
+
+def _check_directories(file: _Opened, found: Sequence[Any]) -> None:
+    """Raise where tifffile has left out pages; walking the directories raises where it cannot."""
+    if len(found) != file.n_pages:
+        raise ValueError(
+            f"{file.name}: the file is damaged: it has {len(found)} pages, and tifffile reads "
+            f"{file.n_pages} of them"
+        )
+
+
+def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> Stack:
+    from xs2p.io._ifd import offsets
     from xs2p.io._lazy import RawFrames, TiffPages
 
     name, first = file.name, all_series[0]
@@ -102,7 +138,18 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
     frame = (n_frames, shape[-2], shape[-1])
     named = tuple(zip(axes[:-2], shape[:-2], strict=True))
     stored = np.dtype(first.dtype)
-    if first.dataoffset is not None:
+    if first.kind in ("mmstack", "ndtiff") and plain:
+        # All pages as they were written: also of a recording that was stopped within a turn.
+        _check_codec(name, file.tif.pages.first)
+        return Stack(_all_pages(file, file.tif.pages.first, file.n_pages))
+    if first.is_multifile and not alone:
+        raise ValueError(
+            f"{name}: its metadata name other files of the same movie; open this one alone, and "
+            f"they come with it: open_movie({name!r})"
+        )
+    if first.dataoffset is not None and not first.is_multifile:
+        if first.kind in ("imagej", "ome"):
+            _check_number(file, n_frames, (1, n_frames))
         stored = stored.newbyteorder(file.tif.byteorder)
         needed = first.dataoffset + int(np.prod(shape)) * stored.itemsize
         if file.stamp.size < needed:
@@ -119,9 +166,10 @@ def _series(file: _Opened, all_series: list[Any], alone: bool) -> Stack:
         )
     _check_codec(name, first.keyframe)
     stored = stored.newbyteorder("=")
-    if first.kind == "ome":
-        return Stack(_ome_frames(file, first, alone, frame, stored), named)
+    if first.is_multifile or first.kind in ("ome", "mmstack", "ndtiff"):
+        return Stack(_scattered(file, first, frame, stored, alone), named)
     if file.n_pages != n_frames:
+        _check_directories(file, offsets(name))
         return Stack(TiffPages(file.stamp, frame, stored.str, 0), named)
     return Stack(_all_pages(file, first.keyframe, file.n_pages), named)
 
@@ -131,21 +179,14 @@ def _all_pages(file: _Opened, page: Any, n_pages: int | None = None) -> _Frames:
     from xs2p.io._ifd import survey
     from xs2p.io._lazy import RawFrames, TiffPages
 
-    pages = survey(file.stamp.path, page)
-    number = n_pages
-    if number is None and pages is not None:
-        number = pages.number
-    if number is None:
-        with _headers(file.name):
-            number = len(file.tif.pages)
+    pages = survey(file.name, page)
+    number = pages.number
+    if n_pages is not None:
+        _check_directories(file, range(number))
     shape = (number, int(page.shape[0]), int(page.shape[1]))
     stored = np.dtype(page.dtype).newbyteorder("=")
-    if pages is None or pages.offset is None or pages.number != number:
+    if pages.offset is None:
         return TiffPages(file.stamp, shape, stored.str, None)
-    if pages.offset + pages.stride * (number - 1) + page.nbytes > file.stamp.size:
-        raise ValueError(
-            f"{file.name}: the last of its {number} pages is not whole: the file was cut"
-        )
     stored = stored.newbyteorder(file.tif.byteorder)
     return RawFrames(file.stamp, shape, stored.str, pages.offset, pages.stride)
 
@@ -161,40 +202,71 @@ def _check_codec(name: str, page: Any) -> None:
         raise ValueError(message) from error
 
 
-def _ome_frames(
-    file: _Opened, series: Any, alone: bool, frame: tuple[int, int, int], dtype: np.dtype[Any]
+def _scattered(
+    file: _Opened, series: Any, frame: tuple[int, int, int], dtype: np.dtype[Any], alone: bool
 ) -> _Frames:
-    """Frames of an OME-TIFF, whose metadata tell the page and the file of each."""
+    """Frames of OME or Micro-Manager, whose metadata tell the page and the file of each."""
+    from xs2p.io._ifd import offsets
     from xs2p.io._lazy import ScatteredPages, Stamp
 
-    if series.is_multifile and not alone:
-        raise ValueError(
-            f"{file.name}: its OME metadata name other files of the same movie; open this one "
-            f"alone, and they come with it: open_movie({file.name!r})"
-        )
     pages = list(series.pages)
-    absent = sum(page is None for page in pages)
+    # Of pages beyond the end of a file tifffile says that they have no bytes, and reads zeros.
+    absent = sum(page is None or page.databytecounts == (0,) for page in pages)
     if absent:
+        mend = ". Open what is there with order=('time', 'plane', 'channel')"
         raise ValueError(
-            f"{file.name}: its OME metadata tell of {len(pages)} frames, but {absent} of them "
-            "are not there: the recording was cut, or files that belong to it are missing"
+            f"{file.name}: its {series.kind} metadata tell of {len(pages)} frames, but {absent} of "
+            "them are not there: the recording was stopped or cut, or files that belong to it are "
+            f"missing{mend if series.kind != 'ome' else ''}"
         )
+    if series.kind == "mmstack" and alone:
+        _tell_absent(file, len(pages))
     own = {id(file.tif): 0}
     stamps = [file.stamp]
+    found = offsets(file.name)
+    _check_directories(file, found)
+    places = [{at: n for n, at in enumerate(found)}]
     runs: list[tuple[int, int, int]] = []
     for page in pages:
         tif = page.parent
         if id(tif) not in own:
             own[id(tif)] = len(stamps)
             stamps.append(Stamp.of(tif.filehandle.path))
-        at, index = own[id(tif)], int(page.index)
+            places.append({at: n for n, at in enumerate(offsets(stamps[-1].path))})
+        at = own[id(tif)]
+        # The others number their pages within the series.
+        number = page.index if series.kind == "ome" else places[at].get(page.dataoffsets[0])
+        if number is None:
+            raise ValueError(
+                f"{file.name}: its metadata tell of a frame at byte {page.dataoffsets[0]} of "
+                f"{stamps[at].path}, where no page is: the file is damaged"
+            )
+        index = int(number)
         if runs and runs[-1][0] == at and runs[-1][1] + runs[-1][2] == index:
             runs[-1] = (at, runs[-1][1], runs[-1][2] + 1)
         else:
             runs.append((at, index, 1))
+    if series.kind == "ome":
+        mine = sum(run[2] for run in runs if run[0] == 0)
+        _check_number(file, mine, (mine,))
     if runs == [(0, 0, file.n_pages)]:
         return _all_pages(file, series.keyframe, file.n_pages)
     return ScatteredPages(file.stamp, frame, dtype.str, tuple(stamps), tuple(runs))
+
+
+def _tell_absent(file: _Opened, n_frames: int) -> None:
+    """Warn of a Micro-Manager recording of fewer frames than it was to have."""
+    from xs2p._warnings import warn
+
+    summary: dict[str, Any] = {}
+    with contextlib.suppress(Exception):  # settings are free text
+        summary = (file.tif.micromanager_metadata or {})["Summary"]
+    counts = [_number(summary, key) or 1 for key in ("Frames", "Slices", "Channels", "Positions")]
+    if math.prod(counts) > n_frames:
+        warn(
+            f"{file.name}: Micro-Manager was to take {math.prod(counts)} frames, and {n_frames} "
+            "are here: the recording was stopped early, or files that belong to it are missing"
+        )
 
 
 def _scanimage(file: _Opened, plain: bool) -> Stack:
@@ -207,14 +279,14 @@ def _scanimage(file: _Opened, plain: bool) -> Stack:
     if plain:
         return Stack(frames)
     said = _said_by_scanimage(file)
-    channels = said.get("SI.hChannels.channelSave")
-    if channels is None:
+    channels = np.asarray(said.get("SI.hChannels.channelSave", ""))  # their numbers
+    if channels.dtype.kind not in "iuf" or not channels.size:
         raise ValueError(
             f"{file.name}: this version of ScanImage does not say its channels in a way that is "
             "known here; say how many channels and planes come in turn, and in which order, as in "
             "open_movie(path, channels=2, planes=1, order=('time', 'plane', 'channel'))"
         )
-    turns = [Turn("channel", int(np.size(channels)))]
+    turns = [Turn("channel", int(channels.size))]
     planes = _planes_of_scanimage(file.name, said)
     if planes is not None:
         turns.insert(0, planes)
