@@ -439,6 +439,24 @@ def test_nwb_is_left_to_its_reader(tmp_path, frames, monkeypatch):
         open_movie(tmp_path / "s.nwb", channels=2)
 
 
+def test_a_pattern_that_one_store_matches(tmp_path, frames):
+    zarr.create_array(tmp_path / "rec_1.zarr", data=frames)
+    movie = opened(tmp_path / "rec_*.zarr")
+    np.testing.assert_array_equal(movie, frames)
+    assert movie.attrs["source"] == str(tmp_path / "rec_1.zarr")
+    zarr.create_array(tmp_path / "rec_2.zarr", data=frames)
+    with pytest.raises(ValueError, match=r"rec_\*\.zarr: several files are opened as one"):
+        open_movie(tmp_path / "rec_*.zarr")
+
+
+def test_arguments_of_another_type(tmp_path, frames):
+    np.save(tmp_path / "m.npy", frames)
+    with pytest.raises(ValueError, match=r"order=3: expected time, the slowest first"):
+        open_movie(tmp_path / "m.npy", order=3)
+    with pytest.raises(ValueError, match=r"variable=0: expected the name of an array"):
+        open_movie(tmp_path / "m.npy", variable=0)
+
+
 class Readings:
     """An array that only knows to read itself."""
 
