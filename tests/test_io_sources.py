@@ -649,9 +649,11 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
             (frames[0], r"shape \(7, 9\), expected 3 dims"),
             (frames[:0], "no pixels"),
             (frames.astype(complex), "expected real numbers"),
+            (np.ma.masked_equal(frames, frames[0, 0, 0]), r"pixels are masked.*array\.filled\(0\)"),
         ):
             with pytest.raises(ValueError, match=what):
                 open_movie(odd)
+        np.testing.assert_array_equal(opened(np.ma.array(frames), chunks=5).values, frames)
         with pytest.raises(ValueError, match=r"shape=\(9, 7\) disagrees with 'ndarray'"):
             open_movie(frames, shape=(LX, LY))
         with pytest.raises(ValueError, match=re.escape("variable='a' picks an array")):

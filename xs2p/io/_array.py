@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 DIMS = ("time", "y", "x")
+_MASKED = "some pixels are masked, and a movie here has a value in each: fill them"
 LEADS = ((), ("channel",), ("plane",), ("channel", "plane"))
 
 
@@ -49,6 +50,10 @@ def open_array(array: Any, chunks: int | None) -> xr.DataArray:
         if isinstance(data, np.memmap) and data.ndim == 3:
             return array.copy(data=_data(data, chunks))
         return array if chunks is None else array.chunk(time=chunks)
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            raise ValueError(f"open_movie: {_MASKED}, as with array.filled(0)")
+        array = np.asarray(array)
     if len(array.shape) != 3:
         raise ValueError(
             f"open_movie: {told} of shape {tuple(array.shape)}, expected 3 dims, (time, y, x); "
@@ -167,8 +172,7 @@ class _Foreign:
             frames = self.array[key]
             if np.ma.is_masked(frames):
                 raise ValueError(
-                    "some pixels are masked, and a movie here has a value in each; fill them, or "
-                    "open the file with xarray.open_dataset, and give a DataArray"
+                    f"{_MASKED}, or open the file with xarray.open_dataset, and give a DataArray"
                 )
             got = np.asarray(frames)
             if got.dtype.newbyteorder("=") != self.dtype:

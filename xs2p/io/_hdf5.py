@@ -115,12 +115,13 @@ def _sources(stored: Any, name: str) -> list[str]:
     """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently."""
     import h5py
 
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
     found: dict[str, None] = {}
     if stored.is_virtual:
         for part in stored.virtual_sources():
             if part.file_name == ".":
                 continue
-            paths = _beside(stored, part.file_name, "HDF5_VDS_PREFIX")
+            paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
             for path in paths:
                 key = re.sub("%[0-9]*b", "0", part.dset_name)
                 try:
@@ -135,13 +136,14 @@ def _sources(stored: Any, name: str) -> list[str]:
                         "which has no such dataset or fewer frames; HDF5 would show zeros instead"
                     )
             if not paths:
-                raise _gone(name, "virtual dataset", part.file_name)
+                raise _gone(name, "virtual dataset", part.file_name, "beside it")
             found |= dict.fromkeys(paths)
     has, needed = 0, stored.size * stored.dtype.itemsize
     for file_name, offset, size in stored.external or ():
-        paths = _beside(stored, file_name, "HDF5_EXTFILE_PREFIX")
+        paths = _named(stored, file_name, "HDF5_EXTFILE_PREFIX", [os.curdir])
         if not paths:
-            raise _gone(name, "dataset with external storage", file_name)
+            where = "where it was; a name without a folder is of the current folder"
+            raise _gone(name, "dataset with external storage", file_name, where)
         has += min(max(0, os.path.getsize(paths[0]) - offset), size)
         found |= dict.fromkeys(paths)
     if stored.external and has < needed:
@@ -166,12 +168,11 @@ def _reaches(part: Any, shape: tuple[int, ...]) -> bool:
     return all(at < n for at, n in zip(last, shape, strict=False))
 
 
-def _beside(stored: Any, file_name: str, prefix: str) -> list[str]:
+def _named(stored: Any, file_name: str, prefix: str, places: list[str]) -> list[str]:
     """Find the files that HDF5 finds by a name, in the places where it looks."""
     folder = os.path.dirname(os.path.abspath(stored.file.filename))
     prefixes = os.environ.get(prefix, "").replace("${ORIGIN}", folder).split(":")
-    places = [*filter(None, prefixes), folder, os.curdir]
-    for place in places:
+    for place in [*filter(None, prefixes), *places]:
         path = os.path.join(place, file_name)
         # A pattern of HDF5's: one file after the other, by number.
         numbered = re.sub("%[0-9]*b", "[0-9]*", glob.escape(path))
@@ -179,13 +180,13 @@ def _beside(stored: Any, file_name: str, prefix: str) -> list[str]:
         if found:
             return found
     base = os.path.join(folder, os.path.basename(file_name))
-    return [base] if os.path.isabs(file_name) and os.path.isfile(base) else []
+    return [base] if folder in places and os.path.isabs(file_name) and os.path.isfile(base) else []
 
 
-def _gone(name: str, what: str, file_name: str) -> ValueError:
+def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
     return ValueError(
         f"{name} is a {what}, and some of its frames are in {file_name!r}, which is not there; "
-        "HDF5 would show zeros instead. Put the file back beside it"
+        f"HDF5 would show zeros instead. Put the file back {where}"
     )
 
 

@@ -139,6 +139,8 @@ def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, .
         return arrays[found[0]], None
     if found:
         problem = f"{len(found)} movies; pick one with variable={sorted(found)[0]!r}"
+    elif not arrays and "://" in told:
+        problem = f"none that the server lists; give its address, as {_joined(told, 'movie')}"
     else:
         problem = "none; name its dims with Dataset.rename before storing it"
     raise ValueError(
