@@ -304,6 +304,22 @@ class TestHdf5:
             with pytest.raises(ValueError, match=r"are m of .*b\.h5, which has no such dataset or"):
                 open_movie(path)
 
+    def test_virtual_datasets_of_virtual_datasets(self, tmp_path, frames):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["m"] = frames
+        for name, source in (("b.h5", "a.h5"), ("m.h5", "b.h5")):
+            layout = h5py.VirtualLayout(frames.shape, "i2")
+            layout[:] = h5py.VirtualSource(source, "m", frames.shape)
+            with h5py.File(tmp_path / name, "w") as file:
+                file.create_virtual_dataset("m", layout)
+        np.testing.assert_array_equal(opened(tmp_path / "m.h5"), frames)
+        (tmp_path / "a.h5").write_bytes(b"no HDF5")
+        with pytest.raises(ValueError, match=r"b\.h5/m is .* m of .*a\.h5, which cannot be opened"):
+            open_movie(tmp_path / "m.h5")
+        (tmp_path / "a.h5").unlink()
+        with pytest.raises(ValueError, match=r"b\.h5/m is a virtual .* in 'a\.h5', which is not"):
+            open_movie(tmp_path / "m.h5")
+
     def test_frames_in_raw_files(self, tmp_path, frames):
         raw = tmp_path / "m.raw"
         frames.tofile(raw)

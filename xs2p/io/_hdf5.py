@@ -124,16 +124,19 @@ def _sources(stored: Any, name: str) -> list[str]:
             paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
             for path in paths:
                 key = re.sub("%[0-9]*b", "0", part.dset_name)
+                problem = "which has no such dataset or fewer frames"
                 try:
                     with h5py.File(path, "r") as file:
                         source = file.get(key)
                         whole = source is not None and _reaches(part, source.shape)
-                except OSError:
-                    whole = False
+                        if whole:  # it may be virtual itself
+                            found |= dict.fromkeys(_sources(source, f"{path}/{key}"))
+                except OSError as error:
+                    whole, problem = False, f"which cannot be opened ({error})"
                 if not whole:
                     raise ValueError(
                         f"{name} is a virtual dataset, and some of its frames are {key} of {path}, "
-                        "which has no such dataset or fewer frames; HDF5 would show zeros instead"
+                        f"{problem}; HDF5 would show zeros instead"
                     )
             if not paths:
                 raise _gone(name, "virtual dataset", part.file_name, "beside it")
