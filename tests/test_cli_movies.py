@@ -49,6 +49,39 @@ def test_all_channels(xs2p_shell, recording):  # noqa: F811
         np.testing.assert_array_equal(ds.F[0], ds.F[1, :, ::-1])
 
 
+def test_a_second_movie_has_a_format_of_its_own(xs2p_shell, turns):  # noqa: F811
+    """What is said of the first one's files is not said of the second's."""
+    stack, rois = turns
+    stack[:, 0].astype("<f4").tofile("two.raw")
+    np.save("one.npy", stack[:, 0, 1])
+    given = ["--channels", 2, "--channel", 0, "--shape", "64x64", "--dtype", "float32"]
+    code, _, err = shell(xs2p_shell, "two.raw", *given, "--movie-chan2", "one.npy")
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        for channel, name in enumerate(("F", "F_chan2")):
+            alone = xs2p.open_movie(stack[:, 0, channel], fs=FS).s2p.extract(rois)
+            np.testing.assert_array_equal(ds[name], alone.F)
+
+
+def test_a_second_movie_of_several_planes(xs2p_shell, turns):  # noqa: F811
+    stack, rois = turns
+    own = np.arange(rois.sizes["roi"]) % 2
+    some = xs2p.recompute_overlap(rois.assign_coords(plane=("roi", own)))
+    some.to_zarr("rois.zarr", consolidated=False)
+    np.save("one.npy", stack[:, :, 1].reshape(-1, 64, 64))
+    given = ["--channels", 2, "--planes", 2, "--order", "time,plane,channel", "--channel", 0]
+    code, _, err = shell(
+        xs2p_shell, "rec_*.npy", *given, "--movie-chan2", "one.npy", rois="rois.zarr"
+    )
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        for plane in (0, 1):
+            alone = xs2p.open_movie(stack[:, plane, 1], fs=FS).s2p.extract(
+                some[{"roi": own == plane}]
+            )
+            np.testing.assert_array_equal(ds.F_chan2[ds.plane.values == plane], alone.F)
+
+
 @pytest.mark.parametrize(
     ("movie", "args", "named"),
     [

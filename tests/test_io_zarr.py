@@ -1,5 +1,8 @@
+import functools
+import http.server
 import os
 import shutil
+import threading
 import warnings
 
 import numpy as np
@@ -8,8 +11,9 @@ import xarray as xr
 import zarr
 from loaders import LY, T, opened
 
+import xs2p
 from xs2p.io import _lazy as lazy
-from xs2p.io import open_movie
+from xs2p.io import _zarr, open_movie
 
 
 def written(tmp_path, kind, frames):
@@ -131,3 +135,125 @@ def test_token_follows_the_store(tmp_path, frames):
     assert first.data.name == opened(path).data.name
     os.utime(path / "zarr.json", ns=(1, 1))
     assert first.data.name != opened(path).data.name
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_token_follows_what_is_written_in_place(tmp_path, frames, zarr_format, monkeypatch):
+    path = tmp_path / "m.zarr"
+    ds = xr.Dataset({"m": (("time", "y", "x"), frames)})
+    ds.to_zarr(path, consolidated=False, zarr_format=zarr_format)
+    array = zarr.open_group(path, mode="r+")["m"]
+    first = opened(path)
+    assert opened(path).data.name == first.data.name == opened(f"file://{path}").data.name
+    array[20] = 5
+    assert opened(path).data.name != first.data.name
+    second = opened(path)
+    array.attrs["scale_factor"] = 2.0
+    scaled = opened(path)
+    array.attrs["scale_factor"] = 0.5
+    assert len({m.data.name for m in (first, second, scaled, opened(path))}) == 4
+    monkeypatch.setattr(_zarr, "MOST_FILES", 1)  # too many to look at
+    assert opened(path).data.name != opened(path).data.name
+
+
+def test_stores_in_memory_are_each_their_own(frames):
+    store = zarr.storage.MemoryStore()
+    zarr.create_array(store, data=frames)
+    assert opened(store).data.name != opened(store).data.name
+
+
+def test_a_run_goes_on_whatever_the_token_is(tmp_path):
+    """What a run was made from is told by frames, not by how the movie was opened."""
+    movie, rois = xs2p.sample_movie(None)[:60], xs2p.sample_rois()
+    store = zarr.storage.MemoryStore()
+    zarr.create_array(store, data=movie.values)
+    for resume in (False, True):
+        again = opened(store, fs=7.0)
+        xs2p.extract_to_zarr(again, rois, tmp_path / "out.zarr", resume=resume, progress=False)
+
+
+@pytest.mark.parametrize("given", ["array", "path"])
+def test_an_array_of_other_dims(tmp_path, frames, given):
+    path = tmp_path / "m.zarr"
+    names = ("x", "y", "time")
+    array = zarr.create_array(path, data=frames.T.copy(), dimension_names=names)
+    with pytest.raises(ValueError, match=r"\(x, y, time\) \(9, 7, 23\) int16, expected .*time, y"):
+        open_movie(array if given == "array" else path)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_byte_order_is_this_machines(tmp_path, frames, zarr_format):
+    path = tmp_path / "m.zarr"
+    zarr.create_array(path, data=frames.astype(">i2"), zarr_format=zarr_format)
+    movie = opened(path)
+    assert movie.dtype.isnative and movie.values.dtype == movie.dtype
+    np.testing.assert_array_equal(movie, frames)
+
+
+@pytest.mark.parametrize(("stored", "told", "dtype"), [("i1", "true", "u1"), ("u2", "false", "i2")])
+@pytest.mark.parametrize("labels", [True, False])
+def test_the_other_sign(tmp_path, frames, stored, told, dtype, labels):
+    wanted = frames.astype(dtype)
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w", zarr_format=2)
+    array = group.create_array("m", data=wanted.view(stored))
+    array.attrs["_Unsigned"] = told
+    if labels:
+        array.attrs["_ARRAY_DIMENSIONS"] = ["time", "y", "x"]
+    movie = opened(tmp_path / "m.zarr")
+    assert movie.dtype == dtype and "_Unsigned" not in movie.attrs
+    np.testing.assert_array_equal(movie, wanted)
+    np.testing.assert_array_equal(opened(array), wanted)
+
+
+def test_channels_that_are_stored_together(tmp_path, monkeypatch):
+    """Chunks of a bounded size, whatever of OME's other axes they span."""
+    group = zarr.open_group(tmp_path / "m.zarr", mode="w")
+    group.create_array("0", shape=(40, 2, 3, 16, 16), chunks=(1, 2, 3, 16, 16), dtype="u2")
+    image = {"axes": [{"name": name} for name in "tczyx"], "datasets": [{"path": "0"}]}
+    group.attrs["ome"] = {"multiscales": [image]}
+    monkeypatch.setattr(lazy, "TARGET_BYTES", 10 * 2 * 3 * 16 * 16 * 2)
+    movie = opened(tmp_path / "m.zarr")
+    assert movie.chunks == ((2,), (3,), (10,) * 4, (16,), (16,))
+
+
+@pytest.mark.parametrize(
+    ("stored", "chunks"),
+    [((100, 1, 1), (100, 1, 60)), ((100, 7, 8), (100, 7, 8)), ((10, 2, 15), (100, 2, 30))],
+)
+def test_small_tiles_are_put_together(tmp_path, monkeypatch, stored, chunks):
+    path = tmp_path / "m.zarr"
+    zarr.create_array(path, shape=(100, 40, 60), chunks=stored, dtype="i2")
+    monkeypatch.setattr(lazy, "TARGET_BYTES", 12001)
+    assert opened(path).data.chunksize == chunks
+
+
+class Unlisted(http.server.SimpleHTTPRequestHandler):
+    """Gives files, and says no to whoever asks what there is, with the code of its class."""
+
+    code = 404
+
+    def list_directory(self, path):
+        self.send_error(self.code)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_server_that_lists_nothing(tmp_path, frames, code):
+    pytest.importorskip("aiohttp")
+    ds = xr.Dataset({"m": (("time", "y", "x"), frames)}, {"depth": 3.0})
+    ds.to_zarr(tmp_path / "m.zarr", consolidated=True, zarr_format=2)
+    ds.to_zarr(tmp_path / "bare.zarr", consolidated=False, zarr_format=2)
+    kind = type("Handler", (Unlisted,), {"code": code})
+    handler = functools.partial(kind, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        movie = opened(f"{url}/m.zarr")
+        np.testing.assert_array_equal(movie, frames)
+        assert movie.depth == 3.0
+        np.testing.assert_array_equal(opened(f"{url}/bare.zarr/m"), frames)
+        with pytest.raises(ValueError, match=r"bare\.zarr: .*give .*address.*bare\.zarr/movie"):
+            open_movie(f"{url}/bare.zarr")
+        server.shutdown()

@@ -436,6 +436,30 @@ class TestMovie:
         F = found.s2p.extract(recording[1]).F
         np.testing.assert_array_equal(F, movie.s2p.extract(recording[1]).F)
 
+    def test_chunks_are_bounded(self, tmp_path, monkeypatch):
+        """A file whose chunks are long in time and small in space."""
+        import h5py
+
+        from xs2p.io import _lazy
+
+        with h5py.File(tmp_path / "a.nwb", "w") as file:
+            group = file.create_group("acquisition/movie")
+            group.attrs["neurodata_type"] = "TwoPhotonSeries"
+            group.create_dataset("data", (200, 48, 40), "u2", chunks=(50, 16, 10))[:] = np.arange(
+                48 * 40
+            ).reshape(48, 40)
+        monkeypatch.setattr(_lazy, "TARGET_BYTES", 200 * 16 * 20 * 2)
+        movie = open_nwb_movie(tmp_path / "a.nwb")
+        assert movie.data.chunksize == (200, 10, 32)
+        np.testing.assert_array_equal(movie[7], np.arange(48 * 40).reshape(48, 40).T)
+
+    def test_another_frame_rate(self, recording, tmp_path):
+        """The first frame keeps its time."""
+        path = movie_file(tmp_path, recording[0], starting_time=5.0)
+        movie = xs2p.open_movie(path, fs=20)
+        np.testing.assert_array_equal(movie.time, 5 + np.arange(260) / 20)
+        assert movie.attrs["fs"] == 20.0 and "that of the first" in movie.time.attrs["description"]
+
     def test_roiextractors_reads_it_the_same_way(self, recording, tmp_path):
         from roiextractors import NwbImagingExtractor
 

@@ -37,6 +37,22 @@ def require_shape(movie: str, shape: tuple[int, int] | None) -> None:
         )
 
 
+def of_second_movie(path: str, how: dict[str, Any]) -> dict[str, Any]:
+    """Say how to open the movie of a second channel: it has that one, in a format of its own."""
+    from xs2p.io._files import STACKS, suffix_of
+
+    mine = {"shape": how["shape"], "fs": how["fs"]}
+    suffix = suffix_of(path)
+    if suffix in (".bin", ".raw"):
+        mine["dtype"] = how["dtype"]
+    if suffix in STACKS and (how["planes"] or 1) > 1:
+        mine["planes"] = how["planes"]
+        if how["order"] is not None:
+            kept = how["order"].replace(",", " ").split()
+            mine["order"] = [dim for dim in kept if dim != "channel"]
+    return mine
+
+
 def pick_channels(
     movie: xr.DataArray, second: xr.DataArray | None, first_of: int | None, second_of: int | None
 ) -> tuple[xr.DataArray, xr.DataArray | None]:

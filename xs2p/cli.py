@@ -19,6 +19,7 @@ import typer
 from xs2p._cli_files import (
     check_output,
     cluster,
+    of_second_movie,
     parse_dtype,
     parse_numbers,
     parse_shape,
@@ -226,7 +227,8 @@ def _extract(
         _of_movie(
             "--movie-chan2",
             metavar="PATH",
-            help="Second channel, of the same frames: adds F_chan2 and Fneu_chan2.",
+            help="Second channel, of the same frames, alone in its files (--channels is of MOVIE): "
+            "adds F_chan2 and Fneu_chan2.",
         ),
     ] = None,
     variable_chan2: Annotated[
@@ -365,7 +367,8 @@ def _extract(
         frames = xs2p.open_movie(movie, variable=variable, **how)
         second = None
         if movie_chan2 is not None:
-            second = xs2p.open_movie(movie_chan2, variable=variable_chan2, **how)
+            options_of_it = of_second_movie(movie_chan2, how)
+            second = xs2p.open_movie(movie_chan2, variable=variable_chan2, **options_of_it)
         elif variable_chan2 is not None:
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         frames, second = pick_channels(frames, second, channel, channel_chan2)

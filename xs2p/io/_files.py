@@ -30,6 +30,8 @@ def find(path: Any) -> Source:
             names = sorted(glob.glob(name, recursive=True), key=natural)
             if not names:
                 raise FileNotFoundError(f"open_movie: no file matches {name!r}")
+            if len(names) == 1 and suffix_of(names[0]) not in STACKS:
+                return _of_one(names[0])
             return _of_several(names, name)
         return _of_one(name)
     names = [os.fspath(part) for part in path]

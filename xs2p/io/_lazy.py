@@ -344,4 +344,12 @@ def aligned_chunks(
     if stored[0] * shape[1] * shape[2] * itemsize <= TARGET_BYTES:
         return even_chunks(shape, itemsize, stored[0]), shape[1], shape[2]
     tile = (shape[0], min(stored[1], shape[1]), min(stored[2], shape[2]))
-    return even_chunks(tile, itemsize, stored[0]), tile[1], tile[2]
+    frames = even_chunks(tile, itemsize, stored[0])
+    room = TARGET_BYTES // (itemsize * min(frames, shape[0]) * tile[1] * tile[2])
+    sides = list(tile)
+    for dim in (2, 1):  # many small tiles are put together
+        total = -(-shape[dim] // tile[dim])
+        number = -(-total // max(1, min(total, room)))
+        tiles = -(-total // number)
+        sides[dim], room = min(tile[dim] * tiles, shape[dim]), room // tiles
+    return frames, sides[1], sides[2]

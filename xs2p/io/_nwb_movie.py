@@ -17,7 +17,6 @@ _TIME = {
     "long_name": "time",
     "description": "Time of each frame from the start of the session, as the file has it.",
 }
-_STORED = ("time", "x", "y")  # NWB's order
 
 
 def open_nwb_movie(
@@ -33,7 +32,8 @@ def open_nwb_movie(
     path
         The ``.nwb`` file (HDF5).
     chunks
-        Frames per chunk; by default a multiple of the file's own chunks, of 64 to 128 MB.
+        Frames per chunk; by default a multiple of the file's own chunks, of 64 to 128 MB, whose
+        frames are cut in y and x where whole ones are too large.
     variable
         Which ``TwoPhotonSeries`` or ``OnePhotonSeries``, by its name, where there are several.
         An ``ImageSeries``, such as a motion-corrected movie, is opened by name only.
@@ -62,8 +62,7 @@ def open_nwb_movie(
     import h5py
     import xarray as xr
 
-    from xs2p.io._hdf5 import h5_frames
-    from xs2p.io._lazy import even_chunks, to_dask
+    from xs2p.io._hdf5 import NWB_DIMS, h5_frames, h5_to_dask
     from xs2p.io.movie import check_dtype
 
     name = os.fspath(path)
@@ -78,10 +77,7 @@ def open_nwb_movie(
         where = f"{name}{series.name}"
         data = _data(series, where)
         check_dtype(data.dtype, where)
-        frames = h5_frames(data, axes=_STORED)
-        if chunks is None:
-            multiple = data.chunks[0] if data.chunks else 1
-            chunks = even_chunks(frames.shape, frames.dtype.itemsize, multiple)
+        frames = h5_frames(data, NWB_DIMS)
         attrs = _units(data)
         time, fs = _time(series, frames.shape[0], where)
         attrs |= {} if fs is None else {"fs": fs}
@@ -92,7 +88,7 @@ def open_nwb_movie(
             "description": nothing if told in ("", "no description") else told,
         }
     movie = xr.DataArray(
-        to_dask(frames, chunks),
+        h5_to_dask(frames, chunks),
         dims=("time", "y", "x"),
         name="movie",
         attrs={**attrs, "source": name},

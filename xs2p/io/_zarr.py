@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import math
 import os
+import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 DIMS = ("time", "y", "x")
 # Dims that a labelled movie may have.
 LABELLED = [(*lead, *DIMS) for lead in ((), ("channel",), ("plane",), ("channel", "plane"))]
+MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
 
@@ -39,7 +44,17 @@ def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | 
                 f"{told}: one array, {_described('', array)}, expected 3 dims (time, y, x)"
             )
     else:
-        array, axes = _pick(node, told, variable)
+        try:
+            array, axes = _pick(node, told, variable)
+        except Exception as error:
+            if isinstance(error, ValueError) or "://" not in told:
+                raise
+            raise ValueError(
+                f"{told}: the server does not list what the group holds ({type(error).__name__}: "
+                f"{error}); give the address of the movie's array, as in "
+                f"open_movie({_joined(told, variable or 'movie')!r}), or consolidate the store's "
+                "metadata where it was written, with zarr.consolidate_metadata"
+            ) from error
         dims = axes or _dims(array)
     check_dtype(np.dtype(array.dtype), told)
     if 0 in array.shape:
@@ -48,12 +63,19 @@ def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | 
     sizes = _chunk_sizes(array, dims or DIMS, chunks, name)
     if array is node or dims is None or axes is not None:
         return _bare(array, dims or DIMS, sizes, name)
-    return _from_dataset(array, sizes, name)
+    consolidated = getattr(node.metadata, "consolidated_metadata", None) is not None
+    at = array.path.rpartition("/")[0] == node.path
+    return _from_dataset(array, sizes, name, consolidated and at)
 
 
 def _open(source: Any, told: str) -> Any:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     import zarr
 
+    if isinstance(source, str) and source.startswith("file://"):
+        source = url2pathname(urlsplit(source).path)
     remote = isinstance(source, str) and "://" in source
     try:
         if isinstance(source, str) and not remote and source.lower().endswith(".zip"):
@@ -117,6 +139,8 @@ def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, .
         return arrays[found[0]], None
     if found:
         problem = f"{len(found)} movies; pick one with variable={sorted(found)[0]!r}"
+    elif not arrays and "://" in told:
+        problem = f"none that the server lists; give its address, as {_joined(told, 'movie')}"
     else:
         problem = "none; name its dims with Dataset.rename before storing it"
     raise ValueError(
@@ -147,9 +171,11 @@ def _chunk_sizes(
 
     stored = getattr(array, "shards", None) or array.chunks
     three = [dims.index(dim) for dim in DIMS]
+    # What is stored together is read together: all channels and planes of a chunk.
+    together = math.prod(n for dim, n in enumerate(stored) if dim not in three)
     t, y, x = aligned_chunks(
         (array.shape[three[0]], array.shape[three[1]], array.shape[three[2]]),
-        np.dtype(array.dtype).itemsize,
+        np.dtype(array.dtype).itemsize * together,
         (stored[three[0]], stored[three[1]], stored[three[2]]),
         chunks,
         name,
@@ -177,12 +203,18 @@ class _NamedReads:
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         start, stop, _ = key[self.time].indices(self.shape[self.time])
         with named_read(self.path, start, stop):
-            return np.asarray(self.array[key])
+            return np.asarray(self.array[key]).astype(self.dtype, copy=False)
 
 
 def array_to_dask(array: Any, chunks: int | None) -> Any:
     """Wrap a ``zarr.Array`` (time, y, x) that is open."""
     name = f"{array.store_path}"
+    if _dims(array) not in (None, DIMS):
+        raise ValueError(
+            f"open_movie: zarr.Array {_described('', array)}, expected the dims (time, y, x); "
+            "label and reorder it, as in xarray.DataArray(dask.array.from_zarr(array), "
+            f"dims={_dims(array)}).transpose('time', 'y', 'x')"
+        )
     sizes = _chunk_sizes(array, DIMS, chunks, name)
     return _to_dask(array, array, DIMS, sizes, name)
 
@@ -190,7 +222,7 @@ def array_to_dask(array: Any, chunks: int | None) -> Any:
 def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) -> xr.DataArray:
     import xarray as xr
 
-    ours = ("_ARRAY_DIMENSIONS", "multiscales", "omero", "ome")
+    ours = ("_ARRAY_DIMENSIONS", "_Unsigned", "multiscales", "omero", "ome")
     attrs = {key: value for key, value in array.attrs.items() if key not in ours}
     movie = xr.DataArray(_to_dask(array, array, dims, sizes, name), dims=dims, attrs=attrs)
     single = [dim for dim in ("channel", "plane") if movie.sizes.get(dim) == 1]
@@ -200,34 +232,60 @@ def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) 
 def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: str) -> Any:
     from xs2p.io._lazy import from_array
 
-    reads = _NamedReads(
-        values, name, values.shape, np.dtype(values.dtype), tuple(dims).index("time")
-    )
-    return from_array(reads, sizes, (_identity(array), str(values.dtype)))
+    # An integer that another convention than Zarr's calls the other sign's; wrapping gives it.
+    dtype = np.dtype(values.dtype).newbyteorder("=")
+    signs = {"true": "iu", "false": "ui"}.get(str(array.attrs.get("_Unsigned")).lower(), "")
+    if signs.startswith(dtype.kind):
+        dtype = np.dtype(f"{signs[1]}{dtype.itemsize}")
+    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"))
+    return from_array(reads, sizes, (_identity(array), str(dtype)))
 
 
 def _identity(array: Any) -> Any:
-    """Tell stores apart, and the states of a file; of others that is what their metadata say."""
+    """Tell stores apart, and the states of a folder or file; what is elsewhere is new each time."""
+    import zarr
+
     from xs2p.io._lazy import Stamp
 
     store = array.store
-    document = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
-    root = getattr(store, "root", None)  # of a folder
-    for path in (
-        None if root is None else os.path.join(root, array.path, document),
-        getattr(store, "path", None),  # of a zip file
-    ):
-        if path is not None and os.path.isfile(path):
-            return Stamp.of(path), array.path
-    return str(store), array.path, str(array.metadata.to_dict())
+    if isinstance(store, zarr.storage.ZipStore) and os.path.isfile(store.path):
+        return Stamp.of(store.path), array.path
+    if isinstance(store, zarr.storage.LocalStore):
+        folder = os.path.abspath(os.path.join(store.root, array.path))
+        state = None
+        with contextlib.suppress(OSError):  # somebody is writing to it
+            state = _state(folder)
+        if state is not None:
+            return folder, state
+    return uuid.uuid4()
 
 
-def _from_dataset(array: Any, sizes: tuple[int, ...], name: str) -> xr.DataArray:
+def _state(folder: str) -> str | None:
+    """Digest names, sizes and times of an array's files, chunks too; None where they are many."""
+    found: list[tuple[str, int, int]] = []
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                    continue
+                stat = entry.stat()
+                found.append((entry.path, stat.st_size, stat.st_mtime_ns))
+                if len(found) > MOST_FILES:
+                    return None
+    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
+
+
+def _from_dataset(
+    array: Any, sizes: tuple[int, ...], name: str, consolidated: bool
+) -> xr.DataArray:
     import xarray as xr
 
     # Zarr 2 stores declare a fill value of 0, and decoding it would turn dark pixels into NaN
     # and the movie into floats. Scaled movies have to be decoded all the same.
-    options: dict[str, Any] = {"chunks": None, "consolidated": False, "decode_timedelta": False}
+    options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
+    options["consolidated"] = consolidated  # a server may list nothing, and have only this
     group, _, key = array.path.rpartition("/")
     options["group"] = group or None
     dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
@@ -236,5 +294,6 @@ def _from_dataset(array: Any, sizes: tuple[int, ...], name: str) -> xr.DataArray
     movie = dataset[key]
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)
+    movie.attrs.pop("_Unsigned", None)
     data = _to_dask(movie.variable, array, movie.dims, sizes, name)
     return movie.copy(data=data).drop_encoding()

@@ -54,7 +54,8 @@ def open_movie(
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
           ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
-          sliced. Nothing of it is copied; memory maps are read from their file.
+          sliced. Nothing of it is copied; memory maps are read from their file, where that has
+          what they have.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
         suite2p's ``ops.npy`` lies beside them; checked for the other formats.
@@ -62,6 +63,7 @@ def open_movie(
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
         ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
+        The time of an NWB file's first frame is kept with it.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
@@ -88,8 +90,9 @@ def open_movie(
     xarray.DataArray
         ``movie`` with dims ``(time, y, x)``, in front of them ``channel`` and ``plane`` where
         there are several, over Dask (an array in memory stays one), in the byte order of this
-        machine. With ``fs``: a ``time`` coordinate in s, and ``attrs["fs"]``. Planes of suite2p
-        carry their number as the coordinate ``plane``.
+        machine (arrays of numpy and Dask and DataArrays keep theirs). With ``fs``: a ``time``
+        coordinate in s, and ``attrs["fs"]``. Planes of suite2p carry their number as the
+        coordinate ``plane``.
 
     Raises
     ------
@@ -142,7 +145,12 @@ def open_movie(
         raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
     frame = checked_shape(shape)
     kind = _checked_dtype(dtype)
+    if not isinstance(variable, str | None):
+        raise ValueError(
+            f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
+        )
     turns = _checked_turns(channels, planes, order)
+    start = 0.0
     if not _files.is_paths(path):
         _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
         movie, told = _open_object(path, chunks, variable), None
@@ -166,12 +174,13 @@ def open_movie(
                 from xs2p.io.nwb import open_nwb_movie
 
                 movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
+                start = float(movie["time"][0]) if "time" in movie.coords else 0.0
             else:
                 from xs2p.io._zarr import open_zarr_movie
 
                 movie = open_zarr_movie(source.names[0], told, chunks, variable)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
-    movie = _labelled(movie, told, fs)
+    movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
 
@@ -240,7 +249,8 @@ def _checked_turns(
                 f"{name}={count!r}: expected how many {name} come in turn, a whole number from 1 on"
             )
     if order is not None:
-        given = order.replace(",", " ").split() if isinstance(order, str) else list(order)
+        given = order.replace(",", " ").split() if isinstance(order, str) else order
+        given = list(given) if isinstance(given, Iterable) else []
         if set(given) - {"time", "plane", "channel"} or len(set(given)) < len(given):
             given = []
         needed = {
@@ -300,7 +310,9 @@ def _check_agreement(
         )
 
 
-def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
+def _labelled(
+    movie: xr.DataArray, told: str | None, fs: float | None, start: float
+) -> xr.DataArray:
     defaults = {
         "units": "a.u.",
         "long_name": "fluorescence movie",
@@ -311,8 +323,17 @@ def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.Dat
         movie = movie.assign_attrs(source=told)
     if fs is None:
         return movie
-    seconds = np.arange(movie.sizes["time"]) / fs
-    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, TIME))
+    seconds = start + np.arange(movie.sizes["time"]) / fs
+    label = (
+        TIME
+        if not start
+        else TIME
+        | {
+            "description": "Time of each frame, from the start of "
+            "the session: that of the first, as the file has it, plus its number over fs."
+        }
+    )
+    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, label))
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
