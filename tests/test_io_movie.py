@@ -507,3 +507,13 @@ class TestArguments:
         path, kwargs = written(tmp_path, "bin", frames)
         with pytest.raises(ValueError, match="Zarr"):
             open_movie(path, **kwargs, variable="a")
+
+
+def test_shape_disagrees_with_the_ops_beside_it(tmp_path):
+    np.zeros((4, 6, 8), "<i2").tofile(tmp_path / "data.bin")
+    np.zeros((4, 6, 8), "<i2").tofile(tmp_path / "other.bin")
+    np.save(tmp_path / "ops.npy", {"Ly": 6, "Lx": 8})
+    assert open_movie(tmp_path / "data.bin", shape=(6, 8)).shape == (4, 6, 8)
+    with pytest.raises(ValueError, match=r"shape=\(3, 8\) disagrees with the ops.npy.*\(6, 8\)"):
+        open_movie(tmp_path / "data.bin", shape=(3, 8))
+    assert open_movie(tmp_path / "other.bin", shape=(3, 8)).shape == (8, 3, 8)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from xs2p.io._lazy import _Frames
 
 log = logging.getLogger("xs2p")
+# What suite2p calls its binaries, with their ops.npy beside them.
+_SUITE2P = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
 
 
 def open_stacks(
@@ -112,6 +114,11 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 
     if frame is None:
         frame = _shape_from_ops(name)
+    elif os.path.basename(name) in _SUITE2P and _shape_in_ops(name) not in (None, frame):
+        raise ValueError(
+            f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
+            f"{_shape_in_ops(name)}; leave shape out"
+        )
     stored = np.dtype("<i2" if dtype is None else dtype)
     check_dtype(stored, name)
     stamp = Stamp.of(name)
@@ -129,19 +136,30 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 
 
 def _shape_from_ops(name: str) -> tuple[int, int]:
-    from xs2p.io._unpickle import load_npy
-
-    ops_path = os.path.join(os.path.dirname(name), "ops.npy")
     call = f"open_movie({name!r}, shape=(Ly, Lx))"
-    if not os.path.exists(ops_path):
+    path = os.path.join(os.path.dirname(name), "ops.npy")
+    if not os.path.exists(path):
         raise ValueError(
             f"{name}: a raw binary does not say the size of its frames; give it in pixels: {call}"
         )
-    ops = load_npy(ops_path)
+    known = _shape_in_ops(name)
+    if known is None:
+        raise ValueError(f"{path}: holds no Ly and Lx; give them: {call}")
+    return known
+
+
+def _shape_in_ops(name: str) -> tuple[int, int] | None:
+    """``(Ly, Lx)`` of the ``ops.npy`` beside a file, if there is one and it says so."""
+    from xs2p.io._unpickle import load_npy
+
+    path = os.path.join(os.path.dirname(name), "ops.npy")
+    if not os.path.exists(path):
+        return None
     try:
-        return int(ops.item()["Ly"]), int(ops.item()["Lx"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{ops_path}: holds no Ly and Lx; give them: {call}") from error
+        ops = load_npy(path).item()
+        return int(ops["Ly"]), int(ops["Lx"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def _npy_frames(name: str) -> _Frames:
