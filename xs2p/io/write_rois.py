@@ -229,7 +229,7 @@ def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     image = labels.values
     values = table.roi if labels.attrs["values"] == "roi labels" else np.arange(table.roi.size) + 1
     if labels.attrs["values"] != "roi labels" and not _is_range(table.roi):
-        _warn_of_labels(table.roi, values, path, "labels of which one is not above 0")
+        _warn_of_labels(table.roi, values, path, "labels that are 0 or negative")
     lost = image.ravel()[table.flat] != values[table.owner]
     if lost.any():
         who = np.unique(table.owner[lost])
