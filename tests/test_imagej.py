@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -107,6 +109,36 @@ def test_filling_is_the_even_odd_rule(points):
     image = np.zeros((11, 11), bool)
     image[ypix, xpix] = True
     np.testing.assert_array_equal(image, wanted)
+
+
+def exactly(points, shape):
+    """Pixels of a polygon of whole coordinates, in fractions: no rounding decides."""
+    half, inside = Fraction(1, 2), np.zeros(shape, bool)
+    for row in range(shape[0]):
+        crossings = sorted(
+            xa + (row + half - ya) * Fraction(xb - xa) / (yb - ya)
+            for (xa, ya), (xb, yb) in zip(points, points[1:] + points[:1], strict=True)
+            if (ya < row + half) != (yb < row + half)
+        )
+        for start, stop in zip(crossings[::2], crossings[1::2], strict=True):
+            inside[row, math.floor(start + half) : math.floor(stop + half)] = True
+    return inside
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(9, 23), (1, 33), (37, 5)],
+        [(39, 7), (39, 34), (6, 22)],
+        [(2, 31), (20, 17), (13, 38)],
+        [(1, 21), (10, 14), (34, 6)],
+    ],
+)
+def test_rounding_does_not_decide_of_centres_on_the_outline(points):
+    """Of these triangles a crossing comes out just left of the centre that it goes through."""
+    image = np.zeros((40, 40), bool)
+    image[fill([np.array(points, float)])] = True
+    np.testing.assert_array_equal(image, exactly(points, (40, 40)))
 
 
 def test_points_are_the_pixels_they_lie_in():

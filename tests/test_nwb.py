@@ -14,6 +14,7 @@ import xarray as xr
 import xs2p
 from xs2p.io import _nwb_write as nwb
 from xs2p.io import open_nwb_movie
+from xs2p.io._nwb_movie import rate_of
 from xs2p.testing import raise_if_dask_computes, simulate
 
 pynwb = pytest.importorskip("pynwb")
@@ -53,6 +54,12 @@ def written(ds, tmp_path_factory):
         xs2p.write_nwb(ds, path, session_start_time=START, location="V1", **PERSONAL)
     assert os.listdir(path.parent) == ["session.nwb"]
     return path
+
+
+def only(ds, *names):
+    """Traces of some kinds, with their ROI set."""
+    gone = {"F", "Fneu", "Fc", "F0", "spks", "dFF", "meanImg"} - set(names)
+    return ds.drop_vars(gone)
 
 
 def messages(path, least="CRITICAL"):
@@ -210,6 +217,78 @@ class TestWrite:
             xs2p.write_nwb(ds.assign_coords(time=days), tmp_path / "d.nwb",
                            session_start_time=START)  # fmt: skip
 
+    def test_the_rate_is_the_one_that_was_given(self, ds, tmp_path):
+        """Not that of times that were made of it, which rounding has moved."""
+        times = 7.0 + np.arange(260) / 30.03
+        one = only(ds, "F").assign_coords(time=times).assign_attrs(ds.attrs | {"fs": 30.03})
+        assert rate_of(times) != 30.03
+        xs2p.write_nwb(one, tmp_path / "a.nwb", session_start_time=START)
+        with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+            series = io.read().processing["ophys"]["Fluorescence"]["RoiResponseSeries"]
+            assert series.rate == 30.03 and series.starting_time == 7.0
+        assert xs2p.read_nwb(tmp_path / "a.nwb").attrs["fs"] == 30.03
+
+    def test_columns_whose_names_the_table_has(self, ds, tmp_path):
+        """They are read again, by pynwb too, and no warning is in the way (pytest -W error)."""
+        names = ["id", "name", "description", "colnames", "columns", "object_id", "parent",
+                 "pixel_mask", "image_mask", "voxel_mask", "pixel_mask_index", "copy",
+                 "xs2p_name", "xs2p_xs2p_id", "xs2p_mine", "mine", "namespace"]  # fmt: skip
+        values = {name: ("roi", np.arange(9) + 10 * n) for n, name in enumerate(names)}
+        values["name"] = "roi", np.array([f"Purkinje {n}" for n in range(9)], object)
+        one = only(ds, "F").assign_coords(values)
+        xs2p.write_nwb(one, tmp_path / "a.nwb", session_start_time=START)
+        with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+            table = io.read().processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
+            assert table.id[:].tolist() == ds.roi.values.tolist()
+            assert table["xs2p_name"][:].tolist() == one.name.values.tolist()
+            assert {"mine", "xs2p_mine", "xs2p_id", "xs2p_xs2p_name"} <= set(table.colnames)
+        for found in (xs2p.read_nwb(tmp_path / "a.nwb"), xs2p.rois_from_nwb(tmp_path / "a.nwb")):
+            for name in names:
+                np.testing.assert_array_equal(found[name], one[name], err_msg=name)
+            assert not {"xs2p_id", "xs2p_description"} & set(found.variables)
+            assert found.s2p.build_masks().n_rois == 9
+
+    @pytest.mark.parametrize("name", ["a/b", "a:b"])
+    def test_a_name_that_hdf5_does_not_take(self, ds, tmp_path, name):
+        file, _ = imaging()
+        odd = ds.assign_coords({name: ("roi", np.arange(9))})
+        with (
+            pytest.raises(ValueError, match=rf"'{name}' cannot be the name .*ds\.rename"),
+            raise_if_dask_computes(),
+        ):
+            xs2p.write_nwb(odd, tmp_path / "a.nwb", nwbfile=file)
+        assert not file.processing and os.listdir(tmp_path) == []
+
+    def test_a_failed_write_leaves_a_given_file_as_it_was(self, ds, tmp_path, monkeypatch):
+        file, plane = imaging()
+        ds = ds.compute()
+
+        def fail(*args):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr("xs2p.io._nwb_parts._blocks", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            xs2p.write_nwb(ds, tmp_path / "a.nwb", nwbfile=file, imaging_plane=plane)
+        monkeypatch.undo()
+        xs2p.write_nwb(ds, tmp_path / "a.nwb", nwbfile=file, imaging_plane=plane)
+        np.testing.assert_array_equal(xs2p.read_nwb(tmp_path / "a.nwb").spks, ds.spks)
+
+    def test_images_x_y_and_of_other_sizes(self, ds, tmp_path):
+        turned = only(ds, "F", "meanImg").compute()
+        turned["meanImg"] = turned.meanImg.transpose("x", "y")
+        xs2p.write_nwb(turned, tmp_path / "a.nwb", session_start_time=START)
+        found = xs2p.read_nwb(tmp_path / "a.nwb").meanImg
+        assert found.dims == ("y", "x")
+        np.testing.assert_array_equal(found, ds.meanImg)
+
+        odd = only(ds, "F").compute().drop_dims(["y", "x"], errors="ignore")
+        odd["small"] = ("y", "x"), np.ones((30, 40))
+        odd["two"] = ("c", "y", "x"), np.ones((2, 30, 40))
+        message = r"small \('y', 'x'\) of shape \(30, 40\).*two .*left out.*frame \(30, 41\)"
+        with pytest.warns(UserWarning, match=message) as caught:
+            xs2p.write_nwb(odd, tmp_path / "b.nwb", session_start_time=START)
+        assert len(caught) == 1
+
     def test_nan_traces_stay_nan(self, ds, tmp_path):
         whole = ds.compute()
         whole["F"][2] = np.nan
@@ -341,8 +420,12 @@ class TestRois:
         path, _ = self.table(tmp_path, lambda n: {"pixel_mask": [(3, 20 + n, 1.0)]})
         with pytest.raises(ValueError, match=r"'rois' has no traces \(RoiResponseSeries\)"):
             xs2p.read_nwb(path, (30, 8))
-        with pytest.raises(ValueError, match=r"outside the frame .*order='yx' reads those"):
+        with pytest.raises(
+            ValueError, match=r"outside the frame .*from_nwb\(path, order='yx'\) reads"
+        ):
             xs2p.rois_from_nwb(path, (8, 30))
+        with pytest.raises(ValueError, match=r"xs2p\.rois_from_nwb\(path, order='yx'\) reads"):
+            xs2p.read_rois(path, (8, 30))  # which has no argument order
         rois = xs2p.rois_from_nwb(path, (8, 30), order="yx")
         assert rois.ypix.values.tolist() == [3, 3, 3] and rois.xpix.values.tolist() == [20, 21, 22]
 
@@ -396,6 +479,70 @@ class TestRois:
         np.testing.assert_array_equal(ds.F.sel(roi=20), values[:, 0])
         np.testing.assert_array_equal(ds.mine.sel(roi=0), values[:, 1])
         assert ds.F.sel(roi=10).isnull().all() and ds.F.attrs["units"] == "V"
+
+    def with_traces(self, tmp_path, data, **more):
+        file, plane = imaging()
+        made = pynwb.ophys.PlaneSegmentation(name="rois", description="ROIs", imaging_plane=plane)
+        for n in range(3):
+            made.add_roi(pixel_mask=[(20 + n, 3, 1.0)], id=10 * n)
+        segmentation = pynwb.ophys.ImageSegmentation(name="seg", plane_segmentations=[made])
+        module = file.create_processing_module("ophys", "ophys")
+        module.add(segmentation)
+        traces = pynwb.ophys.Fluorescence(name="Fluorescence")
+        module.add(traces)
+        rois = made.create_roi_table_region(description="two", region=more.pop("region", [2, 0]))
+        some = {"name": "RoiResponseSeries", "data": data, "rois": rois, "unit": "volts", **more}
+        traces.add_roi_response_series(pynwb.ophys.RoiResponseSeries(rate=10.0, **some))
+        return saved(file, tmp_path / "traces.nwb")
+
+    @pytest.mark.parametrize("dtype", ["f8", "i2"])
+    def test_conversion_and_offset(self, tmp_path, dtype):
+        data = np.arange(8, dtype=dtype).reshape(4, 2)
+        path = self.with_traces(tmp_path, data, conversion=10.0, offset=100.0)
+        F = xs2p.read_nwb(path, (8, 30)).F
+        assert F.sel(roi=20).values.tolist() == [100, 120, 140, 160]
+        assert F.sel(roi=0).values.tolist() == [110, 130, 150, 170]
+        assert F.dtype == np.float32 and F.attrs["units"] == "volts"
+
+    @pytest.mark.filterwarnings("ignore:.*Data is oriented incorrectly:UserWarning")
+    def test_traces_that_are_not_time_roi(self, tmp_path):
+        turned = np.arange(8.0).reshape(2, 4)
+        message = r"data of shape \(2, 4\), expected \(time, roi\) = \(2, 2\).*as \(roi, time\)"
+        with pytest.raises(ValueError, match=message):
+            xs2p.read_nwb(self.with_traces(tmp_path, turned), (8, 30))
+        one = self.with_traces(tmp_path, np.arange(4.0), region=[1])
+        assert xs2p.read_nwb(one, (8, 30)).F.sel(roi=10).values.tolist() == [0, 1, 2, 3]
+
+    @pytest.mark.parametrize(
+        "name", ["lam", "overlap", "ypix", "xpix", "med", "soma_crop", "pixel_roi", "status"]
+    )
+    def test_columns_with_names_of_pixels(self, tmp_path, name):
+        path, _ = self.table(
+            tmp_path, lambda n: {"pixel_mask": [(20 + n, 3, 1.0), (21 + n, 4, 0.5)]},
+            more={name: [1.0, 2.0, 4.0], f"nwb_{name}": [5.0, 6.0, 7.0]},
+        )  # fmt: skip
+        rois = xs2p.rois_from_nwb(path, (8, 30))
+        assert rois[f"nwb_nwb_{name}"].values.tolist() == [1, 2, 4]
+        assert rois[f"nwb_{name}"].values.tolist() == [5, 6, 7]
+        assert rois.lam.values.tolist() == [1, 0.5] * 3
+        assert xs2p.recompute_overlap(rois).s2p.build_masks().n_rois == 3
+
+    def test_measures_that_are_not_known(self, tmp_path):
+        pixels = [[(20 + n, 3, 1.0), (21 + n, 4, 0.5)] for n in range(4)]
+        path, _ = self.table(
+            tmp_path, lambda n: {"pixel_mask": pixels[n]}, 4,
+            more={"radius": [3.0, -1.0, np.nan, np.inf], "med_y": [9.0, np.nan, 7.0, 6.0],
+                  "med_x": [2.0, 2.0, 2.0, np.inf]},
+        )  # fmt: skip
+        rois = xs2p.rois_from_nwb(path, (8, 30))
+        path, _ = self.table(
+            tmp_path, lambda n: {"pixel_mask": pixels[n]}, 4, more={"radius": list("abcd")}
+        )
+        computed = xs2p.rois_from_nwb(path, (8, 30))
+        assert computed.nwb_radius.values.tolist() == list("abcd")
+        assert rois.radius.values.tolist() == [3, *computed.radius.values[1:]]
+        assert rois.med_y.values.tolist() == [9, 3.5, 7, 3.5]
+        assert rois.med_x.values.tolist() == [2, 21.5, 2, 23.5]
 
     def test_frame_of_reference_images(self, tmp_path):
         stack = pynwb.image.ImageSeries(

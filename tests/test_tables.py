@@ -37,6 +37,12 @@ def test_a_row_for_each_roi_and_frame(ds):
     np.testing.assert_array_equal(wide[15], ds.Fc.sel(roi=15))
 
 
+def test_frames_first_gives_the_same_table(ds):
+    turned = ds.transpose("time", "roi", ...)
+    assert turned.F.dims == ("time", "roi")
+    pd.testing.assert_frame_equal(turned.s2p.to_dataframe(), ds.s2p.to_dataframe())
+
+
 def test_the_movie_is_read_once(recording):
     movie, rois = recording
     frames = CountingFrames(movie.values)

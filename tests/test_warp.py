@@ -142,6 +142,7 @@ class TestResampled:
         np.testing.assert_array_equal(dense(large, "overlap"),
                                       dense(rois, "overlap").repeat(2, 1).repeat(3, 2))  # fmt: skip
         np.testing.assert_allclose(large.med_y, 2 * rois.med_y + 0.5)
+        np.testing.assert_allclose(large.med_x, 3 * rois.med_x + 1)
         back = xs2p.read_rois(large, (64, 64), scale=(1 / 2, 1 / 3))
         np.testing.assert_allclose(dense(back), dense(rois), rtol=1e-6)
 
@@ -166,6 +167,16 @@ class TestResampled:
         stat = [square(2, 2, size=3), square(2, 5, size=3)]
         moved = xs2p.read_rois(stat, (9, 12), shift=(0, 1 / 3))
         assert not moved.overlap.any() and moved.npix.values.tolist() == [9, 9]
+
+    def test_rois_of_two_planes_share_nothing(self):
+        rois = xs2p.rois_from_stat([square(2, 2), square(2, 3), square(2, 2)], (9, 9))
+        moved = xs2p.read_rois(
+            rois.assign_coords(plane=("roi", [0, 1, 1])), shape=(18, 18), scale=2
+        )
+        owner = moved.pixel_roi.values
+        assert not moved.overlap.values[owner == 0].any()
+        for i in (1, 2):
+            np.testing.assert_allclose(moved.overlap.values[owner == i].mean(), 2 / 3)
 
     def test_a_tiny_roi_is_not_lost(self):
         moved = xs2p.read_rois([square(4, 5, size=1)], (5, 5), scale=0.25)

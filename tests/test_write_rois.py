@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loaders import DATA, square
+from scipy.sparse import csc_array
 
 import xs2p
 from xs2p.io import load_npy
@@ -48,9 +50,11 @@ def test_every_format_gives_the_same_pixels(tmp_path_factory, blobs, weight):
     """Random ROIs that overlap, with holes and several parts, to the frame's very border."""
     folder = tmp_path_factory.mktemp("any")
     rois = xs2p.rois_from_footprints(np.array(blobs) * weight)
+    plain = rois
     rois = rois.assign_coords(roi=("roi", 3 * np.arange(len(blobs)) + 2, rois.roi.attrs))
     for name in ("RoiSet.zip", "stat.npy", "a.nc"):
-        back = xs2p.read_rois(xs2p.write_rois(rois, folder / name), SHAPE)
+        here = plain if name == "stat.npy" else rois
+        back = xs2p.read_rois(xs2p.write_rois(here, folder / name, overwrite=True), SHAPE)
         assert pixel_sets(back) == pixel_sets(rois)
         weights = 1.0 if name == "RoiSet.zip" else weight
         assert (back.lam == weights).all()
@@ -141,15 +145,51 @@ class TestImagej:
             (["0001-0032", "7"], [0, 1]),
             (["-3", "7"], [0, 1]),
         ):
-            named = rois.assign_coords(name=("roi", np.array(titles, object)))
+            named = rois.assign_coords(roi=labels, name=("roi", np.array(titles, object)))
             path = xs2p.write_rois(named, tmp_path / "a.zip", overwrite=True)
-            assert xs2p.read_rois(path, SHAPE).roi.values.tolist() == labels
+            back = xs2p.read_rois(path, SHAPE)
+            assert back.roi.values.tolist() == labels and back.name.values.tolist() == titles
+
+    def test_names_that_are_other_labels(self, tmp_path):
+        """ROIs keep their labels; else a trace would be found under another ROI's number."""
+        rois = xs2p.rois_from_stat([square(0, 0), square(3, 3), square(5, 5)], SHAPE)
+        rois = rois.assign_coords(roi=[10, 20, 30], name=("roi", np.array(list("123"), object)))
+        message = r"names \(1, 2, 3\) are other .*labels \(10, 20, 30\).*names are left out"
+        with pytest.warns(UserWarning, match=message) as caught:
+            path = xs2p.write_rois(rois, tmp_path / "a.zip")
+        assert len(caught) == 1
+        back = xs2p.read_rois(path, SHAPE)
+        assert back.roi.values.tolist() == [10, 20, 30]
+        assert back.name.values.tolist() == ["10", "20", "30"]
+
+    def test_labels_that_the_names_hide(self, tmp_path):
+        rois = xs2p.rois_from_stat([square(0, 0), square(3, 3)], SHAPE)
+        rois = rois.assign_coords(roi=[7, 4], name=("roi", np.array(["a", "b"], object)))
+        message = r"labels \(7, 4\) will not come back: read again, the ROIs are 0, 1"
+        with pytest.warns(UserWarning, match=message) as caught:
+            path = xs2p.write_rois(rois, tmp_path / "a.zip")
+        assert len(caught) == 1
+        back = xs2p.read_rois(path, SHAPE)
+        assert back.roi.values.tolist() == [0, 1] and back.name.values.tolist() == ["a", "b"]
+        path = xs2p.write_rois(rois.drop_vars("name"), path, overwrite=True)  # as it says
+        assert xs2p.read_rois(path, SHAPE).roi.values.tolist() == [7, 4]
+
+    def test_nothing_to_outline(self, tmp_path):
+        rois = xs2p.rois_from_stat([square(0, 0), square(3, 3)], SHAPE)
+        with pytest.raises(ValueError, match=r"no ROI has pixels to outline \(0 ROIs\)"):
+            xs2p.write_rois(rois.isel(roi=[]), tmp_path / "a.zip")
+        with pytest.warns(UserWarning, match="wholly outside"):
+            gone = xs2p.read_rois(rois, shift=(-9, 0))
+        with pytest.raises(ValueError, match=r"no ROI has pixels to outline \(2 ROIs\)"):
+            xs2p.write_rois(gone, tmp_path / "a.zip")
+        assert os.listdir(tmp_path) == []
 
     def test_rois_without_pixels(self, tmp_path):
         with pytest.warns(UserWarning, match="wholly outside"):
             rois = xs2p.read_rois([square(0, 0), square(5, 5)], SHAPE, shift=(-3, 0))
-        with pytest.warns(UserWarning, match=r"1 ROIs without pixels are left out \(roi 0\)"):
+        with pytest.warns(UserWarning, match=r"1 ROIs without pixels .* \(roi 0\)") as caught:
             path = xs2p.write_rois(rois, tmp_path / "a.zip")
+        assert len(caught) == 1
         assert xs2p.read_rois(path, SHAPE).roi.values.tolist() == [1]
         with pytest.raises(ValueError, match="roi 0 has no pixels to outline"):
             xs2p.write_rois(rois.isel(roi=[0]), tmp_path / "a.roi")
@@ -186,6 +226,21 @@ class TestLabelImages:
         with pytest.warns(UserWarning) as caught:
             xs2p.write_rois(hidden, tmp_path / name, overwrite=True)
         assert "1 ROIs have no pixel in the label image (roi 0)" in str(caught[-1].message)
+
+    def test_labels_that_are_not_all_positive(self, tmp_path):
+        rois = xs2p.rois_from_stat([square(0, 0), square(3, 3), square(5, 6)], SHAPE)
+        with pytest.warns(UserWarning, match=r"\(0, 20, 30\) will not .* the ROIs are 1, 2, 3"):
+            path = xs2p.write_rois(rois.assign_coords(roi=[0, 20, 30]), tmp_path / "a.tif")
+        assert xs2p.read_rois(path).roi.values.tolist() == [1, 2, 3]
+
+
+def test_stat_holds_no_labels(tmp_path):
+    rois = xs2p.sample_rois().isel(roi=[5, 3, 1])
+    message = r"labels \(5, 3, 1\) will not come back.*hold labels: .* the ROIs are 0, 1, 2;"
+    with pytest.warns(UserWarning, match=message) as caught:
+        path = xs2p.write_rois(rois, tmp_path / "stat.npy")
+    assert len(caught) == 1
+    assert xs2p.read_rois(path, (64, 64)).roi.values.tolist() == [0, 1, 2]
 
 
 def test_stat_is_suite2ps(tmp_path):
@@ -243,6 +298,32 @@ class TestSafety:
             xs2p.write_rois(rois, tmp_path / "b.zarr", overwrite=True)
         assert os.listdir(tmp_path) == ["b.zarr"]
 
+    @pytest.mark.parametrize("kind", ["zarr", "nc"])
+    def test_only_an_roi_set_is_replaced(self, kind, tmp_path):
+        """Not a movie, nor the very store that the traces at hand are read from."""
+        movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
+        stores = {
+            "movie": (movie[:9].to_dataset(name="movie"), "data over time, y, x .*movie"),
+            "traces": (movie[:30].s2p.extract(rois, tau=1.0), "data over time .*spks"),
+            "other": (xr.Dataset({"a": ("n", np.arange(4))}), "holds no ROI set .*a"),
+        }
+        for name, (ds, message) in stores.items():
+            path = tmp_path / f"{name}.{kind}"
+            if kind == "zarr":
+                ds.to_zarr(path, consolidated=False)
+            else:
+                ds.to_netcdf(path, engine="h5netcdf")
+            with (xr.open_zarr(path, consolidated=False) if kind == "zarr"
+                  else xr.open_dataset(path)) as there:  # fmt: skip
+                some = there if name == "traces" else rois
+                with pytest.raises(FileExistsError, match=message + ".*left as it is"):
+                    xs2p.write_rois(some, path, overwrite=True)
+                assert set(there.load().data_vars) == set(ds.data_vars)
+        if kind == "nc":
+            (tmp_path / "odd.nc").write_bytes(b"no HDF5")
+            with pytest.raises(FileExistsError, match=r"odd\.nc exists, and .* cannot be read"):
+                xs2p.write_rois(rois, tmp_path / "odd.nc", overwrite=True)
+
     def test_a_folder_in_the_place_of_the_file(self, tmp_path):
         (tmp_path / "a.tif").mkdir()
         rois = xs2p.rois_from_stat([square(0, 0)], SHAPE)
@@ -256,6 +337,26 @@ class TestSafety:
         for name in ("a.zip", "a.zarr"):
             assert xs2p.write_rois(rois, name) == name
             assert xs2p.read_rois(name, SHAPE).sizes["roi"] == 1
+
+
+def test_a_result_leaves_its_scalars_behind(tmp_path):
+    """What belongs to traces goes with them, also where it has no dim."""
+    rois = xs2p.sample_rois()
+    ds = xs2p.sample_movie()[:30].s2p.extract(rois, tau=1.0)
+    ds = ds.assign(gain=2.0).assign_coords(trial=7)
+    for back in (
+        xs2p.read_rois(ds),
+        xs2p.read_rois(xs2p.write_rois(ds, tmp_path / "a.zarr")),
+    ):
+        assert set(back.variables) == set(rois.variables)
+
+
+def test_components_that_caiman_does_not_have():
+    footprints = csc_array(np.eye(99)[:, 40:45])
+    for index, odd in (([0, -1, 4], -1), ([0, 5], 5), ([-2, 9], -2)):
+        found = SimpleNamespace(A=footprints, dims=SHAPE, idx_components=np.array(index))
+        with pytest.raises(ValueError, match=rf"idx_components holds {odd}, but A has 5 columns"):
+            xs2p.read_rois(found)
 
 
 def test_netcdf_and_zarr_are_silent_to_open(tmp_path):

@@ -111,7 +111,10 @@ def _rois(
     if index is not None:
         index = np.asarray(index).ravel()
         if index.size and (index.min() < 0 or index.max() >= n):
-            raise ValueError(f"{name}: idx_components holds {index.max()}, but A has {n} columns")
+            odd = index[(index < 0) | (index >= n)][0]
+            raise ValueError(
+                f"{name}: idx_components holds {odd}, but A has {n} columns, numbered from 0"
+            )
         accepted = np.isin(np.arange(n), index.astype(np.int64))
         rois = rois.assign_coords(
             accepted=("roi", accepted, {"long_name": "accepted by CaImAn or by hand"})

@@ -10,12 +10,14 @@ import numpy as np
 
 from xs2p._table import PixelTable, pixel_table
 from xs2p._version import __version__
+from xs2p._warnings import warn
 
 if TYPE_CHECKING:
     import xarray as xr
 
 # Columns of the table of ROIs that are no data of the ROI's own.
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
+_OTHERWISE = "xs2p_"  # before the name of a column that NWB's table uses for something else
 IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
@@ -51,6 +53,46 @@ def new_imaging_plane(
     )
 
 
+def _is_of_tables(name: str) -> bool:
+    """Whether a table of ROIs has an attribute, dataset or mask of that name."""
+    from pynwb.ophys import PlaneSegmentation
+
+    own = {column["name"] for column in PlaneSegmentation.__columns__}
+    return name.removesuffix("_index") in own or hasattr(PlaneSegmentation, name)
+
+
+def stored_name(name: str) -> str:
+    """Name of a column in the file; ``xs2p_<name>`` where the table needs the name itself."""
+    plain = name
+    while plain.startswith(_OTHERWISE):
+        plain = plain.removeprefix(_OTHERWISE)
+    return _OTHERWISE + name if _is_of_tables(plain) else name
+
+
+def name_here(column: str) -> str:
+    """Give a column of a file the name that `stored_name` was asked for."""
+    name = column.removeprefix(_OTHERWISE)
+    return name if name != column and stored_name(name) == column else column
+
+
+def column_names(rois: xr.Dataset) -> list[str]:
+    """Variables over ``roi`` that become columns, checked: HDF5 does not take every name."""
+    found = [
+        str(name)
+        for name, variable in rois.variables.items()
+        if variable.dims == ("roi",)
+        and name not in _NOT_COLUMNS
+        and variable.dtype.kind in "biufOSUT"
+    ]
+    odd = [name for name in found if not name or name == "." or set(name) & set("/:")]
+    if odd:
+        raise ValueError(
+            f"write_nwb: {odd[0]!r} cannot be the name of a column of an NWB file, which must not "
+            f"be empty nor hold '/' or ':'; rename it: ds.rename({{{odd[0]!r}: 'other_name'}})"
+        )
+    return found
+
+
 def roi_table(
     pynwb: Any,
     module: Any,
@@ -75,16 +117,13 @@ def roi_table(
         tiles = (1, min(lx, _TILE), min(ly, _TILE))
         data = _written(_boxes(table), shape, tiles)
         columns += [VectorData(name="image_mask", description="weights (x, y)", data=data)]
-    for name, variable in rois.variables.items():
-        if variable.dims != ("roi",) or name in _NOT_COLUMNS:
-            continue
-        values = variable.values
-        if values.dtype.kind not in "biufOSUT":
-            continue
+    for name in column_names(rois):
+        attrs, values = rois[name].attrs, rois[name].values
         if values.dtype.kind in "OSUT":
             values = np.array([str(value) for value in values], dtype=object)
-        text = variable.attrs.get("description") or variable.attrs.get("long_name") or str(name)
-        columns.append(VectorData(name=str(name), description=text, data=_for_hdmf(values)))
+        text = attrs.get("description") or attrs.get("long_name") or name
+        data = _for_hdmf(values)
+        columns.append(VectorData(name=stored_name(name), description=text, data=data))
     if "iscell" in rois.variables and not {"Accepted", "Rejected"} & set(rois.variables):
         flags = rois["iscell"].values.astype(bool)
         for name, some in (("Accepted", flags), ("Rejected", ~flags)):
@@ -210,12 +249,23 @@ def _parameters(attrs: dict[str, Any]) -> str:
 
 
 def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Images ``(y, x)`` by the name that they get in the file; warns of those that go nowhere."""
     frame = (ds.attrs["Ly"], ds.attrs["Lx"])
-    return {
-        IMAGES.get(str(name), str(name)): array
-        for name, array in ds.data_vars.items()
-        if array.dims == ("y", "x") and array.shape == frame and array.dtype.kind in "biuf"
-    }
+    found, left = {}, []
+    for name, array in ds.data_vars.items():
+        if not {"y", "x"} <= set(array.dims):
+            continue
+        image = array.transpose("y", "x") if array.ndim == 2 else array
+        if image.shape == frame and image.dtype.kind in "biuf":
+            found[IMAGES.get(str(name), str(name))] = image
+        else:
+            left.append(f"{name} {array.dims} of shape {array.shape} and dtype {array.dtype}")
+    if left:
+        warn(
+            f"write_nwb: {'; '.join(left)}: left out, for an image in an NWB file holds numbers "
+            f"over ('y', 'x') of the ROIs' frame {frame}"
+        )
+    return found
 
 
 def add_images(pynwb: Any, module: Any, images: dict[str, xr.DataArray]) -> None:

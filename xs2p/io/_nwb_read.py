@@ -43,7 +43,8 @@ def read_nwb(
         those that :func:`xs2p.write_nwb` writes under xs2p's names (``F``, ``Fneu``, ``Fc``,
         ``F0``, ``spks``, ``dFF``), others under their own. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
-        are regular. ROIs that a series does not have are NaN. Images ``(y, x)`` of
+        are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
+        applied. ROIs that a series does not have are NaN. Images ``(y, x)`` of
         ``SegmentationImages`` are variables too.
 
     Raises
@@ -53,7 +54,8 @@ def read_nwb(
     FileNotFoundError
         If there is no such file.
     ValueError
-        As :func:`xs2p.rois_from_nwb`; or if the table has no traces.
+        As :func:`xs2p.rois_from_nwb`; or if the table has no traces, or a series is not over
+        ``(time, roi)``.
 
     Examples
     --------
@@ -71,6 +73,8 @@ def read_nwb(
                 f"{where}: the table {table.name!r} has no traces (RoiResponseSeries); "
                 "rois_from_nwb reads the ROIs alone"
             )
+        for key, series in found.items():
+            _check(series, key, where)
         first = next(iter(found.values()))
         time = _times(first)
         odd = [key for key, s in found.items() if not np.array_equal(_times(s), time)]
@@ -135,8 +139,33 @@ def _times(series: Any) -> np.ndarray:
     return np.asarray(start + np.arange(series.data.shape[0]) / series.rate, dtype=np.float64)
 
 
+def _check(series: Any, key: str, where: str) -> None:
+    """Raise a ValueError where data is not ``(time, roi)``, or ``(time,)`` of a single ROI."""
+    shape = tuple(int(n) for n in np.shape(series.data))
+    times = len(series.timestamps) if series.timestamps is not None else shape[0]
+    expected = (times, len(series.rois.data))
+    if shape == expected or (len(shape) == 1 and expected == (*shape, 1)):
+        return
+    swapped = len(shape) == 2 and shape[0] == expected[1]
+    raise ValueError(
+        f"{where}: {series.name} (here {key}) has data of shape {shape}, expected (time, roi) = "
+        f"{expected}"
+        + (
+            "; it seems to be stored as (roi, time), against NWB's schema: mend the file, or read "
+            "the array with pynwb and turn it"
+            if swapped
+            else "; the file is damaged"
+        )
+    )
+
+
 def _values(series: Any, n_rois: int, n_frames: int) -> np.ndarray:
-    data = np.asarray(series.data[:], dtype=np.float32).reshape(n_frames, -1)
+    data = np.asarray(series.data[:]).reshape(n_frames, -1)
+    factor = 1.0 if series.conversion is None else float(series.conversion)
+    offset = float(series.offset or 0.0)
+    if (factor, offset) != (1.0, 0.0):
+        data = data * np.float64(factor) + offset
+    data = data.astype(np.float32)
     rows = np.asarray(series.rois.data[:], dtype=np.int64)
     values = np.full((n_rois, n_frames), np.nan, np.float32)
     values[rows] = data.T

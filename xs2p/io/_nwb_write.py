@@ -17,6 +17,7 @@ from xs2p._table import compact, pixel_table, planes_of
 from xs2p.io._nwb_parts import (
     add_images,
     add_series,
+    column_names,
     frame_images,
     new_imaging_plane,
     roi_table,
@@ -37,6 +38,9 @@ SERIES = {
     "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
     "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),
 }
+
+# What is added to the module ophys.
+_CONTAINERS = ("ImageSegmentation", "Fluorescence", "DfOverF", "SegmentationImages")
 
 
 def write_nwb(
@@ -101,6 +105,8 @@ def write_nwb(
     Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
     series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
     and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
+    A column whose name such a table has for something else, such as ``name`` or ``id``, is
+    ``xs2p_name`` there; `read_nwb` and `rois_from_nwb` give it its own name again.
     Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
     suite2p's ``ops`` have no place there and are left out.
     Traces are computed in one pass into temporary files beside ``path``, and never held whole.
@@ -113,7 +119,12 @@ def write_nwb(
         If the file exists.
     ValueError
         If ``ds`` has no traces or ROIs, the frame rate or the start of the session is not known,
-        or the latter has no time zone.
+        or the latter has no time zone; if a coordinate over ``roi`` has a name with ``/`` or ``:``.
+
+    Warns
+    -----
+    UserWarning
+        Images that are not of the ROIs' frame are left out.
 
     Examples
     --------
@@ -135,6 +146,7 @@ def write_nwb(
         made = _checked_file(pynwb, nwbfile, session_start_time, session_description, identifier)
         if fields:
             raise ValueError(f"nwbfile is given, so its {', '.join(fields)} must be set on it")
+    images = frame_images(ds)
     rois = _rois(ds)
     planes = _by_plane(rois)
     if imaging_plane is not None and len(planes) > 1:
@@ -151,13 +163,16 @@ def write_nwb(
     }
     folder, name = os.path.split(target)
     scratch = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    module = None
     try:
         held = _in_reach(traces, scratch)
-        images = {k: v.compute() for k, v in frame_images(ds).items()}
+        images = {k: v.compute() for k, v in images.items()}
         new = os.path.join(scratch, name)
-        module = made.processing.get("ophys") or made.create_processing_module(
-            "ophys", "optical physiology: ROIs, their traces and spikes"
-        )
+        module = made.processing.get("ophys")
+        if module is None:
+            module = made.create_processing_module(
+                "ophys", "optical physiology: ROIs, their traces and spikes"
+            )
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
@@ -170,6 +185,12 @@ def write_nwb(
         if os.path.lexists(target) and not overwrite:
             raise FileExistsError(f"{target} has come into being meanwhile; it is left as it is")
         os.replace(new, target)
+    except BaseException:
+        # An nwbfile that was given is as it was, for another try.
+        parts = {} if module is None else module.data_interfaces
+        for key in set(_CONTAINERS) & set(parts):
+            parts.pop(key)
+        raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -233,6 +254,7 @@ def _check(ds: xr.Dataset) -> None:
             "write_nwb: NWB numbers ROIs, and the roi labels are not all whole numbers from 0 on; "
             "ds.assign_coords(roi=range(ds.sizes['roi'])) renumbers them"
         )
+    column_names(ds)
 
 
 def _new_file(
@@ -278,8 +300,7 @@ def _checked_file(pynwb: Any, nwbfile: Any, *given: Any) -> Any:
             "them out"
         )
     here = nwbfile.processing.get("ophys")
-    taken = {"ImageSegmentation", "Fluorescence", "DfOverF", "SegmentationImages"}
-    taken &= set(here.data_interfaces if here is not None else ())
+    taken = set(_CONTAINERS) & set(here.data_interfaces if here is not None else ())
     if taken:
         raise ValueError(
             f"nwbfile holds {', '.join(sorted(taken))} in its module ophys already; they are not "

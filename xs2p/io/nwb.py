@@ -29,8 +29,11 @@ __all__ = ["open_nwb_movie", "read_nwb", "require_pynwb", "rois_from_nwb", "writ
 
 MASKS = ("pixel_mask", "image_mask", "voxel_mask")
 _PREFIX = "nwb_"  # of a column whose name an ROI set or traces use for something else
-# Found anew from the pixels, or handled by name.
-_DERIVED = ("npix", "frac_overlap", "med_y", "med_x", "radius", "status")
+# Found anew from the pixels.
+_DERIVED = ("frac_overlap", "med_y", "med_x", "radius", "status")
+_MEASURED = ("med_y", "med_x", "radius")  # taken where they are numbers
+# Names over `pixel` of an ROI set, and `med`, which stands for two of its coordinates.
+_OF_PIXELS = ("ypix", "xpix", "lam", "overlap", "soma_crop", "med")
 
 
 def rois_from_nwb(
@@ -64,7 +67,8 @@ def rois_from_nwb(
         that are not 0. Where masks are volumes, each ROI must lie in one plane, and ``z`` is
         given as the coordinate ``plane``. Other columns of one number, string or bool per ROI
         become coordinates over ``roi`` of the same name (``nwb_<name>`` where that is taken);
-        ``radius``, ``med_y`` and ``med_x`` are used where they are there.
+        ``radius``, ``med_y`` and ``med_x`` are used where they are there and finite, and computed
+        from the pixels of the other ROIs.
 
     Raises
     ------
@@ -111,6 +115,8 @@ def opened(path: str) -> Iterator[Any]:
     with warnings.catch_warnings():
         # Of files that were written with another release of the schema.
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
+        # Of columns, which are read by name.
+        warnings.filterwarnings("ignore", message="An attribute .* already exists on")
         try:
             io = pynwb.NWBHDF5IO(path, "r")
             file = io.read()
@@ -185,7 +191,10 @@ def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: 
         hint = ""
         if "outside the frame" in str(error) and kind != "image_mask":
             other = "yx" if order == "xy" else "xy"
-            hint = f". Some writers have x and y the other way round: order={other!r} reads those"
+            hint = (
+                ". Some writers have x and y the other way round: xs2p.rois_from_nwb(path, "
+                f"order={other!r}) reads those"
+            )
         raise ValueError(f"{where}: {error}{hint}") from error
 
 
@@ -200,16 +209,15 @@ def _assembled(
 ) -> xr.Dataset:
     from xs2p import rois
 
-    every = np.ones(npix.size, bool)
     per_roi = {key: value for key, value in columns.items() if key not in _DERIVED}
     if "radius" in columns:
-        per_roi["radius"] = every, columns["radius"][1].astype(np.float64)
+        radius = columns["radius"][1].astype(np.float64)
+        per_roi["radius"] = np.isfinite(radius) & (radius >= 0), radius
     if "med_y" in columns and "med_x" in columns:
-        med = [columns[key][1].astype(np.float64) for key in ("med_y", "med_x")]
-        per_roi["med"] = every, np.stack(med, axis=1)
+        med = np.stack([columns[key][1].astype(np.float64) for key in ("med_y", "med_x")], axis=1)
+        per_roi["med"] = np.isfinite(med).all(axis=1), med
     ds = rois._build(roi, npix, y, x, weight, frame, fields={"per_roi": per_roi})
-    known = (rois.OK, rois.NO_CELL_PIXELS, rois.NO_NEUROPIL_PIXELS, rois.OUTSIDE_FRAME)
-    if "status" in columns and set(columns["status"][1]) <= set(known):
+    if "status" in columns:
         ds["status"] = ds["status"].copy(data=columns["status"][1])
     return ds
 
@@ -281,6 +289,7 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
     from hdmf.common import VectorIndex
 
     from xs2p._stat import _TAKEN as TAKEN
+    from xs2p.io._nwb_parts import name_here
 
     found: dict[str, Any] = {}
     odd = []
@@ -293,12 +302,17 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
         if values is None:
             odd.append(name)
             continue
+        name = name_here(name)
         attrs = {"long_name": name, "description": str(column.description)}
         if values.ndim == 2:  # suite2p's own: flag and probability side by side
             found[name] = "roi", values[:, 0] > 0, attrs
             found[f"{name}_prob"] = "roi", values[:, 1], {**attrs, "units": "1"}
             continue
-        key = _PREFIX + name if name in TAKEN and name not in _DERIVED else name
+        key = name
+        if name in (*TAKEN, *_OF_PIXELS, *_MEASURED) and not _is_of_rois(name, values):
+            key = _PREFIX + name
+            while key in table.colnames:
+                key = _PREFIX + key
         found[key] = "roi", values, attrs
     if "iscell" in found and "Accepted" in found:
         # What write_nwb adds for programs that know these two.
@@ -312,6 +326,16 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
             "single number, string or bool per ROI"
         )
     return found
+
+
+def _is_of_rois(name: str, values: np.ndarray) -> bool:
+    """Whether a column can be what an ROI set has under that name."""
+    from xs2p import rois
+
+    if name == "status":
+        known = (rois.OK, rois.NO_CELL_PIXELS, rois.NO_NEUROPIL_PIXELS, rois.OUTSIDE_FRAME)
+        return set(values.tolist()) <= set(known)
+    return name == "frac_overlap" or (name in _MEASURED and values.dtype.kind in "biuf")
 
 
 def _plain(column: Any, length: int) -> np.ndarray | None:

@@ -30,8 +30,9 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
         - ``.zip``, ImageJ's and Fiji's ``RoiSet.zip``, or ``.roi`` for a single ROI: outlines
           along the edges of pixels, which ImageJ and `read_rois` fill to the same pixels. ROIs of
           one outline are traced regions, those with holes or several parts composite ones. They
-          are named after the coordinate ``name`` where all its names differ, else after the
-          ``roi`` labels. ROIs may share pixels. An ROI without pixels is left out.
+          are named after the coordinate ``name`` where all its names differ, else, or where the
+          names are other whole numbers than the labels, after the ``roi`` labels. ROIs may share
+          pixels. An ROI without pixels is left out.
         - ``.tif`` or ``.npy``, a label image as `rois_to_labels` draws it: the ``roi`` labels
           where all are positive, else each ROI's position plus 1. It has one ROI per pixel: one
           that several share goes to the one with the largest weight.
@@ -40,7 +41,8 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
 
         ImageJ's files and label images hold no weights: read again, every pixel weighs 1.
     overwrite
-        Replace an existing file or store, once the new one is complete.
+        Replace an existing file, once the new one is complete; of Zarr stores and NetCDF files
+        an ROI set only, and neither traces nor a movie.
 
     Returns
     -------
@@ -50,18 +52,19 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     Raises
     ------
     FileExistsError
-        The path exists and ``overwrite`` is False.
+        The path exists and ``overwrite`` is False, or a store there holds something else.
     FileNotFoundError
         The folder to write into does not exist.
     ValueError
         ``rois`` is no ROI set, the path has another ending, or the format cannot hold the set:
-        ``.roi`` of several ROIs or none.
+        ``.roi`` of several ROIs or none, ``.zip`` of none that has pixels.
 
     Warns
     -----
     UserWarning
-        What the file does not hold: pixels that ROIs share, in a label image, and ROIs without
-        pixels.
+        What the file does not hold: pixels that ROIs share, in a label image, ROIs without
+        pixels, and ``roi`` labels that will not come back. (In a label image 0 is the background,
+        so that the labels 0, 1, 2 … are 1, 2, 3 … there; of that alone there is no warning.)
 
     Examples
     --------
@@ -96,6 +99,8 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
         raise FileExistsError(
             f"write_rois: {name} exists; replace it with overwrite=True, or choose another name"
         )
+    if suffix in (".zarr", ".nc") and os.path.lexists(name):
+        _check_replaced(name)
     if suffix == ".zarr":
         _write_zarr(rois, name, overwrite)
         return name
@@ -104,7 +109,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     elif suffix in (".zip", ".roi"):
         content = _imagej(rois, table, name)
     elif name.endswith("stat.npy"):
-        content = _stat(rois)
+        content = _stat(rois, table, name)
     else:
         content = _labels(rois, table, name)
     _write_file(rois, content, name, suffix, overwrite)
@@ -137,16 +142,17 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
     from xs2p._warnings import names, warn
     from xs2p.io._outline import region
 
+    empty = np.diff(table.offsets) == 0
+    if empty.all() and path.lower().endswith(".zip"):
+        raise ValueError(
+            f"write_rois: {path}: no ROI has pixels to outline ({table.roi.size} ROIs), and ImageJ "
+            "has no empty RoiSet.zip; write .zarr or .nc"
+        )
     if table.ypix.size and max(int(table.ypix.max()), int(table.xpix.max())) >= _MOST:
         raise ValueError(
             f"write_rois: {path}: ImageJ's files hold coordinates up to {_MOST}, and the frame is "
             f"{table.shape}; write stat.npy, .zarr or .nc"
         )
-    titles = [str(label) for label in table.roi.tolist()]
-    if "name" in rois.variables and rois["name"].dims == ("roi",):
-        given = [str(title) for title in rois["name"].values]
-        titles = given if all(given) and len(set(given)) == len(given) else titles
-    empty = np.diff(table.offsets) == 0
     if empty.any():
         if path.lower().endswith(".roi"):
             raise ValueError(f"write_rois: {path}: roi {table.roi[0]} has no pixels to outline")
@@ -154,6 +160,7 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
             f"write_rois: {path}: {empty.sum()} ROIs without pixels are left out "
             f"(roi {names(table.roi[empty])})"
         )
+    titles = _titles(rois, table, ~empty, path)
     regions = []
     for i in np.flatnonzero(~empty):
         own = slice(table.offsets[i], table.offsets[i + 1])
@@ -163,6 +170,39 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
                 setattr(made, key, int(rois[key].values[i]))
         regions.append(made)
     return regions
+
+
+def _titles(rois: xr.Dataset, table: PixelTable, kept: np.ndarray, path: str) -> list[str]:
+    """Names of the regions; one warning where the labels or the names will not come back."""
+    from xs2p._warnings import names, warn
+    from xs2p.io._imagej import _labels_of
+
+    labels = [str(label) for label in table.roi.tolist()]
+    titles = labels
+    if "name" in rois.variables and rois["name"].dims == ("roi",):
+        given = [str(title) for title in rois["name"].values]
+        titles = given if all(given) and len(set(given)) == len(given) else labels
+
+    def read_again(some: list[str]) -> np.ndarray:
+        return _labels_of([some[i] for i in np.flatnonzero(kept)])
+
+    own, back = table.roi[kept], read_again(titles)
+    if np.array_equal(back, own):
+        return titles
+    numbers = [titles[i] for i in np.flatnonzero(kept)] == [str(n) for n in back.tolist()]
+    if numbers and np.array_equal(read_again(labels), own):
+        warn(
+            f"write_rois: {path}: the names ({names(titles)}) are other whole numbers than the roi "
+            f"labels ({names(own)}), and such names are read as labels; the regions are named "
+            "after the labels, and the names are left out"
+        )
+        return labels
+    warn(
+        f"write_rois: {path}: the roi labels ({names(own)}) will not come back: read again, the "
+        f"ROIs are {names(back)}. Names of regions are labels where all are different whole "
+        'numbers: rois.drop_vars("name") names them after the labels; .zarr and .nc keep both'
+    )
+    return titles
 
 
 def _write_zip(regions: list[Any], path: str) -> None:
@@ -188,6 +228,8 @@ def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     labels = rois_to_labels(rois)
     image = labels.values
     values = table.roi if labels.attrs["values"] == "roi labels" else np.arange(table.roi.size) + 1
+    if labels.attrs["values"] != "roi labels" and not _is_range(table.roi):
+        _warn_of_labels(table.roi, values, path, "labels that are 0 or negative")
     lost = image.ravel()[table.flat] != values[table.owner]
     if lost.any():
         who = np.unique(table.owner[lost])
@@ -208,12 +250,54 @@ def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     return image.astype(np.uint16 if largest < 2**16 else np.uint32)
 
 
-def _stat(rois: xr.Dataset) -> np.ndarray:
+def _is_range(roi: np.ndarray) -> bool:
+    return bool(np.array_equal(roi, np.arange(roi.size)))
+
+
+def _warn_of_labels(roi: np.ndarray, back: np.ndarray, path: str, what: str) -> None:
+    from xs2p._warnings import names, warn
+
+    warn(
+        f"write_rois: {path}: the roi labels ({names(roi)}) will not come back, for the format "
+        f"does not hold {what}: read again, the ROIs are {names(back)}; .zarr and .nc keep them"
+    )
+
+
+def _stat(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     from xs2p.rois import rois_to_stat
 
+    if not _is_range(table.roi):
+        _warn_of_labels(table.roi, np.arange(table.roi.size), path, "labels")
     stat = np.empty(rois.sizes["roi"], dtype=object)
     stat[:] = rois_to_stat(rois)
     return stat
+
+
+def _check_replaced(path: str) -> None:
+    """Raise a FileExistsError where a store or file is more than an ROI set, or none at all."""
+    import xarray as xr
+
+    zarr = path.lower().endswith(".zarr")
+    if zarr and not any(
+        os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup", ".zarray")
+    ):
+        raise FileExistsError(f"write_rois: {path} is no Zarr store; it is left as it is")
+    try:
+        with xr.open_zarr(path, consolidated=False) if zarr else xr.open_dataset(path) as stored:
+            held = sorted(map(str, stored.data_vars))
+            more = [dim for dim in ("time", "y", "x") if dim in stored.dims]
+            known = {"roi", "npix", "ypix", "xpix", "lam"} <= set(stored.variables)
+    except (ValueError, OSError, KeyError, TypeError) as error:
+        raise FileExistsError(
+            f"write_rois: {path} exists, and what it holds cannot be read ({error}); it is left as "
+            "it is: choose another name, or delete it first"
+        ) from error
+    if more or not known:
+        what = f"data over {', '.join(more)}" if more else "no ROI set"
+        raise FileExistsError(
+            f"write_rois: {path} holds {what} ({', '.join(held) or 'no variables'}), which an ROI "
+            "set does not replace; it is left as it is: choose another name, or delete it first"
+        )
 
 
 def _write_zarr(rois: xr.Dataset, path: str, overwrite: bool) -> None:
@@ -222,10 +306,6 @@ def _write_zarr(rois: xr.Dataset, path: str, overwrite: bool) -> None:
 
     from xs2p._replace import hidden, put_in_place
 
-    if os.path.lexists(path) and not any(
-        os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup", ".zarray")
-    ):
-        raise FileExistsError(f"write_rois: {path} is no Zarr store; it is left as it is")
     new = hidden(os.path.realpath(path), ".partial")
     try:
         with warnings.catch_warnings():
