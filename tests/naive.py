@@ -43,9 +43,15 @@ def cell_image(stat, shape, lam_percentile=50.0):
     if lam_percentile == 0:
         return heaviest > 0
     size = int(5 * np.median([roi["radius"] for roi in stat]))
-    return (heaviest > 0) & (
-        heaviest >= ndimage.percentile_filter(heaviest, lam_percentile, size=size)
-    )
+    if size <= min(shape):
+        ranked = ndimage.percentile_filter(heaviest, lam_percentile, size=size)
+    else:  # of windows larger than the frame, SciPy 1.17 gives numbers that are not in it
+        around = np.pad(heaviest, size, mode="symmetric")[size - size // 2 :, size - size // 2 :]
+        windows = np.lib.stride_tricks.sliding_window_view(around, (size, size))
+        windows = windows[: shape[0], : shape[1]].reshape(*shape, -1)
+        rank = min(int(size * size * lam_percentile / 100), size * size - 1)
+        ranked = np.sort(windows, axis=-1)[..., rank]
+    return (heaviest > 0) & (heaviest >= ranked)
 
 
 def cell_mask(roi, shape, allow_overlap=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import xarray as xr
 
@@ -78,15 +80,16 @@ def join_planes(
 def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
     """ROI sets of one frame size as one, the ROIs of the first before those of the second."""
     names = {str(v) for rois in sets for v in rois.coords}
-    bare, first = [], 0
-    for rois in sets:
-        rois = compact(rois).reset_coords()
-        # What ties pixels to ROIs, whatever they are called, counts from one set on to the next.
-        n_rois = rois.sizes["roi"]
-        ids = np.arange(first, first + n_rois)
-        owner = np.repeat(ids, rois["npix"].values)
-        bare.append(rois.assign(roi_id=("roi", ids), pixel_roi=("pixel", owner)))
-        first += n_rois
+    bare = [compact(rois).reset_coords() for rois in sets]
+    ids = np.concatenate([s["roi_id"].values if "roi_id" in s else [0, 0] for s in bare])
+    if np.unique(ids).size < ids.size:
+        # Of sets that come from apart, what ties pixels to ROIs counts from one on to the next.
+        first = np.cumsum([0, *(s.sizes["roi"] for s in bare)])
+        ranges = [np.arange(a, b) for a, b in itertools.pairwise(first)]
+        bare = [
+            s.assign(roi_id=("roi", n), pixel_roi=("pixel", np.repeat(n, s["npix"].values)))
+            for s, n in zip(bare, ranges, strict=True)
+        ]
     whole = xr.Dataset(attrs=bare[0].attrs)
     for dim in ("roi", "pixel"):
         columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in bare]
