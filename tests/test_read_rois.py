@@ -464,7 +464,8 @@ class TestFromReview:
         folder = tmp_path / "plane0"
         shutil.copytree(REAL, folder)
         rois = xs2p.read_rois(folder)
-        xs2p.write_rois(rois.isel(roi=slice(None, None, -1)), tmp_path / "stat.npy")
+        with pytest.warns(UserWarning, match="labels .* will not come back"):
+            xs2p.write_rois(rois.isel(roi=slice(None, None, -1)), tmp_path / "stat.npy")
         shutil.move(tmp_path / "stat.npy", folder / "reversed.npy")
         back = xs2p.read_rois(folder / "reversed.npy")
         np.testing.assert_array_equal(back.iscell, rois.iscell[::-1])
