@@ -361,6 +361,19 @@ def imaging(**fields):
     return file, plane
 
 
+def three_rois():
+    """A file with ROIs 0, 10 and 20 of one pixel each, and an empty container for traces."""
+    file, plane = imaging()
+    made = pynwb.ophys.PlaneSegmentation(name="rois", description="ROIs", imaging_plane=plane)
+    for n in range(3):
+        made.add_roi(pixel_mask=[(20 + n, 3, 1.0)], id=10 * n)
+    module = file.create_processing_module("ophys", "ophys")
+    module.add(pynwb.ophys.ImageSegmentation(name="seg", plane_segmentations=[made]))
+    traces = pynwb.ophys.Fluorescence(name="Fluorescence")
+    module.add(traces)
+    return file, made, traces
+
+
 def saved(file, path):
     with pynwb.NWBHDF5IO(path, "w") as io:
         io.write(file)
@@ -458,16 +471,8 @@ class TestRois:
 
     def test_traces_of_others(self, tmp_path):
         """Some ROIs of a table, in another order, and frames that are not regular."""
-        file, plane = imaging()
-        made = pynwb.ophys.PlaneSegmentation(name="rois", description="ROIs", imaging_plane=plane)
-        for n in range(3):
-            made.add_roi(pixel_mask=[(20 + n, 3, 1.0)], id=10 * n)
-        segmentation = pynwb.ophys.ImageSegmentation(name="seg", plane_segmentations=[made])
-        module = file.create_processing_module("ophys", "ophys")
-        module.add(segmentation)
+        file, made, traces = three_rois()
         values, times = np.arange(8.0).reshape(4, 2), np.array([0.0, 1.0, 3.0, 4.0])
-        traces = pynwb.ophys.Fluorescence(name="Fluorescence")
-        module.add(traces)
         for name, at in (("RoiResponseSeries", times), ("mine", times), ("late", times + 1)):
             rois = made.create_roi_table_region(description="two", region=[2, 0])
             some = {"name": name, "data": values, "unit": "V", "timestamps": at, "rois": rois}
@@ -481,15 +486,7 @@ class TestRois:
         assert ds.F.sel(roi=10).isnull().all() and ds.F.attrs["units"] == "V"
 
     def with_traces(self, tmp_path, data, **more):
-        file, plane = imaging()
-        made = pynwb.ophys.PlaneSegmentation(name="rois", description="ROIs", imaging_plane=plane)
-        for n in range(3):
-            made.add_roi(pixel_mask=[(20 + n, 3, 1.0)], id=10 * n)
-        segmentation = pynwb.ophys.ImageSegmentation(name="seg", plane_segmentations=[made])
-        module = file.create_processing_module("ophys", "ophys")
-        module.add(segmentation)
-        traces = pynwb.ophys.Fluorescence(name="Fluorescence")
-        module.add(traces)
+        file, made, traces = three_rois()
         rois = made.create_roi_table_region(description="two", region=more.pop("region", [2, 0]))
         some = {"name": "RoiResponseSeries", "data": data, "rois": rois, "unit": "volts", **more}
         traces.add_roi_response_series(pynwb.ophys.RoiResponseSeries(rate=10.0, **some))

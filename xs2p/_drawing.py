@@ -42,18 +42,13 @@ def _flatten(background: Any) -> str:
     return "choose one, as in background.isel(" + ", ".join(f"{d}=0" for d in dims) + ")"
 
 
-def show_image(ax: Axes, image: Any, shape: tuple[int, int]) -> None:
+def show_image(ax: Axes, image: np.ndarray | None, shape: tuple[int, int]) -> None:
+    """Show an image that :func:`check_image` gave, or none, in axes of the frame's size."""
     if image is not None:
-        values = np.asarray(image, dtype=np.float64)
-        if values.shape != shape:
-            raise ValueError(
-                f"background is an image of {values.shape}, and the ROIs are for frames of "
-                f"{shape}; give one of the same field of view, such as movie.mean('time')"
-            )
-        finite = values[np.isfinite(values)]
+        finite = image[np.isfinite(image)]
         low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
         ax.imshow(
-            values,
+            image,
             cmap="gray",
             vmin=low,
             vmax=max(high, low + 1e-9),

@@ -114,11 +114,13 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 
     if frame is None:
         frame = _shape_from_ops(name)
-    elif os.path.basename(name) in _SUITE2P and _shape_in_ops(name) not in (None, frame):
-        raise ValueError(
-            f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
-            f"{_shape_in_ops(name)}; leave shape out"
-        )
+    elif os.path.basename(name) in _SUITE2P:
+        known = _shape_in_ops(name)
+        if known not in (None, frame):
+            raise ValueError(
+                f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
+                f"{known}; leave shape out"
+            )
     stored = np.dtype("<i2" if dtype is None else dtype)
     check_dtype(stored, name)
     stamp = Stamp.of(name)
