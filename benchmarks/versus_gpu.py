@@ -29,8 +29,8 @@ import xarray as xr
 
 import xs2p
 from benchmarks.suite.recordings import FS, SHAPE, TAU, make_frames, make_stat, make_traces
-from xs2p import _gpu_sums
-from xs2p._backend import gpu_status, to_host
+from xs2p.compute.device import gpu_status, to_host
+from xs2p.traces import sums_gpu as _gpu_sums
 
 WITHOUT_TORCH = (
     "PyTorch is not installed; its rows are left out. With it (pip install torch), they are what "

@@ -22,7 +22,13 @@ TOPICS = {
     "rois": ("ROIs and masks", ["xs2p.rois", "xs2p.masks"]),
     "steps": (
         "Steps, one by one",
-        ["xs2p.extract", "xs2p.baseline", "xs2p.deconvolve", "xs2p.quality", "xs2p._compute"],
+        [
+            "xs2p.extract",
+            "xs2p.baseline",
+            "xs2p.deconvolve",
+            "xs2p.quality",
+            "xs2p.compute.computing",
+        ],
     ),
     "files": ("Files and sample data", ["xs2p.io", "xs2p.sample"]),
     "plot": ("Pictures", ["xs2p.plot"]),

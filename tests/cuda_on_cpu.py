@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xs2p import _cuda
+from xs2p.compute import gpu as _cuda
 
 SHIM = Path(__file__).parent / "cuda_shim.h"
 # All kernels of the source, and of these the ones whose threads wait for each other.

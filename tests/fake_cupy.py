@@ -379,8 +379,9 @@ def install(monkeypatch):
     from dask.array import dispatch
     from xarray.namedarray import pycompat
 
-    from xs2p import _cuda, _gpu_sums
-    from xs2p._device import Lent, Uploads
+    from xs2p.compute import gpu as _cuda
+    from xs2p.compute.gpu_memory import Lent, Uploads
+    from xs2p.traces import sums_gpu as _gpu_sums
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -403,7 +404,8 @@ def install(monkeypatch):
 
 def forget():
     """Forget what was found out about a device."""
-    from xs2p import _backend, _cuda
+    from xs2p.compute import device as _backend
+    from xs2p.compute import gpu as _cuda
 
     for cached in (_backend.gpu_status, _backend._automatic, _cuda._module, _cuda._kernel):
         cached.cache_clear()

@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 
 import xs2p
-from xs2p import _gpu_sums
 from xs2p.testing import raise_if_dask_computes
+from xs2p.traces import sums_gpu as _gpu_sums
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
 FS = 10.0

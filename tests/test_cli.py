@@ -16,8 +16,10 @@ import xarray as xr
 from typer.testing import CliRunner
 
 import xs2p
-from xs2p import _regions, cli, demo
-from xs2p.baseline import METHODS
+from xs2p import cli
+from xs2p.cli import demo
+from xs2p.pipeline import regions as _regions
+from xs2p.traces.baseline import METHODS
 
 FRAMES, LY, LX, FS = 120, 64, 64, 7.0
 
@@ -210,18 +212,18 @@ def test_every_parameter_of_extract_is_an_option_with_its_default():
 
 
 def test_a_gpu_that_is_not_there_is_told(xs2p_shell, recording, monkeypatch):
-    monkeypatch.setattr(xs2p._backend, "gpu_status", lambda: (False, "CuPy is not installed"))
+    monkeypatch.setattr(xs2p.compute.device, "gpu_status", lambda: (False, "CuPy is not installed"))
     args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--device"]
     code, out, err = xs2p_shell(*args, "gpu")
     assert (code, out) == (2, "") and not os.path.exists("out.zarr")
     assert "device='gpu' cannot be used: CuPy is not installed" in one_line(err)
     assert 'pip install "xs2p[gpu13]"' in err
-    xs2p._backend._automatic.cache_clear()
+    xs2p.compute.device._automatic.cache_clear()
     assert xs2p_shell(*args, "auto")[0] == 0
-    xs2p._backend._automatic.cache_clear()
+    xs2p.compute.device._automatic.cache_clear()
     with xr.open_zarr("out.zarr") as ds:
         assert '"device": "cpu"' in ds.attrs["xs2p_run"]
-    assert [device.value for device in cli.Device] == list(xs2p._backend.DEVICES)
+    assert [device.value for device in cli.Device] == list(xs2p.compute.device.DEVICES)
 
 
 def test_info_says_what_a_bug_report_needs(xs2p_shell):
@@ -231,7 +233,7 @@ def test_info_says_what_a_bug_report_needs(xs2p_shell):
     assert told["xs2p"].strip() == xs2p.__version__ and np.__version__ in told["numpy"]
     for name in ("Python", "system", "CPUs", "memory", "numba threads", "GPU"):
         assert told[name].strip(), name
-    assert xs2p._backend.gpu_status()[1] in told["GPU"]
+    assert xs2p.compute.device.gpu_status()[1] in told["GPU"]
 
 
 def test_options_reach_extract(xs2p_shell, recording):

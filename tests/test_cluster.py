@@ -26,9 +26,9 @@ import zarr
 from loaders import as_movie, reference
 
 import xs2p
-from xs2p import _progress
-from xs2p._lost import naming_what_was_lost
-from xs2p.io import _lazy
+from xs2p.compute import progress as _progress
+from xs2p.compute.cluster import naming_what_was_lost
+from xs2p.movie import frames as _lazy
 from xs2p.testing import simulate
 
 distributed = pytest.importorskip("distributed")
@@ -186,7 +186,7 @@ def computed(cluster):
 
 def count_unpacked():
     """Let a worker count how often it lays masks out; the tasks look the function up by name."""
-    from xs2p import _layout
+    from xs2p.masks import layout as _layout
 
     plain = _layout.layout
     if hasattr(plain, "calls"):
@@ -203,7 +203,7 @@ def count_unpacked():
 
 def masks_had(dask_worker):
     """How often a worker has laid out the masks, and how often it got them from another."""
-    from xs2p import _layout
+    from xs2p.masks import layout as _layout
 
     log = dask_worker.transfer_incoming_log
     received = sum(str(key).startswith("masks-") for entry in log for key in entry["keys"])
@@ -387,13 +387,13 @@ def killing_workers(cluster, client, number, choose):
 def test_what_a_killed_writer_left_is_not_in_the_store(recording, whole, tmp_path, monkeypatch):
     """Zarr writes a chunk under another name first; a process that dies leaves it there."""
     path, rois = recording
-    complete = xs2p._regions.complete
+    complete = xs2p.pipeline.regions.complete
 
     def dying(store):
         (Path(store) / "F" / "c" / "0" / f"0.{'a' * 32}.partial").write_bytes(b"half a chunk")
         complete(store)
 
-    monkeypatch.setattr(xs2p._regions, "complete", dying)
+    monkeypatch.setattr(xs2p.pipeline.regions, "complete", dying)
     xs2p.extract_to_zarr(opened(path), rois, tmp_path / "out.zarr", **STORE)
     assert files(tmp_path / "out.zarr") == whole[1]
 
@@ -652,7 +652,7 @@ def test_progress(recording, tmp_path, request, terminal, monkeypatch, where):
     assert len(numbers) > 2 and max(numbers) == N
     # What is not read again does not count.
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(xs2p._regions, "write_rest", interrupt)
+        patched.setattr(xs2p.pipeline.regions, "write_rest", interrupt)
         xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, **STORE)
     zarr.open_group(tmp_path / "out.partial.zarr", mode="r+")["xs2p_done_traces"][3:6] = 0
     with terminal() as seen:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from xs2p import _cpu
-from xs2p._layout import LANES, SEGMENT, layout
-from xs2p._packing import MaskArrays
-from xs2p.extract import _BATCH_BYTES, _extract_block
+from xs2p.compute import kernels as _cpu
+from xs2p.masks.layout import LANES, SEGMENT, layout
+from xs2p.masks.packing import MaskArrays
+from xs2p.traces.extraction import _BATCH_BYTES, _extract_block
 
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
 

@@ -19,9 +19,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cpu import DTYPES, ragged, random_masks
 
-from xs2p import _cpu, _cuda, _gpu, _gpu_sums
-from xs2p._layout import LANES, SEGMENT, layout
-from xs2p._packing import MaskArrays
+from xs2p.compute import gpu as _cuda
+from xs2p.compute import kernels as _cpu
+from xs2p.masks.layout import LANES, SEGMENT, layout
+from xs2p.masks.packing import MaskArrays
+from xs2p.traces import filters_gpu as _gpu
+from xs2p.traces import sums_gpu as _gpu_sums
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))

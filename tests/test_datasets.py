@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 
 import xs2p
-from xs2p.baseline import METHODS
 from xs2p.testing import simulate
+from xs2p.traces.baseline import METHODS
 
 REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
 OPTIONS = {"tau": 1.0, "win_baseline": 5.0}

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from loaders import as_movie, reference, square
 
 import xs2p
-from xs2p import _cpu, _layout
-from xs2p._packing import MaskArrays, pack, unpack
+from xs2p.compute import kernels as _cpu
+from xs2p.masks import layout as _layout
+from xs2p.masks.packing import MaskArrays, pack, unpack
 from xs2p.testing import raise_if_dask_computes
 
 RNG = np.random.default_rng(0)

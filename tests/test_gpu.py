@@ -12,9 +12,10 @@ import pytest
 from gpu_checks import BACKENDS
 
 import xs2p
-from xs2p import _cpu, _gpu_sums
-from xs2p._backend import gpu_status
-from xs2p._layout import layout
+from xs2p.compute import kernels as _cpu
+from xs2p.compute.device import gpu_status
+from xs2p.masks.layout import layout
+from xs2p.traces import sums_gpu as _gpu_sums
 
 USABLE, REASON = gpu_status()
 if not USABLE:

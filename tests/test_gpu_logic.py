@@ -27,9 +27,13 @@ from hypothesis import strategies as st
 from test_cpu import random_masks
 
 import xs2p
-from xs2p import _backend, _cpu, _device, _gpu, _gpu_sums
-from xs2p._layout import layout
+from xs2p.compute import device as _backend
+from xs2p.compute import gpu_memory as _device
+from xs2p.compute import kernels as _cpu
+from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
+from xs2p.traces import filters_gpu as _gpu
+from xs2p.traces import sums_gpu as _gpu_sums
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
@@ -244,7 +248,7 @@ def test_products_with_a_sparse_matrix_are_the_kernels_sums(dtype, neuropil, see
 
 
 def test_without_cupy(no_gpu):
-    assert xs2p._backend.gpu_status() == (False, "CuPy is not installed")
+    assert xs2p.compute.device.gpu_status() == (False, "CuPy is not installed")
     movie, rois = checks.recording()
     masks = xs2p.build_masks(rois)
     F = checks.traces()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from loaders import DATA
 
 import xs2p
-from xs2p.io._imagej import fill, flatten, pixels_of
-from xs2p.io._outline import outlines, region
+from xs2p.io.rois.imagej import fill, flatten, pixels_of
+from xs2p.io.rois.outlines import outlines, region
 from xs2p.testing import raise_if_dask_computes
 
 ROISET = DATA / "imagej_regions.zip"

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from loaders import LX, LY, T, opened
 
-from xs2p.io import _lazy as lazy
 from xs2p.io import open_movie
+from xs2p.movie import frames as lazy
 
 
 def written(tmp_path, kind, frames):

@@ -21,8 +21,9 @@ import zarr
 from loaders import LX, LY, T, opened
 
 import xs2p
-from xs2p.io import _hdf5, open_movie
-from xs2p.io import _lazy as lazy
+from xs2p.io import open_movie
+from xs2p.movie import frames as lazy
+from xs2p.movie import hdf5 as _hdf5
 from xs2p.testing import raise_if_dask_computes
 
 

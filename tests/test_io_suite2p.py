@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from xs2p.io import _write as write_module
 from xs2p.io import load_npy, read_rois, read_stat, read_suite2p, write_suite2p
-from xs2p.rois import rois_from_stat
+from xs2p.io.suite2p import export as write_module
+from xs2p.rois.build import rois_from_stat
 
 REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
 LY, LX, N, T = 20, 30, 5, 40

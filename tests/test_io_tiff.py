@@ -13,8 +13,9 @@ import pytest
 import tifffile
 from loaders import opened
 
-from xs2p.io import _tiff, open_movie
-from xs2p.io._ifd import offsets, survey
+from xs2p.io import open_movie
+from xs2p.movie import tiff as _tiff
+from xs2p.movie.tiff_pages import offsets, survey
 
 LY, LX = 6, 8
 PIXELS = LY * LX * 2

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from loaders import opened
 
 import xs2p
-from xs2p.io import _lazy as lazy
 from xs2p.io import open_movie
-from xs2p.io._files import natural
+from xs2p.movie import frames as lazy
+from xs2p.movie.sources import natural
 
 C, P, T, LY, LX = 2, 3, 4, 6, 7
 

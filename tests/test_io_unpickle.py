@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xs2p.disk.npy import _ADMITTED
 from xs2p.io import UnsafePickleError, load_npy
-from xs2p.io._unpickle import _ADMITTED
 
 DATA = Path(__file__).parent / "data"
 
@@ -231,7 +231,7 @@ def short(text):
         ("numpy.testing", "rundocs"),
         ("numpy.testing._private.utils", "runstring"),
         ("numpy", "f2py.compile"),
-        ("xs2p.io._unpickle", "np"),
+        ("xs2p.disk.npy", "np"),
         ("builtins", "dict.fromkeys"),
         ("", ""),
     ],

@@ -12,8 +12,9 @@ import zarr
 from loaders import LY, T, opened
 
 import xs2p
-from xs2p.io import _lazy as lazy
-from xs2p.io import _zarr, open_movie
+from xs2p.io import open_movie
+from xs2p.movie import frames as lazy
+from xs2p.movie import zarr as _zarr
 
 
 def written(tmp_path, kind, frames):

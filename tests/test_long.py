@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xs2p
-from xs2p import pipeline
-from xs2p._traces import join
-from xs2p.baseline import METHODS
+from xs2p.pipeline import extract as pipeline
 from xs2p.testing import raise_if_dask_computes, simulate, time_chunks
+from xs2p.traces.baseline import METHODS
+from xs2p.traces.blocks import join
 
 FS = 10.0
 N = 3000

@@ -12,9 +12,9 @@ import pytest
 import xarray as xr
 
 import xs2p
-from xs2p.io import _nwb_write as nwb
 from xs2p.io import open_nwb_movie
-from xs2p.io._nwb_movie import rate_of
+from xs2p.io.nwb import write as nwb
+from xs2p.movie.nwb import rate_of
 from xs2p.testing import raise_if_dask_computes, simulate
 
 pynwb = pytest.importorskip("pynwb")
@@ -266,7 +266,7 @@ class TestWrite:
         def fail(*args):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("xs2p.io._nwb_parts._blocks", fail)
+        monkeypatch.setattr("xs2p.io.nwb.parts._blocks", fail)
         with pytest.raises(OSError, match="disk is full"):
             xs2p.write_nwb(ds, tmp_path / "a.nwb", nwbfile=file, imaging_plane=plane)
         monkeypatch.undo()
@@ -330,7 +330,7 @@ class TestWrite:
         def fail(*args):
             raise OSError("the disk is full")
 
-        monkeypatch.setattr("xs2p.io._nwb_parts._blocks", fail)
+        monkeypatch.setattr("xs2p.io.nwb.parts._blocks", fail)
         with pytest.raises(OSError, match="disk is full"):
             xs2p.write_nwb(ds, target, session_start_time=START, overwrite=True)
         assert os.listdir(tmp_path) == ["a.nwb"] and target.read_text() == "old"
@@ -584,7 +584,7 @@ class TestMovie:
         """A file whose chunks are long in time and small in space."""
         import h5py
 
-        from xs2p.io import _lazy
+        from xs2p.movie import frames as _lazy
 
         with h5py.File(tmp_path / "a.nwb", "w") as file:
             group = file.create_group("acquisition/movie")

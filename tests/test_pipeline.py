@@ -77,7 +77,7 @@ def test_snr_filter(chunks):
 
 @pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
 def test_snr_filter_extracts_again_only_what_changed(monkeypatch):
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     frames, rois = noisy_case()
     movie = as_movie(frames, fs=10.0)

@@ -10,8 +10,8 @@ import xarray as xr
 
 import xs2p
 from xs2p import plot
-from xs2p._drawing import round_number
-from xs2p.demo import choose_rois, plot_demo
+from xs2p.cli.demo import choose_rois, plot_demo
+from xs2p.plot.drawing import round_number
 
 
 @pytest.fixture(scope="module")

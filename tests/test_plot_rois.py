@@ -11,10 +11,10 @@ from naive import pixel_edges
 from pictures import TOLERANCE, axes, check_legible, difference, words
 
 import xs2p
-from xs2p._drawing import outline_paths
-from xs2p._plot_roi import _around
-from xs2p._plot_rois import filled_image
-from xs2p._table import pixel_table
+from xs2p.plot.drawing import outline_paths
+from xs2p.plot.roi import _around
+from xs2p.plot.rois import filled_image
+from xs2p.rois.pixels import pixel_table
 from xs2p.testing import simulate
 
 
@@ -57,7 +57,7 @@ def test_map_as_it_was(few, tmp_path, monkeypatch):
     assert draw(few) <= TOLERANCE
     assert draw(few.assign(ypix=(few.ypix + 1) % 40)) > 2 * TOLERANCE
     assert draw(few.assign_coords(quality=-few.quality)) > 2 * TOLERANCE
-    monkeypatch.setattr("xs2p._plot_rois.filled_image", lambda table, rgba: np.zeros((40, 70, 4)))
+    monkeypatch.setattr("xs2p.plot.rois.filled_image", lambda table, rgba: np.zeros((40, 70, 4)))
     assert draw(few) > 2 * TOLERANCE
 
 
@@ -69,7 +69,7 @@ def test_masks_as_they_were(few, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="lack a mask"):
         assert draw() <= TOLERANCE
         assert draw(inner_neuropil_radius=3) > 2 * TOLERANCE
-        monkeypatch.setattr("xs2p._plot_roi._hatch", lambda *args: None)
+        monkeypatch.setattr("xs2p.plot.roi._hatch", lambda *args: None)
         assert draw() > 2 * TOLERANCE
 
 

@@ -23,7 +23,8 @@ import xarray as xr
 from counting import CountingFrames
 
 import xs2p
-from xs2p import _regions, store
+from xs2p.pipeline import regions as _regions
+from xs2p.pipeline import store
 from xs2p.testing import raise_if_dask_computes, simulate
 
 FS, N, CHUNK, REGION = 10.0, 1000, 50, 100

@@ -10,8 +10,8 @@ import scipy.stats
 import xarray as xr
 
 import xs2p
-from xs2p.baseline import METHODS
 from xs2p.testing import raise_if_dask_computes
+from xs2p.traces.baseline import METHODS
 
 FS = 10.0
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import xs2p
-from xs2p._table import pixel_table
-from xs2p._view import bin_time, extremes, join_bins
-from xs2p._window import DIRECT, GROUP, Reader, frames_in_view, pick_roi
+from xs2p.plot.bins import bin_time, extremes, join_bins
+from xs2p.plot.reader import DIRECT, GROUP, Reader, frames_in_view, pick_roi
+from xs2p.rois.pixels import pixel_table
 from xs2p.testing import raise_if_dask_computes, time_chunks
 
 

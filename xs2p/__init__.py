@@ -13,9 +13,6 @@ Frozen({'roi': 98, 'time': 500})
 
 from xs2p import accessor as _accessor  # noqa: F401  (registers .s2p)
 from xs2p._version import __version__
-from xs2p.baseline import baseline, preprocess
-from xs2p.deconvolve import deconvolve
-from xs2p.extract import extract_traces
 from xs2p.io import (
     open_movie,
     read_nwb,
@@ -26,17 +23,20 @@ from xs2p.io import (
     write_rois,
     write_suite2p,
 )
-from xs2p.masks import Masks, build_masks, cell_image
-from xs2p.pipeline import extract
-from xs2p.quality import skew, snr, std
-from xs2p.rois import (
+from xs2p.masks.build import Masks, build_masks, cell_image
+from xs2p.pipeline.extract import extract
+from xs2p.pipeline.store import extract_to_zarr
+from xs2p.rois.build import (
     recompute_overlap,
     rois_from_footprints,
     rois_from_labels,
     rois_from_stat,
 )
 from xs2p.sample import sample_movie, sample_rois
-from xs2p.store import extract_to_zarr
+from xs2p.traces.baseline import baseline, preprocess
+from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.extraction import extract_traces
+from xs2p.traces.quality import skew, snr, std
 
 __all__ = [
     "Masks",

@@ -9,15 +9,18 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p import masks, quality, rois, tables
 from xs2p._attrs import UNFINISHED
-from xs2p._compute import compute
 from xs2p._warnings import warn
-from xs2p.baseline import baseline, preprocess
-from xs2p.deconvolve import deconvolve
-from xs2p.extract import extract_traces
-from xs2p.pipeline import extract
+from xs2p.compute.computing import compute
+from xs2p.io import dataframe as tables
+from xs2p.masks import build as masks
+from xs2p.pipeline.extract import extract
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
+from xs2p.rois import build as rois
+from xs2p.traces import quality
+from xs2p.traces.baseline import baseline, preprocess
+from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.extraction import extract_traces
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:

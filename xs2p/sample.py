@@ -68,7 +68,7 @@ def sample_rois() -> xr.Dataset:
     >>> sample_rois().sizes["roi"]
     98
     """
-    from xs2p.rois import rois_from_stat
+    from xs2p.rois.build import rois_from_stat
 
     keys = ("ypix", "xpix", "lam", "overlap", "radius", "med", "roi_offsets")
     ypix, xpix, lam, overlap, radius, med, offsets = _load(*keys)

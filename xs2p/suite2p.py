@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from xs2p._layout import layout
-from xs2p._packing import MaskArrays
-from xs2p._table import PixelTable, pixel_table
-from xs2p.masks import cell_pixels, neuropil_pixels
-from xs2p.rois import rois_from_stat
+from xs2p.masks.build import cell_pixels, neuropil_pixels
+from xs2p.masks.layout import layout
+from xs2p.masks.packing import MaskArrays
+from xs2p.rois.build import rois_from_stat
+from xs2p.rois.pixels import PixelTable, pixel_table
 
 CellMask = tuple[np.ndarray, np.ndarray]
 
@@ -216,7 +216,7 @@ def extract_traces(
         Float32 ``(roi, time)``. Zeros for an empty cell mask and where ``neuropil_masks`` is
         None; NaN for an empty neuropil mask.
     """
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     _check_device(device)
     batch_size = int(batch_size)
@@ -327,7 +327,7 @@ def preprocess(
     numpy.ndarray
         A new array ``(roi, time)``; ``F`` is not changed.
     """
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     _check_device(device)
     if baseline == "maximin":
@@ -368,7 +368,7 @@ def baseline_maximin(
     numpy.ndarray
         ``F`` less its baseline, ``(roi, time)``.
     """
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     _check_device(device)
     F = np.asarray(F)
@@ -396,7 +396,7 @@ def oasis(F: np.ndarray, batch_size: int, tau: float, fs: float) -> np.ndarray:
     numpy.ndarray
         Float32 ``(roi, time)``.
     """
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     return _cpu.oasis(np.asarray(F), np.float32(tau) * np.float32(fs))
 
@@ -455,7 +455,7 @@ def oasis_trace(
     fs
         Frame rate in Hz.
     """
-    from xs2p import _cpu
+    from xs2p.compute import kernels as _cpu
 
     n_frames = F.size
     tau_fs = np.float32(tau) * np.float32(fs)

@@ -81,7 +81,7 @@ def simulate(
     from scipy.signal import lfilter
 
     from xs2p._attrs import TIME
-    from xs2p.rois import rois_from_stat
+    from xs2p.rois.build import rois_from_stat
 
     if n_rois < 0 or n_frames < 1 or min(shape) < 1:
         raise ValueError(

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
-    from xs2p._table import PixelTable
+    from xs2p.rois.pixels import PixelTable
 
 SUFFIXES = (".tif", ".tiff", ".npy", ".zip", ".roi", ".zarr", ".nc")
 # What ImageJ's files can hold of a coordinate.
@@ -74,8 +74,8 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     >>> rois.sizes["roi"]
     98
     """
-    from xs2p._table import compact, pixel_table
-    from xs2p.io._own import rois_of_dataset
+    from xs2p.io.rois.stored import rois_of_dataset
+    from xs2p.rois.pixels import compact, pixel_table
 
     name = os.fspath(path).rstrip("/" + os.sep)
     suffix = os.path.splitext(name)[1].lower()
@@ -117,7 +117,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
 
 
 def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrite: bool) -> None:
-    from xs2p.io._write import file_set
+    from xs2p.io.suite2p.export import file_set
 
     folder, file = os.path.split(name)
     with file_set(folder or ".", [file], overwrite=overwrite) as new:
@@ -140,7 +140,7 @@ def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrit
 
 def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
     from xs2p._warnings import names, warn
-    from xs2p.io._outline import region
+    from xs2p.io.rois.outlines import region
 
     empty = np.diff(table.offsets) == 0
     if empty.all() and path.lower().endswith(".zip"):
@@ -175,7 +175,7 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
 def _titles(rois: xr.Dataset, table: PixelTable, kept: np.ndarray, path: str) -> list[str]:
     """Names of the regions; one warning where the labels or the names will not come back."""
     from xs2p._warnings import names, warn
-    from xs2p.io._imagej import _labels_of
+    from xs2p.io.rois.imagej import _labels_of
 
     labels = [str(label) for label in table.roi.tolist()]
     titles = labels
@@ -223,7 +223,7 @@ def _write_zip(regions: list[Any], path: str) -> None:
 
 def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     from xs2p._warnings import names, warn
-    from xs2p.rois import rois_to_labels
+    from xs2p.rois.build import rois_to_labels
 
     labels = rois_to_labels(rois)
     image = labels.values
@@ -264,7 +264,7 @@ def _warn_of_labels(roi: np.ndarray, back: np.ndarray, path: str, what: str) -> 
 
 
 def _stat(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
-    from xs2p.rois import rois_to_stat
+    from xs2p.rois.build import rois_to_stat
 
     if not _is_range(table.roi):
         _warn_of_labels(table.roi, np.arange(table.roi.size), path, "labels")
@@ -304,7 +304,7 @@ def _write_zarr(rois: xr.Dataset, path: str, overwrite: bool) -> None:
     import shutil
     import warnings
 
-    from xs2p._replace import hidden, put_in_place
+    from xs2p.disk.replace import hidden, put_in_place
 
     new = hidden(os.path.realpath(path), ".partial")
     try:

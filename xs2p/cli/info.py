@@ -1,0 +1,90 @@
+"""What a bug report needs to say about the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from xs2p._version import __version__
+from xs2p.compute.device import gpu_status
+
+_PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "distributed", "zarr", "numba")
+_CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
+
+
+def info() -> str:
+    """Versions, processors, memory, numba's threads and the GPU, a line each."""
+    lines = [("xs2p", __version__), ("Python", f"{platform.python_version()} ({sys.executable})")]
+    lines += [("system", platform.platform())]
+    lines += list(_versions())
+    lines += [("CPUs", _cpus()), ("memory", _memory()), ("numba threads", _threading_layer())]
+    usable, reason = gpu_status()
+    lines += [("GPU", reason if usable else f"none: {reason}")]
+    if importlib.util.find_spec("cupy") is not None:
+        lines += list(_devices())
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in (*_PACKAGES, *_CUPY):
+        try:
+            yield package, importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            if package not in _CUPY:
+                yield package, "not installed"
+
+
+def _cpus() -> str:
+    allowed = getattr(os, "sched_getaffinity", None)
+    count = os.cpu_count() or 1
+    usable = len(allowed(0)) if allowed is not None else count
+    return f"{count}, {usable} of them for this process"
+
+
+def _memory() -> str:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return "not known"
+    return f"{size / 2**30:.1f} GiB"
+
+
+def _threading_layer() -> str:
+    import numba
+
+    config: Any = numba.config
+    return f"{config.NUMBA_NUM_THREADS}, layer {config.THREADING_LAYER}; xs2p uses Dask's instead"
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    """Tell what CUDA says, as far as it says anything."""
+    try:
+        import cupy
+
+        runtime = cupy.cuda.runtime
+        yield "CUDA runtime", _version(runtime.runtimeGetVersion())
+        yield "CUDA driver", _version(runtime.driverGetVersion())
+        for n in range(runtime.getDeviceCount()):
+            properties = runtime.getDeviceProperties(n)
+            name = properties["name"]
+            name = name.decode() if isinstance(name, bytes) else name
+            with cupy.cuda.Device(n):
+                free, total = runtime.memGetInfo()
+            yield (
+                f"device {n}",
+                f"{name}, compute {properties['major']}.{properties['minor']}, "
+                f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
+            )
+    except Exception as error:
+        yield "CUDA", f"{type(error).__name__}: {error}"
+    yield "CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}" if number else "none"

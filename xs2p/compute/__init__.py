@@ -1,0 +1,1 @@
+"""Where and how work runs: arrays, devices, kernels, clusters, progress."""

@@ -1,0 +1,170 @@
+"""Which arrays and which device the work is done with: numpy or CuPy, CPU or GPU.
+
+CuPy is imported when a GPU is asked for and not before; nothing here needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+DEVICES = ("cpu", "gpu", "auto")
+INSTALL = 'pip install "xs2p[gpu13]" (CUDA 13) or "xs2p[gpu12]" (CUDA 12)'
+
+_log = logging.getLogger("xs2p")
+
+
+@functools.cache
+def gpu_status() -> tuple[bool, str]:
+    """Whether a GPU can be used, and why not, or which one it is; never raises.
+
+    Found out at the first call by a small product on the device, and then remembered.
+    """
+    try:
+        if importlib.util.find_spec("cupy") is None:
+            return False, "CuPy is not installed"
+        import cupy
+    except Exception as error:  # a broken installation is no GPU, whatever it raises
+        return False, f"CuPy cannot be imported ({_brief(error)})"
+    try:
+        if not cupy.cuda.is_available():
+            return False, "CuPy finds no CUDA device or no driver"
+        one = cupy.ones((1, 1), np.float32)
+        # A product needs cuBLAS, a sum of our own a compiler: both must be there.
+        double = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x + x", "xs2p_double")
+        if float(double(one @ one)[0, 0]) != 2.0:
+            return False, "the CUDA device adds 1 and 1 wrongly"
+        properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        name = properties["name"]
+        return True, name.decode() if isinstance(name, bytes) else str(name)
+    except Exception as error:
+        return False, f"the CUDA device does not work ({_brief(error)})"
+
+
+def is_cupy(array: Any) -> bool:
+    """Whether an array, or each chunk of a Dask array, is CuPy's."""
+    kind = type(getattr(array, "_meta", array))
+    return kind.__module__.partition(".")[0] == "cupy"
+
+
+def unread(array: Any) -> Any:
+    """Return what a DataArray holds, for a look at its type: a lazy file is not read for it."""
+    return array.data if array.chunks is not None else array.variable._data
+
+
+def array_module(array: Any) -> ModuleType:
+    """Return the module that makes arrays like this one, or like its chunks: numpy or cupy."""
+    return sys.modules["cupy"] if is_cupy(array) else np
+
+
+def kernels(array: Any) -> ModuleType:
+    """Return the module whose functions work on plain arrays like this one: _cpu or _gpu."""
+    if is_cupy(array):
+        from xs2p.traces import filters_gpu as _gpu
+
+        return _gpu
+    from xs2p.compute import kernels as _cpu
+
+    return _cpu
+
+
+def meta(like: Any, ndim: int, dtype: Any) -> Any:
+    """Return an empty array that says what the chunks of a lazy result are."""
+    return array_module(like).empty((0,) * ndim, dtype)
+
+
+def to_host(array: Any) -> Any:
+    """Copy a CuPy array to the host; any other is returned as it is."""
+    return array.get() if is_cupy(array) else array
+
+
+def resolve_device(device: str | None, array: Any = None, name: str = "the input") -> str:
+    """Choose ``"cpu"`` or ``"gpu"``: as asked, else where ``array`` is.
+
+    Raises
+    ------
+    ValueError
+        If the device is unknown or cannot be used; before any work.
+    """
+    if device is not None and device not in DEVICES:
+        raise ValueError(
+            f'device must be "cpu", "gpu", "auto" or None (where the data is), got {device!r}'
+        )
+    on_gpu = is_cupy(array)
+    if on_gpu and device == "cpu":
+        raise ValueError(
+            f"device='cpu', but {name} is made of CuPy arrays, on a GPU; leave device out, or "
+            "copy them first: array.copy(data=array.data.map_blocks(cupy.asnumpy)) where it is "
+            "lazy, array.as_numpy() where not"
+        )
+    if on_gpu:
+        return "gpu"
+    if device == "gpu":
+        require_gpu(everywhere=getattr(array, "dask", None) is not None)
+        return "gpu"
+    return _automatic() if device == "auto" else "cpu"
+
+
+def on_gpu(block: Any, device: str) -> bool:
+    """Whether a block is worked on on the GPU: it is there, or is to go there."""
+    return device == "gpu" or is_cupy(block)
+
+
+def there_and_back(
+    block: Callable[..., Any], array: np.ndarray, *per_trace: Any, **options: Any
+) -> Any:
+    """Call a function of traces with an array of the host on the GPU; the result is on the host."""
+    from xs2p.traces import filters_gpu as _gpu
+
+    require_gpu()
+    return _gpu.there_and_back(block, array, *per_trace, **options)
+
+
+def placed(block: Callable[..., Any], array: Any, device: str) -> Callable[..., Any]:
+    """Return ``block``, or what makes its work on chunks of the host run on the GPU."""
+    if device == "cpu" or is_cupy(array):
+        return block
+    return functools.partial(there_and_back, block)
+
+
+def require_gpu(everywhere: bool = False) -> None:
+    """Raise unless there is a GPU here or, where work goes to a cluster, on every worker."""
+    from xs2p.compute.computing import has_client
+
+    if everywhere and has_client():
+        from distributed import get_client
+
+        found = get_client().run(gpu_status)
+        without = {worker: reason for worker, (usable, reason) in found.items() if not usable}
+        if not without:
+            return
+        worker, reason = next(iter(without.items()))
+        where = f" on {len(without)} of {len(found)} workers (the first, {worker})"
+    else:
+        usable, reason = gpu_status()
+        if usable:
+            return
+        where = ""
+    raise ValueError(
+        f"device='gpu' cannot be used{where}: {reason}. With an NVIDIA GPU and its driver: "
+        f'{INSTALL}; device="auto" takes the CPU where there is none'
+    )
+
+
+@functools.cache
+def _automatic() -> str:
+    usable, reason = gpu_status()
+    _log.info("device='auto': %s (%s)", "GPU" if usable else "CPU", reason)
+    return "gpu" if usable else "cpu"
+
+
+def _brief(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first}"[:300]

@@ -1,0 +1,115 @@
+"""How work is given to a GPU: kernels, memory, and pipelines for what comes from the host.
+
+Streams: work on CuPy arrays goes to the stream that is current, as CuPy's own does. Arrays of the
+host are worked on by pipelines, a few on a device, each with a stream for copies and one for work,
+and whatever a pipeline allocates on the device is gone when it is given back. CuPy is imported
+inside the functions that need it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from xs2p.compute.device import is_cupy
+from xs2p.compute.gpu_memory import Lent, in_batches
+
+PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
+_SHARE = 0.5  # of the free memory that all pipelines together plan with
+
+# Beside CuPy's own, of which -ftz=true is one.
+OPTIONS = ("--std=c++14", "--fmad=false")
+
+
+class Pipeline(NamedTuple):
+    """Two streams of the device, for copies from the host and for the work on them."""
+
+    copy: Any
+    work: Any
+
+
+def kernel_source() -> str:
+    """Return the CUDA source of all kernels."""
+    from importlib.resources import files
+
+    return files("xs2p.compute").joinpath("kernels.cu").read_text(encoding="utf-8")
+
+
+@functools.cache
+def _kernel(name: str) -> Any:
+    return _module().get_function(name)
+
+
+@functools.cache
+def _module() -> Any:
+    import cupy
+
+    return cupy.RawModule(code=kernel_source(), options=OPTIONS)
+
+
+def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
+    """Start a kernel on the current stream; numbers must have the kernel's own types."""
+    if all(grid):
+        _kernel(name)(grid, block, args)
+
+
+def _new_pipeline() -> Pipeline:
+    import cupy
+
+    return Pipeline(cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True))
+
+
+PIPELINES = Lent(_new_pipeline, PIPELINES_OF_A_DEVICE)
+
+
+def release() -> None:
+    """Give back the memory that CuPy keeps for later; another allocator has its own way."""
+    import cupy
+
+    cupy.get_default_memory_pool().free_all_blocks()
+
+
+def available() -> int:
+    """Bytes of device memory that one of several pipelines plans with."""
+    import cupy
+
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    kept = cupy.get_default_memory_pool().free_bytes()
+    return int((free + kept) * _SHARE / PIPELINES_OF_A_DEVICE)
+
+
+def by_pipeline(n: int, size: int, work: Callable[[Pipeline, int, int], None], unit: str) -> None:
+    """Do work in batches with a pipeline whose stream for work is the current one.
+
+    Where not even one thing fits beside what other threads do, it is done while they wait.
+    """
+    import cupy
+
+    device = cupy.cuda.Device().id
+    for lend in (PIPELINES.on, PIPELINES.alone):
+
+        def now(start: int, stop: int, lend: Any = lend) -> None:
+            with lend(device) as pipeline, pipeline.work:
+                work(pipeline, start, stop)
+
+        try:
+            in_batches(n, size, now, release, unit)
+            return
+        except MemoryError:
+            if lend == PIPELINES.alone:
+                raise
+        release()
+
+
+def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of a CuPy array run on the device that holds it, whichever is current."""
+
+    @functools.wraps(function)
+    def there(array: Any, *args: Any, **kwargs: Any) -> Any:
+        if not is_cupy(array):
+            return function(array, *args, **kwargs)
+        with array.device:
+            return function(array, *args, **kwargs)
+
+    return there

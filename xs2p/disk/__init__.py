@@ -1,0 +1,1 @@
+"""Ground: bytes of files and folders."""

@@ -1,0 +1,197 @@
+"""Results as pandas tables: a row a sample, or a row an ROI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import xarray as xr
+
+from xs2p.compute.computing import progress_bar
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MOST_BYTES = 4e9
+_BOOKKEEPING = ("roi_id", "mask_id")
+
+
+def to_dataframe(
+    ds: xr.Dataset,
+    what: Literal["traces", "rois"] | None = None,
+    *,
+    variables: Sequence[str] | None = None,
+    max_bytes: float | None = _MOST_BYTES,
+) -> pd.DataFrame:
+    """Give traces or ROIs as a tidy pandas table.
+
+    Parameters
+    ----------
+    ds
+        Traces ``([channel,] roi, time)`` with their ROI set, or an ROI set.
+    what
+        ``"traces"``: a row for each ROI and frame. ``"rois"``: a row for each ROI, with what is
+        known of it and, of traces, with ``snr``, ``skew`` and ``std``. By default traces, where
+        there are any.
+    variables
+        Which traces; by default all. Of a table of ROIs: which columns.
+    max_bytes
+        A larger table of traces, by calculation, is refused; None allows any.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Of traces: ``roi``, ``time`` in s (``frame`` where there is no time), ``channel`` where
+        there are several, and a float32 column for each variable; ROI after ROI, time running
+        fastest. Coordinates over ``time`` are columns as well.
+        Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
+        coordinate over ``roi``. ``snr``, ``skew`` and ``std`` are of ``Fc``, else of ``F``, and
+        are kept as they are where ``ds`` has them. ``table.attrs["units"]`` has the units.
+        What is lazy is computed in one pass.
+
+    Raises
+    ------
+    ValueError
+        If there is no such table or variable, or it would be larger than ``max_bytes``.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    >>> ds.s2p.to_dataframe(variables=["F", "spks"]).columns.tolist()
+    ['roi', 'time', 'F', 'spks']
+    >>> ds.s2p.to_dataframe("rois")[["npix", "status"]].head(2)
+       npix status
+    0   181     ok
+    1    38     ok
+    """
+    if not isinstance(ds, xr.Dataset):
+        raise ValueError(
+            f"to_dataframe takes a Dataset of traces or ROIs, got {type(ds).__name__}; of one "
+            "array: ds.s2p.to_dataframe(variables=['F'])"
+        )
+    if "roi" not in ds.dims:
+        raise ValueError(
+            f"to_dataframe needs a dim roi, the Dataset has {sorted(map(str, ds.dims))}"
+        )
+    traces = [str(name) for name, v in ds.data_vars.items() if {"roi", "time"} <= set(v.dims)]
+    if what is None:
+        what = "traces" if traces else "rois"
+    if what == "traces":
+        return _of_traces(ds, traces, variables, max_bytes)
+    if what == "rois":
+        return _of_rois(ds, traces, variables)
+    raise ValueError(f"what={what!r}; choose 'traces' or 'rois'")
+
+
+def _of_traces(
+    ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None, max_bytes: float | None
+) -> pd.DataFrame:
+    import pandas as pd
+
+    if not traces:
+        raise ValueError(
+            "to_dataframe('traces'): the Dataset has no variables over roi and time, only "
+            f"{sorted(map(str, ds.variables))}; to_dataframe('rois') gives a table of the ROIs"
+        )
+    chosen = _chosen(variables, traces)
+    odd = [name for name in chosen if not set(ds[name].dims) <= {"channel", "roi", "time"}]
+    if odd:
+        raise ValueError(
+            f"{odd[0]} has dims {ds[odd[0]].dims}, expected ('roi', 'time'); give the others as "
+            f"variables={[name for name in chosen if name not in odd]}"
+        )
+    dims = [d for d in ("channel", "roi", "time") if any(d in ds[n].dims for n in chosen)]
+    sizes = [ds.sizes[dim] for dim in dims]
+    rows = int(np.prod(sizes, dtype=np.int64))
+    along = [n for n, c in ds.coords.items() if c.dims == ("time",) and n != "time"]
+    size = rows * (8 * (len(dims) + len(along)) + sum(ds[name].dtype.itemsize for name in chosen))
+    if max_bytes is not None and size > max_bytes:
+        raise ValueError(
+            f"the table would have {rows} rows and take {size / 1e9:.1f} GB, more than "
+            f"max_bytes={max_bytes:g}: choose ROIs, frames or variables first, as in "
+            "ds.isel(roi=slice(50)).s2p.to_dataframe(variables=['spks']), or give max_bytes=None. "
+            "For work on all of it, Datasets are smaller and may stay lazy"
+        )
+    wanted = ds[[*chosen, *along]]
+    held = _in_memory(wanted.drop_vars([n for n in wanted.coords if n not in (*dims, *along)]))
+    columns: dict[str, Any] = {}
+    for place, dim in enumerate(dims):
+        named = dim if dim != "time" or "time" in held.coords else "frame"
+        labels = held[dim].values if dim in held.coords else np.arange(held.sizes[dim])
+        columns[named] = _spread(labels, place, sizes)
+    for name in along:
+        columns[str(name)] = _spread(held[name].values, dims.index("time"), sizes)
+    for name in chosen:
+        array = held[name]
+        lacking = {dim: held.sizes[dim] for dim in dims if dim not in array.dims}
+        array = array.expand_dims(lacking) if lacking else array
+        columns[name] = array.transpose(*dims).values.reshape(-1)
+    table = pd.DataFrame(columns, copy=False)
+    table.attrs["units"] = _units(held, columns)
+    return table
+
+
+def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
+    from xs2p.traces.quality import skew, snr, std
+
+    own = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n not in _BOOKKEEPING]
+    first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
+    own = [*first, *(n for n in own if n not in first)]
+    found = (ds[own] if own else ds[[]]).reset_coords()
+    if "channel" in ds.indexes:
+        found = found.assign_coords(channel=ds["channel"])
+    source = next((name for name in ("Fc", "F") if name in traces), None)
+    steps = {"snr": snr, "skew": skew, "std": std}
+    if source is not None and ds.sizes["time"]:
+        wanted = [n for n in steps if n not in found and (variables is None or n in variables)]
+        for name in wanted:
+            statistic = steps[name](ds[source])
+            found[name] = statistic.dims, statistic.data, statistic.attrs
+    known = [*(n for n in own if n != "roi"), *(n for n in steps if n in found and n not in own)]
+    chosen = _chosen(variables, known)
+    held = _in_memory(found[chosen])
+    if "roi" not in held.coords:
+        held = held.assign_coords(roi=np.arange(ds.sizes["roi"]))
+    table = held.to_dataframe(dim_order=[d for d in ("roi", "channel") if d in held.dims])
+    table = table.reset_index()
+    table = table[[n for n in ("roi", "channel") if n in table] + chosen]
+    table.attrs["units"] = _units(held, table.columns)
+    return table
+
+
+def _chosen(variables: Sequence[str] | None, known: list[str]) -> list[str]:
+    if variables is None:
+        return known
+    asked = [variables] if isinstance(variables, str) else list(variables)
+    absent = [name for name in asked if name not in known and name != "roi"]
+    if absent or not asked:
+        raise ValueError(f"variables={variables!r}; choose from {', '.join(known)}")
+    return [name for name in dict.fromkeys(asked) if name != "roi"]
+
+
+def _in_memory(ds: xr.Dataset) -> xr.Dataset:
+    """Compute all that is lazy at once, and copy what is on a GPU."""
+    from xs2p.compute.cluster import naming_what_was_lost
+    from xs2p.compute.device import to_host
+
+    with naming_what_was_lost():
+        with progress_bar():
+            ds = ds.compute()
+    return ds.assign({n: v.copy(data=to_host(v.data)) for n, v in ds.data_vars.items()})
+
+
+def _spread(labels: np.ndarray, place: int, sizes: list[int]) -> np.ndarray:
+    """Labels of one dim as the column of a table over all of them."""
+    before = int(np.prod(sizes[:place], dtype=np.int64))
+    after = int(np.prod(sizes[place + 1 :], dtype=np.int64))
+    return np.tile(np.repeat(labels, after), before)
+
+
+def _units(ds: xr.Dataset, columns: Any) -> dict[str, str]:
+    return {
+        str(name): str(ds[name].attrs["units"])
+        for name in columns
+        if name in ds.variables and "units" in ds[name].attrs
+    }

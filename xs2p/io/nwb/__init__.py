@@ -1,0 +1,1 @@
+"""ROI sets and traces out of NWB files, and results into them."""

@@ -1,0 +1,395 @@
+"""ROI sets and movies out of NWB files, and results into them.
+
+NWB numbers pixels as ``(x, y)``, x along the rows of a frame: a ``pixel_mask`` is a list of
+``(x, y, weight)``, an ``image_mask`` is ``(roi, x, y)`` and a movie ``(time, x, y)``. That is how
+the schema words it (``width`` before ``height``) and how roiextractors and neuroconv read and write
+it. xs2p has ``(y, x)``; what is read is turned, lazily, and what is written is turned back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xs2p._warnings import names, warn
+from xs2p.io.nwb.read import read_nwb
+from xs2p.io.nwb.write import write_nwb
+from xs2p.movie.nwb import open_nwb_movie
+from xs2p.rois.pixels import frame_shape
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["open_nwb_movie", "read_nwb", "require_pynwb", "rois_from_nwb", "write_nwb"]
+
+MASKS = ("pixel_mask", "image_mask", "voxel_mask")
+_PREFIX = "nwb_"  # of a column whose name an ROI set or traces use for something else
+# Found anew from the pixels.
+_DERIVED = ("frac_overlap", "med_y", "med_x", "radius", "status")
+_MEASURED = ("med_y", "med_x", "radius")  # taken where they are numbers
+# Names over `pixel` of an ROI set, and `med`, which stands for two of its coordinates.
+_OF_PIXELS = ("ypix", "xpix", "lam", "overlap", "soma_crop", "med")
+
+
+def rois_from_nwb(
+    source: Any,
+    shape: tuple[int, int] | None = None,
+    *,
+    name: str | None = None,
+    order: Literal["xy", "yx"] = "xy",
+) -> xr.Dataset:
+    """Read an ROI set from a table of ROIs (``PlaneSegmentation``) of an NWB file.
+
+    Parameters
+    ----------
+    source
+        An ``.nwb`` file, or a ``pynwb.ophys.PlaneSegmentation`` of one that is open.
+    shape
+        Frame size ``(Ly, Lx)`` in pixels. Needed only where the file does not say it, neither by
+        image masks, reference images nor a movie of the same imaging plane.
+    name
+        Which ``PlaneSegmentation``, where the file has several.
+    order
+        How the file numbers the pixels of its masks: ``"xy"``, as the NWB schema has it, or
+        ``"yx"`` for files whose writer had them the other way round.
+
+    Returns
+    -------
+    Dataset
+        An ROI set over ``roi`` and ``pixel``, as :func:`xs2p.rois_from_stat` returns it. The
+        table's ``id`` becomes the ``roi`` label. Of several kinds of masks ``pixel_mask`` is
+        taken before ``image_mask`` before ``voxel_mask``; pixels of an ``image_mask`` are those
+        that are not 0. Where masks are volumes, each ROI must lie in one plane, and ``z`` is
+        given as the coordinate ``plane``. Other columns of one number, string or bool per ROI
+        become coordinates over ``roi`` of the same name (``nwb_<name>`` where that is taken);
+        ``radius``, ``med_y`` and ``med_x`` are used where they are there and finite, and computed
+        from the pixels of the other ROIs.
+
+    Raises
+    ------
+    ImportError
+        If pynwb is not installed.
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If there is no table of that name, or several; if the frame size is not known or
+        disagrees; if an ROI lies in several planes, or pixels outside the frame.
+
+    Examples
+    --------
+    >>> rois = rois_from_nwb("session.nwb")      # doctest: +SKIP
+    >>> rois.isel(roi=rois.Accepted.values == 1)  # doctest: +SKIP
+    """
+    require_pynwb()
+    if order not in ("xy", "yx"):
+        raise ValueError(f"order={order!r}; choose 'xy', as the NWB schema has it, or 'yx'")
+    if not isinstance(source, str | os.PathLike):
+        return rois_of_table(source, shape, order, "rois_from_nwb")
+    path = os.fspath(source)
+    with opened(path) as file:
+        return rois_of_table(pick(file, name, path), shape, order, path)
+
+
+def require_pynwb() -> Any:
+    """Import pynwb, or say how to install it."""
+    try:
+        import pynwb
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'NWB files need pynwb, which is not installed: pip install "xs2p[nwb]"'
+        ) from error
+    return pynwb
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Open an NWB file for as long as it is read."""
+    pynwb = require_pynwb()
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no file {path!r}")
+    with warnings.catch_warnings():
+        # Of files that were written with another release of the schema.
+        warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
+        # Of columns, which are read by name.
+        warnings.filterwarnings("ignore", message="An attribute .* already exists on")
+        try:
+            io = pynwb.NWBHDF5IO(path, "r")
+            file = io.read()
+        except Exception as error:
+            raise ValueError(
+                f"{path}: cannot be read as NWB ({type(error).__name__}: {error})"
+            ) from error
+    with io:
+        yield file
+
+
+def tables(file: Any) -> dict[str, Any]:
+    """All tables of ROIs in a file, by name; two of one name by module and name."""
+    from pynwb.ophys import PlaneSegmentation
+
+    found = [item for item in file.objects.values() if isinstance(item, PlaneSegmentation)]
+    plain = [table.name for table in found]
+    return {
+        table.name
+        if plain.count(table.name) == 1
+        else f"{table.parent.parent.name}/{table.parent.name}/{table.name}": table
+        for table in found
+    }
+
+
+def pick(file: Any, name: str | None, path: str) -> Any:
+    found = tables(file)
+    if name is None and len(found) == 1:
+        return next(iter(found.values()))
+    if name in found:
+        return found[name]
+    if not found:
+        raise ValueError(f"{path}: holds no PlaneSegmentation, so no ROIs")
+    listing = ", ".join(f"{key} ({len(table)} ROIs)" for key, table in found.items())
+    if name is None:
+        raise ValueError(
+            f"{path}: holds {len(found)} tables of ROIs: {listing}; pick one, as in "
+            f"name={next(iter(found))!r}"
+        )
+    raise ValueError(f"name={name!r} is no PlaneSegmentation of {path}, which holds: {listing}")
+
+
+def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> xr.Dataset:
+    from pynwb.ophys import PlaneSegmentation
+
+    if not isinstance(table, PlaneSegmentation):
+        raise ValueError(
+            f"rois_from_nwb takes a path to an .nwb file or a pynwb PlaneSegmentation, got "
+            f"{type(table).__name__}"
+        )
+    kind = next((kind for kind in MASKS if kind in table.colnames), None)
+    if kind is None:
+        raise ValueError(
+            f"{where}: the table {table.name!r} has none of the columns {', '.join(MASKS)}, only "
+            f"{', '.join(table.colnames)}: no ROIs can be made of it"
+        )
+    read = _image_masks if kind == "image_mask" else _listed_masks
+    x, y, z, weight, npix = read(table, kind)
+    if order == "yx":
+        x, y = y, x
+    frame = _frame(table, shape, order, where)
+    roi = np.asarray(table.id[:], dtype=np.int64)
+    if np.unique(roi).size != roi.size:
+        warn(f"{where}: the ids of {table.name!r} are not unique; ROIs are numbered from 0 instead")
+        roi = np.arange(roi.size)
+    columns = _columns(table, where)
+    if z is not None:
+        columns["plane"] = _plane_of(z, npix, roi, where)
+    try:
+        return _assembled(roi, npix, y, x, weight, frame, columns)
+    except ValueError as error:
+        hint = ""
+        if "outside the frame" in str(error) and kind != "image_mask":
+            other = "yx" if order == "xy" else "xy"
+            hint = (
+                ". Some writers have x and y the other way round: xs2p.rois_from_nwb(path, "
+                f"order={other!r}) reads those"
+            )
+        raise ValueError(f"{where}: {error}{hint}") from error
+
+
+def _assembled(
+    roi: np.ndarray,
+    npix: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    weight: np.ndarray,
+    frame: tuple[int, int],
+    columns: dict[str, Any],
+) -> xr.Dataset:
+    from xs2p.rois import build as rois
+
+    per_roi = {key: value for key, value in columns.items() if key not in _DERIVED}
+    if "radius" in columns:
+        radius = columns["radius"][1].astype(np.float64)
+        per_roi["radius"] = np.isfinite(radius) & (radius >= 0), radius
+    if "med_y" in columns and "med_x" in columns:
+        med = np.stack([columns[key][1].astype(np.float64) for key in ("med_y", "med_x")], axis=1)
+        per_roi["med"] = np.isfinite(med).all(axis=1), med
+    ds = rois._build(roi, npix, y, x, weight, frame, fields={"per_roi": per_roi})
+    if "status" in columns:
+        ds["status"] = ds["status"].copy(data=columns["status"][1])
+    return ds
+
+
+Masks = tuple[np.ndarray, np.ndarray, "np.ndarray | None", np.ndarray, np.ndarray]
+
+
+def _listed_masks(table: Any, kind: str) -> Masks:
+    """Pixels of ``pixel_mask`` or ``voxel_mask``: x, y, z, weight, and how many of each ROI."""
+    from hdmf.common import VectorIndex
+
+    index = table[kind]
+    if not isinstance(index, VectorIndex):
+        raise ValueError(f"the column {kind} of {table.name!r} has no index: it is damaged")
+    ends = np.asarray(index.data[:], dtype=np.int64)
+    # In memory pynwb holds lists of tuples, in files records.
+    data: Any = index.target.data[:] if len(index.target.data) else []
+    fields = ("x", "y", "z", "weight") if kind == "voxel_mask" else ("x", "y", "weight")
+    if getattr(np.asarray(data).dtype, "names", None):
+        values = [np.asarray(data[field]) for field in fields]
+    else:
+        rows = np.array([tuple(row) for row in data], dtype=np.float64).reshape(-1, len(fields))
+        values = list(rows.T)
+    parts = dict(zip(fields, values, strict=True))
+    whole = {key: parts[key].astype(np.int64) for key in ("x", "y", "z") if key in parts}
+    return whole["x"], whole["y"], whole.get("z"), parts["weight"], np.diff(ends, prepend=0)
+
+
+def _image_masks(table: Any, kind: str) -> Masks:
+    """Pixels of ``image_mask``, one ROI at a time: the table can be larger than memory."""
+    data = table[kind].data
+    found: list[list[np.ndarray]] = [[], [], [], []]
+    npix = np.zeros(len(data), np.int64)
+    depth = np.ndim(data[0]) if len(data) else 2
+    for n in range(len(data)):
+        mask = np.asarray(data[n])
+        mask = np.where(np.isfinite(mask), mask, 0) if mask.dtype.kind == "f" else mask
+        # Row by row, as every other way of reading ROIs gives them.
+        at = np.nonzero(mask.swapaxes(0, 1))
+        npix[n] = at[0].size
+        found[0].append(at[1])
+        found[1].append(at[0])
+        found[2].append(at[2] if depth == 3 else at[0])
+        found[3].append(mask.swapaxes(0, 1)[at].astype(np.float32))
+    x, y, z, weight = (np.concatenate(part) if part else np.empty(0, np.int64) for part in found)
+    return x, y, z if depth == 3 else None, weight, npix
+
+
+def _plane_of(z: np.ndarray, npix: np.ndarray, roi: np.ndarray, where: str) -> Any:
+    """Plane of each ROI of a volume; a ValueError where one lies in several."""
+    owner = np.repeat(np.arange(npix.size), npix)
+    low, high = np.full(npix.size, np.iinfo(np.int64).max), np.full(npix.size, -1)
+    np.minimum.at(low, owner, z)
+    np.maximum.at(high, owner, z)
+    several = (high != low) & (npix > 0)
+    if several.any():
+        first = np.flatnonzero(several)[0]
+        raise ValueError(
+            f"{where}: {several.sum()} ROIs lie in several planes (roi {names(roi[several])}; the "
+            f"first in z {low[first]} to {high[first]}), and an ROI here belongs to one plane: cut "
+            "them into one ROI a plane"
+        )
+    attrs = {"long_name": "plane of the ROI", "description": "z of the ROI's voxels in the file."}
+    return "roi", np.where(npix > 0, low, 0), attrs
+
+
+def _columns(table: Any, where: str) -> dict[str, Any]:
+    """Columns of one value per ROI, as coordinates."""
+    from hdmf.common import VectorIndex
+
+    from xs2p.io.nwb.parts import name_here
+    from xs2p.rois.stat import _TAKEN as TAKEN
+
+    found: dict[str, Any] = {}
+    odd = []
+    ragged = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
+    for column in table.columns:
+        name = column.name
+        if isinstance(column, VectorIndex) or name in (*MASKS, "npix", "roi_id"):
+            continue
+        values = None if name in ragged else _plain(column, len(table))
+        if values is None:
+            odd.append(name)
+            continue
+        name = name_here(name)
+        attrs = {"long_name": name, "description": str(column.description)}
+        if values.ndim == 2:  # suite2p's own: flag and probability side by side
+            found[name] = "roi", values[:, 0] > 0, attrs
+            found[f"{name}_prob"] = "roi", values[:, 1], {**attrs, "units": "1"}
+            continue
+        key = name
+        if name in (*TAKEN, *_OF_PIXELS, *_MEASURED) and not _is_of_rois(name, values):
+            key = _PREFIX + name
+            while key in table.colnames:
+                key = _PREFIX + key
+        found[key] = "roi", values, attrs
+    if "iscell" in found and "Accepted" in found:
+        # What write_nwb adds for programs that know these two.
+        flags = found["iscell"][1].astype(bool)
+        if np.array_equal(found["Accepted"][1].astype(bool), flags):
+            del found["Accepted"]
+            found.pop("Rejected", None)
+    if odd:
+        warn(
+            f"{where}: the columns {', '.join(odd)} of {table.name!r} are left out: they hold no "
+            "single number, string or bool per ROI"
+        )
+    return found
+
+
+def _is_of_rois(name: str, values: np.ndarray) -> bool:
+    """Whether a column can be what an ROI set has under that name."""
+    from xs2p.rois import build as rois
+
+    if name == "status":
+        known = (rois.OK, rois.NO_CELL_PIXELS, rois.NO_NEUROPIL_PIXELS, rois.OUTSIDE_FRAME)
+        return set(values.tolist()) <= set(known)
+    return name == "frac_overlap" or (name in _MEASURED and values.dtype.kind in "biuf")
+
+
+def _plain(column: Any, length: int) -> np.ndarray | None:
+    from hdmf.common import DynamicTableRegion
+
+    if isinstance(column, DynamicTableRegion) or len(column.data) != length:
+        return None
+    values = np.asarray(column.data[:])
+    if values.dtype.kind in "OSU" and values.ndim == 1:
+        text = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+        return np.array(text, object) if all(isinstance(v, str) for v in text) else None
+    pair = values.shape == (length, 2) and column.name in ("iscell", "redcell")
+    return values if values.dtype.kind in "biuf" and (values.ndim == 1 or pair) else None
+
+
+def _frame(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> tuple[int, int]:
+    stored = None
+    for width, height in _known_shapes(table):
+        stored = (height, width) if order == "xy" else (width, height)
+        break
+    if shape is None:
+        if stored is None:
+            raise ValueError(
+                f"{where}: the size of the frame is not known, since {table.name!r} has no image "
+                "masks or reference images and the file no movie of its imaging plane; give "
+                "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
+            )
+        return stored
+    given = frame_shape(shape)
+    if stored is not None and stored != given:
+        raise ValueError(
+            f"shape={given} disagrees with {where}, which says (Ly, Lx) = {stored}; leave shape "
+            "out to take that"
+        )
+    return given
+
+
+def _known_shapes(table: Any) -> Iterator[tuple[int, int]]:
+    """``(width, height)`` of the frame, as the file says it in one place or another."""
+    from pynwb.ophys import OnePhotonSeries, TwoPhotonSeries
+
+    if "image_mask" in table.colnames and len(table):
+        shape = np.shape(table["image_mask"].data)
+        yield int(shape[1]), int(shape[2])
+    file = table.get_ancestor("NWBFile")
+    movies = [
+        item
+        for item in (file.objects.values() if file is not None else ())
+        if isinstance(item, OnePhotonSeries | TwoPhotonSeries)
+        and item.imaging_plane is table.imaging_plane
+    ]
+    for series in [*(table.reference_images or ()), *movies]:
+        size = list(np.shape(series.data)[1:]) if series.data is not None else []
+        if len(size) < 2 or 0 in size[:2]:  # frames are in other files
+            size = [] if series.dimension is None else list(series.dimension[:])
+        if len(size) >= 2:
+            yield int(size[0]), int(size[1])

@@ -1,0 +1,422 @@
+"""Write traces and their ROIs into an NWB file, as neuroconv and roiextractors name things."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import tempfile
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p._attrs import UNFINISHED
+from xs2p.io.nwb.parts import (
+    add_images,
+    add_series,
+    column_names,
+    frame_images,
+    new_imaging_plane,
+    roi_table,
+)
+from xs2p.rois.pixels import compact, pixel_table, planes_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Variable -> container and name of the series there; the names that have one in roiextractors are
+# RoiResponseSeries, Neuropil, Deconvolved and Baseline.
+SERIES = {
+    "F": ("Fluorescence", "RoiResponseSeries"),
+    "Fneu": ("Fluorescence", "Neuropil"),
+    "Fc": ("Fluorescence", "NeuropilCorrected"),
+    "F0": ("Fluorescence", "Baseline"),
+    "spks": ("Fluorescence", "Deconvolved"),
+    "dFF": ("DfOverF", "RoiResponseSeries"),
+    "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
+    "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),
+}
+
+# What is added to the module ophys.
+_CONTAINERS = ("ImageSegmentation", "Fluorescence", "DfOverF", "SegmentationImages")
+
+
+def write_nwb(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    session_start_time: datetime.datetime | None = None,
+    session_description: str | None = None,
+    identifier: str | None = None,
+    nwbfile: Any = None,
+    imaging_plane: Any = None,
+    indicator: str = "unknown",
+    location: str = "unknown",
+    excitation_lambda: float = float("nan"),
+    emission_lambda: float = float("nan"),
+    image_masks: bool = True,
+    overwrite: bool = False,
+    **fields: Any,
+) -> None:
+    """Write traces, spikes and their ROIs as an NWB file.
+
+    Parameters
+    ----------
+    ds
+        Traces ``([channel,] roi, time)`` and their ROI set, as :func:`xs2p.extract` or
+        :func:`xs2p.read_suite2p` gives them; lazy or not. ``time`` is in seconds from the start
+        of the session; without it ``attrs["fs"]`` (Hz) says the frame rate.
+    path
+        The file, ``.nwb``. It gets its name when it is complete.
+    session_start_time
+        When the session began, with its time zone. NWB requires it, and nothing else knows it.
+    session_description, identifier
+        Of the session; by default a line that says what is in the file, and a random UUID.
+    nwbfile
+        A ``pynwb.NWBFile`` to add the results to, in place of the three above: one made by you,
+        or one read with ``pynwb.read_nwb``, whose content goes into the new file with them. The
+        object itself gets the results, too.
+    imaging_plane
+        The ``pynwb.ophys.ImagingPlane`` of ``nwbfile`` that was imaged, for a recording of one
+        plane; by default a new one, made of the next four.
+    indicator, location
+        Of the imaging plane, such as ``"GCaMP6s"`` and ``"VISp"``.
+    excitation_lambda, emission_lambda
+        Wavelengths in nm; NaN says that they are not known.
+    image_masks
+        Write masks as images too, which roiextractors and viewers ask for; only the parts of them
+        that hold pixels take space. ``pixel_mask`` is always written.
+    overwrite
+        Replace an existing file, once the new one is complete.
+    **fields
+        Further fields of ``pynwb.NWBFile``: ``experimenter``, ``lab``, ``institution`` … and
+        ``subject``, as a ``pynwb.file.Subject`` or a dict of its fields. Archives such as DANDI
+        ask for one: ``nwbinspector`` calls a file without it critical.
+
+    Notes
+    -----
+    The processing module ``ophys`` gets ``ImageSegmentation`` with the table
+    ``PlaneSegmentation`` (``id`` is the ``roi`` label; all coordinates over ``roi`` are columns;
+    of ``iscell`` also ``Accepted`` and ``Rejected``), and ``Fluorescence`` with ``F`` as
+    ``RoiResponseSeries``, ``Fneu`` as ``Neuropil``, ``Fc`` as ``NeuropilCorrected``, ``F0`` as
+    ``Baseline`` and ``spks`` as ``Deconvolved``; ``dFF`` is ``RoiResponseSeries`` in ``DfOverF``.
+    Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
+    series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
+    and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
+    A column whose name such a table has for something else, such as ``name`` or ``id``, is
+    ``xs2p_name`` there; `read_nwb` and `rois_from_nwb` give it its own name again.
+    Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
+    suite2p's ``ops`` have no place there and are left out.
+    Traces are computed in one pass into temporary files beside ``path``, and never held whole.
+
+    Raises
+    ------
+    ImportError
+        If pynwb is not installed.
+    FileExistsError
+        If the file exists.
+    ValueError
+        If ``ds`` has no traces or ROIs, the frame rate or the start of the session is not known,
+        or the latter has no time zone; if a coordinate over ``roi`` has a name with ``/`` or ``:``.
+
+    Warns
+    -----
+    UserWarning
+        Images that are not of the ROIs' frame are left out.
+
+    Examples
+    --------
+    >>> from datetime import datetime
+    >>> from zoneinfo import ZoneInfo
+    >>> start = datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo("Europe/London"))
+    >>> write_nwb(ds, "session.nwb", session_start_time=start)  # doctest: +SKIP
+    """
+    from xs2p.io.nwb.rois import require_pynwb
+
+    pynwb = require_pynwb()
+    target = _check_path(path, overwrite)
+    _check(ds)
+    traces = _traces(ds)
+    clock = _clock(ds)
+    if nwbfile is None:
+        made = _new_file(pynwb, session_start_time, session_description, identifier, fields)
+    else:
+        made = _checked_file(pynwb, nwbfile, session_start_time, session_description, identifier)
+        if fields:
+            raise ValueError(f"nwbfile is given, so its {', '.join(fields)} must be set on it")
+    images = frame_images(ds)
+    rois = _rois(ds)
+    planes = _by_plane(rois)
+    if imaging_plane is not None and len(planes) > 1:
+        raise ValueError(
+            f"imaging_plane is one, but the ROIs lie in {len(planes)} planes; leave it out, or "
+            "write each plane: ds.isel(roi=ds.plane.values == 0)"
+        )
+    optics = {
+        "indicator": indicator,
+        "location": location,
+        "excitation_lambda": float(excitation_lambda),
+        "emission_lambda": float(emission_lambda),
+        "rate": clock.get("rate"),
+    }
+    folder, name = os.path.split(target)
+    scratch = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    module = None
+    try:
+        held = _in_reach(traces, scratch)
+        images = {k: v.compute() for k, v in images.items()}
+        new = os.path.join(scratch, name)
+        module = made.processing.get("ophys")
+        if module is None:
+            module = made.create_processing_module(
+                "ophys", "optical physiology: ROIs, their traces and spikes"
+            )
+        for suffix, where in planes.items():
+            own = compact(rois.isel(roi=where))
+            plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
+            table = roi_table(pynwb, module, own, suffix, plane, image_masks)
+            add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
+        add_images(pynwb, module, images)
+        _write(pynwb, made, new)
+        with open(new, "r+b") as file:
+            os.fsync(file.fileno())
+        if os.path.lexists(target) and not overwrite:
+            raise FileExistsError(f"{target} has come into being meanwhile; it is left as it is")
+        os.replace(new, target)
+    except BaseException:
+        # An nwbfile that was given is as it was, for another try.
+        parts = {} if module is None else module.data_interfaces
+        for key in set(_CONTAINERS) & set(parts):
+            parts.pop(key)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_path(path: str | os.PathLike[str], overwrite: bool) -> str:
+    target = os.path.abspath(os.fspath(path))
+    if os.path.splitext(target)[1].lower() != ".nwb":
+        raise ValueError(f"write_nwb: {os.fspath(path)!r} must be a file whose name ends in .nwb")
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(
+            f"write_nwb: no folder {os.path.dirname(target)!r} to write "
+            f"{os.path.basename(target)} into"
+        )
+    if os.path.isdir(target):
+        raise IsADirectoryError(f"write_nwb: {target!r} is a folder, expected a file")
+    if os.path.lexists(target) and not overwrite:
+        raise FileExistsError(
+            f"write_nwb: {target!r} exists; write to another file, or replace it with "
+            "overwrite=True. To add to an existing file: "
+            "write_nwb(ds, new, nwbfile=pynwb.read_nwb(old))"
+        )
+    return target
+
+
+def _check(ds: xr.Dataset) -> None:
+    import xarray as xr
+
+    if not isinstance(ds, xr.Dataset):
+        raise ValueError(
+            f"write_nwb: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs that "
+            "xs2p.extract(movie, rois, ...) gives"
+        )
+    if UNFINISHED in ds.attrs:
+        raise ValueError(f"write_nwb: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    here = [name for name in SERIES if name in ds]
+    if not here:
+        raise ValueError(
+            f"write_nwb: the Dataset has no traces ({', '.join(SERIES)}), only "
+            f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
+        )
+    for name in here:
+        if set(ds[name].dims) - {"channel"} != {"roi", "time"}:
+            raise ValueError(
+                f"write_nwb: {name} has dims {ds[name].dims}, expected ('roi', 'time') or "
+                "('channel', 'roi', 'time'); rename with ds.rename({old: new})"
+            )
+    if 0 in (ds.sizes["roi"], ds.sizes["time"]):
+        raise ValueError(
+            f"write_nwb: there is nothing to write, ds has {ds.sizes['roi']} ROIs and "
+            f"{ds.sizes['time']} frames"
+        )
+    try:
+        table = pixel_table(ds)
+    except ValueError as error:
+        raise ValueError(
+            f"write_nwb: {error}. Put an ROI set beside the traces: "
+            "ds.assign_coords(rois.variables).assign_attrs(rois.attrs)"
+        ) from error
+    if table.roi.dtype.kind not in "iu" or (table.roi < 0).any():
+        raise ValueError(
+            "write_nwb: NWB numbers ROIs, and the roi labels are not all whole numbers from 0 on; "
+            "ds.assign_coords(roi=range(ds.sizes['roi'])) renumbers them"
+        )
+    column_names(ds)
+
+
+def _new_file(
+    pynwb: Any,
+    session_start_time: Any,
+    session_description: str | None,
+    identifier: str | None,
+    fields: dict[str, Any],
+) -> Any:
+    how = (
+        "datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo('Europe/London')), or give "
+        "nwbfile=pynwb.NWBFile(...)"
+    )
+    if not isinstance(session_start_time, datetime.datetime):
+        raise ValueError(
+            f"session_start_time={session_start_time!r}: NWB requires the date and time at which "
+            f"the session began, as in session_start_time={how}"
+        )
+    if session_start_time.tzinfo is None:
+        raise ValueError(
+            f"session_start_time={session_start_time!r} has no time zone, and NWB would take that "
+            f"of this machine; give it, as in {how}"
+        )
+    if isinstance(fields.get("subject"), dict):
+        fields = {**fields, "subject": pynwb.file.Subject(**fields["subject"])}
+    return pynwb.NWBFile(
+        session_description=session_description or "calcium imaging: ROIs, traces and spikes",
+        identifier=identifier or str(uuid.uuid4()),
+        session_start_time=session_start_time,
+        **fields,
+    )
+
+
+def _checked_file(pynwb: Any, nwbfile: Any, *given: Any) -> Any:
+    if not isinstance(nwbfile, pynwb.NWBFile):
+        raise ValueError(
+            f"nwbfile is a {type(nwbfile).__name__}, expected a pynwb.NWBFile: one that you made, "
+            "or pynwb.read_nwb(path)"
+        )
+    if any(value is not None for value in given):
+        raise ValueError(
+            "nwbfile has session_start_time, session_description and identifier already; leave "
+            "them out"
+        )
+    here = nwbfile.processing.get("ophys")
+    taken = set(_CONTAINERS) & set(here.data_interfaces if here is not None else ())
+    if taken:
+        raise ValueError(
+            f"nwbfile holds {', '.join(sorted(taken))} in its module ophys already; they are not "
+            "replaced: write to a file without them"
+        )
+    return nwbfile
+
+
+def _clock(ds: xr.Dataset) -> dict[str, Any]:
+    """When frames were taken, as arguments of a series: a rate, or all the timestamps."""
+    from xs2p.movie.nwb import rate_of
+
+    first = ds[next(name for name in SERIES if name in ds)]
+    fs = ds.attrs.get("fs", first.attrs.get("fs"))
+    if "time" not in ds.coords:
+        if fs is None:
+            raise ValueError(
+                "write_nwb: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
+            )
+        return {"rate": float(fs), "starting_time": 0.0}
+    time = ds["time"].values
+    if time.dtype.kind not in "iuf" or ds["time"].attrs.get("units", "s") != "s":
+        raise ValueError(
+            f"write_nwb: time is {time.dtype} in {ds['time'].attrs.get('units', 'no unit')!r}, "
+            "expected seconds from the start of the session; give "
+            "ds.assign_coords(time=('time', seconds, {'units': 's'}))"
+        )
+    rate = rate_of(time)
+    if rate is None and time.size == 1 and fs is not None:
+        rate = float(fs)
+    if rate is None:
+        return {"timestamps": time.astype(np.float64)}
+    # The rate that was given, where the times were made of it.
+    if fs is not None and abs(rate / float(fs) - 1) < 1e-6:
+        rate = float(fs)
+    return {"rate": rate, "starting_time": float(time[0])}
+
+
+def _traces(ds: xr.Dataset) -> dict[tuple[str, str], xr.DataArray]:
+    """Name what goes into the file by container and series, each ``(roi, time)``."""
+    found = {}
+    for key, (container, name) in SERIES.items():
+        if key not in ds:
+            continue
+        array = ds[key]
+        if "channel" not in array.dims:
+            found[container, name] = array.transpose("roi", "time")
+            continue
+        for n in range(ds.sizes["channel"]):
+            suffix = f"Chan{n + 1}" if n else ""
+            found[container, name + suffix] = array.isel(channel=n).transpose("roi", "time")
+    return found
+
+
+def _channels(ds: xr.Dataset) -> int:
+    if "channel" in ds.dims:
+        return int(ds.sizes["channel"])
+    return 2 if "F_chan2" in ds else 1
+
+
+def _in_reach(
+    traces: dict[tuple[str, str], xr.DataArray], scratch: str
+) -> dict[tuple[str, str], Any]:
+    """Arrays to slice: what is lazy is computed in one pass, into files of the scratch folder."""
+    import dask
+
+    from xs2p.compute.cluster import naming_what_was_lost
+    from xs2p.compute.device import to_host
+    from xs2p.io.suite2p.export import watching, write_lazily
+
+    held, lazy = {}, {}
+    for n, (key, array) in enumerate(traces.items()):
+        if array.chunks is None:
+            held[key] = to_host(array.data)
+        else:
+            path = os.path.join(scratch, f"{n}.npy")
+            lazy[key] = path, write_lazily(array, path)
+    written = [counts for _, counts in lazy.values()]
+    with naming_what_was_lost(), watching(written):
+        dask.compute(written)
+    for key, (path, _) in lazy.items():
+        held[key] = _Stored(path, traces[key].shape)
+    return {key: held[key] for key in traces}
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Traces of an ``.npy`` file, mapped for each read only: nothing of it stays in memory."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.array(np.load(self.path, mmap_mode="r")[key])
+
+
+def _rois(ds: xr.Dataset) -> xr.Dataset:
+    keep = [n for n, v in ds.variables.items() if set(v.dims) & {"roi", "pixel"}]
+    keep = [n for n in keep if set(ds[n].dims) <= {"roi", "pixel"}]
+    return ds[keep].compute()
+
+
+def _by_plane(rois: xr.Dataset) -> dict[str, np.ndarray]:
+    """Find the positions of the ROIs of each plane, by the ending of its names."""
+    planes = planes_of(rois)
+    known = np.unique(planes) if planes is not None else np.zeros(1)
+    if planes is None or known.size == 1:
+        return {"": np.arange(rois.sizes["roi"])}
+    return {f"Plane{label}": np.flatnonzero(planes == label) for label in known.tolist()}
+
+
+def _write(pynwb: Any, nwbfile: Any, path: str) -> None:
+    source = nwbfile.read_io
+    options = {} if source is None else {"manager": source.manager}
+    with pynwb.NWBHDF5IO(path, "w", **options) as io:
+        if source is None:
+            io.write(nwbfile)
+        else:
+            io.export(src_io=source, nwbfile=nwbfile)

@@ -1,0 +1,353 @@
+"""The one door for ROIs: whatever holds them, an ROI set comes out."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Shape = tuple[int, int]
+
+ACCEPTED = """
+  suite2p         a path to suite2p's stat.npy, a plane folder or the folder of the planes, or a
+                  list or array of stat dicts
+  label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
+  Cellpose        its _seg.npy
+  ImageJ, Fiji    .roi, RoiSet.zip, or roifile.ImagejRoi objects; with shape=(Ly, Lx)
+  CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
+                  of pixels x ROIs, numbered down the columns of the frame
+  NWB             .nwb, or a pynwb PlaneSegmentation
+  xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
+Footprints in other layouts: xs2p.rois_from_footprints"""
+
+
+def read_rois(
+    source: Any,
+    shape: Shape | None = None,
+    *,
+    shift: tuple[float, float] | None = None,
+    scale: float | tuple[float, float] | None = None,
+    cells_only: bool = False,
+    name: str | None = None,
+) -> xr.Dataset:
+    """Read an ROI set from whatever holds it.
+
+    Parameters
+    ----------
+    source
+        One of:
+
+        - suite2p's ``stat.npy``, of version 0.7 to 1.1, or the plane folder it is in, with
+          ``iscell.npy`` beside it; or the folder of all plane folders, whose ROIs are numbered
+          through and get the coordinate ``plane``, as the movie of that folder has it; or a
+          ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
+          necessary: where no ROI has ``lam``, every pixel weighs 1.
+        - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
+          array or a DataArray.
+        - Cellpose's ``_seg.npy``.
+        - ImageJ's or Fiji's ``.roi`` or ``RoiSet.zip``, or `roifile.ImagejRoi` objects. Outlines
+          are filled as ImageJ fills them. Lines, angles and texts hold no pixels and raise.
+        - CaImAn's HDF5 file of results, its ``estimates`` or ``CNMF`` object, or a scipy sparse
+          matrix of pixels × ROIs whose pixels are numbered as CaImAn does, ``x · Ly + y``
+          (for others: `xs2p.rois_from_footprints`).
+        - an ``.nwb`` file, or a `pynwb.ophys.PlaneSegmentation`.
+        - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
+          ``.nc`` file.
+    shape : (int, int), optional
+        ``(Ly, Lx)``, the size of the frame in pixels. Needed where the source does not say it:
+        a ``stat`` without ``ops.npy`` beside it, ImageJ's files, a bare sparse matrix. Where
+        the source says it, the two must agree, but for ROIs that are shifted or scaled: of
+        those it is the frame they are to lie on.
+    shift : (float, float), optional
+        ``(dy, dx)`` in pixels: move all ROIs down by ``dy`` and to the right by ``dx``, as from
+        the frame of another session to that of this one. By whole pixels that is exact.
+    scale : float or (float, float), optional
+        Pixels here per pixel there, one number or ``(sy, sx)``, as from another zoom. ROIs are
+        scaled about the upper left corner of the frame and then shifted; for two zooms about
+        one centre the shift is ``((1 - sy) · Ly / 2, (1 - sx) · Lx / 2)`` beside what else they
+        moved. Needs ``shape``. A new pixel gets the weights of the old ones that lie on it, by
+        the share of its area that they cover, and belongs to the ROI where that is half of it
+        or more (or, of ROIs that cover half of no pixel, where it is most).
+    cells_only : bool
+        Keep only what the source marks as a cell: ``iscell`` (suite2p) or ``accepted`` (CaImAn).
+        Flags of shared pixels stay those of all ROIs, as with any selection;
+        `xs2p.recompute_overlap` finds them anew.
+    name : str, optional
+        Which ``PlaneSegmentation``, where an NWB file has several.
+
+    Returns
+    -------
+    xarray.Dataset
+        The ROI set over ``roi`` and ``pixel``, with ``attrs`` ``Ly`` and ``Lx``, as
+        `xs2p.rois_from_stat` describes it. Coordinates over ``roi`` where the source has them:
+        ``iscell``, ``iscell_prob``, ``redcell``, ``redcell_prob`` (suite2p); ``accepted``,
+        ``SNR_comp``, ``r_values``, ``cnn_preds`` (CaImAn); ``name`` and ``position``,
+        ``c_position``, ``z_position``, ``t_position`` (ImageJ, from 1; 0 for none), whose names
+        are the ``roi`` labels where all of them are different whole numbers; columns (NWB).
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or folder.
+    ImportError
+        An NWB file is to be read, and pynwb is not installed.
+    ValueError
+        The frame size is not known or disagrees; the file is damaged; an ROI of ImageJ has no
+        area; or ``source`` is none of the above: the message lists them.
+
+    Warns
+    -----
+    UserWarning
+        Pixels lie outside the frame, of ROIs of ImageJ or after ``shift`` and ``scale``: they are
+        left out. An ROI with none left stays, with the status ``outside_frame``.
+
+    Notes
+    -----
+    ImageJ fills a polygon with the pixels whose centres are inside; a centre on the outline is
+    inside on the right and lower side only (``ij.process.PolygonFiller``). Ovals hold the centres
+    in the ellipse that touches the four sides of the box, points the pixel that they are in.
+
+    Examples
+    --------
+    >>> rois = read_rois([{"ypix": [1, 1], "xpix": [2, 3], "lam": [1.0, 2.0]}], shape=(4, 6))
+    >>> rois.npix.values.tolist(), rois.attrs["Ly"]
+    ([2], 4)
+    >>> read_rois(rois, shape=(4, 6), shift=(2, -1)).xpix.values.tolist()
+    [1, 2]
+    """
+    moved = shift is not None or scale is not None
+    if moved:
+        from xs2p.rois.warp import pair
+
+        by = pair("shift", (0.0, 0.0) if shift is None else shift)
+        times = pair("scale", 1.0 if scale is None else scale)
+        if times != (1.0, 1.0) and shape is None:
+            raise ValueError(
+                f"scale={scale!r} changes the size of ROIs, and nothing says the frame they are to "
+                "lie on; give it in pixels: shape=(Ly, Lx)"
+            )
+    rois = _read(source, shape, name, moved)
+    if moved:
+        from xs2p.rois.warp import warp_rois
+
+        frame = (int(rois.attrs["Ly"]), int(rois.attrs["Lx"])) if shape is None else shape
+        rois = warp_rois(rois, frame, by, times)
+    # Afterwards: flags of shared pixels are those of all ROIs, moved or not.
+    return _cells(rois) if cells_only else rois
+
+
+def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
+    """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
+    import numpy as np
+    import xarray as xr
+
+    own = None if moved else shape
+    kind = type(source).__name__
+    segmentation = kind == "PlaneSegmentation"
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    if segmentation or path.lower().endswith(".nwb"):
+        from xs2p.io.nwb.rois import rois_from_nwb
+
+        if path and not os.path.exists(path):
+            raise FileNotFoundError(f"read_rois: no file {path!r}")
+        return _framed(functools.partial(rois_from_nwb, name=name), source, shape, moved)
+    if name is not None:
+        raise ValueError(
+            f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
+            f"is {path or kind}; leave name out"
+        )
+    if path:
+        return _read_path(path, shape, moved)
+    if isinstance(source, xr.Dataset):
+        from xs2p.io.rois.stored import rois_of_dataset
+
+        return rois_of_dataset(source, own)
+    if isinstance(source, xr.DataArray) and "roi" in source.dims:
+        from xs2p.rois.build import rois_from_footprints
+
+        return rois_from_footprints(source, own)
+    if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.ndim == 2):
+        from xs2p.io.rois.labels import rois_of_labels
+
+        return rois_of_labels(source, own, "the label image")
+    if isinstance(source, Mapping) and "masks" in source:
+        from xs2p.io.rois.labels import rois_of_cellpose
+
+        return rois_of_cellpose(source, own, "Cellpose's masks")
+    if hasattr(source, "tocsc"):
+        from xs2p.io.rois.caiman import rois_of_sparse
+
+        return rois_of_sparse(source, shape)
+    if hasattr(getattr(source, "estimates", source), "A") and not isinstance(source, np.ndarray):
+        from xs2p.io.rois.caiman import rois_of_estimates
+
+        return _framed(rois_of_estimates, source, shape, moved)
+    listed: list[Any] | None = None
+    if isinstance(source, list | tuple) or (isinstance(source, np.ndarray) and source.ndim == 1):
+        listed = list(source)
+    if kind == "ImagejRoi" or (listed and all(type(r).__name__ == "ImagejRoi" for r in listed)):
+        from xs2p.io.rois.imagej import rois_of_imagej
+
+        return rois_of_imagej(listed or [source], shape, "roifile.ImagejRoi", moved)
+    if listed is not None and all(isinstance(entry, Mapping) for entry in listed):
+        return _of_stat(listed, shape, moved)
+    raise ValueError(f"read_rois: cannot read {kind} {_brief(source)}; expected one of{ACCEPTED}")
+
+
+def _framed(
+    read: Callable[..., xr.Dataset], source: Any, shape: Shape | None, moved: bool
+) -> xr.Dataset:
+    """Read what may or may not say its frame; one that does keeps it where ROIs are moved."""
+    try:
+        return read(source, None if moved else shape)
+    except ValueError as error:
+        if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
+            raise
+    return read(source, shape)
+
+
+def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+    own = None if moved else shape
+    suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"read_rois: no file or folder {path!r}")
+    if suffix in (".zarr", ".nc") or _is_store(path):
+        from xs2p.io.rois.stored import read_own
+
+        return read_own(path, own)
+    if os.path.isdir(path):
+        return _read_folder(path, shape, moved)
+    if suffix in (".tif", ".tiff"):
+        from xs2p.io.rois.labels import read_tif
+
+        return read_tif(path, own)
+    if suffix in (".roi", ".zip"):
+        from xs2p.io.rois.imagej import read_imagej
+
+        return read_imagej(path, shape, moved)
+    if suffix in (".hdf5", ".h5", ".hdf"):
+        from xs2p.io.rois.caiman import read_caiman
+
+        return _framed(read_caiman, path, shape, moved)
+    if suffix == ".npy":
+        return _read_npy(path, shape, moved)
+    raise ValueError(f"read_rois: cannot read {path!r}; expected one of{ACCEPTED}")
+
+
+def _is_store(path: str) -> bool:
+    return any(os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup"))
+
+
+def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+    """ROI set of suite2p's plane folder, or of all planes of the folder above them."""
+    from xs2p.io.suite2p.folder import read_plane_rois
+    from xs2p.movie.sources import plane_folders, plane_number
+
+    file = os.path.join(path, "stat.npy")
+    if os.path.exists(file):
+        return read_plane_rois(file, shape, moved)
+    files = [os.path.join(plane, "stat.npy") for plane in plane_folders(path)]
+    files = [file for file in files if os.path.exists(file)]
+    if not files:
+        raise FileNotFoundError(
+            f"read_rois: the folder {path!r} has no stat.npy, neither has a plane folder in it, "
+            f"and it is no Zarr store; expected one of{ACCEPTED}"
+        )
+    sets = {file: read_plane_rois(file, shape, moved) for file in files}
+    if len(sets) == 1:
+        return sets[files[0]]
+    return _of_planes({plane_number(os.path.dirname(f)) or 0: sets[f] for f in files}, path)
+
+
+def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
+    """All ROIs with their plane, numbered through."""
+    import numpy as np
+
+    from xs2p.rois.planes import join_rois
+
+    frames = {plane: (rois.attrs["Ly"], rois.attrs["Lx"]) for plane, rois in sets.items()}
+    if len(set(frames.values())) > 1:
+        raise ValueError(
+            f"{path}: its planes have frames of different sizes, {frames}; read each: "
+            f"read_rois({os.path.join(path, 'plane0')!r})"
+        )
+    about = {"long_name": "plane of the ROI", "description": "Number of suite2p's plane folder."}
+    labelled, first = [], 0
+    for plane, rois in sets.items():
+        n_rois = rois.sizes["roi"]
+        labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
+        labelled.append(
+            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), about))
+        )
+        first += n_rois
+    return join_rois(labelled)
+
+
+def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+    """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
+    from xs2p.disk.npy import load_npy, read_header
+    from xs2p.io.rois.labels import check_image, rois_of_cellpose, rois_of_labels
+    from xs2p.io.suite2p.folder import read_plane_rois
+
+    with open(path, "rb") as file:
+        stored, _, dtype = read_header(file, path)
+    if not dtype.hasobject:
+        try:
+            check_image(stored)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    array = load_npy(path)
+    own = None if moved else shape
+    if array.dtype != object:
+        return rois_of_labels(array, own, path)
+    if array.ndim == 0 and isinstance(array.item(), dict):
+        seg = array.item()
+        if "masks" not in seg:
+            raise ValueError(
+                f"{path}: it holds a dict without 'masks', so it is not Cellpose's _seg.npy (is it "
+                f"an ops.npy?); expected one of{ACCEPTED}"
+            )
+        return rois_of_cellpose(seg, own, path)
+    return read_plane_rois(path, shape, moved)
+
+
+def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:
+    from xs2p.rois.build import rois_from_stat
+    from xs2p.rois.stat import completed, widened
+
+    if shape is None:
+        raise ValueError(
+            "read_rois: stat dicts do not say the size of the frame; give it in pixels: "
+            "read_rois(stat, shape=(Ly, Lx))"
+        )
+    frame = widened(stat, shape) if moved else shape
+    return rois_from_stat(completed(stat, "stat"), frame)
+
+
+def _cells(rois: xr.Dataset) -> xr.Dataset:
+    from xs2p.rois.pixels import compact
+
+    for key in ("iscell", "accepted"):
+        if key in rois.variables and rois[key].dims == ("roi",):
+            return compact(rois.isel(roi=rois[key].values > 0))
+    raise ValueError(
+        "cells_only=True, but the source does not say which ROIs are cells: there is neither "
+        "iscell.npy beside suite2p's stat.npy nor CaImAn's idx_components. Choose by another "
+        f"coordinate, as in rois.isel(roi=rois.npix > 20); there are {_listed(rois)}"
+    )
+
+
+def _listed(rois: xr.Dataset) -> str:
+    return ", ".join(sorted(str(key) for key in rois.coords if rois[key].dims == ("roi",)))
+
+
+def _brief(source: Any) -> str:
+    shape = getattr(source, "shape", None)
+    if shape is not None:
+        return f"of shape {tuple(shape)}"
+    text = repr(source)
+    return text if len(text) < 60 else text[:57] + "..."

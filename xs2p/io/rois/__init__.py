@@ -1,0 +1,1 @@
+"""ROI sets from the files of other programs, a format each."""

@@ -1,0 +1,270 @@
+"""Pixels of the regions that ImageJ and Fiji save as ``.roi`` and ``RoiSet.zip``.
+
+An outline is filled as ImageJ itself does: pixel ``(y, x)`` is the square from ``(x, y)`` to
+``(x + 1, y + 1)``, and belongs to the region where its centre is inside. A centre on the very
+outline counts as inside on the right and the lower side, not on the left and the upper.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Of an ImagejRoi: the numbers of the file format (ij.io.RoiDecoder, public domain).
+POLYGON, RECTANGLE, OVAL, FREEHAND, TRACED, POINT = 0, 1, 2, 7, 8, 10
+TEXT, IMAGE = 1, 4
+SPLINE = 1
+LINES = {
+    3: "a straight line",
+    4: "a freehand line",
+    5: "a polyline",
+    6: "no selection",
+    9: "an angle",
+}
+# ImageJ moves each crossing to the right by this, so that rounding errors do not decide.
+_NUDGE = 1e-8
+# So near to a curve, in pixels, is what ImageJ fills in its place.
+FLATNESS = 0.01
+Pixels = tuple[np.ndarray, np.ndarray]
+
+
+def pixels_of(roi: Any) -> Pixels:
+    """``(ypix, xpix)`` of one `roifile.ImagejRoi`, row by row; int64.
+
+    Raises
+    ------
+    ValueError
+        For what has no area, such as lines, and what ImageJ does not fill either.
+    """
+    kind, subtype = int(roi.roitype), int(roi.subtype)
+    if subtype in (TEXT, IMAGE):
+        raise ValueError(f"{'a text' if subtype == TEXT else 'an image'}, and no area: take it out")
+    if kind in LINES:
+        raise ValueError(
+            f"{LINES[kind]}, and no area: take it out, or make an area of it (in ImageJ, Edit > "
+            "Selection > Line to Area)"
+        )
+    if kind == POINT:
+        return _points(_vertices(roi))
+    if roi.shape_roi_size > 0:
+        return fill(flatten(np.asarray(roi.multi_coordinates, np.float64)))
+    box = (int(roi.top), int(roi.left), int(roi.bottom), int(roi.right))
+    if kind == OVAL:
+        return _oval(*box)
+    if kind == RECTANGLE:
+        return _rectangle(*box, int(roi.rounded_rect_arc_size))
+    if kind not in (POLYGON, FREEHAND, TRACED):
+        raise ValueError(f"of a kind that is not known here (ImageJ's number {kind})")
+    if int(roi.options) & SPLINE:
+        raise ValueError(
+            "a spline through its points, which is not followed here: make a plain polygon of it "
+            "(in ImageJ, Edit > Selection > Interpolate)"
+        )
+    return fill([_vertices(roi)])
+
+
+def _vertices(roi: Any) -> np.ndarray:
+    """Outline of a polygon or points, ``(n, 2)`` of x and y in the frame."""
+    if roi.subpixel_coordinates is not None:
+        return np.asarray(roi.subpixel_coordinates, np.float64)
+    return np.asarray(roi.integer_coordinates, np.float64) + [roi.left, roi.top]
+
+
+def fill(outlines: list[np.ndarray]) -> Pixels:
+    """Pixels whose centres are inside an odd number of closed outlines ``(n, 2)`` of x, y."""
+    start = np.concatenate([p for p in outlines]) if outlines else np.empty((0, 2))
+    stop = np.concatenate([np.roll(p, -1, 0) for p in outlines]) if outlines else start
+    if not np.isfinite(start).all():
+        raise ValueError("damaged (coordinates of its outline are not finite)")
+    # Rows whose centres an edge passes, from below its upper end down to its lower one.
+    flip = start[:, 1] > stop[:, 1]
+    a, b = np.where(flip[:, None], stop, start), np.where(flip[:, None], start, stop)
+    first, last = (np.floor(end[:, 1] + 0.5).astype(np.int64) for end in (a, b))
+    rows = last - first
+    edge = np.repeat(np.arange(rows.size), rows)
+    y = np.arange(edge.size) - np.repeat(np.cumsum(rows) - rows, rows) + first[edge]
+    slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
+    x = a[edge, 0] + (y + 0.5 - a[edge, 1]) * slope + _NUDGE
+    order = np.lexsort((x, y))
+    y, x = y[order], np.floor(x[order] + 0.5).astype(np.int64)
+    # Closed outlines cross a row an even number of times: from each odd crossing to the next.
+    return _runs(y[::2], x[::2], x[1::2])
+
+
+def _runs(y: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Pixels:
+    length = np.maximum(stop - start, 0)
+    first = np.repeat(np.cumsum(length) - length, length)
+    return np.repeat(y, length), np.repeat(start, length) + np.arange(length.sum()) - first
+
+
+def _oval(top: int, left: int, bottom: int, right: int) -> Pixels:
+    """Pixels of a box whose centres are in the ellipse that touches its sides."""
+    b, a = (bottom - top) / 2, (right - left) / 2
+    y, x = np.arange(bottom - top)[:, None], np.arange(right - left)
+    inside = (x - (a - 0.5)) ** 2 / (a * a) + (y - (b - 0.5)) ** 2 / (b * b) <= 1.0
+    ypix, xpix = np.nonzero(inside)
+    return ypix + top, xpix + left
+
+
+def _rectangle(top: int, left: int, bottom: int, right: int, arc: int) -> Pixels:
+    """All pixels of a box, or of one whose corners are quarters of circles of diameter ``arc``."""
+    if not arc:
+        ypix, xpix = np.indices((max(bottom - top, 0), max(right - left, 0))).reshape(2, -1)
+        return ypix + top, xpix + left
+    ry, rx = min(arc, bottom - top) / 2, min(arc, right - left) / 2
+    centres = (
+        (right - rx, bottom - ry),
+        (left + rx, bottom - ry),
+        (left + rx, top + ry),
+        (right - rx, top + ry),
+    )
+    corners: list[np.ndarray] = []
+    for k, centre in enumerate(centres):
+        angle = (np.arange(65) / 64 + k) * np.pi / 2
+        x, y = centre[0] + rx * np.cos(angle), centre[1] + ry * np.sin(angle)
+        corners.append(np.stack([x, y], 1))
+    return fill([np.concatenate(corners)])
+
+
+def _points(points: np.ndarray) -> Pixels:
+    """Return the pixel that each point is in, each pixel once."""
+    pixels = np.unique(np.floor(points[:, ::-1]).astype(np.int64), axis=0)
+    return pixels[:, 0], pixels[:, 1]
+
+
+def flatten(path: np.ndarray) -> list[np.ndarray]:
+    """Outlines of a composite region: its list of moves, lines and curves, in x and y."""
+    outlines: list[list[np.ndarray]] = []
+    numbers = {0: 2, 1: 2, 2: 4, 3: 6, 4: 0}  # to move, line, and curves of order 2 and 3; to close
+    n = 0
+    while n < path.size:
+        what = int(path[n])
+        stop = n + 1 + numbers.get(what, path.size)
+        if stop > path.size or (what and not outlines):
+            raise ValueError(f"damaged (step {what} of its outline, number {n} of {path.size})")
+        points = list(path[n + 1 : stop].reshape(-1, 2))
+        n = stop
+        if what == 0:
+            outlines.append([])
+        if what in (2, 3):
+            points = _chords([outlines[-1][-1], *points])
+        outlines[-1].extend(points)
+    return [np.array(outline) for outline in outlines]
+
+
+def _chords(curve: list[np.ndarray], depth: int = 10) -> list[np.ndarray]:
+    """Return the ends of the chords that stand for a Bézier curve, halved as Java's shapes are."""
+    start, chord = curve[0], curve[-1] - curve[0]
+    length = max(float(chord @ chord), 1e-300)
+    along = [min(max(float((p - start) @ chord) / length, 0.0), 1.0) for p in curve[1:-1]]
+    away = [np.hypot(*(p - start - t * chord)) for p, t in zip(curve[1:-1], along, strict=True)]
+    if depth == 0 or max(away) < FLATNESS:
+        return [curve[-1]]
+    first, second, points = [start], [curve[-1]], curve
+    while len(points) > 1:
+        points = [(p + q) / 2 for p, q in itertools.pairwise(points)]
+        first.append(points[0])
+        second.append(points[-1])
+    return _chords(first, depth - 1) + _chords(second[::-1], depth - 1)
+
+
+def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dataset:
+    """ROI set of a ``.roi`` file or of all regions of a ``RoiSet.zip``."""
+    import zipfile
+
+    if not path.lower().endswith(".zip"):
+        with open(path, "rb") as file:
+            stored = [(os.path.basename(path), file.read())]
+    else:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                inside = [entry for entry in archive.infolist() if _is_region(entry.filename)]
+                stored = [(entry.filename, archive.read(entry)) for entry in inside]
+                others = len(archive.infolist()) - len(inside)
+        except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+            raise ValueError(f"{path}: no zip archive can be read ({error})") from error
+        if not stored:
+            raise ValueError(
+                f"{path}: no .roi is in it (of {others} files), expected the RoiSet.zip that "
+                "ImageJ's ROI manager saves"
+            )
+    regions = [_decoded(data, entry, path) for entry, data in stored]
+    return rois_of_imagej(regions, shape, path, moved)
+
+
+def _is_region(entry: str) -> bool:
+    """Whether an entry of an archive is a region, and not what the Mac puts beside it."""
+    return entry.lower().endswith(".roi") and not entry.startswith("__MACOSX/")
+
+
+def _decoded(data: bytes, entry: str, path: str) -> Any:
+    import roifile
+
+    try:
+        region = roifile.ImagejRoi.frombytes(data)
+    except Exception as error:  # a damaged file fails in any way it likes
+        raise ValueError(f"{path}: {entry} is no region of ImageJ's ({error})") from error
+    region.name = region.name or os.path.basename(entry)[: -len(".roi")]
+    return region
+
+
+def rois_of_imagej(
+    regions: list[Any], shape: tuple[int, int] | None, name: str, moved: bool = False
+) -> xr.Dataset:
+    """ROI set of regions; ``moved``: they go elsewhere, and ``shape`` does not bound them yet."""
+    from xs2p._warnings import names, warn
+    from xs2p.rois.build import OUTSIDE_FRAME, _build
+    from xs2p.rois.pixels import frame_shape
+
+    if shape is None:
+        raise ValueError(
+            f"{name}: regions of ImageJ do not say the size of the frame; give it in pixels: "
+            "shape=(Ly, Lx)"
+        )
+    frame = frame_shape(shape)
+    pixels = []
+    for region in regions:
+        try:
+            pixels.append(pixels_of(region))
+        except ValueError as error:
+            raise ValueError(f"{name}: the region {region.name!r} is {error}") from error
+    ypix, xpix = (np.concatenate([p[k] for p in pixels]) for k in (0, 1))
+    if moved and ypix.size:
+        frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
+    titles = [str(region.name) for region in regions]
+    labels = _labels_of(titles)
+    per_roi = {"name": ("roi", np.array(titles, dtype=object), {"long_name": "name in ImageJ"})}
+    for key in ("position", "c_position", "z_position", "t_position"):
+        values = np.array([getattr(region, key) for region in regions])
+        if values.any():
+            per_roi[key] = ("roi", values, {"long_name": f"{key} in ImageJ, from 1; 0 for none"})
+    npix = np.array([p[0].size for p in pixels])
+    inside = (ypix >= 0) & (ypix < frame[0]) & (xpix >= 0) & (xpix < frame[1])
+    left = np.bincount(np.repeat(np.arange(npix.size), npix)[inside], minlength=npix.size)
+    outside = (left == 0) & (npix > 0)
+    if not inside.all():
+        lost = np.flatnonzero(left < npix)
+        warn(
+            f"{name}: {(npix - left).sum()} pixels of {lost.size} ROIs lie outside the frame "
+            f"{frame} and are left out ({names(np.array(titles, object)[lost])}); {outside.sum()} "
+            "ROIs lie wholly outside and get the status outside_frame"
+        )
+    weights = np.ones(left.sum())
+    fields = {"per_roi": per_roi}
+    rois = _build(labels, left, ypix[inside], xpix[inside], weights, frame, fields=fields)
+    rois["status"].values[outside] = OUTSIDE_FRAME
+    return rois
+
+
+def _labels_of(titles: list[str]) -> np.ndarray:
+    """ROI labels: the names where all are different whole numbers, as `write_rois` has them."""
+    plain = all(t.isascii() and t.isdigit() and str(int(t)) == t and len(t) < 19 for t in titles)
+    if plain and len(set(titles)) == len(titles):
+        return np.array([int(t) for t in titles])
+    return np.arange(len(titles))

@@ -1,0 +1,56 @@
+"""ROI sets of xs2p itself: in memory, in a Zarr store or in a NetCDF file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_PIXELS = ("npix", "ypix", "xpix", "lam", "overlap")
+
+
+def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "") -> xr.Dataset:
+    """Return the ROI set that a Dataset is, or that it carries beside traces."""
+    from xs2p.rois.pixels import frame_shape
+
+    where = f"{name}: it" if name else "read_rois: the Dataset"
+    absent = [key for key in ("roi", *_PIXELS) if key not in ds.variables]
+    absent += [key for key in ("Ly", "Lx") if key not in ds.attrs]
+    if absent:
+        raise ValueError(
+            f"{where} is no ROI set, it lacks {', '.join(absent)}; expected what "
+            "xs2p.write_rois or xs2p.extract leaves, or an ROI set's own ds.to_zarr(path)"
+        )
+    frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
+    if shape is not None and frame_shape(shape) != frame:
+        raise ValueError(f"shape={tuple(shape)} disagrees with the ROI set's (Ly, Lx) = {frame}")
+    if not {"time", "y", "x"} & set(ds.dims):
+        return ds
+    # Traces and images go, and with them the parameters in the attributes that made them.
+    ds = ds.drop_dims(["time", "y", "x"], errors="ignore").reset_coords(_PIXELS)
+    ds = ds.drop_vars([key for key in ds.variables if ds[key].dims == ()])
+    ds.attrs = {"Ly": frame[0], "Lx": frame[1]}
+    return ds
+
+
+def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
+    """Read the ROI set of a Zarr store or NetCDF file; of traces beside it nothing is read."""
+    import xarray as xr
+
+    try:
+        if path.lower().endswith(".nc"):
+            stored = xr.open_dataset(path)
+        else:
+            stored = xr.open_zarr(path, consolidated=False)
+        with stored:
+            rois = rois_of_dataset(stored, None, path).load()
+    except (ValueError, OSError, KeyError) as error:
+        text = str(error)
+        if text.startswith(path):
+            raise
+        raise ValueError(f"{path}: no ROI set can be read from it ({text})") from error
+    for key, variable in rois.variables.items():
+        if variable.dtype.kind in "TU":  # strings as the files give them, not every one takes
+            rois[key] = rois[key].astype(object)
+    return rois_of_dataset(rois, shape)

@@ -1,0 +1,1 @@
+"""The folder of one plane as suite2p keeps it."""

@@ -1,0 +1,331 @@
+"""What `write_suite2p` writes, and how a set of files appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.compute.progress import watch
+from xs2p.io.suite2p.folder import PARAMETERS, TRACES
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# suite2p's own defaults, for what neither the Dataset nor its ops say.
+DEFAULTS = {
+    "tau": 1.0,
+    "neucoeff": 0.7,
+    "baseline": "maximin",
+    "win_baseline": 60.0,
+    "sig_baseline": 10.0,
+    "prctile_baseline": 8.0,
+    "nplanes": 1,
+    "functional_chan": 1,
+}
+WRITES = "xs2p-write"  # in the names of tasks that are counted
+ROI_VARIABLES = ("roi", "npix", "ypix", "xpix", "lam", "overlap")
+SUITE2P_BASELINES = {"maximin_legacy": "maximin", "constant_global": "constant"}
+
+
+def check_writable(ds: xr.Dataset) -> None:
+    """Raise unless the Dataset has what a suite2p folder needs, before anything is computed."""
+    import xarray as xr
+
+    from xs2p.io.suite2p.packed_ops import parse_ops
+
+    if not isinstance(ds, xr.Dataset):
+        raise ValueError(
+            f"write_suite2p: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs "
+            "that xs2p.extract(movie, rois, ...) gives"
+        )
+    if "F" not in ds:
+        raise ValueError(
+            "write_suite2p: the Dataset has no F(roi, time), only "
+            f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
+        )
+    for key in TRACES:
+        if key not in ds:
+            continue
+        if set(ds[key].dims) != {"roi", "time"}:
+            raise ValueError(
+                f"write_suite2p: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
+                "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
+            )
+    if "plane" in ds.variables and ds["plane"].dims == ("roi",):
+        planes = np.unique(ds["plane"].values).tolist()
+        if len(planes) > 1:
+            raise ValueError(
+                f"write_suite2p: the ROIs are of the planes {planes}, and a folder of suite2p's is "
+                f"of one; write each: ds.isel(roi=ds.plane.values == {planes[0]})"
+            )
+    absent = [name for name in ROI_VARIABLES if name not in ds.variables]
+    absent += [name for name in ("Ly", "Lx") if name not in ds.attrs]
+    if absent:
+        raise ValueError(
+            f"write_suite2p: the Dataset carries no ROI set, it lacks {', '.join(absent)}; put one "
+            "beside the traces: ds.assign_coords(rois.variables).assign_attrs(rois.attrs)"
+        )
+    kept = parse_ops(ds.attrs["ops"]) if "ops" in ds.attrs else {}
+    if all(known.get("fs") is None for known in (ds.attrs, ds["F"].attrs, kept)):
+        raise ValueError(
+            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
+        )
+
+
+def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
+    """Write every trace as float32 ``(roi, time)``, zeros where an ROI has none.
+
+    All that is lazy is computed in one pass: blocks of traces go to the files as they are
+    ready. ``new`` gives the path to write a file to. Returned is the Dataset with all else in
+    memory, and with ``skew`` and ``std`` where it had none.
+    """
+    import dask
+
+    missing = np.zeros(ds.sizes["roi"], bool)
+    paths, holes = {}, {}
+    for key in TRACES:
+        if key in ds:
+            paths[key] = new(f"{key}.npy")
+            holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])
+        elif not key.endswith("_chan2"):
+            make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
+    ds = _with_statistics(ds)
+    lazy = {
+        name: array.data
+        for name, array in ds.variables.items()
+        if name not in paths and dask.is_dask_collection(array.data)
+    }
+    with watching(holes.values()):
+        holes, done = dask.compute(holes, lazy)
+    for name, data in done.items():
+        array = ds[name].copy(data=data)
+        ds = ds.assign({name: array}) if name in ds.data_vars else ds.assign_coords({name: array})
+    if "status" in ds.variables:
+        missing = ds["status"].values != "ok"
+    for key, path in paths.items():
+        _settle_holes(
+            key, path, holes[key].sum(axis=1), missing, ds["roi"].values, ds.sizes["time"]
+        )
+    return ds
+
+
+@contextlib.contextmanager
+def watching(written: Iterable[Any]) -> Iterator[None]:
+    """Show progress while what :func:`write_lazily` returned is computed."""
+    n_writes = sum(getattr(counts, "npartitions", 0) for counts in written)
+    with watch(lambda *_: ("writing traces", ""), n_writes, WRITES) as watched:
+        with watched.part(n_writes):
+            yield
+
+
+def write_lazily(traces: xr.DataArray, path: str) -> Any:
+    """Write traces to a new file, at once or lazily; NaN frames of each ROI, by chunk of time."""
+    make_npy(path, traces.shape)
+    if traces.chunks is None:
+        return _write_block(traces.values, path)
+    import dask.array as da
+    from dask.base import tokenize
+
+    return da.map_blocks(
+        _write_block,
+        traces.data,
+        path=path,
+        dtype=np.int64,
+        chunks=(traces.chunks[0], (1,) * traces.data.numblocks[1]),
+        meta=np.empty((0, 0), np.int64),
+        name=f"{WRITES}-{tokenize(traces.data.name, path)}",
+    )
+
+
+def _write_block(
+    block: np.ndarray, path: str, block_info: dict[Any, Any] | None = None
+) -> np.ndarray:
+    """Write a block of traces where it belongs; its NaN of each ROI ``(roi, 1)``."""
+    block = np.ascontiguousarray(block, dtype=np.float32)
+    (row, _), (column, _) = ((0, 0), (0, 0))
+    n_frames = block.shape[1]
+    if block_info:
+        (row, _), (column, _) = block_info[0]["array-location"]
+        n_frames = block_info[0]["shape"][1]
+    with open(path, "r+b") as file:
+        start = _data_offset(file)
+        pieces = [block] if n_frames == block.shape[1] else block  # whole rows: all in one
+        for n, piece in enumerate(pieces):
+            file.seek(start + 4 * ((row + n) * n_frames + column))
+            piece.tofile(file)
+    return np.isnan(block).sum(axis=1, keepdims=True)
+
+
+def make_npy(path: str, shape: tuple[int, ...]) -> None:
+    """Make a float32 file of zeros; disks that can do so store none of them."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(map(int, shape))}
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 4 * int(np.prod(shape)))
+
+
+def _data_offset(file: IO[bytes]) -> int:
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    return file.tell()
+
+
+def _settle_holes(
+    key: str, path: str, nan: np.ndarray, missing: np.ndarray, labels: np.ndarray, n_frames: int
+) -> None:
+    """Put zeros where an ROI has no trace; raise where a trace has holes."""
+    absent = (nan == n_frames) | ((nan > 0) & missing)
+    partial = np.flatnonzero((nan > 0) & ~absent)
+    if len(partial):
+        raise ValueError(
+            f"write_suite2p: {key} is NaN in {int(nan[partial[0]])} of {n_frames} frames of roi "
+            f"{labels[partial[0]]} ({len(partial)} such ROIs), and suite2p knows no missing "
+            f"frames; fill them first, for example ds[{key!r}] = ds[{key!r}].fillna(0)"
+        )
+    with open(path, "r+b") as file:
+        start = _data_offset(file)
+        for row in np.flatnonzero(absent):
+            file.seek(start + 4 * int(row) * n_frames)
+            file.write(bytes(4 * n_frames))
+
+
+def _with_statistics(ds: xr.Dataset) -> xr.Dataset:
+    """Add ``skew`` and ``std`` of the corrected traces, which suite2p has in its stat."""
+    from xs2p.traces.quality import skew, std
+
+    Fc = ds["F"]
+    if "Fneu" in ds:
+        coefficient = ds.attrs.get("neuropil_coefficient", DEFAULTS["neucoeff"])
+        Fc = Fc - np.float32(coefficient) * ds["Fneu"]
+    for name, values in (("skew", skew), ("std", std)):
+        if name not in ds.variables and Fc.sizes["time"]:
+            # An ROI without a trace has zeros in F, and so no spread.
+            variable = values(Fc).fillna(0).astype(np.float32).variable
+            ds = ds.assign_coords({name: ("roi", variable.data)})
+    return ds
+
+
+def flag_table(ds: xr.Dataset, key: str) -> np.ndarray:
+    """Rows of (flag, probability), as suite2p keeps ``iscell`` and ``redcell``."""
+    count = ds.sizes["roi"]
+    flag = ds[key].values if key in ds.variables else np.ones(count)
+    prob = ds[f"{key}_prob"].values if f"{key}_prob" in ds.variables else flag
+    dtype = np.float64 if prob.dtype == np.float64 and f"{key}_prob" in ds.variables else np.float32
+    return np.stack([flag.astype(dtype), prob.astype(dtype)], axis=1)
+
+
+def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
+    """``ops``: what was kept of suite2p's, what the attributes say, and defaults under it."""
+    from xs2p.io.suite2p.packed_ops import unpack_ops
+
+    ops: dict[str, Any] = unpack_ops(ds.attrs["ops"], ds) if "ops" in ds.attrs else {}
+    for name, (key, section) in PARAMETERS.items():
+        value = ds.attrs.get(name)
+        value = ds["F"].attrs.get(name) if value is None else value
+        if value is None:
+            continue
+        if name == "baseline":
+            value = SUITE2P_BASELINES.get(value, value)
+        value = value.item() if isinstance(value, np.generic) else value
+        ops[key] = value
+        if section and isinstance(ops.get(section), dict):
+            ops[section][name] = value
+    frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
+    ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
+    if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
+        ops["meanImg"] = ds["meanImg"].values
+    # suite2p's viewer does not open a folder without these two.
+    ops.setdefault("meanImg", np.zeros(frame, np.float32))
+    ops.setdefault("diameter", np.array([12.0, 12.0]))
+    ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
+    ops.setdefault("save_path", os.path.abspath(folder))
+    return {**DEFAULTS, **ops}
+
+
+def check_absent(folder: str, names: Iterable[str]) -> None:
+    """Raise where one of the files exists."""
+    found = [name for name in names if os.path.lexists(os.path.join(folder, name))]
+    if found:
+        raise FileExistsError(
+            f"{folder!r} holds {', '.join(found)} already; write to another folder, "
+            "or replace them with overwrite=True: what is only in these files is lost then"
+        )
+
+
+@contextlib.contextmanager
+def file_set(
+    folder: str, known: Iterable[str], *, overwrite: bool
+) -> Iterator[Callable[[str], str]]:
+    """Let all files be written under temporary names, and only then give each its own.
+
+    Yields a function from a file's name to the path to write it to. ``known`` are the names
+    that belong to the set: with ``overwrite`` those of them that are not written are removed.
+    """
+    known = list(known)
+    made = not os.path.isdir(folder)
+    os.makedirs(folder, exist_ok=True)
+    pending: dict[str, str] = {}
+
+    def new(name: str) -> str:
+        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
+        with open(temporary, "xb"):
+            pending[name] = temporary
+        return temporary
+
+    try:
+        yield new
+        for temporary in pending.values():
+            with open(temporary, "r+b") as file:
+                os.fsync(file.fileno())
+        if not overwrite:
+            check_absent(folder, known)
+        _exchange(folder, pending, known)
+        _sync_folder(folder)
+    except BaseException:
+        for temporary in pending.values():
+            os.remove(temporary)
+        if made and not os.listdir(folder):
+            os.rmdir(folder)
+        raise
+
+
+def _exchange(folder: str, pending: dict[str, str], known: Iterable[str]) -> None:
+    """Put the new files in the place of the old ones, or leave the old ones as they were."""
+    aside: dict[str, str] = {}
+    placed: list[str] = []
+    try:
+        for name in known:
+            path = os.path.join(folder, name)
+            if os.path.isdir(path) and not os.path.islink(path):
+                raise IsADirectoryError(f"{path!r} is a folder, expected a file")
+            if os.path.lexists(path):
+                old = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.old")
+                os.rename(path, old)
+                aside[name] = old
+        for name in list(pending):
+            os.rename(pending[name], os.path.join(folder, name))
+            placed.append(name)
+            del pending[name]
+    except BaseException:
+        for name in placed:
+            os.remove(os.path.join(folder, name))
+        for name, old in aside.items():
+            os.rename(old, os.path.join(folder, name))
+        raise
+    for old in aside.values():
+        os.remove(old)
+
+
+def _sync_folder(folder: str) -> None:
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

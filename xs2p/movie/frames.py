@@ -1,0 +1,355 @@
+"""Frames of a file as small duck arrays that Dask can slice without opening the file early.
+
+Handing Dask a ``numpy.memmap`` copies the whole file into memory. These objects hold a path
+and a layout, pickle in a few hundred bytes, and open the file inside each read, so they
+work the same on threads, processes and remote workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.disk.reads import named_read
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+TARGET_BYTES = 2**27  # upper bound of a chunk; evened out, chunks come to 64-128 MB
+BLOCK_BYTES = 2**24  # frames read at once where only a part of each frame is wanted
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """Which state of which file a lazy array was opened on."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+    def __post_init__(self) -> None:
+        # No field, so that it is in no token: a movie is the same wherever it is opened.
+        object.__setattr__(self, "_host", platform.node())
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Stamp:
+        """Stamp a file as it is now, by its absolute path."""
+        stat = os.stat(path)
+        return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
+
+    def check(self) -> None:
+        """Raise where the file is not as it was: what is read would go by the old one's name.
+
+        Other machines may see other times of the same file, by a cache, a coarser clock of their
+        file system or a copy of their own; there the size alone must agree.
+        """
+        stat = os.stat(self.path)
+        if stat.st_size != self.size:
+            what = (
+                f"has {stat.st_size} bytes now, and had {self.size} bytes when it was opened: it "
+                "was cut, written on or replaced since"
+            )
+        elif stat.st_mtime_ns != self.mtime_ns and self.__dict__["_host"] == platform.node():
+            what = "was written anew since it was opened"
+        else:
+            return
+        raise OSError(f"{self.path} {what}; open it anew with xs2p.open_movie")
+
+
+class _Sliced:
+    """Indexing of a duck array ``(time, y, x)``, over a `read` of whole frames."""
+
+    shape: tuple[int, int, int]
+    ndim = 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the frames read, in this machine's byte order."""
+        raise NotImplementedError
+
+    def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
+        """Say in errors which file the frames ``start:stop`` are of."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        keys = list(key) if isinstance(key, tuple) else [key]
+        at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+        keys[at : at + 1] = [slice(None)] * (3 - len(keys) + (at < len(keys)))
+        time = keys[0]
+        if isinstance(time, slice):
+            wanted = np.arange(*time.indices(self.shape[0]))
+        else:
+            wanted = np.asarray(np.arange(self.shape[0])[time])
+        every = np.atleast_1d(wanted)
+        with self.named(int(every.min(initial=self.shape[0])), int(every.max(initial=0)) + 1):
+            frames = self._select(every, (slice(None), *keys[1:]))
+        return frames if wanted.ndim else np.asarray(frames[0])
+
+    def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
+        # Dask writes slice(0, n) for a whole dim; frames that are wanted whole are read in place.
+        whole = all(
+            isinstance(k, slice) and k.indices(n) == (0, n, 1)
+            for k, n in zip(space, self.shape, strict=False)
+        )
+        frame_bytes = max(1, self.shape[1] * self.shape[2] * self.dtype.itemsize)
+        limit = max(1, len(wanted) if whole else BLOCK_BYTES // frame_bytes)
+        breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+        runs = [
+            (int(run[i]), int(run[min(i + limit, len(run)) - 1]) + 1)
+            for run in np.split(wanted, breaks)
+            if len(run)
+            for i in range(0, len(run), limit)
+        ]
+        if len(runs) == 1:
+            return np.ascontiguousarray(self.read(*runs[0])[space])
+        probe = np.empty((0, *self.shape[1:]), self.dtype)[space]
+        out = np.empty((len(wanted), *probe.shape[1:]), self.dtype)
+        at = 0
+        for start, stop in runs:
+            out[at : at + stop - start] = self.read(start, stop)[space]
+            at += stop - start
+        return out
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Read the frames ``start:stop``, whole, in this machine's byte order."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _Frames(_Sliced):
+    """Base of the frames of one file."""
+
+    stamp: Stamp
+    shape: tuple[int, int, int]
+    stored: str  # dtype of the file, byte order included
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the frames read: that of the file in this machine's byte order."""
+        return np.dtype(self.stored).newbyteorder("=")
+
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        return (type(self).__name__,) + astuple(self)
+
+    def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
+        """Say in errors which file the frames ``start:stop`` are of."""
+        return named_read(self.stamp.path, start, stop)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Read every ``step``-th frame, ``count`` of them, and none of those between."""
+        out = np.empty((count, *self.shape[1:]), self.dtype)
+        for i in range(count):
+            out[i] = self.read(start + i * step, start + i * step + 1)[0]
+        return out
+
+
+@dataclass(frozen=True)
+class RawFrames(_Frames):
+    """Frames that lie one after the other in a file, from a byte offset on.
+
+    ``stride`` is the distance of their beginnings in bytes where something lies between them.
+    """
+
+    offset: int = 0
+    stride: int = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Seek and read exactly these frames."""
+        if self.stride:
+            return self._each(start, 1, stop - start)
+        self.stamp.check()
+        frames = np.empty((stop - start, *self.shape[1:]), self.stored)
+        with open(self.stamp.path, "rb", buffering=0) as file:
+            self._fill(file, start, frames)
+        return frames.astype(self.dtype, copy=False)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Seek to each of these frames."""
+        return self._each(start, step, count)
+
+    def _each(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        self.stamp.check()
+        frames = np.empty((count, *self.shape[1:]), self.stored)
+        with open(self.stamp.path, "rb", buffering=0) as file:
+            for i in range(count):
+                self._fill(file, start + i * step, frames[i : i + 1])
+        return frames.astype(self.dtype, copy=False)
+
+    def _fill(self, file: Any, start: int, frames: np.ndarray[Any, Any]) -> None:
+        view = memoryview(frames.reshape(-1).view(np.uint8).data)
+        frame_bytes = self.stride or frames.nbytes // max(1, len(frames))
+        done = 0
+        file.seek(self.offset + start * frame_bytes)
+        while done < len(view):
+            got = file.readinto(view[done:])
+            if not got:
+                size = os.fstat(file.fileno()).st_size
+                raise _truncated(self, (size - self.offset) // frame_bytes, size)
+            done += got
+
+
+@dataclass(frozen=True)
+class FortranFrames(_Frames):
+    """Frames of an array in Fortran order: a frame's pixels lie all over the file."""
+
+    offset: int = 0
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Gather the frames through a memory map of the file."""
+        self.stamp.check()
+        mapped = np.memmap(
+            self.stamp.path, self.stored, "r", self.offset, shape=self.shape, order="F"
+        )
+        return np.array(mapped[start:stop], dtype=self.dtype, order="C", subok=False)
+
+
+@dataclass(frozen=True)
+class TiffPages(_Frames):
+    """Frames that are the pages of a TIFF file, compressed or scattered."""
+
+    series: int | None = 0  # None: every page of the file
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Decode these pages."""
+        return self.take(start, 1, stop - start)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Decode every ``step``-th page, and none of those between."""
+        import tifffile
+
+        self.stamp.check()
+        stop = start + step * (count - 1) + 1
+        with tifffile.TiffFile(self.stamp.path) as tif:
+            pages = tif.pages if self.series is None else tif.series[self.series].pages
+            if len(pages) < stop:
+                size = os.path.getsize(self.stamp.path)
+                raise _truncated(self, len(pages), size)
+            # maxworkers=1: the threads are Dask's.
+            key = slice(start, stop, step)
+            frames = tif.asarray(key=key, series=self.series, maxworkers=1)
+        return _as_opened(self, frames, count)
+
+
+@dataclass(frozen=True)
+class ScatteredPages(_Frames):
+    """Frames that are pages of one or several TIFF files, in any order, as OME-TIFF has them."""
+
+    files: tuple[Stamp, ...] = ()
+    runs: tuple[tuple[int, int, int], ...] = ()  # (file, first page, number of pages)
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of these frames."""
+        return self.take(start, 1, stop - start)
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Decode the pages of every ``step``-th frame."""
+        import tifffile
+
+        lengths = np.array([run[2] for run in self.runs])
+        before = np.cumsum(lengths) - lengths
+        wanted = start + step * np.arange(count)
+        of_run = np.searchsorted(before, wanted, side="right") - 1
+        file, first = np.array([run[:2] for run in self.runs]).T
+        pages = first[of_run] + wanted - before[of_run]
+        out = np.empty((count, *self.shape[1:]), self.dtype)
+        for n in np.unique(file[of_run]):
+            here = np.flatnonzero(file[of_run] == n)
+            self.files[n].check()
+            with tifffile.TiffFile(self.files[n].path) as tif:
+                if len(tif.pages) <= pages[here].max():
+                    path = self.files[n].path
+                    raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
+                frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
+            out[here] = _as_opened(self, frames, len(here))
+        return out
+
+
+def _as_opened(frames: _Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+    """Take decoded pages for frames; another file in the place of the one opened has others."""
+    pages = pages.reshape(count, *pages.shape[-2:])
+    kind, wanted = pages.dtype.newbyteorder("="), frames.dtype
+    if kind != wanted or pages.shape[1:] != frames.shape[1:]:
+        raise OSError(
+            f"its pages are {pages.shape[1:]} of {kind} now, and were {frames.shape[1:]} of "
+            f"{wanted} when it was opened: open it anew with xs2p.open_movie"
+        )
+    return pages.astype(wanted, copy=False)
+
+
+def _truncated(frames: _Frames, found: int, size: int) -> OSError:
+    return OSError(
+        f"the file now holds {max(0, found)} whole frames, {size} bytes, and held "
+        f"{frames.shape[0]} frames, {frames.stamp.size} bytes, when it was opened. It was cut or "
+        "replaced since: open it anew with xs2p.open_movie"
+    )
+
+
+def to_dask(frames: _Frames, chunks: int | None) -> da.Array:
+    """Wrap frames as a Dask array chunked in time, its name derived from file and layout."""
+    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
+    sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
+    return from_array(frames, sizes, frames)
+
+
+def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:
+    """Wrap anything that slices to frames; its name derives from ``identity`` and the chunks."""
+    import dask.array as da
+    from dask.base import tokenize
+
+    return da.from_array(
+        array,
+        chunks=sizes,
+        name=f"movie-{tokenize(identity, sizes)}",
+        inline_array=True,
+        fancy=False,
+        meta=np.empty((0,) * len(array.shape), array.dtype),
+    )
+
+
+def even_chunks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> int:
+    """Frames per chunk of at most 128 MB, evened out, a multiple of ``multiple``."""
+    total = -(-max(1, shape[0]) // multiple)
+    unit = max(1, shape[1] * shape[2] * itemsize * multiple)
+    per_chunk = max(1, min(total, TARGET_BYTES // unit))
+    number = -(-total // per_chunk)
+    return -(-total // number) * multiple
+
+
+def aligned_chunks(
+    shape: tuple[int, int, int],
+    itemsize: int,
+    stored: tuple[int, int, int] | None,
+    chunks: int | None,
+    name: str,
+) -> tuple[int, int, int]:
+    """Sizes of chunks along those of a store, or of the frames asked for; None: it has none.
+
+    Frames are cut in y and x only where one chunk of the store's in time would be too many of them.
+    """
+    from xs2p._warnings import warn
+
+    stored = stored or (1, shape[1], shape[2])
+    if chunks is not None:
+        if chunks % stored[0] and chunks < shape[0]:
+            warn(
+                f"{name}: chunks={chunks} cuts through the store's chunks of {stored[0]} frames, "
+                f"some of which are then read more than once; a multiple of {stored[0]} avoids it"
+            )
+        return chunks, shape[1], shape[2]
+    if stored[0] * shape[1] * shape[2] * itemsize <= TARGET_BYTES:
+        return even_chunks(shape, itemsize, stored[0]), shape[1], shape[2]
+    tile = (shape[0], min(stored[1], shape[1]), min(stored[2], shape[2]))
+    frames = even_chunks(tile, itemsize, stored[0])
+    room = TARGET_BYTES // (itemsize * min(frames, shape[0]) * tile[1] * tile[2])
+    sides = list(tile)
+    for dim in (2, 1):  # many small tiles are put together
+        total = -(-shape[dim] // tile[dim])
+        number = -(-total // max(1, min(total, room)))
+        tiles = -(-total // number)
+        sides[dim], room = min(tile[dim] * tiles, shape[dim]), room // tiles
+    return frames, sides[1], sides[2]

@@ -1,0 +1,275 @@
+"""Find the movie in an HDF5 file, and read its frames lazily."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.movie.frames import Stamp, _Frames, _truncated, aligned_chunks, from_array
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+DIMS = ("time", "y", "x")
+# NWB's kinds of series of images, which all have x before y.
+NWB_IMAGES = (
+    "TwoPhotonSeries",
+    "OnePhotonSeries",
+    "ImageSeries",
+    "ImageMaskSeries",
+    "OpticalSeries",
+)
+NWB_DIMS = ("time", "x", "y")
+
+
+@dataclass(frozen=True)
+class H5Frames(_Frames):
+    """Frames of a dataset of an HDF5 file, which every read opens anew.
+
+    ``axes`` says in which order the file has ``time``, ``y`` and ``x`` (NWB has x before y);
+    ``shape`` is ``(time, y, x)`` all the same. ``sources`` are other files that have the frames.
+    """
+
+    dataset: str = ""
+    axes: tuple[str, str, str] = DIMS
+    sources: tuple[Stamp, ...] = ()
+
+    def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Read these frames, whole."""
+        return self._read(slice(start, stop), slice(None), slice(None))
+
+    def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+        """Read every ``step``-th frame."""
+        stop = start + step * (count - 1) + 1
+        return self._read(slice(start, stop, step), slice(None), slice(None))
+
+    def _select(self, wanted: np.ndarray[Any, Any], space: Any) -> np.ndarray[Any, Any]:
+        # A part of each frame is a part of the file too, where steps go forward.
+        steps = np.unique(np.diff(wanted))
+        forward = all(isinstance(k, slice) and (k.step or 1) > 0 for k in space[1:])
+        if not len(wanted) or not forward or len(steps) > 1 or (len(steps) and steps[0] < 1):
+            return super()._select(wanted, space)
+        step = int(steps[0]) if len(steps) else 1
+        return self._read(slice(int(wanted[0]), int(wanted[-1]) + 1, step), *_both(space[1:]))
+
+    def _read(self, time: slice, y: slice, x: slice) -> np.ndarray[Any, Any]:
+        with _opened(self.stamp.path) as file:
+            stored = file.get(self.dataset)
+            order = [DIMS.index(axis) for axis in self.axes]
+            held = tuple(self.shape[i] for i in order)
+            if getattr(stored, "shape", None) != held:
+                found = 0 if stored is None else stored.shape[self.axes.index("time")]
+                raise _truncated(self, found, os.path.getsize(self.stamp.path))
+            if stored.dtype.newbyteorder("=") != self.dtype:
+                raise OSError(
+                    f"the file now holds {stored.dtype}, and held {self.dtype} when it was opened: "
+                    "open it anew with xs2p.open_movie"
+                )
+            for source in self.sources:  # HDF5 has zeros for what is in a file that is gone
+                if not os.path.isfile(source.path):
+                    raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
+            require_filters(stored, f"{self.stamp.path}/{self.dataset}")
+            keys = (time, y, x)
+            frames = stored[tuple(keys[i] for i in order)]
+        frames = frames.transpose([self.axes.index(dim) for dim in DIMS])
+        return np.ascontiguousarray(frames).astype(self.dtype, copy=False)
+
+
+def _both(space: Any) -> tuple[slice, slice]:
+    y, x = (*space, slice(None), slice(None))[:2]
+    return y, x
+
+
+def h5_frames(stored: Any, axes: tuple[str, str, str] | None = None) -> H5Frames:
+    """Wrap a dataset of an open ``h5py.File``; nothing but its header is read."""
+    path = stored.file.filename
+    require_filters(stored, f"{path}{stored.name}")
+    axes = axes_of(stored) if axes is None else axes
+    shape = tuple(int(stored.shape[axes.index(dim)]) for dim in DIMS)
+    return H5Frames(
+        Stamp.of(path),
+        (shape[0], shape[1], shape[2]),
+        stored.dtype.newbyteorder("=").str,
+        dataset=stored.name.lstrip("/"),
+        axes=axes,
+        sources=tuple(map(Stamp.of, _sources(stored, f"{path}{stored.name}"))),
+    )
+
+
+def axes_of(stored: Any) -> tuple[str, str, str]:
+    """In which order a dataset has its dims: as NWB says it where it is of an NWB file."""
+    kind = stored.parent.attrs.get("neurodata_type", "")
+    kind = kind.decode() if isinstance(kind, bytes) else str(kind)
+    return NWB_DIMS if kind in NWB_IMAGES and stored.name.endswith("/data") else DIMS
+
+
+def _sources(stored: Any, name: str) -> list[str]:
+    """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently."""
+    import h5py
+
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
+    found: dict[str, None] = {}
+    if stored.is_virtual:
+        for part in stored.virtual_sources():
+            if part.file_name == ".":
+                continue
+            paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
+            for path in paths:
+                key = re.sub("%[0-9]*b", "0", part.dset_name)
+                problem = "which has no such dataset or fewer frames"
+                try:
+                    with h5py.File(path, "r") as file:
+                        source = file.get(key)
+                        whole = source is not None and _reaches(part, source.shape)
+                        if whole:  # it may be virtual itself
+                            found |= dict.fromkeys(_sources(source, f"{path}/{key}"))
+                except OSError as error:
+                    whole, problem = False, f"which cannot be opened ({error})"
+                if not whole:
+                    raise ValueError(
+                        f"{name} is a virtual dataset, and some of its frames are {key} of {path}, "
+                        f"{problem}; HDF5 would show zeros instead"
+                    )
+            if not paths:
+                raise _gone(name, "virtual dataset", part.file_name, "beside it")
+            found |= dict.fromkeys(paths)
+    has, needed = 0, stored.size * stored.dtype.itemsize
+    for file_name, offset, size in stored.external or ():
+        paths = _named(stored, file_name, "HDF5_EXTFILE_PREFIX", [os.curdir])
+        if not paths:
+            where = "where it was; a name without a folder is of the current folder"
+            raise _gone(name, "dataset with external storage", file_name, where)
+        has += min(max(0, os.path.getsize(paths[0]) - offset), size)
+        found |= dict.fromkeys(paths)
+    if stored.external and has < needed:
+        raise ValueError(
+            f"{name}: its frames take {needed} bytes, and the files that hold them, "
+            f"{', '.join(found)}, have {has}; HDF5 would show zeros for the rest"
+        )
+    return list(found)
+
+
+def _reaches(part: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a source of this shape has what a virtual dataset takes of it."""
+    from h5py import h5s
+
+    if part.src_space.get_select_type() == h5s.SEL_ALL:
+        everything = part.vspace.get_select_type() == h5s.SEL_ALL
+        return everything or math.prod(shape) >= part.vspace.get_select_npoints()
+    try:
+        _, last = part.src_space.get_select_bounds()
+    except (RuntimeError, ValueError):  # it has no limit
+        return True
+    return all(at < n for at, n in zip(last, shape, strict=False))
+
+
+def _named(stored: Any, file_name: str, prefix: str, places: list[str]) -> list[str]:
+    """Find the files that HDF5 finds by a name, in the places where it looks."""
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
+    prefixes = os.environ.get(prefix, "").replace("${ORIGIN}", folder).split(":")
+    for place in [*filter(None, prefixes), *places]:
+        path = os.path.join(place, file_name)
+        # A pattern of HDF5's: one file after the other, by number.
+        numbered = re.sub("%[0-9]*b", "[0-9]*", glob.escape(path))
+        found = [path] if os.path.isfile(path) else sorted(glob.glob(numbered))
+        if found:
+            return found
+    base = os.path.join(folder, os.path.basename(file_name))
+    return [base] if folder in places and os.path.isabs(file_name) and os.path.isfile(base) else []
+
+
+def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
+    return ValueError(
+        f"{name} is a {what}, and some of its frames are in {file_name!r}, which is not there; "
+        f"HDF5 would show zeros instead. Put the file back {where}"
+    )
+
+
+def find_movie(name: str, variable: str | None) -> H5Frames:
+    """Find the (time, y, x) dataset of an HDF5 file."""
+    import h5py
+
+    try:
+        file = h5py.File(name, "r")
+    except OSError as error:
+        raise ValueError(f"{name}: not a readable HDF5 file ({error})") from error
+    with file:
+        found: dict[str, Any] = {}
+        if variable is not None:
+            chosen = file.get(variable)
+            if isinstance(chosen, h5py.Dataset) and _is_movie(chosen):
+                return h5_frames(chosen)
+
+        def note(key: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                found[key] = item
+
+        file.visititems(note)
+        listing = "; ".join(f"{k} {d.shape} {d.dtype}" for k, d in found.items()) or "no datasets"
+        if variable is not None:
+            raise ValueError(
+                f"variable={variable!r} is no (time, y, x) dataset of numbers of {name!r}, which "
+                f"holds: {listing}"
+            )
+        movies = [key for key, item in found.items() if _is_movie(item)]
+        if len(movies) != 1:
+            problem = f"{len(movies)}; pick one with variable={movies[0]!r}" if movies else "none"
+            raise ValueError(
+                f"{name}: expected one dataset of numbers with 3 dims, (time, y, x), found "
+                f"{problem}. It holds: {listing}"
+            )
+        return h5_frames(found[movies[0]])
+
+
+def _is_movie(stored: Any) -> bool:
+    return stored.ndim == 3 and stored.dtype.kind in "iufb" and 0 not in stored.shape
+
+
+def h5_to_dask(frames: H5Frames, chunks: int | None) -> da.Array:
+    """Wrap frames as a Dask array, chunked along the chunks of the file."""
+    import h5py
+
+    with h5py.File(frames.stamp.path, "r") as file:
+        inside = file[frames.dataset].chunks
+    stored = None
+    if inside is not None:
+        t, y, x = (int(inside[frames.axes.index(dim)]) for dim in DIMS)
+        stored = (t, y, x)
+    name = f"{frames.stamp.path}/{frames.dataset}"
+    sizes = aligned_chunks(frames.shape, frames.dtype.itemsize, stored, chunks, name)
+    return from_array(frames, sizes, frames)
+
+
+def require_filters(stored: Any, name: str) -> None:
+    """Raise unless all filters that a dataset was compressed with are here."""
+    import h5py
+
+    properties = stored.id.get_create_plist()
+    for n in range(properties.get_nfilters()):
+        code, _, _, label = properties.get_filter(n)
+        if h5py.h5z.filter_avail(code):
+            continue
+        with contextlib.suppress(ImportError):
+            import hdf5plugin  # noqa: F401  (registers its filters)
+        if not h5py.h5z.filter_avail(code):
+            raise ValueError(
+                f"{name} is compressed with the HDF5 filter {code} "
+                f"({label.decode(errors='replace') or 'without a name'}), which is not installed; "
+                "pip install hdf5plugin brings the common ones"
+            )
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        yield file

@@ -1,0 +1,359 @@
+"""Open movies lazily: files of any of their formats, stores, and arrays."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p._attrs import TIME
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from numpy.typing import DTypeLike
+
+DIMS = ("time", "y", "x")
+log = logging.getLogger("xs2p")
+log.addHandler(logging.NullHandler())
+
+
+def open_movie(
+    path: Any,
+    *,
+    shape: Sequence[int] | None = None,
+    fs: float | None = None,
+    dtype: DTypeLike | None = None,
+    chunks: int | None = None,
+    variable: str | None = None,
+    channels: int | None = None,
+    planes: int | None = None,
+    order: str | Sequence[str] | None = None,
+) -> xr.DataArray:
+    """Open a movie lazily, in its own dtype.
+
+    Only headers are read here; each chunk is read once, when it is computed, and of a channel or
+    plane that is selected only its own frames.
+
+    Parameters
+    ----------
+    path : path, list of paths, store or array
+        The movie, in one of these:
+
+        - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
+          other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
+          and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``;
+        - several files that are one recording: a list of them, in their order, or a pattern such
+          as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
+          ``rec_10``);
+        - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of the plane folders
+          in it, or of the ``data.bin`` in these: its registered movies;
+        - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
+          ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
+        - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
+          ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
+          sliced. Nothing of it is copied; memory maps are read from their file, where that has
+          what they have.
+    shape : (int, int), optional
+        ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
+        suite2p's ``ops.npy`` lies beside them; checked for the other formats.
+    fs : float, optional
+        Frames per second, in Hz, of each plane: volumes per second where there are several. It is
+        never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
+        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
+        The time of an NWB file's first frame is kept with it.
+    dtype : dtype, optional
+        The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
+        suite2p writes them; checked for the other formats.
+    chunks : int, optional
+        Frames per chunk, of one channel and plane. By default whole frames of 64 to 128 MB
+        together, for Zarr and HDF5 a multiple of the file's own chunks of about that size. The
+        logger ``xs2p`` tells at level INFO what was chosen.
+    variable : str, optional
+        Which array of a Zarr store, dataset of an HDF5 file or series of an NWB file is the
+        movie, where there are several, as ``"group/name"``.
+    channels, planes : int, optional
+        How many channels and planes come in turn in the files, where the files do not say it
+        themselves; where they do, these must agree. Frames of the fly-back count as planes:
+        leave them out with ``movie.isel(plane=slice(0, 3))``. Turns go on from one file of a
+        recording to the next.
+    order : sequence of str, optional
+        In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
+        slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
+        channels of a plane, then the next plane. Given, it is believed together with
+        ``channels`` and ``planes``, whatever the file says.
+
+    Returns
+    -------
+    xarray.DataArray
+        ``movie`` with dims ``(time, y, x)``, in front of them ``channel`` and ``plane`` where
+        there are several, over Dask (an array in memory stays one), in the byte order of this
+        machine (arrays of numpy and Dask and DataArrays keep theirs). With ``fs``: a ``time``
+        coordinate in s, and ``attrs["fs"]``. Planes of suite2p carry their number as the
+        coordinate ``plane``.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file, or none that matches.
+    ValueError
+        The suffix is unknown; ``shape``, ``dtype``, ``channels`` or ``planes`` is missing or
+        disagrees with the file; files of one recording differ in frame size, dtype, channels or
+        planes; a file is empty, cut or no movie; or an argument has no meaning for the format.
+    ImportError
+        Another package is needed to read it; the message has the call that installs it.
+
+    Warns
+    -----
+    UserWarning
+        The recording ends before all channels and planes have had their turn: frames of the last
+        turn are left out, and their number is said.
+
+    Notes
+    -----
+    A TIFF stack whose first axis is called channels or slices, as writers do that are told
+    nothing, is taken for a movie where there are no frames beside them, and of channels more than
+    four.
+
+    An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
+    spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
+
+    suite2p's planes may differ by one frame; the last one of the longer is then left out, with a
+    warning.
+
+    Examples
+    --------
+    >>> import numpy as np, os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "data.bin")
+    >>> np.zeros((100, 4, 6), "<i2").tofile(path)
+    >>> movie = open_movie(path, shape=(4, 6), fs=30.0)
+    >>> movie.dims, movie.shape, str(movie.dtype)
+    (('time', 'y', 'x'), (100, 4, 6), 'int16')
+
+    The same frames as two channels in turn:
+
+    >>> movie = open_movie(path, shape=(4, 6), channels=2)
+    >>> movie.dims, movie.shape
+    (('channel', 'time', 'y', 'x'), (2, 50, 4, 6))
+    """
+    from xs2p.movie import sources as _files
+
+    fs = _checked_fs(fs)
+    if chunks is not None and not (is_whole(chunks) and chunks > 0):
+        raise ValueError(f"chunks={chunks!r}: expected frames per chunk, a whole number from 1 on")
+    frame = checked_shape(shape)
+    kind = _checked_dtype(dtype)
+    if not isinstance(variable, str | None):
+        raise ValueError(
+            f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
+        )
+    turns = _checked_turns(channels, planes, order)
+    start = 0.0
+    if not _files.is_paths(path):
+        _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
+        movie, told = _open_object(path, chunks, variable), None
+    else:
+        source = _files.find(path)
+        told = source.told
+        if source.kind == "stack":
+            from xs2p.movie.stacks import open_stacks
+
+            movie = open_stacks(source, frame, kind, chunks, variable, turns)
+        else:
+            _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
+            if source.kind == "suite2p":
+                from xs2p.movie.suite2p import open_planes
+
+                given = fs
+                movie, fs = open_planes(source.names, told, frame, kind, chunks, fs)
+                if given is None and fs is not None:
+                    log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
+            elif source.kind == "nwb":
+                from xs2p.io.nwb.rois import open_nwb_movie
+
+                movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
+                start = float(movie["time"][0]) if "time" in movie.coords else 0.0
+            else:
+                from xs2p.movie.zarr import open_zarr_movie
+
+                movie = open_zarr_movie(source.names[0], told, chunks, variable)
+    _check_agreement(movie, told or type(path).__name__, frame, kind)
+    movie = _labelled(movie, told, fs, start)
+    _tell(movie, told or type(path).__name__, chunks)
+    return movie
+
+
+def _is_store(path: Any) -> bool:
+    """Whether something is a store or a group of Zarr's, without importing it."""
+    return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
+
+
+def _open_object(source: Any, chunks: int | None, variable: str | None) -> xr.DataArray:
+    if _is_store(source):
+        from xs2p.movie.zarr import open_zarr_movie
+
+        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable)
+        return movie
+    from xs2p.movie.array import open_array
+
+    return open_array(source, chunks)
+
+
+def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
+    if variable is not None:
+        raise ValueError(
+            f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; {what} "
+            "holds one movie only: call open_movie without it"
+        )
+    for name, value in turns.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
+                f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
+            )
+
+
+def _stacks() -> str:
+    from xs2p.movie.sources import STACKS
+
+    return ", ".join(STACKS)
+
+
+def check_dtype(dtype: np.dtype[Any], name: str) -> None:
+    """Raise unless the dtype is one of real numbers."""
+    if dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name}: dtype {dtype}, expected real numbers such as int16, uint16 or float32"
+        )
+
+
+def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
+    if dtype is None:
+        return None
+    try:
+        return np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ValueError(
+            f"dtype={dtype!r}: expected a number type, such as 'int16' or 'float32'"
+        ) from error
+
+
+def _checked_turns(
+    channels: int | None, planes: int | None, order: str | Sequence[str] | None
+) -> dict[str, Any]:
+    for name, count in (("channels", channels), ("planes", planes)):
+        if count is not None and not (is_whole(count) and count > 0):
+            raise ValueError(
+                f"{name}={count!r}: expected how many {name} come in turn, a whole number from 1 on"
+            )
+    if order is not None:
+        given = order.replace(",", " ").split() if isinstance(order, str) else order
+        given = list(given) if isinstance(given, Iterable) else []
+        if set(given) - {"time", "plane", "channel"} or len(set(given)) < len(given):
+            given = []
+        needed = {
+            "time",
+            *(["channel"] if (channels or 1) > 1 else []),
+            *(["plane"] if (planes or 1) > 1 else []),
+        }
+        if not needed <= set(given):
+            raise ValueError(
+                f"order={order!r}: expected {', '.join(sorted(needed))}, the slowest first, as in "
+                "order=('time', 'plane', 'channel'), with channels= and planes= to say how many"
+            )
+        order = tuple(given)
+    return {"channels": channels, "planes": planes, "order": order}
+
+
+def _checked_fs(fs: float | None) -> float | None:
+    if fs is None:
+        return None
+    if not (
+        isinstance(fs, float | int | np.number) and fs is not True and math.isfinite(fs) and fs > 0
+    ):
+        raise ValueError(f"fs={fs!r}: expected frames per second in Hz, finite and above 0")
+    return float(fs)
+
+
+def checked_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
+    """Give ``(Ly, Lx)`` as two ints, or raise."""
+    if shape is None:
+        return None
+    values = tuple(shape) if isinstance(shape, Iterable) else ()
+    if len(values) != 2 or not all(is_whole(n) and n > 0 for n in values):
+        raise ValueError(
+            f"shape={shape!r}: expected (Ly, Lx), two whole numbers of pixels from 1 on, "
+            "as in shape=(512, 512)"
+        )
+    return int(values[0]), int(values[1])
+
+
+def is_whole(number: Any) -> bool:
+    """Whether something is a whole number, of Python or of numpy."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _check_agreement(
+    movie: xr.DataArray, name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
+) -> None:
+    if frame is not None and movie.shape[-2:] != frame:
+        raise ValueError(
+            f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
+            f"{movie.shape[-2:]}; leave shape out, the file knows it"
+        )
+    if dtype is not None and np.dtype(dtype).newbyteorder("=") != movie.dtype:
+        raise ValueError(
+            f"dtype={np.dtype(dtype)} disagrees with {name!r}, which holds {movie.dtype}; leave "
+            f"dtype out and convert with .astype({str(np.dtype(dtype))!r}) where you need it"
+        )
+
+
+def _labelled(
+    movie: xr.DataArray, told: str | None, fs: float | None, start: float
+) -> xr.DataArray:
+    defaults = {
+        "units": "a.u.",
+        "long_name": "fluorescence movie",
+        "description": "Frames as the file holds them, opened by xs2p.open_movie.",
+    }
+    movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs})
+    if told is not None:
+        movie = movie.assign_attrs(source=told)
+    if fs is None:
+        return movie
+    seconds = start + np.arange(movie.sizes["time"]) / fs
+    label = (
+        TIME
+        if not start
+        else TIME
+        | {
+            "description": "Time of each frame, from the start of "
+            "the session: that of the first, as the file has it, plus its number over fs."
+        }
+    )
+    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, label))
+
+
+def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
+    """Log what was opened and how it is chunked."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    sizes = ", ".join(f"{dim} {n}" for dim, n in movie.sizes.items())
+    if movie.chunks is None:
+        log.info("%s: (%s) %s, in memory, not chunked", told, sizes, movie.dtype)
+        return
+    chunk = [max(part) for part in movie.chunks]
+    log.info(
+        "%s: (%s) %s; %d chunks of %s (%.1f MB), %s",
+        told,
+        sizes,
+        movie.dtype,
+        math.prod(map(len, movie.chunks)),
+        " x ".join(map(str, chunk)),
+        math.prod(chunk) * movie.dtype.itemsize / 1e6,
+        "as asked for"
+        if asked
+        else "of whole frames where they fit into 134 MB; chunks= changes it",
+    )

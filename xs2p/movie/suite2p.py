@@ -1,0 +1,120 @@
+"""The registered movies that suite2p keeps in its plane folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._warnings import warn
+from xs2p.movie.frames import RawFrames, to_dask
+from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
+from xs2p.movie.sources import plane_number
+
+CHANNELS = ("data.bin", "data_chan2.bin")
+
+
+def open_planes(
+    folders: Sequence[str],
+    told: str,
+    frame: tuple[int, int] | None,
+    dtype: np.dtype[Any] | None,
+    chunks: int | None,
+    fs: float | None,
+) -> tuple[xr.DataArray, float | None]:
+    """Open the binaries of plane folders: the movie, and ``fs``, where not given that of ops."""
+    planes = [_plane(folder, frame, dtype) for folder in folders]
+    first = planes[0]
+    for folder, (channels, _) in zip(folders, planes, strict=True):
+        if len(channels) != len(first[0]):
+            raise ValueError(
+                f"{told}: {CHANNELS[1]} is in some plane folders but not in all: {folder} has "
+                f"{len(channels)} channels, {folders[0]} {len(first[0])}"
+            )
+        for frames in channels:
+            if frames.shape[1:] != first[0][0].shape[1:]:
+                raise ValueError(
+                    f"{told}: frames of {folder} are (Ly, Lx) = {frames.shape[1:]}, those of "
+                    f"{folders[0]} {first[0][0].shape[1:]}: planes of different sizes are no one "
+                    f"array; open each alone, as in open_movie({folder!r})"
+                )
+    grid: Grid = np.empty((len(first[0]), len(planes)), object)
+    for (c, p), _ in np.ndenumerate(grid):
+        grid[c, p] = Recording((Run.of(planes[p][0][c]),))
+    grid = _equally_long(grid, folders, told)
+    rates = sorted({rate for _, rate in planes if rate is not None})
+    if fs is None and len(rates) > 1:
+        raise ValueError(
+            f"{told}: the ops of its planes have different frame rates, "
+            f"{', '.join(map(str, rates))} Hz; give fs="
+        )
+    dims, coords = [], {}
+    if len(first[0]) > 1:
+        dims.append("channel")
+    if len(planes) > 1:
+        dims.append("plane")
+        numbers = [plane_number(os.path.abspath(folder)) for folder in folders]
+        if None not in numbers and len(set(numbers)) == len(numbers):
+            attrs = {
+                "long_name": "plane",
+                "description": "Number of the plane, as in the name of suite2p's folder.",
+            }
+            coords["plane"] = ("plane", np.array(numbers), attrs)
+    grid = grid.reshape([n for n in grid.shape if n > 1])
+    data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
+    movie = xr.DataArray(data, coords, (*dims, "time", "y", "x"), name="movie")
+    return movie, next(iter(rates), None) if fs is None else fs
+
+
+def _plane(
+    folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
+) -> tuple[list[RawFrames], float | None]:
+    from xs2p.io.suite2p.folder import _read_ops
+    from xs2p.movie.stacks import raw_frames
+
+    names = [os.path.join(folder, name) for name in CHANNELS]
+    if not os.path.exists(names[0]):
+        raw = os.path.join(folder, "data_raw.bin")
+        hint = f"; the frames before registration are in {raw!r}" if os.path.exists(raw) else ""
+        raise FileNotFoundError(
+            f"open_movie: no {CHANNELS[0]} in {folder!r}: suite2p deletes it where its setting "
+            f"delete_bin is on{hint}"
+        )
+    ops = _read_ops(os.path.join(folder, "ops.npy"))
+    if frame is None and not {"Ly", "Lx"} <= set(ops):
+        raise ValueError(
+            f"open_movie: no ops.npy with Ly and Lx in {folder!r}, and binaries do not say the "
+            "size of their frames; give it in pixels: shape=(Ly, Lx)"
+        )
+    frame = frame or (int(ops["Ly"]), int(ops["Lx"]))
+    channels = [raw_frames(name, frame, dtype) for name in names if os.path.exists(name)]
+    if len({frames.shape for frames in channels}) > 1:
+        raise ValueError(
+            f"open_movie: {names[0]!r} holds {channels[0].shape[0]} frames and {names[1]!r} "
+            f"{channels[1].shape[0]}: they must be of the same frames"
+        )
+    rate = ops.get("fs")
+    return channels, None if rate is None else float(rate)
+
+
+def _equally_long(grid: Grid, folders: Sequence[str], told: str) -> Grid:
+    """Leave out the last frame of planes that have one more: the recording ended in a volume."""
+    lengths = [part.shape[0] for part in grid[0]]
+    shortest, longest = min(lengths), max(lengths)
+    if longest - shortest > 1:
+        counts = ", ".join(f"{f}: {n}" for f, n in zip(folders, lengths, strict=True))
+        raise ValueError(
+            f"{told}: planes differ by more than one frame ({counts}); they are not of one "
+            "recording, or one of them was not written to its end. Open each alone"
+        )
+    if longest == shortest:
+        return grid
+    longer = [os.path.basename(f) for f, n in zip(folders, lengths, strict=True) if n > shortest]
+    warn(
+        f"{told}: {', '.join(longer)} have {longest} frames and the others {shortest}, since the "
+        "recording ended within a volume; the last frame of these is left out"
+    )
+    return shortened(grid, shortest)

@@ -1,0 +1,235 @@
+"""Which frame of a file is of which channel, plane and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from xs2p._warnings import warn
+from xs2p.movie.frames import _Frames
+from xs2p.movie.recording import Grid, Recording, Run, shortened, split
+
+MOST_CHANNELS = 4
+LETTERS = {"time": "T", "plane": "Z", "channel": "C"}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Frames of ``number`` channels or planes come in turn; only the first ``kept`` are data."""
+
+    dim: str
+    number: int
+    kept: int | None = None
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The frames of a file, and what the file says of them.
+
+    ``axes`` are the letters of OME and their sizes, slowest first, in this file alone;
+    ``turns``, slowest first, go on from one file of a recording to the next.
+    """
+
+    frames: _Frames
+    axes: tuple[tuple[str, int], ...] = ()
+    turns: tuple[Turn, ...] = ()
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """Path of the file."""
+        return self.frames.stamp.path
+
+
+def lay_out(
+    stacks: Sequence[Stack],
+    channels: int | None = None,
+    planes: int | None = None,
+    order: Sequence[str] | None = None,
+) -> tuple[tuple[str, ...], Grid]:
+    """Find the frames of each channel and plane: their dims, and an array of `Recording`."""
+    asked = {"channel": channels, "plane": planes}
+    if order is not None:
+        return _without_ones(*_by_order(stacks, asked, order), stacks[-1].name)
+    grids, left = zip(*(_by_axes(stack, asked) for stack in stacks), strict=True)
+    sizes = [grid.shape for grid in grids]
+    for stack, size in zip(stacks, sizes, strict=True):
+        if size != sizes[0] or stack.turns != stacks[0].turns:
+            raise ValueError(
+                f"{stack.name} has {_told(stack, size)}, but {stacks[0].name} has "
+                f"{_told(stacks[0], sizes[0])}: files of one recording must have the same "
+                "channels and planes"
+            )
+    joined: Grid = np.empty(sizes[0], object)
+    for index in np.ndindex(*sizes[0]):
+        joined[index] = Recording(tuple(grid[index] for grid in grids))
+    turns = _turns(stacks[0], left[0])
+    grid: Grid = np.empty((*joined.shape, *(turn.number for turn in turns)), object)
+    for index in np.ndindex(*joined.shape):
+        grid[index] = split(joined[index], [turn.number for turn in turns])
+    grid = grid[(..., *(slice(turn.kept) for turn in turns))]
+    # Dims of the grid: channel and plane of the axes, then those that come in turn.
+    dims = ["channel", "plane", *(turn.dim for turn in turns)]
+    return _without_ones(dims, grid, stacks[-1].name)
+
+
+def _without_ones(dims: Sequence[str], grid: Grid, name: str) -> tuple[tuple[str, ...], Grid]:
+    """Keep the dims of the grid that are of several, channel first, and end after a whole turn."""
+    kept, places = [], []
+    for dim in ("channel", "plane"):
+        at = [i for i, d in enumerate(dims) if d == dim and grid.shape[i] > 1]
+        kept += [dim] * len(at)
+        places += at
+    rest = [i for i in range(grid.ndim) if i not in places]
+    grid = grid.transpose(*places, *rest).reshape([grid.shape[i] for i in places])
+    return tuple(kept), _whole_turns(grid, kept, name)
+
+
+def _by_order(
+    stacks: Sequence[Stack], asked: dict[str, int | None], order: Sequence[str]
+) -> tuple[tuple[str, ...], Grid]:
+    """Take the user's word for the order of a recording's frames, and not that of its files."""
+    counts = {dim: asked[dim] or 1 for dim in asked}
+    recording = Recording(tuple(Run.of(stack.frames) for stack in stacks))
+    at = list(order).index("time")
+    dims = (*order[:at], *order[at + 1 :])
+    sizes = [counts[dim] for dim in dims]
+    n_frames, one_of_each = recording.shape[0], math.prod(sizes)
+    if at > 0 and n_frames % one_of_each:
+        names = stacks[0].name if len(stacks) == 1 else f"{stacks[0].name} … {stacks[-1].name}"
+        raise ValueError(
+            f"{names}: {n_frames} frames are not {' times '.join(_listed(counts))} times "
+            f"a number of frames, as order={tuple(order)} needs where time is not the first"
+        )
+    # Dims before time part the whole recording, those after it come in turn within each part.
+    grid: Grid = np.empty(sizes, object)
+    length = n_frames // math.prod(sizes[:at])
+    for place, index in enumerate(np.ndindex(*sizes[:at])):
+        part = recording.cut(place * length, (place + 1) * length)
+        grid[(*index, ...)] = split(part, sizes[at:])
+    return dims, grid
+
+
+def _by_axes(stack: Stack, asked: dict[str, int | None]) -> tuple[Grid, dict[str, int | None]]:
+    """Find the runs ``(channel, plane)`` of a file, and the counts that its axes do not say."""
+    axes = [(letter, size) for letter, size in stack.axes if size > 1]
+    letters = "".join(letter for letter, _ in axes)
+    if len(set(letters)) < len(letters):
+        raise _unclear(stack)
+    sizes = dict(axes)
+    time = "T" if "T" in sizes else None
+    if time is None:
+        # Writers that are told nothing call the frames of a stack slices, or channels: nobody has
+        # that many of these.
+        other = [letter for letter in letters if letter != "C"]
+        time = "Z" if "Z" in other else next(iter(other), None)
+        if time is None and "C" in sizes and sizes["C"] > MOST_CHANNELS:
+            time = "C"
+        if time is None and "C" in sizes and asked["channel"] is None:
+            raise ValueError(
+                f"{stack.name}: a TIFF of axes {letters + 'YX'!r}, {sizes['C']} images and no "
+                f"time: say channels={sizes['C']} if they are channels, channels=1 if they are "
+                "frames"
+            )
+        if time is None and asked["channel"] == 1:
+            time = "C"
+    if set(letters) - {time} - {"C", "Z"}:
+        raise _unclear(stack)
+    left = dict(asked)
+    strides, found = {}, {}
+    stride = stack.frames.shape[0]
+    for letter, size in axes:
+        stride //= size
+        strides[letter] = stride
+    for dim in ("channel", "plane"):
+        letter = LETTERS[dim]
+        if letter == time or letter not in sizes:
+            found[dim] = 1
+            continue
+        found[dim] = sizes[letter]
+        if asked[dim] not in (None, sizes[letter]):
+            raise ValueError(
+                f"{dim}s={asked[dim]} disagrees with {stack.name}, which says that it has "
+                f"{sizes[letter]} (axes {letters + 'YX'!r}); leave {dim}s out, or, if the file is "
+                "wrong, give the order of its frames too: order=('time', 'plane', 'channel')"
+            )
+        left[dim] = None
+    n_frames = sizes.get(time, 1) if time else 1
+    if not axes:
+        n_frames = stack.frames.shape[0]
+    grid: Grid = np.empty((found["channel"], found["plane"]), object)
+    for c, z in np.ndindex(*grid.shape):
+        first = c * strides.get("C", 0) * (time != "C") + z * strides.get("Z", 0) * (time != "Z")
+        grid[c, z] = Run(stack.frames, first, strides.get(time or "", 1), n_frames)
+    return grid, left
+
+
+def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:
+    """Channels and planes that come in turn, by the file where it says so, else by the user."""
+    if not stack.turns:
+        return [Turn(dim, left[dim] or 1) for dim in ("plane", "channel")]
+    turns = []
+    for turn in stack.turns:
+        given = left[turn.dim]
+        if given not in (None, turn.number, turn.kept):
+            number = turn.kept or turn.number
+            flyback = f" and {turn.number - number} of fly-back" if number < turn.number else ""
+            raise ValueError(
+                f"{turn.dim}s={given} disagrees with {stack.name}, which says that {number} "
+                f"{turn.dim}s{flyback} come in turn; leave {turn.dim}s out, or, if the file is "
+                "wrong, give the order of its frames too: order=('time', 'plane', 'channel')"
+            )
+        turns.append(
+            Turn(turn.dim, turn.number, turn.number if given == turn.number else turn.kept)
+        )
+    said = {turn.dim for turn in turns}
+    extra = [dim for dim, given in left.items() if dim not in said and given not in (None, 1)]
+    for dim in extra:
+        raise ValueError(
+            f"{dim}s={left[dim]} disagrees with {stack.name}, which says that it has one {dim}; "
+            f"leave {dim}s out, or, if the file is wrong, give the order of its frames too: "
+            "order=('time', 'plane', 'channel')"
+        )
+    return turns
+
+
+def _whole_turns(grid: Grid, dims: Sequence[str], name: str) -> Grid:
+    """Leave out what a recording has of a turn that it did not end."""
+    lengths = [part.shape[0] for part in grid.flat]
+    shortest, longest = min(lengths), max(lengths)
+    counts = dict(zip(dims, grid.shape, strict=True))
+    if shortest == 0:
+        raise ValueError(
+            f"{name}: {sum(lengths)} frames are fewer than {' times '.join(_listed(counts))}"
+        )
+    if shortest == longest:
+        return grid
+    lost = sum(lengths) - shortest * grid.size
+    last = "its last frame is" if lost == 1 else f"its last {lost} frames are"
+    warn(
+        f"{name}: the recording ends before all of its {' times '.join(_listed(counts))} have had "
+        f"their turn: {last} left out, and {shortest} of each remain"
+    )
+    return shortened(grid, shortest)
+
+
+def _listed(counts: dict[str, int]) -> list[str]:
+    return [f"{number} {dim}s" for dim, number in counts.items() if number > 1]
+
+
+def _told(stack: Stack, size: tuple[int, ...]) -> str:
+    counts = dict(zip(("channel", "plane"), size, strict=True))
+    counts |= {turn.dim: turn.number for turn in stack.turns}
+    return " and ".join(_listed(counts)) or "one channel and plane"
+
+
+def _unclear(stack: Stack) -> ValueError:
+    axes = "".join(letter for letter, _ in stack.axes) + "YX"
+    return ValueError(
+        f"{stack.name}: a TIFF of axes {axes!r}, expected frames over time, of several channels "
+        "(C) and planes (Z) at most; take one of the others with tifffile.imread(path) and write "
+        "it with tifffile.imwrite(path, frames, photometric='minisblack')"
+    )

@@ -1,0 +1,299 @@
+"""Find the movie in a Zarr store, keep its labels, and chunk it along the store's chunks."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.disk.reads import named_read
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+DIMS = ("time", "y", "x")
+# Dims that a labelled movie may have.
+LABELLED = [(*lead, *DIMS) for lead in ((), ("channel",), ("plane",), ("channel", "plane"))]
+MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
+OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
+
+
+def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | None) -> Any:
+    """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's."""
+    import zarr
+
+    from xs2p.movie.open import check_dtype
+
+    node = _open(source, told)
+    if isinstance(node, zarr.Array):
+        if variable is not None:
+            raise ValueError(
+                f"variable={variable!r}, but {told!r} is a single array of shape {node.shape}: "
+                "leave variable out"
+            )
+        array, axes = node, None
+        dims = _dims(array)
+        if array.ndim != 3 or dims not in (None, DIMS):
+            raise ValueError(
+                f"{told}: one array, {_described('', array)}, expected 3 dims (time, y, x)"
+            )
+    else:
+        try:
+            array, axes = _pick(node, told, variable)
+        except Exception as error:
+            if isinstance(error, ValueError) or "://" not in told:
+                raise
+            raise ValueError(
+                f"{told}: the server does not list what the group holds ({type(error).__name__}: "
+                f"{error}); give the address of the movie's array, as in "
+                f"open_movie({_joined(told, variable or 'movie')!r}), or consolidate the store's "
+                "metadata where it was written, with zarr.consolidate_metadata"
+            ) from error
+        dims = axes or _dims(array)
+    check_dtype(np.dtype(array.dtype), told)
+    if 0 in array.shape:
+        raise ValueError(f"{told}: holds no pixels, its shape is {array.shape}")
+    name = _joined(told, array.path.removeprefix(node.path).strip("/"))
+    sizes = _chunk_sizes(array, dims or DIMS, chunks, name)
+    if array is node or dims is None or axes is not None:
+        return _bare(array, dims or DIMS, sizes, name)
+    consolidated = getattr(node.metadata, "consolidated_metadata", None) is not None
+    at = array.path.rpartition("/")[0] == node.path
+    return _from_dataset(array, sizes, name, consolidated and at)
+
+
+def _open(source: Any, told: str) -> Any:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    import zarr
+
+    if isinstance(source, str) and source.startswith("file://"):
+        source = url2pathname(urlsplit(source).path)
+    remote = isinstance(source, str) and "://" in source
+    try:
+        if isinstance(source, str) and not remote and source.lower().endswith(".zip"):
+            source = zarr.storage.ZipStore(source, mode="r")
+        if isinstance(source, zarr.Group):
+            return source
+        # A server that lists nothing can only be read by what was consolidated.
+        return zarr.open(source, mode="r", use_consolidated=None if remote else False)
+    except ImportError as error:
+        raise ImportError(
+            f"{told}: zarr needs another package to read it ({error}): pip install s3fs for s3://, "
+            "gcsfs for gs://, aiohttp for https://"
+        ) from error
+    except Exception as error:
+        raise ValueError(
+            f"{told}: no Zarr array or group can be opened there ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _joined(told: str, key: str) -> str:
+    return told if not key else f"{told}/{key}" if "://" in told else os.path.join(told, key)
+
+
+def _dims(array: Any) -> tuple[str, ...] | None:
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    return tuple(names) if names and None not in names else None
+
+
+def _described(key: str, array: Any) -> str:
+    dims = _dims(array)
+    return f"{key}{'(' + ', '.join(dims) + ')' if dims else ''} {array.shape} {array.dtype}".strip()
+
+
+def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, ...] | None]:
+    """Find the movie of a group, and its dims where OME's metadata say them."""
+    import zarr
+
+    if variable is None:
+        image = _ome(node, told)
+        if image is not None:
+            return image
+    arrays = dict(node.arrays())
+    if variable is not None and "/" in variable and variable in node:
+        inner = node[variable]
+        if isinstance(inner, zarr.Array):
+            arrays[variable] = inner
+    elif not arrays:
+        inside = node.members(max_depth=None)
+        arrays = {key: part for key, part in inside if isinstance(part, zarr.Array)}
+    listing = "; ".join(_described(key, arrays[key]) for key in sorted(arrays)) or "no arrays"
+    labelled = [key for key, array in arrays.items() if _dims(array) in LABELLED]
+    bare = [key for key, array in arrays.items() if array.ndim == 3 and _dims(array) is None]
+    if variable is not None:
+        if variable in labelled + bare:
+            return arrays[variable], None
+        raise ValueError(
+            f"variable={variable!r} is no (time, y, x) array of {told!r}, which holds: {listing}"
+        )
+    found = labelled or bare
+    if len(found) == 1:
+        return arrays[found[0]], None
+    if found:
+        problem = f"{len(found)} movies; pick one with variable={sorted(found)[0]!r}"
+    elif not arrays and "://" in told:
+        problem = f"none that the server lists; give its address, as {_joined(told, 'movie')}"
+    else:
+        problem = "none; name its dims with Dataset.rename before storing it"
+    raise ValueError(
+        f"{told}: expected one array with dims (time, y, x), found {problem}. It holds: {listing}"
+    )
+
+
+def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Find the finest image of an OME-Zarr group, and the dims of its axes."""
+    scales = (node.attrs.get("ome") or node.attrs).get("multiscales")
+    if not scales:
+        return None
+    axes = [a["name"] if isinstance(a, dict) else a for a in scales[0].get("axes", "tczyx")]
+    array = node[scales[0]["datasets"][0]["path"]]
+    dims = tuple(OME.get(axis, axis) for axis in axes)
+    if set(dims) - set(OME.values()) or "time" not in dims or dims[-2:] != ("y", "x"):
+        raise ValueError(
+            f"{told}: an OME-Zarr image of axes {axes} and shape {array.shape}, expected a movie "
+            "with the axes t, y and x, and c and z where there are several"
+        )
+    return array, dims
+
+
+def _chunk_sizes(
+    array: Any, dims: tuple[str, ...], chunks: int | None, name: str
+) -> tuple[int, ...]:
+    from xs2p.movie.frames import aligned_chunks
+
+    stored = getattr(array, "shards", None) or array.chunks
+    three = [dims.index(dim) for dim in DIMS]
+    # What is stored together is read together: all channels and planes of a chunk.
+    together = math.prod(n for dim, n in enumerate(stored) if dim not in three)
+    t, y, x = aligned_chunks(
+        (array.shape[three[0]], array.shape[three[1]], array.shape[three[2]]),
+        np.dtype(array.dtype).itemsize * together,
+        (stored[three[0]], stored[three[1]], stored[three[2]]),
+        chunks,
+        name,
+    )
+    sizes = list(stored)
+    for place, size in zip(three, (t, y, x), strict=True):
+        sizes[place] = size
+    return tuple(sizes)
+
+
+@dataclass(frozen=True)
+class _NamedReads:
+    """An array in a store, whose errors say which frames could not be read."""
+
+    array: Any
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    time: int  # which dim is time
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
+        start, stop, _ = key[self.time].indices(self.shape[self.time])
+        with named_read(self.path, start, stop):
+            return np.asarray(self.array[key]).astype(self.dtype, copy=False)
+
+
+def array_to_dask(array: Any, chunks: int | None) -> Any:
+    """Wrap a ``zarr.Array`` (time, y, x) that is open."""
+    name = f"{array.store_path}"
+    if _dims(array) not in (None, DIMS):
+        raise ValueError(
+            f"open_movie: zarr.Array {_described('', array)}, expected the dims (time, y, x); "
+            "label and reorder it, as in xarray.DataArray(dask.array.from_zarr(array), "
+            f"dims={_dims(array)}).transpose('time', 'y', 'x')"
+        )
+    sizes = _chunk_sizes(array, DIMS, chunks, name)
+    return _to_dask(array, array, DIMS, sizes, name)
+
+
+def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) -> xr.DataArray:
+    import xarray as xr
+
+    ours = ("_ARRAY_DIMENSIONS", "_Unsigned", "multiscales", "omero", "ome")
+    attrs = {key: value for key, value in array.attrs.items() if key not in ours}
+    movie = xr.DataArray(_to_dask(array, array, dims, sizes, name), dims=dims, attrs=attrs)
+    single = [dim for dim in ("channel", "plane") if movie.sizes.get(dim) == 1]
+    return movie.squeeze(single).transpose("channel", "plane", *DIMS, missing_dims="ignore")
+
+
+def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: str) -> Any:
+    from xs2p.movie.frames import from_array
+
+    # An integer that another convention than Zarr's calls the other sign's; wrapping gives it.
+    dtype = np.dtype(values.dtype).newbyteorder("=")
+    signs = {"true": "iu", "false": "ui"}.get(str(array.attrs.get("_Unsigned")).lower(), "")
+    if signs.startswith(dtype.kind):
+        dtype = np.dtype(f"{signs[1]}{dtype.itemsize}")
+    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"))
+    return from_array(reads, sizes, (_identity(array), str(dtype)))
+
+
+def _identity(array: Any) -> Any:
+    """Tell stores apart, and the states of a folder or file; what is elsewhere is new each time."""
+    import zarr
+
+    from xs2p.movie.frames import Stamp
+
+    store = array.store
+    if isinstance(store, zarr.storage.ZipStore) and os.path.isfile(store.path):
+        return Stamp.of(store.path), array.path
+    if isinstance(store, zarr.storage.LocalStore):
+        folder = os.path.abspath(os.path.join(store.root, array.path))
+        state = None
+        with contextlib.suppress(OSError):  # somebody is writing to it
+            state = _state(folder)
+        if state is not None:
+            return folder, state
+    return uuid.uuid4()
+
+
+def _state(folder: str) -> str | None:
+    """Digest names, sizes and times of an array's files, chunks too; None where they are many."""
+    found: list[tuple[str, int, int]] = []
+    folders = [folder]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                    continue
+                stat = entry.stat()
+                found.append((entry.path, stat.st_size, stat.st_mtime_ns))
+                if len(found) > MOST_FILES:
+                    return None
+    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
+
+
+def _from_dataset(
+    array: Any, sizes: tuple[int, ...], name: str, consolidated: bool
+) -> xr.DataArray:
+    import xarray as xr
+
+    # Zarr 2 stores declare a fill value of 0, and decoding it would turn dark pixels into NaN
+    # and the movie into floats. Scaled movies have to be decoded all the same.
+    options: dict[str, Any] = {"chunks": None, "decode_timedelta": False}
+    options["consolidated"] = consolidated  # a server may list nothing, and have only this
+    group, _, key = array.path.rpartition("/")
+    options["group"] = group or None
+    dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
+    if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
+        dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
+    movie = dataset[key]
+    for part in (movie, *movie.coords.values()):
+        part.attrs.pop("_FillValue", None)
+    movie.attrs.pop("_Unsigned", None)
+    data = _to_dask(movie.variable, array, movie.dims, sizes, name)
+    return movie.copy(data=data).drop_encoding()

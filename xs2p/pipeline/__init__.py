@@ -1,0 +1,1 @@
+"""The whole job: checked once, extracted, finished, and stored."""

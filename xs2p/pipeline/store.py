@@ -1,0 +1,332 @@
+"""Runs that survive: traces go to a Zarr store region by region, and a killed run goes on."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import inspect
+import json
+import os
+import shutil
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p.compute.cluster import naming_what_was_lost
+from xs2p.compute.device import resolve_device, to_host, unread
+from xs2p.disk.replace import put_in_place
+from xs2p.pipeline import regions as _regions
+from xs2p.pipeline.extract import extract, plan
+from xs2p.rois.pixels import pixel_table
+
+_REGION_SAMPLES = 2**22  # of a variable, about
+_REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
+_REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
+
+
+def extract_to_zarr(
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    frames_per_region: int | None = None,
+    **options: Any,
+) -> xr.Dataset:
+    """Extract traces and spikes into a Zarr store, in a run that can be killed and resumed.
+
+    The movie is read once. ``F`` and ``Fneu`` are written region by region, a region being some
+    thousand frames and a chunk of the store; then ``Fc``, ``F0`` and ``spks`` are made from what is
+    stored. A region is marked complete once it is on disk. Memory follows the movie's chunks and
+    the number of ROIs, not the number of frames.
+
+    Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
+    that it is unfinished; then it gets its name. A run that failed or was killed goes on with
+    ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
+    the last byte.
+
+    With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
+    What a worker had when it died is done again by others. A task that was on four workers that
+    died fails the run, since it may be what they died of; where workers die of other things, as
+    on nodes that are taken away, Dask's setting ``distributed.scheduler.allowed-failures`` allows
+    more.
+
+    Parameters
+    ----------
+    movie, rois
+        As for :func:`xs2p.extract`.
+    path
+        The store, a folder whose name ends in ``.zarr``.
+    resume
+        Go on with the unfinished store of an earlier run, if there is one. It must be of the
+        same movie (its size, labels, and first, middle and last frame are compared), ROIs and
+        parameters.
+    overwrite
+        Replace an existing store, once the new one is complete.
+    progress
+        Show frames per second, gigabytes read and the time that is left; nothing where the
+        output is no terminal.
+    frames_per_region
+        Frames of a region, by default a multiple of the movie's chunks that makes some 64 MB of
+        each variable.
+    **options
+        Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
+        the pass that drops ROIs is made again by every resumed run. ``device``, as it was found,
+        is one of the parameters: a run that began on a GPU goes on on one.
+
+    Returns
+    -------
+    Dataset
+        The store, opened lazily.
+
+    Raises
+    ------
+    FileExistsError
+        The store, or an unfinished one, exists.
+    ValueError
+        An input does not fit, or the store to resume was made from another movie, ROIs or
+        parameters: the message names which.
+    OSError, MemoryError
+        A chunk of the movie cannot be read, or does not fit in the memory of a worker: the
+        message names the file and the frames.
+
+    Examples
+    --------
+    >>> ds = xs2p.extract_to_zarr(movie, rois, "traces.zarr", tau=1.0, resume=True)
+    ... # doctest: +SKIP
+    """
+    final = _check_path(path)
+    growing = partial_path(final)
+    _check_free(final, growing, resume, overwrite)
+    options = _with_defaults(movie, rois, options)
+    movie, rois = _lazy(_labels_in_memory(movie)), _labels_in_memory(rois)
+    if isinstance(movie, xr.DataArray):
+        # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
+        options["device"] = resolve_device(options["device"], unread(movie), "movie")
+    if options["movie_chan2"] is not None:
+        options["movie_chan2"] = _lazy(_labels_in_memory(options["movie_chan2"]))
+
+    def regions(movie: xr.DataArray, n_rois: int) -> tuple[int, ...]:
+        frames = _frames_per_region(movie, n_rois, frames_per_region)
+        rest = movie.sizes["time"] % frames
+        return (*(frames,) * (movie.sizes["time"] // frames), *((rest,) if rest else ()))
+
+    traces, finish = plan(movie, rois, **options, frames_of=regions)
+    frames = regions(movie, rois.sizes["roi"])[0]
+    whole = finish(traces)
+    run = _identity(movie, rois, options, whole, frames)
+    if resume and os.path.exists(growing):
+        _check_same(run, growing)
+    elif resume and os.path.exists(final) and not overwrite:
+        _check_same(run, final)
+        return _regions.open_store(final)
+    else:
+        shutil.rmtree(growing, ignore_errors=True)
+        _regions.create(growing, whole, frames, run)
+    try:
+        _regions.write_traces(growing, traces, frames, movie, progress)
+        stored = _regions.open_store(growing)
+        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
+        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
+        _regions.write_rest(growing, finish(same, in_passes=True), frames, progress)
+    except BaseException as error:
+        _keep_what_is_done(growing, error)
+        raise
+    _regions.complete(growing)
+    put_in_place(growing, final, overwrite)
+    return _regions.open_store(final)
+
+
+def partial_path(path: str) -> str:
+    """Return what a store is called while it is not complete."""
+    return f"{os.path.splitext(path)[0]}.partial.zarr"
+
+
+# What is asked for
+
+
+def _check_path(path: str | os.PathLike[str]) -> str:
+    final = os.path.abspath(os.fspath(path))
+    if os.path.splitext(final)[1].lower() != ".zarr":
+        raise ValueError(
+            f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr, "
+            "as in 'traces.zarr'"
+        )
+    if not os.path.isdir(os.path.dirname(final)):
+        raise FileNotFoundError(
+            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
+            "make it first, with os.makedirs"
+        )
+    return final
+
+
+def _check_free(final: str, growing: str, resume: bool, overwrite: bool) -> None:
+    if resume and not overwrite and os.path.lexists(final) and os.path.lexists(growing):
+        raise FileExistsError(
+            f"{growing} is from a run that did not end and was to replace {final}; "
+            "resume=True, overwrite=True goes on with it"
+        )
+    if resume:
+        return
+    if os.path.lexists(final) and not overwrite:
+        raise FileExistsError(
+            f"{final} exists; overwrite=True replaces it once the new one is complete"
+        )
+    if os.path.lexists(growing) and not overwrite:
+        raise FileExistsError(
+            f"{growing} exists, from a run that did not end; resume=True goes on with it, "
+            "overwrite=True starts anew"
+        )
+
+
+def _with_defaults(movie: Any, rois: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
+    try:
+        bound = inspect.signature(extract).bind(movie, rois, **options)
+    except TypeError as error:
+        raise TypeError(
+            f"extract_to_zarr: {error}; its options are those of xs2p.extract"
+        ) from None
+    bound.apply_defaults()
+    return {key: value for key, value in bound.arguments.items() if key not in ("movie", "rois")}
+
+
+def _labels_in_memory(given: Any) -> Any:
+    """Compute what labels a movie, and all of an ROI set: they are small, and written at once."""
+    if isinstance(given, xr.Dataset):
+        return given.compute()
+    if not isinstance(given, xr.DataArray):
+        return given
+    return given.assign_coords({n: c.compute() for n, c in given.coords.items() if c.chunks})
+
+
+def _lazy(movie: Any) -> Any:
+    """Chunk a movie in memory, so that it goes the way of every other one."""
+    if not isinstance(movie, xr.DataArray) or movie.chunks is not None or "time" not in movie.dims:
+        return movie
+    from xs2p.movie.frames import TARGET_BYTES
+
+    frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
+    return movie.chunk(time=max(TARGET_BYTES // frame, 1))
+
+
+def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> int:
+    n_frames = movie.sizes["time"]
+    if asked is not None:
+        if isinstance(asked, bool) or int(asked) != asked or asked < 1:
+            raise ValueError(f"frames_per_region must be a positive number, got {asked!r}")
+        return min(int(asked), n_frames)
+    chunk = max(movie.chunksizes["time"])
+    frame_bytes = max(movie.nbytes // n_frames, 1)
+    most = min(_REGION_FRAMES, _REGION_SAMPLES // max(n_rois, 1), _REGION_BYTES / frame_bytes)
+    return min(max(int(most // chunk), 1) * chunk, n_frames)
+
+
+# What a store was made from
+
+
+def _identity(
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    options: dict[str, Any],
+    whole: xr.Dataset,
+    frames: int,
+) -> dict[str, Any]:
+    from xs2p._version import __version__
+
+    table = pixel_table(rois)
+    identity: dict[str, Any] = {
+        "movie": _fingerprint(movie),
+        "rois": _digest(*table[:-1], rois["radius"].values, *table.shape),
+    }
+    for name, value in options.items():
+        if name == "movie_chan2":
+            value = None if value is None else _fingerprint(value)
+        elif isinstance(value, xr.DataArray):
+            value = _digest(value.values)
+        identity[name] = _plain(value)
+    # Whatever labels the result: planes, status, what the user has put there.
+    identity["labels"] = {str(n): _digest(c.values) for n, c in sorted(whole.coords.items())}
+    return {**identity, "frames_per_region": frames, "xs2p_version": __version__}
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of Python's for one of numpy's."""
+    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
+
+
+@naming_what_was_lost()
+def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
+    """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
+    import dask
+
+    n = movie.sizes["time"]
+    # Dask can push a slice into a read; a list of frames reads whole chunks.
+    picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
+    some = [to_host(part) for part in dask.compute(*picked)]
+    labels = [movie["time"].values] if "time" in movie.coords else []
+    return {
+        "shape": list(movie.shape),
+        "dtype": str(movie.dtype),
+        "fs": _plain(movie.attrs.get("fs")),
+        "units": str(movie.attrs.get("units")),
+        "content": _digest(*some, *labels),
+    }
+
+
+def _digest(*arrays: Any) -> str:
+    digest = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        text = array.dtype.kind in "OT"  # memory holds addresses
+        digest.update(str(array.tolist()).encode() if text else array.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _check_same(run: dict[str, Any], store: str) -> None:
+    """Raise, naming what differs, unless a store was made from the same."""
+    import zarr
+
+    try:
+        kept = json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN]))
+    except Exception as error:
+        raise ValueError(
+            f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
+        ) from error
+    run = json.loads(json.dumps(run))
+    differs = []
+    for name in dict.fromkeys([*run, *kept]):
+        now, then = run.get(name), kept.get(name)
+        if now == then:
+            continue
+        if isinstance(now, dict) and isinstance(then, dict):
+            parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
+            differs.append(f"other {name} ({', '.join(parts)})")
+        elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
+            differs.append(f"other {name}")
+        else:
+            differs.append(f"{name}={then!r}, and {now!r} is given now")
+    if differs:
+        raise ValueError(
+            f"{store} cannot be resumed: it was made with {'; '.join(differs)}. Give what "
+            "it was made with, choose another store, or start anew with overwrite=True, "
+            "resume=False"
+        )
+
+
+def _keep_what_is_done(store: str, error: BaseException) -> None:
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+    if isinstance(error, OSError) and error.errno in full and error.filename is None:
+        error.filename = store
+    try:
+        done = _regions.done_regions(store, 0)
+    except Exception:  # the store has gone: that error is not the one to tell
+        return
+    if done is not None and not done.any():
+        shutil.rmtree(store, ignore_errors=True)
+        return
+    part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
+    error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")

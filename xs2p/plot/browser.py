@@ -1,0 +1,352 @@
+"""A browser of recordings for notebooks: click on an ROI, see its traces, pan and zoom."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p.plot.drawing import (
+    COLORS,
+    FAINT,
+    INK,
+    check_image,
+    has_baseline,
+    outline_paths,
+    position_of,
+    time_axis,
+)
+from xs2p.plot.reader import Reader, frames_in_view, pick_roi
+from xs2p.plot.rois import filled_image
+from xs2p.plot.summary import weights_image
+from xs2p.plot.traces import best_rois, check_traces_of, why
+from xs2p.rois.pixels import pixel_table
+
+_FIRST = 5000  # frames in view at first
+_EDGES = 40_000  # of pixels that are drawn at most, else the ROIs are only tinted
+_MAIN, _CHOSEN = "#0072B2", "#F0E442"
+_SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
+
+
+def browse(
+    ds: xr.Dataset,
+    *,
+    background: Any = None,
+    variables: list[str] | None = None,
+    roi: Any = None,
+) -> Browser:
+    """Open a browser: click on an ROI in the image, and pan and zoom in its traces.
+
+    For notebooks: let the call be the last line of a cell. Of a lazy ``ds``, such as one that
+    ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
+    is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
+    No peak is lost at any zoom. panel loads its scripts from the web; where there is none, call
+    ``panel.extension(inline=True)`` first.
+
+    Parameters
+    ----------
+    ds
+        Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not.
+    background
+        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.mean("time")``; None shows the
+        weights of their pixels.
+    variables
+        Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
+        axes of its own.
+    roi
+        Label of the ROI to show first; by default one of a high signal to noise, as
+        :func:`xs2p.plot.plot_traces` chooses.
+
+    Returns
+    -------
+    Browser
+        Shows itself in a notebook; ``browser.show()`` opens it in a window of the web browser.
+        ``browser.roi`` is the label of the ROI that is shown, ``browser.select(label)`` shows
+        another, ``browser.show_range(start, end)`` another range of time.
+
+    Raises
+    ------
+    ImportError
+        If panel and bokeh are not installed: ``pip install "xs2p[browser]"``.
+    ValueError
+        If ``ds`` holds no traces or no ROI set, or a name, a label or an image does not fit.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    >>> ds.s2p.browse(background=xs2p.sample_movie().mean("time"))  # doctest: +SKIP
+    """
+    try:
+        import bokeh  # noqa: F401
+        import panel
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"browse needs panel and bokeh, and {error.name} is not installed: "
+            'pip install "xs2p[browser]"'
+        ) from error
+    check_traces_of(ds)
+    if not (ds.sizes["roi"] and ds.sizes["time"] > 1):
+        raise ValueError(
+            f"there is nothing to browse: ds has {ds.sizes['roi']} ROIs and {ds.sizes['time']} "
+            "frames"
+        )
+    if "ipykernel" in sys.modules:
+        panel.extension()
+    return Browser(ds, background, _names(ds, variables), roi)
+
+
+def _names(ds: xr.Dataset, variables: list[str] | None) -> list[str]:
+    known = [str(n) for n, v in ds.data_vars.items() if set(v.dims) == {"roi", "time"}]
+    if variables is None:
+        names = ["Fc" if "Fc" in ds else "F", "F0", "spks"]
+        return [n for n in names if n in known and (n != "F0" or has_baseline(ds))]
+    absent = [name for name in variables if name not in known]
+    if absent or not variables or isinstance(variables, str):
+        raise ValueError(
+            f"variables={variables!r} must be a list of names of traces; there are "
+            f"{', '.join(known)}"
+        )
+    return list(variables)
+
+
+class Browser:
+    """What :func:`browse` opens: figures of bokeh's in a layout of panel's.
+
+    Attributes
+    ----------
+    roi
+        Label of the ROI that is shown.
+    image, traces, spikes
+        bokeh's figures; ``spikes`` is None without ``spks``.
+    lines
+        bokeh's data source of each variable: ``time`` and ``value``.
+    layout
+        panel's layout.
+    """
+
+    def __init__(self, ds: xr.Dataset, background: Any, names: list[str], roi: Any) -> None:
+        import panel
+        from bokeh.events import RangesUpdate, Tap
+
+        self._ds = ds
+        self._table = pixel_table(ds)
+        image = weights_image(self._table)
+        if background is not None:
+            image = check_image(background, self._table.shape)
+        self._paths = outline_paths(self._table)
+        self._time, self._label = time_axis(ds)
+        self._reader = Reader(ds, names)
+        if roi is None:
+            roi = best_rois(ds, slice(0, ds.sizes["time"]), 1)[0]
+        self._place = position_of(self._table.roi, roi)
+        self._range = float(self._time[0]), float(self._time[min(_FIRST, self._time.size) - 1])
+
+        self.image = self._make_image(image)
+        self.traces, self.spikes, self.lines = self._make_traces(names)
+        self._choice = panel.widgets.Select(
+            options=self._table.roi.tolist(), value=self.roi, width=110
+        )
+        self._choice.param.watch(lambda event: self.select(event.new), "value")
+        self._about = panel.pane.Markdown("", margin=(5, 10))
+        self.image.on_event(Tap, self._tapped)
+        self.traces.on_event(RangesUpdate, self._moved)
+        right = [self.traces] if self.spikes is None else [self.traces, self.spikes]
+        self.layout = panel.Row(
+            panel.Column(panel.pane.Bokeh(self.image), panel.Row("ROI", self._choice, self._about)),
+            panel.Column(*map(panel.pane.Bokeh, right), sizing_mode="stretch_width"),
+            sizing_mode="stretch_width",
+        )
+        self._update()
+
+    @property
+    def roi(self) -> Any:
+        """Label of the ROI that is shown."""
+        return self._table.roi.tolist()[self._place]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Start and end of the time that is shown."""
+        return self._range
+
+    def select(self, roi: Any) -> None:
+        """Show another ROI, by its label."""
+        self._place = position_of(self._table.roi, roi)
+        self._update()
+
+    def show_range(self, start: float, end: float) -> None:
+        """Show another range of time, in the unit of the axis."""
+        if not end > start:
+            raise ValueError(f"the end of the range must be after its start; got {start}, {end}")
+        self._range = float(start), float(end)
+        self.traces.x_range.start, self.traces.x_range.end = self._range
+        self._update()
+
+    def show(self) -> Any:
+        """Open the browser in a window of the web browser, from a script or a terminal."""
+        return self.layout.show()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        return self.layout._repr_mimebundle_(include, exclude)
+
+    def _tapped(self, event: Any) -> None:
+        """Choose the ROI where the image was clicked; again, the next of several there."""
+        place = pick_roi(self._table, event.y, event.x, self._place)
+        if place is not None:
+            self._place = place
+            self._update()
+
+    def _moved(self, event: Any) -> None:
+        """Read what has come into view."""
+        if (event.x0, event.x1) != self._range:
+            self._range = float(event.x0), float(event.x1)
+            self._update()
+
+    def _update(self) -> None:
+        """Show the ROI and the range that are chosen."""
+        frames = frames_in_view(self._time, *self._range)
+        found = self._reader.read(self._place, frames)
+        low, high = np.inf, -np.inf
+        for name, line in found.items():
+            time, value = self._time[line.frames], line.values
+            if name == "spks":
+                # From a foot at 0, only where there is any.
+                fired = value > 0
+                time, value = time[fired], value[fired]
+                self._fit(self.spikes, 0.0, float(value.max(initial=0.0)))
+            elif np.isfinite(value).any():
+                low, high = min(low, float(np.nanmin(value))), max(high, float(np.nanmax(value)))
+            self.lines[name].data = {"time": time, "value": value}
+        shown = bool(high >= low)
+        if shown:
+            self._fit(self.traces, low, high)
+        edges = self._paths[self._place].vertices.reshape(-1, 2, 2)
+        (x0, x1), (y0, y1) = edges[..., 0].T, edges[..., 1].T
+        self._outline.data = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
+        self._about.object = self._facts(shown)
+        self.traces.title.text = f"ROI {self.roi}"
+        if not shown:
+            self.traces.title.text += f": {why(self._ds, self._place)}"
+        if self._choice.value != self.roi:
+            self._choice.value = self.roi
+
+    @staticmethod
+    def _fit(figure: Any, low: float, high: float) -> None:
+        span = high - low if high > low else 1.0
+        figure.y_range.update(start=low - 0.04 * span, end=high + 0.06 * span)
+
+    def _facts(self, shown: bool) -> str:
+        words = [f"{np.diff(self._table.offsets)[self._place]} pixels"]
+        if "snr" in self._ds.coords and self._ds["snr"].dims == ("roi",):
+            words.append(f"SNR {float(self._ds['snr'][self._place]):.2f}")
+        if not shown:
+            words.append(why(self._ds, self._place))
+        return ", ".join(words)
+
+    def _make_image(self, image: np.ndarray) -> Any:
+        from bokeh.models import ColumnDataSource
+        from bokeh.plotting import figure
+        from matplotlib.colors import to_rgba
+
+        ly, lx = self._table.shape
+        side = 420 / max(ly, lx)
+        plot = figure(
+            width=int(max(lx * side, 120)) + 60,
+            height=int(max(ly * side, 120)) + 60,
+            x_range=(-0.5, lx - 0.5),
+            y_range=(ly - 0.5, -0.5),
+            match_aspect=True,
+            tools="pan,wheel_zoom,box_zoom,reset,tap",
+            active_scroll="wheel_zoom",
+            title=f"{self._table.roi.size} ROIs: click on one",
+            x_axis_label="x (pixels)",
+            y_axis_label="y (pixels)",
+        )
+        where = {"x": -0.5, "y": -0.5, "dw": lx, "dh": ly}
+        finite = image[np.isfinite(image)]
+        low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
+        grey = np.clip((image - low) / max(high - low, 1e-30), 0, 1)
+        shown = np.uint8(np.round(255 * np.nan_to_num(grey)))
+        pixels = np.stack([shown, shown, shown, np.full_like(shown, 255)], axis=-1)
+        plot.image_rgba([pixels.view(np.uint32)[..., 0]], **where)
+        tint = filled_image(self._table, np.tile(to_rgba("#56B4E9"), (self._table.roi.size, 1)))
+        tint[..., 3] *= 0.3
+        small = np.ascontiguousarray(np.uint8(np.round(255 * tint)))
+        plot.image_rgba([small.view(np.uint32)[..., 0]], **where)
+        points = np.concatenate([path.vertices for path in self._paths])
+        if len(points) <= 2 * _EDGES:
+            ends = dict(zip(("x0", "y0", "x1", "y1"), points.reshape(-1, 4).T, strict=True))
+            plot.segment(**ends, color="white", alpha=0.4, line_width=0.7)
+        self._outline = ColumnDataSource({"x0": [], "y0": [], "x1": [], "y1": []})
+        plot.segment("x0", "y0", "x1", "y1", source=self._outline, color=_CHOSEN, line_width=2)
+        _dress(plot)
+        return plot
+
+    def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
+        from bokeh.models import ColumnDataSource, Range1d
+        from bokeh.plotting import figure
+
+        first, last = float(self._time[0]), float(self._time[-1])
+        tools: dict[str, Any] = {
+            "tools": "xpan,xwheel_zoom,xbox_zoom,reset",
+            "active_scroll": "xwheel_zoom",
+            "sizing_mode": "stretch_width",
+            "min_width": 500,
+        }
+        along = Range1d(*self._range, bounds=(first, last) if last > first else None)
+        along.reset_start, along.reset_end = self._range
+        lines = {name: ColumnDataSource({"time": [], "value": []}) for name in names}
+        spikes = None
+        main = [name for name in names if name != "spks"]
+        units = self._ds[(main or names)[0]].attrs.get("units", "a.u.")
+        alone = "spks" not in names
+        plot = figure(
+            height=330 if not alone else 420,
+            x_range=along,
+            y_range=Range1d(0, 1),
+            y_axis_label=f"fluorescence ({units})",
+            x_axis_label=self._label if alone else None,
+            title=" ",
+            **tools,
+        )
+        for name in main:
+            plot.line(
+                "time",
+                "value",
+                source=lines[name],
+                color=_SHADES.get(name, FAINT),
+                line_width=1.2,
+                line_dash="dashed" if name == "F0" else "solid",
+                legend_label=name,
+            )
+        if main:
+            plot.legend.update(
+                location="top_left", orientation="horizontal", click_policy="hide", padding=4
+            )
+            plot.add_layout(plot.legend[0], "above")
+        if not alone:
+            spikes = figure(
+                height=190,
+                x_range=along,
+                y_range=Range1d(0, 1),
+                x_axis_label=self._label,
+                y_axis_label=f"spks ({self._ds['spks'].attrs.get('units', 'a.u.')})",
+                **tools,
+            )
+            spikes.segment("time", 0, "time", "value", source=lines["spks"], color=INK)
+            _dress(spikes)
+        _dress(plot)
+        return plot, spikes, lines
+
+
+def _dress(plot: Any) -> None:
+    plot.toolbar.logo = None
+    plot.grid.visible = False
+    plot.outline_line_color = None
+    plot.title.text_font_style = "normal"
+    plot.axis.axis_label_text_font_style = "normal"
+    plot.axis.axis_label_text_color = INK
+    plot.axis.major_label_text_font_size = "12px"
+    plot.min_border_left = 60

@@ -1,0 +1,340 @@
+"""One page about a recording."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p.compute.computing import progress_bar
+from xs2p.plot.bins import bin_time, join_bins
+from xs2p.plot.drawing import (
+    COLORS,
+    FAINT,
+    INK,
+    NORMAL,
+    SMALL,
+    check_image,
+    has_baseline,
+    new_figure,
+    show_image,
+    time_axis,
+    whole_numbers,
+)
+from xs2p.plot.rois import color_scale, plot_rois
+from xs2p.plot.traces import Row, check_traces_of, draw_rows, why
+from xs2p.rois.pixels import PixelTable, pixel_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_BINS = 1000
+_IMAGES = ("meanImg", "mean_image")
+
+
+def plot_summary(
+    ds: xr.Dataset,
+    *,
+    background: Any = None,
+    movie: xr.DataArray | None = None,
+    raster: str = "zscore",
+    n_traces: int = 5,
+) -> Figure:
+    """Draw one page about a recording: image, ROIs, signal to noise, all traces, some traces.
+
+    Parameters
+    ----------
+    ds
+        Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not. Everything
+        is computed in one pass, also with ``movie``, and held only in at most 2000 bins of time.
+    background
+        Image ``(y, x)`` of the field of view. None takes the mean of ``movie``, else the variable
+        ``meanImg`` or ``mean_image`` of ``ds``, else the weights of the ROIs' pixels.
+    movie
+        Movie ``(time, y, x)`` to make the mean image of.
+    raster
+        What the map of all ROIs shows of ``Fc`` (of ``F`` where there is no ``Fc``):
+        ``"zscore"``, each ROI less its mean and over its standard deviation, or ``"dFF"``,
+        ``(Fc − F0) / F0``. A recording of more than 2000 frames is averaged in bins of time, the
+        z-score that of the bins.
+    n_traces
+        How many ROIs to show beneath, of the highest signal to noise.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        In a notebook it is shown once, as what the cell returns.
+
+    Raises
+    ------
+    ValueError
+        If ``ds`` holds no traces or no ROI set, has several channels or no frames, ``raster`` is
+        neither of the two or needs an ``F0`` that is not there, or an image does not fit.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    >>> figure = plot_summary(ds, movie=xs2p.sample_movie())
+    >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
+    ['Mean image', '98 ROIs', 'Signal to noise']
+    >>> from matplotlib import pyplot
+    >>> pyplot.close("all")
+    """
+    import matplotlib
+    from matplotlib import pyplot
+
+    check_traces_of(ds)
+    table = pixel_table(ds)
+    if raster not in ("zscore", "dFF"):
+        raise ValueError(f"raster={raster!r}; choose 'zscore' or 'dFF'")
+    if raster == "dFF" and not has_baseline(ds):
+        raise ValueError("raster='dFF' needs a baseline F0, which ds has not; use 'zscore'")
+    if not ds.sizes["time"]:
+        raise ValueError("ds has no frames to draw")
+    if movie is not None and (set(movie.dims) != {"time", "y", "x"}):
+        raise ValueError(f"movie has dims {movie.dims}, expected ('time', 'y', 'x')")
+    name, lazy = _image_source(ds, background, movie)
+    if lazy is not None:
+        _check_size(lazy, table.shape)
+
+    width = _bin_width(ds.sizes["time"])
+    found, image, quality = _compute(ds, lazy, width)
+    if image is None:
+        name, image = "Pixel weights", weights_image(table)
+    image = check_image(image, table.shape)
+
+    figure = new_figure((10.0, 10.6))
+    grid = figure.add_gridspec(3, 1, height_ratios=(3.6, 2.9, 3.3))
+    across = grid[0].subgridspec(1, 3, width_ratios=(1, 1, 0.72))
+    fov, rois_ax, histogram = (figure.add_subplot(across[k]) for k in range(3))
+    show_image(fov, image, table.shape)
+    _heading(fov, name)
+    thin = 1.5 if table.roi.size <= 30 else 0.8 if table.roi.size <= 300 else 0.5
+    plot_rois(ds, rois_ax, background=image, color=quality, legend=False, linewidth=thin)
+    _heading(rois_ax, f"{table.roi.size} ROIs")
+    _histogram(histogram, quality)
+    main = found["Fc" if "Fc" in found else "F"][2]
+    order = _by_quality(quality)
+    time, label = time_axis(ds)
+    raster_ax = figure.add_subplot(grid[1])
+    _raster(raster_ax, main, found, order, time, label, raster, width)
+    shown = [_row(ds, found, int(i)) for i in order[:n_traces]]
+    example = figure.add_subplot(grid[2])
+    steps = _steps(time, width)
+    units = str(ds["Fc" if "Fc" in ds else "F"].attrs.get("units", "a.u."))
+    ends = float(time[0]), float(time[-1])
+    draw_rows(example, shown, np.repeat(steps, 2), ends, label, units, _BINS, COLORS)
+    _heading(example, _what(found, width, time, label))
+    if "inline" in matplotlib.get_backend():
+        # Jupyter shows what a cell returns and every open figure: it would be there twice.
+        pyplot.close(figure)
+    return figure
+
+
+def _image_source(ds: xr.Dataset, background: Any, movie: xr.DataArray | None) -> tuple[str, Any]:
+    if background is not None:
+        own = background.attrs.get("long_name") if isinstance(background, xr.DataArray) else None
+        return (str(own).capitalize() if own else "Image"), background
+    if movie is not None:
+        return "Mean image", movie.mean("time", dtype=np.float64)
+    for name in _IMAGES:
+        if name in ds.variables and set(ds[name].dims) == {"y", "x"}:
+            return "Mean image", ds[name]
+    return "", None
+
+
+def _check_size(image: Any, shape: tuple[int, int]) -> None:
+    """Raise before anything is computed."""
+    is_frame = isinstance(image, xr.DataArray) and set(image.dims) == {"y", "x"}
+    found = (image.sizes["y"], image.sizes["x"]) if is_frame else tuple(np.shape(image))
+    if found != shape:
+        raise ValueError(f"the image must be (y, x) of {shape}, the ROIs' frame; it is {found}")
+
+
+def _bin_width(n_frames: int) -> int:
+    return 1 if n_frames <= 2 * _BINS else -(-n_frames // _BINS)
+
+
+def _compute(
+    ds: xr.Dataset, image: Any, width: int
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], Any, xr.DataArray]:
+    """Compute bins of every trace, the image and the signal to noise, all in one pass."""
+    import dask
+
+    from xs2p.traces.quality import snr
+
+    main = "Fc" if "Fc" in ds else "F"
+    wanted = [main, *(["F0"] if has_baseline(ds) else []), *(["spks"] if "spks" in ds else [])]
+    known = "snr" in ds.coords and ds["snr"].dims == ("roi",)
+    quality = ds["snr"] if known else snr(ds[main])
+    parts = {name: bin_time(ds[name], width) for name in wanted}
+    image_data = image.data if isinstance(image, xr.DataArray) else image
+    dims = image.dims if isinstance(image, xr.DataArray) else ("y", "x")
+    with progress_bar():
+        parts, image_data, values = dask.compute(parts, image_data, quality.data)
+    if image_data is not None:
+        image_data = xr.DataArray(image_data, dims=dims)
+    found = {name: join_bins(part, ds[name], width) for name, part in parts.items()}
+    quality = xr.DataArray(
+        values, dims="roi", coords={"roi": ds["roi"].values}, name="snr", attrs=quality.attrs
+    ).as_numpy()
+    return found, image_data, quality
+
+
+def weights_image(table: PixelTable) -> np.ndarray:
+    """Image of the ROIs: each pixel's weight over the largest of its ROI."""
+    largest = np.zeros(table.roi.size)
+    np.maximum.at(largest, table.owner, table.lam)
+    image = np.zeros(table.shape)
+    shares = table.lam / np.maximum(largest[table.owner], 1e-30)
+    np.maximum.at(image.ravel(), table.flat, shares)
+    return image
+
+
+def _by_quality(quality: xr.DataArray) -> np.ndarray:
+    """Positions of the ROIs from the highest signal to noise; those without one are last."""
+    return np.argsort(-quality.values, kind="stable")
+
+
+def _heading(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left", fontsize=NORMAL, color=INK)
+
+
+def _histogram(ax: Axes, quality: xr.DataArray) -> None:
+    """Draw how many ROIs have which signal to noise; the bars' colours are those of the map."""
+    values = quality.values[np.isfinite(quality.values)]
+    _heading(ax, "Signal to noise")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    for side in ("bottom", "left"):
+        ax.spines[side].set_color(INK)
+    ax.tick_params(labelsize=SMALL, colors=INK)
+    ax.set_xlabel("SNR (colours of the map)", fontsize=SMALL + 0.5, color=INK)
+    ax.set_ylabel("number of ROIs", fontsize=SMALL + 0.5, color=INK)
+    missing = quality.size - values.size
+    if missing:
+        text = f"{missing} without a trace"
+        ax.text(0.05, 1.0, text, transform=ax.transAxes, va="top", fontsize=SMALL, color=FAINT)
+    if not values.size:
+        return
+    scale = color_scale(quality, on_image=True)
+    low, high = float(values.min()), float(values.max())
+    high = high if high > low else low + 0.1
+    counts, edges = np.histogram(values, bins=min(max(values.size // 4, 5), 30), range=(low, high))
+    shades = scale.to_rgba((edges[1:] + edges[:-1]) / 2)
+    ax.bar(
+        edges[:-1],
+        counts,
+        np.diff(edges),
+        align="edge",
+        color=shades,
+        edgecolor="white",
+        linewidth=0.4,
+    )
+    ax.locator_params(axis="x", nbins=4)
+    whole_numbers(ax.yaxis)
+    ax.set_ylim(0, counts.max() * (1.2 if missing else 1.05))
+
+
+def _raster(
+    ax: Axes,
+    main: np.ndarray,
+    found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+    order: np.ndarray,
+    time: np.ndarray,
+    label: str,
+    kind: str,
+    width: int,
+) -> None:
+    """Draw all ROIs over time, the highest signal to noise on top."""
+    import warnings
+
+    import matplotlib
+
+    if kind == "zscore":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of ROIs that are NaN throughout
+            mean, spread = np.nanmean(main, 1), np.nanstd(main, 1)
+        values = (main - mean[:, None]) / np.where(spread > 0, spread, np.nan)[:, None]
+        words = "z-score"
+    else:
+        base = found["F0"][2]
+        values = (main - base) / np.where(base > 0, base, np.nan)
+        words = "dF/F"
+    values = values[order]
+    finite = values[np.isfinite(values)]
+    low, high = np.percentile(finite, (5, 99)) if finite.size else (0.0, 1.0)
+    start, step = _extent(time, width)
+    image = ax.imshow(
+        values,
+        aspect="auto",
+        cmap=matplotlib.colormaps["gray_r"].with_extremes(bad="#F3E6D8"),
+        vmin=low,
+        vmax=max(high, low + 1e-9),
+        extent=(start, start + step * values.shape[1], len(values) + 0.5, 0.5),
+        interpolation="auto" if len(values) > 100 else "nearest",
+        interpolation_stage="data",
+    )
+    # The limits of the traces beneath.
+    first, length = float(time[0]), max(float(time[-1] - time[0]), 1e-9)
+    ax.set_xlim(first - 0.01 * length, first + 1.1 * length)
+    for side in ("top", "right", "bottom", "left"):
+        ax.spines[side].set_visible(False)
+    inside = ax.inset_axes((0.935, 0.05, 0.012, 0.6))
+    bar = ax.figure.colorbar(image, cax=inside)
+    bar.outline.set_visible(False)
+    bar.ax.set_title(words, loc="left", fontsize=SMALL, color=INK)
+    bar.ax.tick_params(labelsize=SMALL, colors=INK)
+    ax.set_xticks([])
+    ax.tick_params(labelsize=SMALL, colors=INK)
+    whole_numbers(ax.yaxis)
+    ax.set_ylabel("ROIs, from high to low SNR", fontsize=SMALL + 0.5, color=INK)
+    name = "Fc" if "Fc" in found else "F"
+    binned = "" if width == 1 else f", means of {_length(width, time, label)}"
+    nothing = " (tinted: no trace)" if np.isnan(values).all(1).any() else ""
+    _heading(ax, f"{name} of all ROIs, {words}{binned}{nothing}")
+
+
+def _extent(time: np.ndarray, width: int) -> tuple[float, float]:
+    """Start of the first bin, and the length of one."""
+    step = float(time[-1] - time[0]) / max(time.size - 1, 1) if time.size > 1 else 1.0
+    return float(time[0]) - step / 2, step * width
+
+
+def _steps(time: np.ndarray, width: int) -> np.ndarray:
+    """Time of each bin: the middle of its frames."""
+    first = np.arange(0, time.size, width)
+    last = np.minimum(first + width, time.size) - 1
+    return (time[first] + time[last]) / 2
+
+
+def _length(width: int, time: np.ndarray, label: str) -> str:
+    if label == "time (frames)":
+        return f"{width} frames"
+    return f"{_extent(time, width)[1]:.3g} {label[label.index('(') + 1 : -1]}"
+
+
+def _row(
+    ds: xr.Dataset, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], i: int
+) -> Row:
+    """One ROI's traces, each bin by its lowest and highest value."""
+    low, high, _ = found["Fc" if "Fc" in found else "F"]
+    baseline = np.repeat(found["F0"][2][i], 2) if "F0" in found else None
+    spikes = None
+    if "spks" in found:
+        spikes = np.stack([np.zeros(low.shape[1]), found["spks"][1][i]], 1).ravel()
+    main = np.stack([low[i], high[i]], axis=1).ravel()
+    return Row(ds["roi"].values[i], main, None, baseline, spikes, why(ds, i))
+
+
+def _what(found: dict[str, Any], width: int, time: np.ndarray, label: str) -> str:
+    name = "Fc" if "Fc" in found else "F"
+    parts = [f"{name} of the ROIs of the highest SNR"]
+    parts += ["baseline F0 (dashed)"] if "F0" in found else []
+    parts += ["spikes (black, to each ROI's largest)"] if "spks" in found else []
+    if width > 1:
+        parts.append(f"extremes in {_length(width, time, label)}")
+    return ", ".join(parts)

@@ -1,0 +1,362 @@
+"""Traces of some ROIs, one above another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xs2p._warnings import warn
+from xs2p.compute.computing import progress_bar
+from xs2p.plot.bins import extremes
+from xs2p.plot.drawing import (
+    COLORS,
+    FAINT,
+    INK,
+    NEUROPIL,
+    NORMAL,
+    SMALL,
+    darker,
+    draw_value,
+    has_baseline,
+    new_axes,
+    position_of,
+    time_axis,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_SAMPLES = 5000  # that are drawn one by one
+_JUDGED = 2000  # frames of lazy traces that the ROIs to show are chosen by
+
+
+def plot_traces(
+    ds: xr.Dataset,
+    rois: Any = None,
+    ax: Axes | None = None,
+    *,
+    time: tuple[float | None, float | None] | None = None,
+    corrected: bool = False,
+    neuropil_coefficient: float | None = None,
+    same_scale: bool = False,
+    colors: Sequence[str] = COLORS,
+    legend: bool = True,
+) -> Axes:
+    """Draw fluorescence, neuropil, baseline and spikes of some ROIs, one above another.
+
+    ``F`` is drawn over ``c · Fneu``, where ``c`` is the neuropil coefficient, and the baseline
+    over that, as ``c · Fneu + F0``: what ``F`` is where the cell is silent.
+
+    Parameters
+    ----------
+    ds
+        Traces over ``roi`` and ``time``: ``F`` or ``Fc`` and, where there, ``Fneu``, ``F0`` and
+        ``spks``; lazy or not. Only the ROIs and the time that are shown are computed, all
+        variables in one pass.
+    rois
+        Labels of the ROIs, from top to bottom, or one label. None takes the five of the highest
+        signal to noise (:func:`xs2p.snr`): by the coordinate ``snr`` where there is one, else by
+        their traces, of lazy ones the first 2000 frames shown.
+    ax
+        Axes to draw into; None makes a figure.
+    time
+        ``(start, end)`` to show, in s, or in frames where neither ``ds.time`` nor
+        ``ds.attrs["fs"]`` says the time. None, also for one of the two, is as far as the recording
+        goes.
+    corrected
+        Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
+    neuropil_coefficient
+        ``c``; by default ``ds.attrs["neuropil_coefficient"]``.
+    same_scale
+        One scale for the fluorescence of all ROIs; else each fills its row.
+    colors
+        Of the ROIs, in turn.
+    legend
+        Draw the legend, above the axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
+        scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
+        highest of each column of pixels are drawn.
+
+    Raises
+    ------
+    ValueError
+        If there is no such ROI, no time in the range, or ``ds`` has no traces or several channels.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
+    >>> ax = plot_traces(ds, [4, 5], time=(5, 20))
+    >>> ax.get_xlabel()
+    'time (s)'
+    >>> from matplotlib import pyplot
+    >>> pyplot.close("all")
+    """
+    check_traces_of(ds)
+    seconds, label = time_axis(ds)
+    frames = _range(seconds, time, label)
+    labels = _chosen(ds, rois, frames)
+    places = [position_of(ds["roi"].values, label) for label in labels]
+    show, coefficient = _variables(ds, corrected, neuropil_coefficient)
+    some = ds[show].isel(roi=places, time=frames)
+    # The variables alone: coordinates over pixel would only be copied. One compute for all.
+    some = some.drop_vars([n for n, c in some.coords.items() if n not in ("roi", "status")])
+    with progress_bar():
+        some = some.compute().as_numpy()
+    rows = [_row(some.isel(roi=k), coefficient, corrected) for k in range(len(places))]
+    if ax is None:
+        ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
+    columns = max(int(ax.get_window_extent().width), 1000)
+    units = str(ds[show[0]].attrs.get("units", "a.u."))
+    shown = seconds[frames]
+    ends = (float(shown[0]), float(shown[-1])) if shown.size else (0.0, 1.0)
+    draw_rows(ax, rows, shown, ends, label, units, columns, colors, same_scale)
+    if legend and rows:
+        _legend(ax, rows, coefficient, show[0], colors)
+    return ax
+
+
+class Row(NamedTuple):
+    """What is drawn of one ROI, each ``(time,)`` or None."""
+
+    label: Any
+    main: np.ndarray
+    neuropil: np.ndarray | None = None
+    baseline: np.ndarray | None = None
+    spikes: np.ndarray | None = None
+    why: str = "no trace"
+
+
+def check_traces_of(ds: xr.Dataset) -> None:
+    """Raise unless these are traces of one channel."""
+    if "channel" in ds.dims:
+        raise ValueError("ds has several channels; choose one: ds.isel(channel=0)")
+    if "roi" in ds.coords and "roi" not in ds.dims:
+        raise ValueError(
+            f"ds is of one ROI and has no dim roi; choose it as ds.sel(roi=[{ds['roi'].item()!r}])"
+        )
+    if not {"F", "Fc"} & set(ds.data_vars) or "roi" not in ds.coords or "time" not in ds.dims:
+        raise ValueError(
+            "ds has neither F nor Fc over roi and time; make traces with movie.s2p.extract(rois). "
+            f"It has {', '.join(map(str, ds.data_vars)) or 'no variables'}"
+        )
+
+
+def _range(seconds: np.ndarray, time: Any, label: str) -> slice:
+    """Frames of a range of time, both ends included."""
+    if time is None:
+        return slice(0, seconds.size)
+    try:
+        start, end = time
+    except (TypeError, ValueError):
+        raise ValueError(f"time must be (start, end), as in time=(10, 20); got {time!r}") from None
+    first = 0 if start is None else int(np.searchsorted(seconds, start, "left"))
+    last = seconds.size if end is None else int(np.searchsorted(seconds, end, "right"))
+    if last <= first:
+        known = f"{seconds[0]:g} to {seconds[-1]:g}" if seconds.size else "nothing"
+        raise ValueError(f"no frames in time={time!r}; {label} goes from {known}")
+    return slice(first, last)
+
+
+def _chosen(ds: xr.Dataset, rois: Any, frames: slice) -> list[Any]:
+    if rois is None:
+        return best_rois(ds, frames)
+    labels = np.atleast_1d(np.asarray(rois))
+    if labels.ndim != 1 or labels.dtype.kind == "b":
+        raise ValueError(
+            f"rois must be labels, as in rois=[3, 5]; got {labels.dtype} of shape {labels.shape}. "
+            "Of a mask: rois=ds.roi[mask].values"
+        )
+    return list(labels)
+
+
+def best_rois(ds: xr.Dataset, frames: slice, n: int = 5) -> list[Any]:
+    """Labels of the ROIs of the highest signal to noise, the highest first."""
+    from xs2p.traces.quality import snr
+
+    if "snr" in ds.coords and ds["snr"].dims == ("roi",):
+        quality = ds["snr"]
+    else:
+        traces = ds["Fc" if "Fc" in ds else "F"]
+        if not traces.variable._in_memory:
+            frames = slice(frames.start, min(frames.stop, frames.start + _JUDGED))
+        quality = snr(traces.isel(time=frames))
+    with progress_bar():
+        values = np.asarray(quality.compute().as_numpy(), dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    known = [i for i in order[:n] if np.isfinite(values[i])]
+    return list(ds["roi"].values[known if known else order[:n]])
+
+
+def _variables(
+    ds: xr.Dataset, corrected: bool, coefficient: float | None
+) -> tuple[list[str], float | None]:
+    """Names of what is needed, what is drawn in colour first; and the neuropil coefficient."""
+    if corrected and "Fc" not in ds:
+        raise ValueError("corrected=True needs Fc, which ds has not; leave it out to see F")
+    main = "Fc" if corrected or "F" not in ds else "F"
+    show = [main]
+    if main == "F" and "Fneu" in ds:
+        show.append("Fneu")
+        if coefficient is None:
+            coefficient = ds.attrs.get("neuropil_coefficient")
+    if has_baseline(ds):
+        if "Fneu" in show and coefficient is None:
+            warn(
+                "F0 is not drawn: it is a baseline of F − c · Fneu, and c is not known; give "
+                "neuropil_coefficient=..."
+            )
+        else:
+            show.append("F0")
+    return show + (["spks"] if "spks" in ds else []), coefficient
+
+
+def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
+    values = {str(n): v.values.astype(np.float64) for n, v in one.data_vars.items()}
+    main = values["F" if "F" in values else "Fc"]
+    neuropil = baseline = None
+    if "Fneu" in values:
+        neuropil = values["Fneu"] * (1.0 if coefficient is None else coefficient)
+    if "F0" in values:
+        baseline = values["F0"] if neuropil is None else values["F0"] + neuropil
+    return Row(one["roi"].item(), main, neuropil, baseline, values.get("spks"), why(one))
+
+
+def why(ds: xr.Dataset, position: Any = ()) -> str:
+    """Say why there is no trace where one would be."""
+    status = str(ds["status"].values[position]) if "status" in ds.coords else "ok"
+    return "no trace" if status == "ok" else f"no trace: {status}"
+
+
+def draw_rows(
+    ax: Axes,
+    rows: list[Row],
+    time: np.ndarray,
+    ends: tuple[float, float],
+    label: str,
+    units: str,
+    columns: int,
+    colors: Sequence[str],
+    same_scale: bool = False,
+) -> None:
+    """Draw rows of one unit of height each, the first on top, with their time axis."""
+    from matplotlib.collections import LineCollection
+
+    parts = [[v for v in (row.main, row.neuropil, row.baseline) if v is not None] for row in rows]
+    limits = [_limits(values) for values in parts]
+    common = max((high - low for low, high in limits), default=1.0) if same_scale else None
+    start, width = ends[0], max(ends[1] - ends[0], 1e-9)
+    for k, row in enumerate(rows):
+        floor, color = float(len(rows) - 1 - k), colors[k % len(colors)]
+        low, high = limits[k]
+        if not np.isfinite(row.main).any():
+            middle = start + width / 2
+            ax.text(
+                middle, floor + 0.5, row.why, ha="center", va="center", fontsize=SMALL, color=FAINT
+            )
+            continue
+        foot = floor + (0.28 if row.spikes is not None else 0.06)
+        scale = (floor + 0.94 - foot) / (common or (high - low))
+        draw_value(ax, foot, common or (high - low), units, scale)
+        styles: list[tuple[np.ndarray | None, dict[str, Any]]] = [
+            (row.neuropil, {"color": NEUROPIL, "linewidth": 0.8, "alpha": 0.6}),
+            (row.main, {"color": color, "linewidth": 1.0}),
+            (row.baseline, {"color": INK, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}),
+        ]
+        for values, style in styles:
+            if values is not None:
+                kept = _kept(values, columns)
+                y = foot + (values[kept] - low) * scale
+                ax.plot(time[kept], y, solid_joinstyle="round", **style)
+        if row.spikes is not None:
+            heights = np.nan_to_num(row.spikes)
+            kept = _kept(heights, columns)
+            kept = kept[heights[kept] > 0]
+            tall = 0.2 * heights[kept] / max(heights.max(initial=0.0), 1e-30)
+            feet = np.full(kept.size, floor + 0.03)
+            lines = np.stack([np.stack([time[kept]] * 2, 1), np.stack([feet, feet + tall], 1)], 2)
+            ax.add_collection(
+                LineCollection(list(lines), colors=INK, linewidths=0.8), autolim=False
+            )
+    _frame(ax, [row.label for row in rows], colors, start, width, label)
+
+
+def _limits(values: list[np.ndarray]) -> tuple[float, float]:
+    joined = np.concatenate(values)
+    finite = joined[np.isfinite(joined)]
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _kept(values: np.ndarray, columns: int) -> np.ndarray:
+    return np.arange(values.size) if values.size <= _SAMPLES else extremes(values, columns)
+
+
+def _frame(
+    ax: Axes, labels: list[Any], colors: Sequence[str], start: float, width: float, label: str
+) -> None:
+    """Time axis beneath, labels of the ROIs at the left."""
+    n = len(labels)
+    # The scale bars stand in the last tenth.
+    ax.set_xlim(start - 0.01 * width, start + 1.1 * width)
+    ax.set_ylim(-0.02, max(n, 1) + 0.02)
+    middle = [n - 1 - k + 0.55 for k in range(n)]
+    names = [f"ROI {name}" if len(str(name)) < 5 else f"ROI\n{name}" for name in labels]
+    ax.set_yticks(middle, names, fontsize=NORMAL if n <= 15 else SMALL - 1, fontweight="bold")
+    for k, tick in enumerate(ax.get_yticklabels()):
+        tick.set_color(darker(colors[k % len(colors)]))
+    ax.tick_params(axis="y", length=0)
+    for side, spine in ax.spines.items():
+        spine.set_visible(side == "bottom")
+    ax.spines["bottom"].set_bounds(start, start + width)
+    ax.spines["bottom"].set_color(INK)
+    ticks = [tick for tick in ax.get_xticks() if start <= tick <= start + width * (1 + 1e-9)]
+    ax.set_xticks(ticks)
+    ax.tick_params(axis="x", labelsize=SMALL, colors=INK)
+    ax.set_xlabel(label, fontsize=NORMAL, color=INK)
+
+
+def _legend(
+    ax: Axes, rows: list[Row], coefficient: float | None, main: str, colors: Sequence[str]
+) -> None:
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.lines import Line2D
+
+    row = rows[0]
+    times = "Fneu" if coefficient is None else f"{coefficient:g} · Fneu"
+    shown = tuple(Line2D([], [], color=colors[k % len(colors)]) for k in range(min(len(rows), 3)))
+    handles: list[Any] = [shown]
+    words = ["F" if main == "F" else "Fc, corrected for neuropil"]
+    if row.neuropil is not None:
+        handles.append(Line2D([], [], color=NEUROPIL, alpha=0.6))
+        words.append(f"{times} (neuropil)")
+    if row.baseline is not None:
+        handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=1.0))
+        words.append("F0 (baseline)" if row.neuropil is None else f"{times} + F0 (baseline)")
+    if row.spikes is not None:
+        handles.append(
+            Line2D([], [], color=INK, marker="|", markersize=8, markeredgewidth=1, linestyle="none")
+        )
+        words.append("spikes, to each ROI's largest")
+    ax.legend(
+        handles,
+        words,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.0)},
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        borderaxespad=0.2,
+        ncols=len(handles),
+        frameon=False,
+        fontsize=SMALL,
+        labelcolor=INK,
+        columnspacing=1.6,
+    )

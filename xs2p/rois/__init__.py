@@ -1,0 +1,25 @@
+"""ROI sets: one Dataset over ``roi`` with a ragged table of pixels.
+
+An ROI set holds ``npix(roi)`` and, over ``pixel``, ``ypix``, ``xpix``, ``lam`` (weight) and
+``overlap`` (another ROI has the pixel too): a CF contiguous ragged array. ``pixel_roi`` says
+beside each pixel which ROI it belongs to, by ``roi_id(roi)``, so that ``rois.isel(roi=[3, 5])``,
+every other selection or order over ``roi``, and other labels stay a valid ROI set.
+"""
+
+from xs2p.rois.build import (
+    recompute_overlap,
+    rois_from_footprints,
+    rois_from_labels,
+    rois_from_stat,
+    rois_to_labels,
+    rois_to_stat,
+)
+
+__all__ = [
+    "recompute_overlap",
+    "rois_from_footprints",
+    "rois_from_labels",
+    "rois_from_stat",
+    "rois_to_labels",
+    "rois_to_stat",
+]

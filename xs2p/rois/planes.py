@@ -1,0 +1,100 @@
+"""Recordings of several planes: each ROI belongs to one of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import xarray as xr
+
+from xs2p._warnings import names
+from xs2p.rois.pixels import compact, planes_of
+
+Planes = list[tuple[xr.DataArray, xr.Dataset]]
+
+
+def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
+    """Movie and ROIs of each plane that has any; just the two where the movie has no planes.
+
+    Raises
+    ------
+    ValueError
+        If the ROIs do not say their plane, or one that the movie has not.
+    """
+    if not isinstance(movie, xr.DataArray) or "plane" not in movie.dims:
+        return [(movie, rois)]
+    if "channel" in movie.dims:
+        raise ValueError(
+            f"{name} has planes and channels; give the second channel as movie_chan2, as in "
+            f"{name}.isel(channel=0) and {name}.isel(channel=1)"
+        )
+    own = planes_of(rois)
+    if own is None:
+        raise ValueError(
+            f"{name} has a dim plane, but the ROIs do not say which plane they are in; give "
+            "rois.assign_coords(plane=('roi', planes))"
+        )
+    known = movie["plane"].values if "plane" in movie.coords else np.arange(movie.sizes["plane"])
+    strange = ~np.isin(own, known)
+    if strange.any():
+        raise ValueError(
+            f"{int(strange.sum())} ROIs are in planes that {name} has not (roi "
+            f"{names(rois.roi.values[strange])}, the first in plane {own[strange][0]}); it has "
+            f"{known.tolist()}"
+        )
+    attrs = {
+        "long_name": "plane of the ROI",
+        "description": "Label of the plane of the movie that the ROI is extracted from.",
+    }
+    rois = rois.assign_coords(plane=("roi", own, attrs))
+    return [
+        (movie.isel(plane=n, drop=True), compact(rois.isel(roi=np.flatnonzero(own == plane))))
+        for n, plane in enumerate(known)
+        if (own == plane).any() or (n == 0 and not own.size)
+    ]
+
+
+def join_planes(
+    parts: list[tuple[xr.Dataset, xr.Dataset]], labels: np.ndarray
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Traces and ROI sets of all planes as one, in the order of ``labels``."""
+    if len(parts) == 1:
+        return parts[0]
+    traces = xr.concat(
+        [traces for traces, _ in parts],
+        "roi",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        join="exact",
+        combine_attrs="override",
+    )
+    whole = join_rois([rois for _, rois in parts])
+    place = {label: n for n, label in enumerate(whole["roi"].values.tolist())}
+    order = [place[label] for label in labels.tolist() if label in place]
+    if order != sorted(order):
+        traces, whole = traces.isel(roi=order), compact(whole.isel(roi=order))
+    return traces, whole
+
+
+def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
+    """ROI sets of one frame size as one, the ROIs of the first before those of the second."""
+    names = {str(v) for rois in sets for v in rois.coords}
+    bare = [compact(rois).reset_coords() for rois in sets]
+    ids = np.concatenate([s["roi_id"].values if "roi_id" in s else [0, 0] for s in bare])
+    if np.unique(ids).size < ids.size:
+        # Of sets that come from apart, what ties pixels to ROIs counts from one on to the next.
+        first = np.cumsum([0, *(s.sizes["roi"] for s in bare)])
+        ranges = [np.arange(a, b) for a, b in itertools.pairwise(first)]
+        bare = [
+            s.assign(roi_id=("roi", n), pixel_roi=("pixel", np.repeat(n, s["npix"].values)))
+            for s, n in zip(bare, ranges, strict=True)
+        ]
+    whole = xr.Dataset(attrs=bare[0].attrs)
+    for dim in ("roi", "pixel"):
+        columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in bare]
+        joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
+        whole = whole.assign({v: joined[v].variable for v in joined.variables})
+    for name in ("roi_id", "pixel_roi"):
+        whole[name].attrs = dict(sets[0][name].attrs) if name in sets[0].variables else {}
+    return whole.set_coords([v for v in whole.variables if v in {*names, "roi_id", "pixel_roi"}])

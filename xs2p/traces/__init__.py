@@ -1,0 +1,1 @@
+"""What is made of traces, a step each; kernels stand in pairs beside them, CPU and GPU."""

@@ -1,0 +1,309 @@
+"""How every step on traces goes over its input: in memory, or chunk by chunk with Dask."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p.compute.device import array_module, meta, placed, resolve_device, unread
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+_NONE_BEFORE, _NONE_AFTER = 1, 2
+_PARALLEL = 2**20  # samples that are worth a second thread
+_CHUNK_BYTES = 128e6  # of traces in one chunk that has to hold all of time, about
+
+
+def check_traces(F: Any, step: str) -> None:
+    """Raise a ValueError unless ``F`` is an array of real traces."""
+    if not isinstance(F, xr.DataArray):
+        raise ValueError(
+            f"{step} takes a DataArray of traces, got {type(F).__name__}; choose a variable, as "
+            'in ds.Fc, or wrap an array with xr.DataArray(array, dims=("roi", "time"))'
+        )
+    if "time" not in F.dims:
+        raise ValueError(
+            f"{step} works along the dim time, but the traces have dims {F.dims}; rename the "
+            "right one with F.rename({...: 'time'})"
+        )
+    if F.sizes["time"] == 0:
+        raise ValueError(f"{step} needs at least one frame; the traces have none")
+    if F.dtype.kind not in "iufb":
+        raise ValueError(f"{step} takes traces of real numbers, got dtype {F.dtype}")
+
+
+def map_traces(
+    block: Callable[..., np.ndarray],
+    F: xr.DataArray,
+    *per_trace: Any,
+    reach: int,
+    dtype: Any = np.float32,
+    device: str | None = None,
+    **options: Any,
+) -> xr.DataArray:
+    """Map a function of traces ``(…, time)`` over a checked array, eager or lazy.
+
+    ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
+    time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
+    blocks with the traces. ``block`` can write to an array ``out`` that it is given.
+    Coordinates and name are kept. ``block`` is called where ``device`` says, and the result is
+    where ``F`` is.
+    """
+    device = resolve_device(device, unread(F), "the array of traces")
+    F = _ordered(F)
+    held = F.data
+    block = placed(block, held, device)
+    if F.chunks is None and device == "gpu":
+        return F.copy(data=block(held, *per_trace, **options))
+    if F.chunks is None:
+        out = np.empty(F.shape, dtype)
+
+        def write(some: Any) -> None:
+            own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
+            block(held[some], *own, **options, out=out[some])
+
+        _in_parallel(write, F.shape)
+        return F.copy(data=out)
+    import dask.array as da
+
+    traces = join(held, reach)
+    axes = range(F.ndim)
+    more: list[Any] = []
+    if traces.numblocks[-1] > 1:
+        block = functools.partial(_between, block)
+        more = _neighbours(traces, reach, axes)
+    for a in per_trace:
+        each = len(a) > 1
+        more += [da.from_array(a, (traces.chunks[-2], 1)), axes[-2:]] if each else [a, None]
+    data = da.blockwise(
+        block,
+        axes,
+        traces,
+        axes,
+        *more,
+        concatenate=True,
+        align_arrays=False,
+        dtype=dtype,
+        meta=meta(traces, F.ndim, dtype),
+        **options,
+    )
+    return F.copy(data=data)
+
+
+def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
+    """Return what :func:`_between` sees beside a chunk of time, as arguments of ``blockwise``.
+
+    That is ``reach`` frames of each neighbour, in copies: a part of a chunk would keep all of it
+    in memory. The first chunk and the last are given frames of their own in place of the
+    neighbour that they lack, and a number that says so.
+    """
+    import dask.array as da
+
+    last = traces.numblocks[-1] - 1
+    more: list[Any] = []
+    for side, there in (("before", (0, *range(last))), ("after", (*range(1, last + 1), last))):
+        edges = da.map_blocks(
+            _edge,
+            traces,
+            side=side,
+            reach=reach,
+            chunks=(*traces.chunks[:-1], (reach,) * (last + 1)),
+            dtype=traces.dtype,
+            meta=traces._meta,
+        )
+        more += [edges.blocks[(..., list(there))], axes]
+    lacks = np.zeros(last + 1, np.int8)
+    lacks[0], lacks[-1] = _NONE_BEFORE, _NONE_AFTER
+    return [*more, da.from_array(lacks, 1), axes[-1:]]
+
+
+def _edge(traces: np.ndarray, side: str, reach: int) -> np.ndarray:
+    start = 0 if side == "after" else traces.shape[-1] - reach
+    return traces[..., start : start + reach].copy()
+
+
+def _between(
+    block: Callable[..., np.ndarray],
+    traces: np.ndarray,
+    before: np.ndarray,
+    after: np.ndarray,
+    lacks: np.ndarray,
+    *own: np.ndarray,
+    **options: Any,
+) -> np.ndarray:
+    """Call ``block`` on a chunk of time that sees so much of its neighbours."""
+    parts, start = [traces], 0
+    if lacks[0] != _NONE_BEFORE:
+        parts.insert(0, before)
+        start = before.shape[-1]
+    if lacks[0] != _NONE_AFTER:
+        parts.append(after)
+    result = block(np.concatenate(parts, axis=-1), *own, **options)
+    return result[..., start : start + traces.shape[-1]]
+
+
+def reduce_traces(
+    F: xr.DataArray,
+    state: Callable[[np.ndarray], np.ndarray],
+    merge: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    finish: Callable[[np.ndarray], np.ndarray],
+    size: int,
+) -> xr.DataArray:
+    """Turn each trace of a checked array into a float64 number, in one pass over any chunks.
+
+    ``state`` makes arrays ``(…, size)`` of parts ``(…, time)``, ``merge`` one of two of them that
+    are next to each other, ``finish`` numbers ``(…)`` of the last one.
+    """
+    F = _ordered(F)
+    coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
+    data: Any
+    if F.chunks is None:
+        data = _reduce_eager(lambda traces: finish(state(traces)), F.data, np.float64)
+    else:
+        import dask.array as da
+
+        def of_chunk(traces: np.ndarray, **_: Any) -> np.ndarray:
+            return state(traces)
+
+        def merged(states: np.ndarray, **_: Any) -> np.ndarray:
+            """Merge what Dask has put side by side along the last axis."""
+            parts = [states[..., i : i + size] for i in range(0, states.shape[-1], size)]
+            return functools.reduce(merge, parts)
+
+        def finished(states: np.ndarray, **_: Any) -> np.ndarray:
+            return finish(merged(states))
+
+        data = da.reduction(
+            F.data,
+            of_chunk,
+            finished,
+            axis=F.ndim - 1,
+            combine=merged,
+            dtype=np.float64,
+            meta=meta(F.data, F.ndim - 1, np.float64),
+        )
+    return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
+
+
+def reduce_whole(
+    block: Callable[..., np.ndarray], F: xr.DataArray, device: str | None = None, **options: Any
+) -> xr.DataArray:
+    """Turn each trace of a checked array into a float32 number, from all of it at once.
+
+    Lazily this brings all of time into one chunk, of some ROIs: each chunk goes to every other.
+    """
+    device = resolve_device(device, unread(F), "the array of traces")
+    F = _ordered(F)
+    coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
+    held = F.data
+    block = placed(block, held, device)
+    data: Any
+    if F.chunks is None and device == "gpu":
+        data = block(held, **options)
+    elif F.chunks is None:
+        data = _reduce_eager(lambda traces: block(traces, **options), held, np.float32)
+    else:
+        import dask.array as da
+
+        chunks: dict[int, Any] = {F.ndim - 1: -1}
+        if F.ndim > 1:
+            widest, most = max(F.data.chunks[-2], default=0), _CHUNK_BYTES // (4 * F.shape[-1])
+            if widest > max(most, 1):
+                chunks[F.ndim - 2] = -(-widest // -(-widest // int(max(most, 1))))
+        data = da.map_blocks(
+            block,
+            rechunk(held, chunks),
+            drop_axis=F.ndim - 1,
+            dtype=np.float32,
+            meta=meta(held, F.ndim - 1, np.float32),
+            **options,
+        )
+    return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
+
+
+def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
+    """Join chunks of time next to each other until what they see of others is under a third.
+
+    And until they hold ``samples``. Only neighbours are joined, whatever the scheduler, and all
+    ROIs stay together: cut into two chunks, Dask would go through all of time with one of them
+    while the other waits in memory. Joined chunks are of one size, but for a shorter one at the
+    end, which is what a Zarr store can take.
+    """
+    per_frame = traces.size // max(traces.shape[-1], 1)
+    return in_chunks(traces, joined_chunks(traces.chunks[-1], per_frame, reach, samples))
+
+
+def joined_chunks(
+    frames: tuple[int, ...], per_frame: int, reach: int, samples: int = 0
+) -> tuple[int, ...]:
+    """Frames of each chunk that :func:`join` makes of chunks of ``frames``."""
+    return _even(frames, max(6 * reach, samples // max(per_frame, 1)) + 1, reach)
+
+
+def _even(frames: tuple[int, ...], least: int, reach: int) -> tuple[int, ...]:
+    """Cut time into equal chunks of ``least`` frames and more, the last of ``reach`` or more."""
+    total, first = sum(frames), max(frames, default=0)
+    least = max(least, first)
+    sizes = itertools.chain(
+        range(-(-least // max(first, 1)) * first, 2 * least, max(first, 1)),  # borders that are
+        range(least, total),
+    )
+    for size in sizes:
+        rest = total % size
+        if size < total and (rest == 0 or rest >= reach):
+            return (*(size,) * (total // size), *((rest,) if rest else ()))
+    return (total,)
+
+
+def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
+    """Cut time into chunks of so many frames."""
+    return traces if frames == traces.chunks[-1] else rechunk(traces, {traces.ndim - 1: frames})
+
+
+def rechunk(traces: da.Array, chunks: Any) -> da.Array:
+    """Cut traces anew in one step and by tasks: distributed would shuffle everything."""
+    return traces.rechunk(chunks, threshold=2**62, method="tasks")
+
+
+def _ordered(F: xr.DataArray) -> xr.DataArray:
+    return F.transpose(..., *(("roi", "time") if "roi" in F.dims else ("time",)))
+
+
+def _reduce_eager(
+    block: Callable[[np.ndarray], np.ndarray], F: np.ndarray, dtype: Any
+) -> np.ndarray:
+    if array_module(F) is not np:
+        return block(F)
+    out = np.empty(F.shape[:-1], dtype)
+
+    def write(some: Any) -> None:
+        out[some[:-1]] = block(F[some])
+
+    _in_parallel(write, F.shape)
+    return out
+
+
+def _in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
+    """Do work on parts of traces in memory, on all cores where there is enough of it.
+
+    It is given the indices of each part: ``(…, some ROIs, all of time)``.
+    """
+    import os
+    from concurrent.futures import ThreadPoolExecutor
+
+    whole = (slice(None),) * len(shape)
+    cores, size = os.cpu_count() or 1, int(np.prod(shape))
+    if len(shape) < 2 or cores == 1 or size < _PARALLEL:
+        work(whole)
+        return
+    n_parts = min(max(4 * cores, size // _PARALLEL), shape[-2])
+    edges = np.linspace(0, shape[-2], n_parts + 1).astype(int)
+    parts = [(*whole[:-2], slice(a, b), whole[-1]) for a, b in zip(edges, edges[1:], strict=False)]
+    with ThreadPoolExecutor(cores) as pool:
+        list(pool.map(work, parts))

@@ -1,0 +1,157 @@
+"""Spikes from fluorescence: OASIS."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes, resolve
+from xs2p._warnings import warn
+from xs2p.compute.device import kernels
+from xs2p.traces.blocks import check_traces, map_traces
+
+_LONG = 60.0  # seconds that no indicator takes to decay
+
+
+def deconvolve(
+    F: xr.DataArray,
+    tau: float | xr.DataArray | None = None,
+    fs: float | None = None,
+    *,
+    device: str | None = None,
+) -> xr.DataArray:
+    """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
+
+    Parameters
+    ----------
+    F
+        Traces with a dim ``time``, as ``(roi, time)``, baseline subtracted; over Dask in any
+        chunks. Chunks of ``time`` that are short beside ``37 · tau · fs`` frames are joined with
+        their neighbours.
+    tau
+        Decay time of the indicator in seconds: a number, or a DataArray over ``roi`` with the
+        labels of ``F``; by default ``F.attrs["tau"]``.
+    fs
+        Frame rate in Hz; by default ``F.attrs["fs"]``.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
+        traces are. The result is where they are.
+
+    Returns
+    -------
+    DataArray
+        ``spks``, float32, of the shape of ``F`` with ``time`` last: deconvolved fluorescence
+        in the units of ``F``, no spike count. The first frame is 0. Lazy where ``F`` is. From
+        the first NaN of a trace on, its spikes are not to be relied on.
+
+    Raises
+    ------
+    ValueError
+        If ``tau`` or ``fs`` is not known or not positive, or the device cannot be used.
+
+    References
+    ----------
+    Friedrich, Zhou & Paninski (2017), Fast online deconvolution of calcium imaging data,
+    PLoS Comput Biol 13(3): e1005423. Bit for bit what suite2p 1.1.0 computes.
+
+    Examples
+    --------
+    >>> F = xr.DataArray([[0.0, 1.0, 0.5, 0.25]], dims=("roi", "time"))
+    >>> deconvolve(F, tau=1 / np.log(2), fs=1.0).values.round(3).tolist()
+    [[0.0, 1.0, 0.0, 0.0]]
+    """
+    check_traces(F, "deconvolve")
+    fs = resolve("fs", fs, F)
+    tau_fs, seconds = decay_frames(tau, fs, F)
+    if seconds is not None:
+        # A decay time for each ROI that an earlier deconvolution used is not that of this one.
+        F = F.drop_vars("tau", errors="ignore")
+    spks = map_traces(_oasis_block, F, tau_fs, reach=oasis_reach(tau_fs), device=device)
+    kept = {key: value for key, value in F.attrs.items() if key != "tau"}
+    spks.attrs = {
+        "units": "a.u.",
+        **kept,
+        "long_name": "deconvolved fluorescence",
+        "description": "Activity from the trace less its baseline by OASIS, no count of spikes, by "
+        "xs2p.deconvolve.",
+        **attributes(fs=fs, tau=seconds),
+    }
+    if isinstance(tau, xr.DataArray) and seconds is None:
+        attrs = {
+            "long_name": "decay time of the indicator",
+            "units": "s",
+            "description": "The tau that spks of the ROI was made with, as it was given.",
+        }
+        spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
+    return spks.rename("spks")
+
+
+def oasis_reach(tau_fs: np.ndarray) -> int:
+    """How many frames away a frame still matters: what is left of it then is below 2^-53."""
+    return math.ceil(37 * float(tau_fs.max(initial=0)))
+
+
+def decay_frames(
+    tau: float | xr.DataArray | None, fs: float, F: xr.DataArray
+) -> tuple[np.ndarray, float | None]:
+    """Check ``tau`` for an array over ``roi``: the decay times in frames, and tau itself.
+
+    The first is float32, ``(roi or 1, 1)``; the second is in seconds, None where every ROI has
+    a tau of its own.
+    """
+    seconds = None
+    if isinstance(tau, xr.DataArray) and tau.ndim:
+        _check_taus(tau, F)
+        tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
+    else:
+        given = tau.item() if isinstance(tau, xr.DataArray) else tau
+        if given is not None and np.ndim(given):
+            raise ValueError(
+                f"tau must be a number of seconds, or a DataArray over roi, got a "
+                f"{type(given).__name__} of {np.size(given)} numbers; with one for each ROI: "
+                'xr.DataArray(tau, dims="roi", coords={"roi": F.roi})'
+            )
+        seconds = resolve("tau", given, F)
+        tau_fs = np.full((1, 1), np.float32(seconds) * np.float32(fs))
+    if not (np.isfinite(tau_fs) & (tau_fs > 0)).all():
+        raise ValueError(
+            f"tau · fs, the decay time in frames, must be a positive number; tau={tau} s and "
+            f"fs={fs} Hz leave none in float32"
+        )
+    longest = float(tau_fs.max(initial=0.0)) / fs
+    if longest > _LONG:
+        warn(
+            f"tau is {longest:g} s, and indicators of calcium decay in tenths of a second to "
+            "some seconds: tau is in seconds, not in milliseconds or frames"
+        )
+    return tau_fs, seconds
+
+
+def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
+    if tau.dims != ("roi",) or "roi" not in F.dims or tau.sizes["roi"] != F.sizes["roi"]:
+        raise ValueError(
+            f"tau must be a number or have one value per roi ({F.sizes.get('roi')}); it has "
+            f"sizes {dict(tau.sizes)}"
+        )
+    if {"roi"} <= set(tau.indexes) & set(F.indexes) and not tau.indexes["roi"].equals(
+        F.indexes["roi"]
+    ):
+        raise ValueError(
+            "the roi labels of tau are not those of the traces; tau.reindex_like(F.roi) or "
+            "tau.drop_vars('roi') says what is meant"
+        )
+    values = np.asarray(tau.values, dtype=np.float64)
+    if not (np.isfinite(values) & (values > 0)).all():
+        n = int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])
+        label = F["roi"].values[n] if "roi" in F.coords else n
+        raise ValueError(
+            f"every tau must be a positive number of seconds; it is {values[n]} for roi {label}"
+        )
+
+
+def _oasis_block(F: Any, tau_fs: np.ndarray, out: Any = None) -> Any:
+    """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
+    return kernels(F).oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0], out)

@@ -1,0 +1,292 @@
+"""Extraction on a GPU: frames of the host or of the device, and the masks as its kernels read them.
+
+As :func:`xs2p.compute.kernels.mask_sums`, to the last bit. Imported inside functions only; CuPy inside those
+that need it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xs2p.compute.device import array_module, is_cupy
+from xs2p.compute.gpu import Pipeline, available, by_pipeline, launch, on_its_device, release
+from xs2p.compute.gpu_memory import Uploads, batch_size, in_batches
+from xs2p.masks.layout import LANES, SEGMENT, Layout, check_layout
+from xs2p.masks.packing import MaskArrays
+
+_STAGE_BYTES = 2**26  # of frames in one pinned buffer, about
+_GROUPS = 8  # of 32 frames whose rows are in memory at once
+_PARTS, _WARPS = 8, 4  # rows of threads in a block of the two kernels
+
+# Kernels by the dtype of the pixels: what loads them, the dtype of the rows, what gathers them.
+_BY_DTYPE = {
+    "int8": ("load_i1", "int32", "gather_i4"),
+    "uint8": ("load_u1", "int32", "gather_i4"),
+    "int16": ("load_i2", "int32", "gather_i4"),
+    "uint16": ("load_u2", "int32", "gather_i4"),
+    "int32": ("load_i4", "int64", "gather_i8"),
+    "uint32": ("load_u4", "int64", "gather_i8"),
+    "int64": ("load_i8", "float64", "gather_f8"),
+    "uint64": ("load_u8", "float64", "gather_f8"),
+    "float32": ("load_f4", "float32", "gather_f4"),
+    "float64": ("load_f8", "float64", "gather_f8"),
+}
+
+
+class DeviceMasks(NamedTuple):
+    """Masks as the kernels read them: arrays of the device, or of the host before the upload.
+
+    Rows count the pixels of all segments, 257 to each; those of a ROI are in the order in which
+    the CPU's kernels meet them.
+    """
+
+    first: Any
+    low: Any
+    high: Any
+    cell_bounds: Any
+    cell_row: Any
+    cell_weight: Any
+    run_bounds: Any
+    run_start: Any
+    run_stop: Any
+
+
+UPLOADS: Uploads[DeviceMasks] = Uploads()
+
+
+def gather_order(masks: Layout) -> DeviceMasks:
+    """Masks in the order of the ROIs, on the host."""
+    segment = [np.repeat(np.arange(b.size - 1), np.diff(b)) for b in (masks[1][-1], masks[2][-1])]
+    n_rois = masks.cell_npix.size
+    parts: list[Any] = []
+    for of, pixels, columns in (
+        (segment[0], masks.cell, (masks.cell.place,)),
+        (segment[1], masks.runs, (masks.runs.start, masks.runs.stop)),
+    ):
+        order = np.argsort(pixels.roi, kind="stable")
+        bounds = np.zeros(n_rois + 1, np.int64)
+        np.cumsum(np.bincount(pixels.roi, minlength=n_rois), out=bounds[1:])
+        rows = [((of * (SEGMENT + 1) + column)[order]).astype(np.uint32) for column in columns]
+        if pixels is masks.cell:
+            rows.append(masks.cell.weight[order])
+        parts += [bounds, *rows]
+    first, low, high = masks.segments
+    return DeviceMasks(first.astype(np.int64), low.astype(np.int32), high.astype(np.int32), *parts)
+
+
+def masks_on_device(masks: Layout) -> DeviceMasks:
+    """Masks on the current device: uploaded once, however many tasks and threads use them."""
+    import cupy
+
+    def upload() -> DeviceMasks:
+        copy = DeviceMasks(*(cupy.asarray(part) for part in gather_order(masks)))
+        cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
+        return copy
+
+    # A tuple cannot be referred to weakly; this array lives as long as the masks do.
+    return UPLOADS.get(masks.cell_npix, cupy.cuda.Device().id, upload)
+
+
+def mask_sums(frames: Any, masks: DeviceMasks, kinds: int) -> Any:
+    """Add up frames ``(time, y, x)`` of the device over each mask, float64 ``(kind, roi, time)``.
+
+    Frames are CuPy's, contiguous. As :func:`xs2p.compute.kernels.mask_sums`, in the same order.
+    """
+    import cupy
+
+    load, stored, gather = _BY_DTYPE[frames.dtype.name]
+    n_frames, n_pixels = len(frames), math.prod(frames.shape[1:])
+    n_rois, n_segments = masks.cell_bounds.size - 1, masks.first.size
+    sums = cupy.empty((kinds, n_rois, n_frames), np.float64)
+    n_rows = n_segments * (SEGMENT + 1)
+    for start in range(0, n_frames, _GROUPS * LANES):
+        some = frames[start : start + _GROUPS * LANES]
+        groups = -(-len(some) // LANES)
+        rows = cupy.empty(groups * n_rows * LANES, stored)
+        numbers = np.int64(len(some)), np.int64(n_pixels)
+        segments = masks.first, masks.low, masks.high
+        launch(load, (n_segments, groups), (LANES, _PARTS), some, *numbers, *segments, rows)
+        # All frames of a batch that fits at once go straight to their place.
+        whole = len(some) == n_frames
+        part = sums if whole else cupy.empty((kinds, n_rois, len(some)), np.float64)
+        launch(
+            gather,
+            (-(-n_rois // _WARPS), groups),
+            (LANES, _WARPS),
+            rows,
+            np.int64(n_rows),
+            np.int32(n_rois),
+            np.int32(kinds),
+            *masks[3:],
+            np.int64(len(some)),
+            part,
+        )
+        if not whole:
+            sums[..., start : start + len(some)] = part
+    return sums
+
+
+@on_its_device
+def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
+    """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
+
+    It is ``(…, kind, roi, time)`` of ``dtype``, where the frames are: on the host or on the device.
+    """
+    check_layout(masks, math.prod(frames.shape[-2:]))
+    *lead, n_frames = frames.shape[:-2]
+    kinds = 1 if masks.neuropil_npix is None else 2
+    shape = (*lead, kinds, masks.cell_npix.size, n_frames)
+    out = array_module(frames).empty(shape, dtype)
+    if out.size == 0:
+        return out
+    if is_cupy(frames):
+        for channel in np.ndindex(*lead):
+            _sums_in_place(_native(frames[channel]), masks, finish, out[channel])
+        return out
+    for channel in np.ndindex(*lead):
+        source, target = frames[channel], out[channel]
+
+        def work(
+            pipeline: Pipeline, start: int, stop: int, source: Any = source, target: Any = target
+        ) -> None:
+            _sums_of_host(source[start:stop], masks, finish, target[..., start:stop], pipeline)
+
+        by_pipeline(n_frames, n_frames, work, "frame")
+    return out
+
+
+def _native(frames: Any) -> Any:
+    """Frames of the device as the kernels read them."""
+    import cupy
+
+    return cupy.ascontiguousarray(frames).astype(_staged(frames.dtype), copy=False)
+
+
+def _staged(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what the kernels read a dtype as."""
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    return np.dtype(np.uint8) if dtype == np.bool_ else dtype.newbyteorder("=")
+
+
+def frames_at_once(shape: tuple[int, ...], dtype: np.dtype[Any], masks: Layout, most: int) -> int:
+    """How many frames ``(y, x)`` to work on at once: whole groups of them where memory allows."""
+    kinds = 1 if masks.neuropil_npix is None else 2
+    # Two buffers of frames; the sums, and what is made of them.
+    each = 2 * math.prod(shape) * dtype.itemsize + 32 * kinds * masks.cell_npix.size
+    stored = np.dtype(_BY_DTYPE[dtype.name][1]).itemsize
+    rows_of_a_group = masks.segments.first.size * (SEGMENT + 1) * LANES * stored
+    free = available()
+    # Rows for each of a few groups, or for as many groups as there ever are.
+    few = batch_size(each + rows_of_a_group // LANES, free, min(most, _GROUPS * LANES), LANES)
+    return max(few, batch_size(each, free - _GROUPS * rows_of_a_group, most, LANES))
+
+
+def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out: Any) -> None:
+    """Add up frames of the device, on the current stream."""
+    import cupy
+
+    own, kinds = masks_on_device(masks), len(out)
+    size = frames_at_once(frames.shape[1:], frames.dtype, masks, len(frames))
+
+    def work(start: int, stop: int) -> None:
+        out[..., start:stop] = finish(mask_sums(frames[start:stop], own, kinds))
+
+    in_batches(len(frames), size, work, release, "frame")
+    # The masks may be gone after this: what reads them must have ended, whichever stream it is on.
+    cupy.cuda.get_current_stream().synchronize()
+
+
+def _sums_of_host(
+    frames: np.ndarray,
+    masks: Layout,
+    finish: Callable[[Any], Any],
+    out: np.ndarray,
+    pipeline: Pipeline,
+) -> None:
+    """Add up frames of the host: while a batch is worked on, the next one is copied.
+
+    Called with the pipeline's stream for work as the current one, with nothing on it.
+    """
+    import cupy
+
+    own, dtype = masks_on_device(masks), _staged(frames.dtype)
+    n_pixels = math.prod(frames.shape[1:])
+    most = max(_STAGE_BYTES // max(n_pixels * dtype.itemsize, 1), LANES)
+    size = frames_at_once(frames.shape[1:], dtype, masks, min(most, len(frames)))
+    result = cupy.empty(out.shape, out.dtype)
+    try:
+        slots = _Slots(size, frames.shape[1:], dtype, pipeline)
+
+        def work(start: int, stop: int) -> None:
+            on_device = slots.copy(frames[start:stop])
+            result[..., start:stop] = finish(mask_sums(on_device, own, len(out)))
+            slots.used()
+
+        in_batches(len(frames), size, work, release, "frame")
+        out[...] = result.get(stream=pipeline.work)
+    finally:
+        # What is on its way must have arrived before its memory can be used for other things.
+        pipeline.copy.synchronize()
+        pipeline.work.synchronize()
+
+
+class _Slots:
+    """Two buffers for frames, in pinned memory and on the device, used in turn."""
+
+    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any, pipeline: Pipeline) -> None:
+        import cupy
+        import cupyx
+
+        self._pipeline = pipeline
+        self._pinned = [cupyx.empty_pinned((size, *shape), dtype) for _ in range(2)]
+        self._device = [cupy.empty((size, *shape), dtype) for _ in range(2)]
+        self._copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+        self._used = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+        self._now = 0
+
+    def copy(self, frames: np.ndarray) -> Any:
+        """Start to copy frames; the array of the device that later work will find them in."""
+        now, n = self._now, len(frames)
+        self._copied[now].synchronize()  # the pinned buffer has been read
+        np.copyto(self._pinned[now][:n], frames, casting="same_kind")
+        self._pipeline.copy.wait_event(self._used[now])
+        self._device[now][:n].set(self._pinned[now][:n], stream=self._pipeline.copy)
+        self._copied[now].record(self._pipeline.copy)
+        self._pipeline.work.wait_event(self._copied[now])
+        return self._device[now][:n]
+
+    def used(self) -> None:
+        """Say that all work on the frames has been given to the stream."""
+        self._used[self._now].record(self._pipeline.work)
+        self._now = 1 - self._now
+
+
+def mask_matrix(masks: MaskArrays, csc_matrix: Any) -> Any:
+    """Masks, cell and neuropil, as one sparse matrix ``(pixel, mask)`` of SciPy's or cupyx's kind.
+
+    What :func:`mask_products` multiplies: the tests' and the benchmark's reference.
+    """
+    weights, indices, bounds = masks.cell_weights, masks.cell_indices, masks.cell_indptr
+    if masks.neuropil_indptr is not None and masks.neuropil_indices is not None:
+        npix = np.diff(masks.neuropil_indptr)
+        equal = np.repeat((1 / np.maximum(npix, 1)).astype(np.float32), npix)
+        weights = np.concatenate([weights, equal])
+        indices = np.concatenate([indices, masks.neuropil_indices])
+        bounds = np.concatenate([bounds, bounds[-1] + masks.neuropil_indptr[1:]])
+    shape = masks.shape[0] * masks.shape[1], bounds.size - 1
+    arrays = weights.astype(np.float32), indices.astype(np.int32), bounds.astype(np.int32)
+    if csc_matrix.__module__.partition(".")[0] == "cupyx":
+        import cupy
+
+        arrays = tuple(cupy.asarray(a) for a in arrays)
+    return csc_matrix(arrays, shape=shape)
+
+
+def mask_products(frames: Any, matrix: Any) -> Any:
+    """Traces ``(time, mask)`` as one product ``dense(T, P) @ CSC(P, N)`` in float32."""
+    return frames.reshape(len(frames), -1).astype(np.float32) @ matrix
