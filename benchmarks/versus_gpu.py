@@ -29,8 +29,9 @@ import xarray as xr
 
 import xs2p
 from benchmarks.suite.recordings import FS, SHAPE, TAU, make_frames, make_stat, make_traces
-from xs2p.compute.device import gpu_status, to_host
-from xs2p.traces import sums_gpu as _gpu_sums
+from xs2p.compute.arrays import to_host
+from xs2p.compute.device import gpu_status
+from xs2p.traces import sums_gpu
 
 WITHOUT_TORCH = (
     "PyTorch is not installed; its rows are left out. With it (pip install torch), they are what "
@@ -209,21 +210,21 @@ def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterato
     seconds, ds = device.timed(lambda: xs2p.extract_traces(on_device, masks), sizes.repeats)
     yield row("xs2p, frames of the device", seconds, n_frames, "memory", apart(traces_of(ds)))
     if device.gpu:
-        default = _gpu_sums._GROUPS
+        default = sums_gpu._GROUPS
         for groups in (1, 2, 4, 16, 32):
-            _gpu_sums._GROUPS = groups
+            sums_gpu._GROUPS = groups
             seconds, _ = device.timed(lambda: xs2p.extract_traces(on_device, masks), sizes.repeats)
             how = f"xs2p, the same with {groups} groups of 32 frames (default {default})"
             yield row(how, seconds, n_frames, "memory")
-        _gpu_sums._GROUPS = default
+        sums_gpu._GROUPS = default
 
     # Products: some batches are enough for a rate.
     n = min(n_frames, 4 * sizes.batch)
-    matrix = _gpu_sums.mask_matrix(masks.arrays(), device.csc_matrix())
+    matrix = sums_gpu.mask_matrix(masks.arrays(), device.csc_matrix())
 
     def products() -> Any:
         parts = [there[i : i + sizes.batch] for i in range(0, n, sizes.batch)]
-        return [_gpu_sums.mask_products(part, matrix) for part in parts]
+        return [sums_gpu.mask_products(part, matrix) for part in parts]
 
     seconds, parts = device.timed(products, sizes.repeats)
     found = np.concatenate([to_host(part) for part in parts]).T
@@ -250,7 +251,7 @@ def torch_matrix(torch: Any, masks: Any, device: Device) -> Any:
     """Cell and neuropil masks as one sparse CSC tensor."""
     from scipy.sparse import csc_matrix
 
-    matrix = _gpu_sums.mask_matrix(masks.arrays(), csc_matrix)
+    matrix = sums_gpu.mask_matrix(masks.arrays(), csc_matrix)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*beta state.*")
         tensor = torch.sparse_csc_tensor(

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import numpy as np
 
-from xs2p.compute import gpu as _cuda
+from xs2p.compute import gpu
 
 SHIM = Path(__file__).parent / "cuda_shim.h"
 # All kernels of the source, and of these the ones whose threads wait for each other.
 KERNELS = tuple(
     made or plain
     for made, plain in re.findall(
-        r'^(?:LOAD|GATHER)\((\w+)|^extern "C" __global__ void (\w+)\(', _cuda.kernel_source(), re.M
+        r'^(?:LOAD|GATHER)\((\w+)|^extern "C" __global__ void (\w+)\(', gpu.kernel_source(), re.M
     )
 )
 BARRIERS = ("load", "running")
@@ -49,7 +49,7 @@ def library():
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernels.cpp"
         exports = "\n".join(f"EXPORT({name})" for name in KERNELS)
-        source.write_text(f'#include "{SHIM}"\n{_cuda.kernel_source()}\n{exports}\n')
+        source.write_text(f'#include "{SHIM}"\n{gpu.kernel_source()}\n{exports}\n')
         built = Path(folder) / "kernels.so"
         # Without contraction, as on the device; a read beyond an array's end is an error.
         command = [_compiler(), "-std=c++17", "-O1", "-ffp-contract=off", "-fPIC", "-shared"]

@@ -379,9 +379,9 @@ def install(monkeypatch):
     from dask.array import dispatch
     from xarray.namedarray import pycompat
 
-    from xs2p.compute import gpu as _cuda
+    from xs2p.compute import gpu
     from xs2p.compute.gpu_memory import Lent, Uploads
-    from xs2p.traces import sums_gpu as _gpu_sums
+    from xs2p.traces import sums_gpu
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -395,8 +395,8 @@ def install(monkeypatch):
     dispatch.take_lookup.register(ndarray, cupy.take)
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
-    monkeypatch.setattr(_gpu_sums, "UPLOADS", Uploads())
-    monkeypatch.setattr(_cuda, "PIPELINES", Lent(_cuda._new_pipeline, _cuda.PIPELINES_OF_A_DEVICE))
+    monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
+    monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
     POOL.set_limit(0)
     forget()
     return cupy
@@ -404,8 +404,7 @@ def install(monkeypatch):
 
 def forget():
     """Forget what was found out about a device."""
-    from xs2p.compute import device as _backend
-    from xs2p.compute import gpu as _cuda
+    from xs2p.compute import device, gpu
 
-    for cached in (_backend.gpu_status, _backend._automatic, _cuda._module, _cuda._kernel):
+    for cached in (device.gpu_status, device._automatic, gpu._module, gpu._kernel):
         cached.cache_clear()

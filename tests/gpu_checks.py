@@ -9,7 +9,7 @@ import xarray as xr
 
 import xs2p
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import sums_gpu as _gpu_sums
+from xs2p.traces import sums_gpu
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
 FS = 10.0
@@ -171,23 +171,23 @@ def check_uploaded_once(cupy, n_threads=8):
 
     movie, rois = recording(n_frames=200)
     masks = xs2p.build_masks(rois)
-    before, kept = _gpu_sums.UPLOADS.count, len(_gpu_sums.UPLOADS)
+    before, kept = sums_gpu.UPLOADS.count, len(sums_gpu.UPLOADS)
     lazy = xs2p.extract_traces(on("dask", movie, cupy, (5, -1)), masks, device="gpu")
     with dask.config.set(scheduler="threads", num_workers=n_threads):
         result = lazy.compute()
-    assert _gpu_sums.UPLOADS.count == before + 1
+    assert sums_gpu.UPLOADS.count == before + 1
     del lazy  # the graph has the masks
     gc.collect()
-    assert len(_gpu_sums.UPLOADS) == kept
+    assert len(sums_gpu.UPLOADS) == kept
     expected = xs2p.extract_traces(movie, masks)
     equal(result, expected)
     for backend in ("numpy", "cupy", "numpy"):  # in memory: as long as the masks live
         result = xs2p.extract_traces(on(backend, movie, cupy), masks, device="gpu")
         equal(checked(result, backend, cupy), expected)
-    assert _gpu_sums.UPLOADS.count == before + 2
+    assert sums_gpu.UPLOADS.count == before + 2
     del masks
     gc.collect()
-    assert len(_gpu_sums.UPLOADS) == kept
+    assert len(sums_gpu.UPLOADS) == kept
 
 
 def check_threads_at_once(cupy, n_threads=8):

@@ -202,13 +202,13 @@ def test_second_channel(xs2p_shell, recording):
 
 
 def test_every_parameter_of_extract_is_an_option_with_its_default():
-    options = inspect.signature(cli._extract).parameters
+    options = inspect.signature(cli.extract.extract).parameters
     for name, parameter in inspect.signature(xs2p.extract).parameters.items():
         assert name in options
         if parameter.default is not inspect.Parameter.empty:
             default = options[name].default
             assert getattr(default, "value", default) == parameter.default, name
-    assert [method.value for method in cli.Baseline] == list(METHODS)
+    assert [method.value for method in cli.options.Baseline] == list(METHODS)
 
 
 def test_a_gpu_that_is_not_there_is_told(xs2p_shell, recording, monkeypatch):
@@ -223,7 +223,7 @@ def test_a_gpu_that_is_not_there_is_told(xs2p_shell, recording, monkeypatch):
     xs2p.compute.device._automatic.cache_clear()
     with xr.open_zarr("out.zarr") as ds:
         assert '"device": "cpu"' in ds.attrs["xs2p_run"]
-    assert [device.value for device in cli.Device] == list(xs2p.compute.device.DEVICES)
+    assert [device.value for device in cli.options.Device] == list(xs2p.compute.device.DEVICES)
 
 
 def test_info_says_what_a_bug_report_needs(xs2p_shell):

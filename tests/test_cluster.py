@@ -28,6 +28,7 @@ from loaders import as_movie, reference
 import xs2p
 from xs2p.compute import progress as _progress
 from xs2p.compute.cluster import naming_what_was_lost
+from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import frames as _lazy
 from xs2p.testing import simulate
 
@@ -74,7 +75,7 @@ def opened(path, chunk=CHUNK, seconds=0.0):
     movie = xs2p.open_movie(path, shape=(LY, LX), fs=FS)
     stamp = _lazy.Stamp.of(path)
     frames = SlowFrames(stamp, movie.shape, "<i2", seconds=seconds)
-    return movie.copy(data=_lazy.to_dask(frames, chunk))
+    return movie.copy(data=movie_chunks.to_dask(frames, chunk))
 
 
 @pytest.fixture(scope="module")
@@ -406,7 +407,7 @@ def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path):
     with open(path, "wb") as file:
         file.truncate(sum(sizes) * LY * LX * 2)
     frames = _lazy.RawFrames(_lazy.Stamp.of(path), (sum(sizes), LY, LX), "<i2")
-    data = _lazy.from_array(frames, (sizes, (LY,), (LX,)), frames)
+    data = movie_chunks.from_array(frames, (sizes, (LY,), (LX,)), frames)
     movie = as_movie(data, fs=FS)
     limits = {"memory_limit": "500 MB", "config": {"distributed.scheduler.allowed-failures": 1}}
     options = {"min_neuropil_pixels": 50, "baseline": "none"}
@@ -498,19 +499,20 @@ def test_a_chunk_that_cannot_be_read_is_named(recording, tmp_path, request, spoi
 
 SLOW = """
 import time
-from xs2p.io import _lazy
+from xs2p.movie import frames
 
-def read(self, start, stop, plain=_lazy.RawFrames.read):
+def read(self, start, stop, plain=frames.RawFrames.read):
     time.sleep(0.1)
     return plain(self, start, stop)
 
-_lazy.RawFrames.read = read
+frames.RawFrames.read = read
 """
 # What the command is, but for movies in small chunks and stores of many regions.
 COMMAND = f"""
-from xs2p import cli, store
-from xs2p.io import _lazy
-_lazy.TARGET_BYTES = {CHUNK * LY * LX * 2}
+from xs2p import cli
+from xs2p.movie import chunks
+from xs2p.pipeline import store
+chunks.TARGET_BYTES = {CHUNK * LY * LX * 2}
 store._REGION_SAMPLES = {REGION * 8}
 cli.main()
 """

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 
-from xs2p.compute import kernels as _cpu
+from xs2p.masks import masks_cpu
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces.extraction import _BATCH_BYTES, _extract_block
+from xs2p.traces import filters_cpu, oasis_cpu, sums_cpu
+from xs2p.traces.extraction import _extract_block
+from xs2p.traces.sums_cpu import _BATCH_BYTES
 
 DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
 
@@ -41,7 +43,7 @@ def random_masks(rng, shape, n_rois, crowded=0.2):
 
 def mask_sums(frames, masks, n_rois):
     out = np.empty((2, n_rois, len(frames)))
-    _cpu.mask_sums(frames, layout(masks), out)
+    sums_cpu.mask_sums(frames, layout(masks), out)
     return out
 
 
@@ -142,7 +144,7 @@ def test_rank_equals_percentile_filter(shape, size, percentile, seed):
     y, x = np.divmod(pixel[order], shape[1])
     offsets = np.searchsorted(group[order], np.arange(6))
     rank = min(int(size * size * percentile / 100.0), size * size - 1)
-    out = _cpu.rank_at_least(image, y, x, offsets, size, rank)
+    out = masks_cpu.rank_at_least(image, y, x, offsets, size, rank)
     # SciPy's own filter errs where a window is many times a side of the frame.
     pads = (size // 2, size - 1 - size // 2)
     windows = sliding_window_view(np.pad(image, pads, mode="symmetric"), (size, size))
@@ -169,7 +171,7 @@ def test_maximin_equals_scipy_to_the_last_bit(n_frames, sigma, size, legacy, see
         smooth = ndimage.gaussian_filter1d(F, sigma, axis=-1, mode=mode, radius=radius)
     low = ndimage.minimum_filter1d(smooth, size, axis=-1, mode=mode)
     expected = ndimage.maximum_filter1d(low, size, axis=-1, mode=mode)
-    np.testing.assert_array_equal(_cpu.maximin(F, sigma, size, legacy=legacy), expected)
+    np.testing.assert_array_equal(filters_cpu.maximin(F, sigma, size, legacy=legacy), expected)
 
 
 @pytest.mark.parametrize("size", [1, 2, 1801, 30_001])
@@ -178,7 +180,7 @@ def test_maximin_of_a_long_trace(size):
     smooth = ndimage.gaussian_filter1d(F, 10, axis=-1, mode="nearest", radius=30)
     low = ndimage.minimum_filter1d(smooth, size, axis=-1, mode="nearest")
     expected = ndimage.maximum_filter1d(low, size, axis=-1, mode="nearest")
-    np.testing.assert_array_equal(_cpu.maximin(F, 10.0, size), expected)
+    np.testing.assert_array_equal(filters_cpu.maximin(F, 10.0, size), expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -186,12 +188,14 @@ def test_maximin_of_a_long_trace(size):
 def test_oasis_pools_are_those_of_the_naive_version(n_frames, tau, seed):
     rng = np.random.default_rng(seed)
     trace = (rng.normal(size=n_frames) + 20 * (rng.random(n_frames) < 0.05)).astype(np.float32)
-    spikes = _cpu.oasis(trace, np.float32(tau))
+    spikes = oasis_cpu.oasis(trace, np.float32(tau))
     np.testing.assert_array_equal(spikes, naive.oasis(trace, tau, 1.0))
-    table = _cpu.decay_table(np.float32(tau), _cpu.decay_length(np.float32(tau), n_frames))
+    table = oasis_cpu.decay_table(
+        np.float32(tau), oasis_cpu.decay_length(np.float32(tau), n_frames)
+    )
     pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     again = np.empty(n_frames, np.float32)
-    n = _cpu.oasis_pools(trace, table, *pools, again)
+    n = oasis_cpu.oasis_pools(trace, table, *pools, again)
     np.testing.assert_array_equal(again, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     assert length.sum() == n_frames and (length > 0).all() and (weight >= 1).all()
@@ -206,9 +210,9 @@ def test_extracting_a_block_needs_little_beside_it(dtype):
     masks, *_ = random_masks(rng, (256, 256), 20, crowded=0.01)
     arrays = layout(masks)
     block = np.zeros((800, 256, 256), dtype)
-    _extract_block(block[:8], arrays)
+    _extract_block(block[:8], arrays, "cpu")
     tracemalloc.start()
-    traces = _extract_block(block, arrays)
+    traces = _extract_block(block, arrays, "cpu")
     peak = tracemalloc.get_traced_memory()[1] - traces.nbytes
     tracemalloc.stop()
     native = dtype in ("int16", "float32")
@@ -230,11 +234,11 @@ def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
     F[4::7] = np.nan
     F[5::7, :100] = -np.inf
     F = F.astype(np.float32)
-    table = _cpu.decay_table(np.float32(tau), _cpu.decay_length(np.float32(tau), 517))
+    table = oasis_cpu.decay_table(np.float32(tau), oasis_cpu.decay_length(np.float32(tau), 517))
     expected = np.empty_like(F)
     pools = [np.empty(518, dtype) for dtype in (np.float32, np.float32, np.int64)]
     for trace, spikes in zip(F, expected, strict=True):
-        _cpu.oasis_pools(trace, table, *pools, spikes)
-    np.testing.assert_array_equal(_cpu.oasis(F, np.float32(tau)), expected)
-    stacked = _cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
+        oasis_cpu.oasis_pools(trace, table, *pools, spikes)
+    np.testing.assert_array_equal(oasis_cpu.oasis(F, np.float32(tau)), expected)
+    stacked = oasis_cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
     np.testing.assert_array_equal(stacked[1], expected[::-1])

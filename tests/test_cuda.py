@@ -19,21 +19,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cpu import DTYPES, ragged, random_masks
 
-from xs2p.compute import gpu as _cuda
-from xs2p.compute import kernels as _cpu
+from xs2p.compute import gpu
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces import filters_gpu as _gpu
-from xs2p.traces import sums_gpu as _gpu_sums
+from xs2p.traces import filters_cpu, filters_gpu, oasis_cpu, oasis_gpu, sums_cpu, sums_gpu
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))
 
 
 def kernel_sums(frames, masks, backwards=False):
-    """What _gpu_sums.mask_sums computes, all frames at once, with the kernels on the CPU."""
-    own = _gpu_sums.gather_order(masks)
-    load, stored, gather = _gpu_sums._BY_DTYPE[frames.dtype.name]
+    """What sums_gpu.mask_sums computes, all frames at once, with the kernels on the CPU."""
+    own = sums_gpu.gather_order(masks)
+    load, stored, gather = sums_gpu._BY_DTYPE[frames.dtype.name]
     n_frames, n_rois = len(frames), masks.cell_npix.size
     groups, n_segments = -(-n_frames // LANES), own.first.size
     n_rows = n_segments * (SEGMENT + 1)
@@ -44,19 +42,19 @@ def kernel_sums(frames, masks, backwards=False):
     sizes = np.int64(n_frames), np.int64(frames.shape[1])
     if n_segments:
         grid = n_segments, groups
-        block = LANES, _gpu_sums._PARTS
+        block = LANES, sums_gpu._PARTS
         launch(load, grid, block, (frames, *sizes, *own[:3], rows), backwards=backwards)
     numbers = np.int64(n_rows), np.int32(n_rois), np.int32(2)
-    grid = -(-n_rois // _gpu_sums._WARPS), groups
+    grid = -(-n_rois // sums_gpu._WARPS), groups
     args = (rows, *numbers, *own[3:], np.int64(n_frames), out)
     if n_rois:
-        launch(gather, grid, (LANES, _gpu_sums._WARPS), args, backwards=backwards)
+        launch(gather, grid, (LANES, sums_gpu._WARPS), args, backwards=backwards)
     return out
 
 
 def cpu_sums(frames, masks):
     out = np.empty((2, masks.cell_npix.size, len(frames)))
-    _cpu.mask_sums(frames, masks, out)
+    sums_cpu.mask_sums(frames, masks, out)
     return out
 
 
@@ -143,10 +141,10 @@ def test_smooth_is_the_cpus(n_traces, n_frames, sigma, reflect, seed):
     radius = int(4 * sigma + 0.5) if reflect else round(3 * sigma)
     smoothed = kernel_smooth(F, sigma, radius, reflect, True)
     # A window of one frame leaves the Gaussian alone.
-    expected = _cpu.maximin(F, sigma, 1, legacy=reflect)
+    expected = filters_cpu.maximin(F, sigma, 1, legacy=reflect)
     np.testing.assert_array_equal(smoothed, expected)
     if reflect:
-        np.testing.assert_array_equal(smoothed, _cpu.gaussian_scipy(F, sigma))
+        np.testing.assert_array_equal(smoothed, filters_cpu.gaussian_scipy(F, sigma))
 
 
 def kernel_smooth(F, sigma, radius, reflect, skip_nan):
@@ -170,7 +168,7 @@ def test_smooth_takes_nan_for_zero_or_spreads_it():
 
 
 def kernel_running(F, left, right, smallest, backwards=False):
-    out, made = np.full_like(F, 77), _gpu._TILE - left - right
+    out, made = np.full_like(F, 77), filters_gpu._TILE - left - right
     launch(
         "running_min" if smallest else "running_max",
         (len(F) * -(-F.shape[1] // made),),
@@ -192,7 +190,7 @@ def kernel_running(F, left, right, smallest, backwards=False):
 @settings(max_examples=25)
 @given(
     st.integers(1, 3),
-    st.sampled_from([1, 2, 63, 500, _gpu._TILE - 4, _gpu._TILE, 14000]),
+    st.sampled_from([1, 2, 63, 500, filters_gpu._TILE - 4, filters_gpu._TILE, 14000]),
     st.integers(0, 40) | st.sampled_from([900, 3000]),
     st.integers(0, 40) | st.sampled_from([900, 3071]),
     st.booleans(),
@@ -202,10 +200,12 @@ def test_running_extremes_are_the_cpus(n_traces, n_frames, left, right, smallest
     F = np.random.default_rng(0).normal(size=(n_traces, n_frames)).astype(np.float32)
     left, right = min(left, n_frames), min(right, n_frames)
     extreme, nothing = (np.minimum, np.inf) if smallest else (np.maximum, -np.inf)
-    expected = _cpu._running(F, left, right, extreme, nothing)
+    expected = filters_cpu._running(F, left, right, extreme, nothing)
     result = kernel_running(F, left, right, smallest, backwards)
     np.testing.assert_array_equal(result, expected)
-    np.testing.assert_array_equal(_gpu.running_by_doubling(F, left, right, smallest), expected)
+    np.testing.assert_array_equal(
+        filters_gpu._running_by_doubling(F, left, right, smallest), expected
+    )
 
 
 @on_cpu
@@ -214,15 +214,15 @@ def test_running_extremes_of_nan_and_infinity(smallest):
     F = np.random.default_rng(0).normal(size=(2, 99)).astype(np.float32)
     F[0, 50], F[0, 70], F[1, 20], F[1, 98] = np.nan, np.inf, -np.inf, np.inf
     extreme, nothing = (np.minimum, np.inf) if smallest else (np.maximum, -np.inf)
-    expected = _cpu._running(F, 5, 4, extreme, nothing)
+    expected = filters_cpu._running(F, 5, 4, extreme, nothing)
     np.testing.assert_array_equal(kernel_running(F, 5, 4, smallest), expected)
 
 
 def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
-    """Spikes of traces as _gpu._oasis_of makes them."""
-    columns, first, last = _gpu.to_columns(F, n_pieces, step, reach)
+    """Spikes of traces as oasis_gpu._oasis_of makes them."""
+    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
     taus, which = np.unique(tau_fs, return_inverse=True)
-    table = _gpu.decay_tables(taus, F.shape[1])
+    table = oasis_gpu.decay_tables(taus, F.shape[1])
     room = columns.shape[0] + 1, columns.shape[1]
     spikes = np.zeros(columns.shape, np.float32)
     launch(
@@ -243,7 +243,7 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
             spikes,
         ),
     )
-    return _gpu.from_columns(spikes, F.shape[1], n_pieces, step, reach)
+    return oasis_gpu.from_columns(spikes, F.shape[1], n_pieces, step, reach)
 
 
 def calcium(rng, n_traces, n_frames, g=0.95):
@@ -267,7 +267,7 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
     F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
     F[-1] = np.sort(F[-1])[:: rng.choice([-1, 1])]  # one pool, or as many as frames
     tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), _cpu.oasis(F, tau_fs))
+    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
 
 
 @on_cpu
@@ -275,7 +275,7 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
 def test_oasis_of_many_samples_is_the_cpus(tau_fs):
     F = calcium(np.random.default_rng(1), 300, 1500)
     tau_fs = np.full(300, np.float32(tau_fs))
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), _cpu.oasis(F, tau_fs))
+    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
 
 
 @on_cpu
@@ -292,7 +292,7 @@ def test_oasis_of_traces_without_a_mask_is_nan():
     F[1] = np.nan
     spikes = kernel_oasis(F, np.full(3, np.float32(5)))
     assert np.isnan(spikes[1]).all() and np.isfinite(spikes[[0, 2]]).all()
-    np.testing.assert_array_equal(spikes, _cpu.oasis(F, np.float32(5)))
+    np.testing.assert_array_equal(spikes, oasis_cpu.oasis(F, np.float32(5)))
 
 
 @on_cpu
@@ -301,11 +301,11 @@ def test_oasis_of_traces_without_a_mask_is_nan():
 def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
     F = calcium(np.random.default_rng(seed), n_traces, n_frames, 0.5)
     reach = int(np.ceil(37 * tau_fs))
-    n_pieces, step = _gpu.pieces_of_time(n_traces, n_frames, reach, 64)
+    n_pieces, step = oasis_gpu.pieces_of_time(n_traces, n_frames, reach, 64)
     assert n_pieces > 1 or n_frames < 16 * reach
     tau_fs = np.full(n_traces, np.float32(tau_fs))
     pieces = kernel_oasis(F, tau_fs, n_pieces, step, reach)
-    np.testing.assert_array_equal(pieces, _cpu.oasis(F, tau_fs))
+    np.testing.assert_array_equal(pieces, oasis_cpu.oasis(F, tau_fs))
 
 
 @on_cpu
@@ -329,7 +329,7 @@ for n_frames in (1, 5, 200, 13000):
         t.kernel_running(F, min(n_frames, 900), min(n_frames, 31), smallest)
 F = t.calcium(rng, 70, 400)
 taus = rng.choice(np.float32([0.3, 1.0, 500.0]), 70)
-assert np.array_equal(t.kernel_oasis(F, taus), t._cpu.oasis(F, taus))
+assert np.array_equal(t.kernel_oasis(F, taus), t.oasis_cpu.oasis(F, taus))
 t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12)
 print("inside")
 """
@@ -349,14 +349,14 @@ print("inside")
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_90"])
 def test_nvcc_compiles_the_kernels(tmp_path, architecture):
     source = tmp_path / "kernels.cu"
-    source.write_text(_cuda.kernel_source())
+    source.write_text(gpu.kernel_source())
     command = [
         "nvcc",
         "--Werror",
         "all-warnings",
         f"-arch={architecture}",
         "-cubin",
-        *_cuda.OPTIONS,
+        *gpu.OPTIONS,
     ]
     built = subprocess.run(
         [*command, "-Xptxas", "-v", "-o", str(tmp_path / "out"), str(source)],
@@ -391,10 +391,10 @@ def test_nvrtc_compiles_the_kernels():
     if library is None:
         pytest.skip("no NVRTC was found: pip install nvidia-cuda-nvrtc has it, 58 MB")
     program = ctypes.c_void_p()
-    source = _cuda.kernel_source().encode()
+    source = gpu.kernel_source().encode()
     made = library.nvrtcCreateProgram(ctypes.byref(program), source, b"xs2p.cu", 0, None, None)
     assert made == 0
-    options = [o.encode() for o in (*_cuda.OPTIONS, "-ftz=true", "-arch=sm_90")]
+    options = [o.encode() for o in (*gpu.OPTIONS, "-ftz=true", "-arch=sm_90")]
     options.append(b"--device-as-default-execution-space")
     failed = library.nvrtcCompileProgram(
         program, len(options), (ctypes.c_char_p * len(options))(*options)

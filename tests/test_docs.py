@@ -80,7 +80,7 @@ def test_whole_modules_have_a_page(pages):
 def test_the_command_line_page_has_every_option(api):
     from typer.main import get_command
 
-    from xs2p.cli import app
+    from xs2p.cli.options import app
 
     page = api.command_line()
     for name, command in get_command(app).commands.items():

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from loaders import as_movie, reference, square
 
 import xs2p
-from xs2p.compute import kernels as _cpu
 from xs2p.masks import layout as _layout
+from xs2p.masks import masks_cpu
 from xs2p.masks.packing import MaskArrays, pack, unpack
 from xs2p.testing import raise_if_dask_computes
+from xs2p.traces import filters_cpu, oasis_cpu, sums_cpu
 
 RNG = np.random.default_rng(0)
 DTYPES = ["int16", "uint16", "uint8", "int32", "float32", "float64", "bool", ">i2", ">f4", "int64"]
@@ -392,13 +393,13 @@ def test_input_is_neither_changed_nor_needs_to_be_writable():
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "uint8"])
 def test_integers_never_become_float(dtype, monkeypatch):
     seen = []
-    kernel = _cpu.mask_sums
+    kernel = sums_cpu.mask_sums
 
     def spy(frames, *args):
         seen.append((frames.dtype, frames.base is not None))
         return kernel(frames, *args)
 
-    monkeypatch.setattr(_cpu, "mask_sums", spy)
+    monkeypatch.setattr(sums_cpu, "mask_sums", spy)
     frames = random_frames(dtype, (6, 12, 15))
     xs2p.extract_traces(as_movie(frames), SMALL)
     assert seen == [(np.dtype(dtype), True)]
@@ -407,7 +408,9 @@ def test_integers_never_become_float(dtype, monkeypatch):
 def test_kernels_release_the_gil():
     import numba
 
-    kernels = [v for v in vars(_cpu).values() if isinstance(v, numba.core.dispatcher.Dispatcher)]
+    modules = (filters_cpu, masks_cpu, oasis_cpu, sums_cpu)
+    found = [v for module in modules for v in vars(module).values()]
+    kernels = [v for v in found if isinstance(v, numba.core.dispatcher.Dispatcher)]
     assert len(kernels) >= 8
     for kernel in kernels:
         assert kernel.targetoptions.get("nogil"), kernel

@@ -12,10 +12,9 @@ import pytest
 from gpu_checks import BACKENDS
 
 import xs2p
-from xs2p.compute import kernels as _cpu
 from xs2p.compute.device import gpu_status
 from xs2p.masks.layout import layout
-from xs2p.traces import sums_gpu as _gpu_sums
+from xs2p.traces import sums_cpu, sums_gpu
 
 USABLE, REASON = gpu_status()
 if not USABLE:
@@ -92,11 +91,11 @@ def test_products_with_a_sparse_matrix_are_the_kernels_sums(cupy):
 
     movie, rois = checks.recording()
     masks = xs2p.build_masks(rois)
-    matrix = _gpu_sums.mask_matrix(masks.arrays(), csc_matrix)
-    products = _gpu_sums.mask_products(cupy.asarray(movie.values), matrix).get()
+    matrix = sums_gpu.mask_matrix(masks.arrays(), csc_matrix)
+    products = sums_gpu.mask_products(cupy.asarray(movie.values), matrix).get()
     sums = np.empty((2, masks.n_rois, movie.sizes["time"]))
     own = layout(masks.arrays())
-    _cpu.mask_sums(movie.values, own, sums)
+    sums_cpu.mask_sums(movie.values, own, sums)
     means = sums[1] / np.maximum(own.neuropil_npix, 1)[:, None]
     expected = np.concatenate([sums[0], means])
     np.testing.assert_allclose(products.T, expected, rtol=1e-4, atol=1e-2)
@@ -143,7 +142,7 @@ def test_distributed_with_one_worker(cupy):
             lazy = checks.on(backend, movie, cupy, (11, -1))
             ds = xs2p.extract(lazy, rois, tau=0.7, win_baseline=2.0, device="gpu")
             checks.equal(checks.checked(ds, backend, cupy), expected)
-        before = sum(client.run(lambda: _gpu_sums.UPLOADS.count).values())
+        before = sum(client.run(lambda: sums_gpu.UPLOADS.count).values())
         lazy = checks.on("dask", movie, cupy, (7, -1))
         xs2p.extract_traces(lazy, masks, device="gpu").compute()
-        assert sum(client.run(lambda: _gpu_sums.UPLOADS.count).values()) == before + 1
+        assert sum(client.run(lambda: sums_gpu.UPLOADS.count).values()) == before + 1

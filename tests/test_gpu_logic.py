@@ -27,19 +27,17 @@ from hypothesis import strategies as st
 from test_cpu import random_masks
 
 import xs2p
-from xs2p.compute import device as _backend
-from xs2p.compute import gpu_memory as _device
-from xs2p.compute import kernels as _cpu
+from xs2p.compute import arrays, gpu_memory
+from xs2p.compute import device as devices
 from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import filters_gpu as _gpu
-from xs2p.traces import sums_gpu as _gpu_sums
+from xs2p.traces import filters_cpu, filters_gpu, oasis_gpu, sums_cpu, sums_gpu
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
 
 # Where there is a device, test_gpu.py does all this on it.
-REAL = _backend.gpu_status()[0]
+REAL = devices.gpu_status()[0]
 
 
 @pytest.fixture
@@ -70,13 +68,13 @@ def no_gpu(monkeypatch):
 
 
 def test_batch_size():
-    assert _device.batch_size(10, 1000, 500) == 100
-    assert _device.batch_size(10, 1000, 50) == 50
-    assert _device.batch_size(10, 1000, 500, multiple=32) == 96
-    assert _device.batch_size(10, 250, 500, multiple=32) == 25
-    assert _device.batch_size(10, 1000, 70, multiple=32) == 70
-    assert _device.batch_size(10, -5, 500) == 1
-    assert _device.batch_size(0, 100, 500) == 100
+    assert gpu_memory.batch_size(10, 1000, 500) == 100
+    assert gpu_memory.batch_size(10, 1000, 50) == 50
+    assert gpu_memory.batch_size(10, 1000, 500, multiple=32) == 96
+    assert gpu_memory.batch_size(10, 250, 500, multiple=32) == 25
+    assert gpu_memory.batch_size(10, 1000, 70, multiple=32) == 70
+    assert gpu_memory.batch_size(10, -5, 500) == 1
+    assert gpu_memory.batch_size(0, 100, 500) == 100
 
 
 @pytest.mark.parametrize(
@@ -89,8 +87,8 @@ def test_frames_at_once_of_a_large_movie(monkeypatch, gigabytes, frames):
     masks = layout(arrays)
     n_segments = 2048 * 2048 // 256
     masks = masks._replace(segments=masks.segments._replace(first=np.zeros(n_segments)))
-    monkeypatch.setattr(_gpu_sums, "available", lambda: int(gigabytes * 1e9))
-    size = _gpu_sums.frames_at_once((2048, 2048), np.dtype(np.int16), masks, 9000)
+    monkeypatch.setattr(sums_gpu, "available", lambda: int(gigabytes * 1e9))
+    size = sums_gpu.frames_at_once((2048, 2048), np.dtype(np.int16), masks, 9000)
     assert size == frames
 
 
@@ -103,7 +101,7 @@ def test_batches_are_halved_until_they_fit(n, size, fits):
             raise MemoryError("too much")
         done.extend(range(start, stop))
 
-    enough = _device.in_batches(n, size, work, lambda: released.append(1), "frame")
+    enough = gpu_memory.in_batches(n, size, work, lambda: released.append(1), "frame")
     assert done == list(range(n))
     assert enough <= max(fits, size if n <= fits else 0) and len(released) <= 6
 
@@ -120,7 +118,7 @@ def test_what_failed_is_let_go_before_the_next_try():
             seen.append(weakref.ref(large))
             raise MemoryError
 
-    _device.in_batches(2, 2, work, lambda: seen.append(seen[0]()), "frame")
+    gpu_memory.in_batches(2, 2, work, lambda: seen.append(seen[0]()), "frame")
     assert seen[1] is None
 
 
@@ -129,17 +127,17 @@ def test_not_even_one_frame_fits():
         raise MemoryError("allocating 7 bytes")
 
     with pytest.raises(MemoryError, match="what one frame needs .allocating 7 bytes.; free some"):
-        _device.in_batches(9, 4, never, lambda: None, "frame")
+        gpu_memory.in_batches(9, 4, never, lambda: None, "frame")
 
     def nested(start, stop):
-        _device.in_batches(3, 3, never, lambda: None, "trace")
+        gpu_memory.in_batches(3, 3, never, lambda: None, "trace")
 
     with pytest.raises(MemoryError, match="what one trace needs .allocating 7 bytes.;"):
-        _device.in_batches(9, 4, nested, lambda: None, "frame")
+        gpu_memory.in_batches(9, 4, nested, lambda: None, "frame")
 
 
 def test_uploads_are_made_once_and_go_with_their_source():
-    uploads, made = _device.Uploads(), []
+    uploads, made = gpu_memory.Uploads(), []
     source, other = np.zeros(3), np.zeros(3)
 
     def upload():
@@ -159,7 +157,7 @@ def test_uploads_are_made_once_and_go_with_their_source():
 
 def test_pipelines_are_few_and_each_is_with_one_thread():
     made, now, most = [], [0], [0]
-    lent = _device.Lent(lambda: made.append(1) or object(), 3)
+    lent = gpu_memory.Lent(lambda: made.append(1) or object(), 3)
     lock = threading.Lock()
 
     def use(_):
@@ -189,7 +187,7 @@ def test_pipelines_are_few_and_each_is_with_one_thread():
 
 @given(st.integers(1, 10**5), st.integers(1, 10**7), st.integers(0, 5000))
 def test_pieces_of_time(n_traces, n_frames, reach):
-    n_pieces, step = _device.pieces_of_time(n_traces, n_frames, reach, 2**16)
+    n_pieces, step = gpu_memory.pieces_of_time(n_traces, n_frames, reach, 2**16)
     assert (n_pieces - 1) * step < n_frames <= n_pieces * step
     assert n_pieces == 1 or step >= 8 * reach
     assert n_pieces == 1 or (n_pieces - 1) * n_traces < 2**16
@@ -203,7 +201,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
     F = np.arange(n_traces * n_frames, dtype=np.float32).reshape(n_traces, n_frames)
     step = -(-n_frames // n_pieces)
     n_pieces = -(-n_frames // step)
-    columns, first, last = _gpu.to_columns(F, n_pieces, step, reach)
+    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
     assert columns.flags.c_contiguous and columns.shape[1] == n_pieces * n_traces
     for piece in range(n_pieces):
         start = piece * step - reach if n_pieces > 1 else 0
@@ -212,16 +210,18 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
             expected = F[trace, start + first[piece] : start + last[piece]]
             np.testing.assert_array_equal(column, expected)
             assert column.size >= min(step, n_frames - piece * step)
-    np.testing.assert_array_equal(_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F)
+    np.testing.assert_array_equal(
+        oasis_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F
+    )
 
 
 @given(st.integers(1, 60), st.sampled_from([0.0, 8.0, 12.5, 50.0, 99.9, 100.0]), st.integers(0, 9))
 def test_percentile_is_numpys(n_frames, percent, seed):
     F = np.random.default_rng(seed).normal(300, 50, (4, n_frames)).astype(np.float32)
     F[2, n_frames // 2] = np.nan
-    level = _gpu.percentile(F, percent)
+    level = filters_gpu.percentile.__wrapped__(F, percent)
     assert level.dtype == np.float32
-    np.testing.assert_allclose(level, _cpu.percentile(F, percent), rtol=3e-7)
+    np.testing.assert_allclose(level, filters_cpu.percentile(F, percent), rtol=3e-7)
 
 
 @settings(max_examples=20)
@@ -232,12 +232,12 @@ def test_products_with_a_sparse_matrix_are_the_kernels_sums(dtype, neuropil, see
     if not neuropil:
         masks = masks._replace(neuropil_indptr=None, neuropil_indices=None)
     frames = (rng.random((9, 13, 17)) * 100).astype(dtype)
-    matrix = _gpu_sums.mask_matrix(masks, scipy.sparse.csc_array)
+    matrix = sums_gpu.mask_matrix(masks, scipy.sparse.csc_array)
     assert matrix.shape == (221, 5 + 5 * neuropil) and matrix.dtype == np.float32
-    products = _gpu_sums.mask_products(frames, matrix)
+    products = sums_gpu.mask_products(frames, matrix)
     own = layout(masks)
     sums = np.empty((1 + neuropil, 5, 9))
-    _cpu.mask_sums(frames, own, sums)
+    sums_cpu.mask_sums(frames, own, sums)
     np.testing.assert_allclose(products[:, :5].T, sums[0], rtol=1e-5, atol=1e-3)
     if neuropil:
         means = sums[1] / np.maximum(own.neuropil_npix, 1)[:, None]
@@ -273,7 +273,7 @@ def test_without_cupy(no_gpu):
 def test_auto_logs_its_choice_once(no_gpu, caplog):
     with caplog.at_level(logging.INFO, logger="xs2p"):
         for _ in range(3):
-            assert _backend.resolve_device("auto") == "cpu"
+            assert devices.resolve_device("auto") == "cpu"
     assert [r.getMessage() for r in caplog.records] == [
         "device='auto': CPU (CuPy is not installed)"
     ]
@@ -284,27 +284,27 @@ def test_a_broken_cupy_is_no_gpu(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: spec)
     monkeypatch.setitem(sys.modules, "cupy", None)
     fake_cupy.forget()
-    usable, reason = _backend.gpu_status()
+    usable, reason = devices.gpu_status()
     assert not usable and reason.startswith("CuPy cannot be imported (ModuleNotFoundError")
     fake_cupy.forget()
 
 
 def test_a_device_that_fails_is_no_gpu(cupy, monkeypatch):
-    assert _backend.gpu_status() == (True, "stand-in")
+    assert devices.gpu_status() == (True, "stand-in")
 
     def fails(*_):
         raise RuntimeError("cudaErrorNoKernelImageForDevice: no kernel image\nmore")
 
     monkeypatch.setattr(cupy, "ElementwiseKernel", fails)
     fake_cupy.forget()
-    assert _backend.gpu_status() == (
+    assert devices.gpu_status() == (
         False,
         "the CUDA device does not work (RuntimeError: cudaErrorNoKernelImageForDevice: no kernel "
         "image)",
     )
     monkeypatch.setattr(cupy.cuda, "is_available", lambda: False)
     fake_cupy.forget()
-    assert _backend.gpu_status()[1] == "CuPy finds no CUDA device or no driver"
+    assert devices.gpu_status()[1] == "CuPy finds no CUDA device or no driver"
 
 
 def test_cupy_arrays_stay_on_the_gpu(cupy):
@@ -314,7 +314,7 @@ def test_cupy_arrays_stay_on_the_gpu(cupy):
     movie, rois = checks.recording()
     with pytest.raises(ValueError, match=r"device='cpu', but movie is made of CuPy .*as_numpy"):
         xs2p.extract(checks.on("dask-cupy", movie, cupy), rois, device="cpu")
-    assert _backend.resolve_device("auto", F.data) == "gpu"
+    assert devices.resolve_device("auto", F.data) == "gpu"
 
 
 def test_workers_without_a_gpu_are_named(no_gpu):
@@ -329,7 +329,7 @@ def test_workers_without_a_gpu_are_named(no_gpu):
 def test_a_file_is_not_read_for_a_look_at_its_type(tmp_path):
     checks.traces().to_dataset(name="F").to_zarr(tmp_path / "F.zarr", consolidated=False)
     lazy = xr.open_zarr(tmp_path / "F.zarr", chunks=None, consolidated=False).F
-    assert _backend.resolve_device(None, _backend.unread(lazy)) == "cpu"
+    assert devices.resolve_device(None, arrays.unread(lazy)) == "cpu"
     assert not lazy.variable._in_memory
 
 
@@ -368,8 +368,8 @@ def test_frames_that_do_not_lie_in_a_row(cupy):
 
 def test_many_batches_of_frames(cupy, monkeypatch):
     """More than two, so that buffers are used again; and groups that do not end with a batch."""
-    monkeypatch.setattr(_gpu_sums, "_STAGE_BYTES", 32 * 40 * 37 * 2)
-    monkeypatch.setattr(_gpu_sums, "_GROUPS", 2)
+    monkeypatch.setattr(sums_gpu, "_STAGE_BYTES", 32 * 40 * 37 * 2)
+    monkeypatch.setattr(sums_gpu, "_GROUPS", 2)
     movie, rois = checks.recording(n_frames=333)
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
@@ -503,9 +503,9 @@ def test_a_cluster_of_one_worker(cupy):
     masks = xs2p.build_masks(rois)
     lazy = checks.on("dask", movie, cupy, (11, -1))
     with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None):
-        before = _gpu_sums.UPLOADS.count
+        before = sums_gpu.UPLOADS.count
         result = xs2p.extract_traces(lazy, masks, device="gpu").compute()
-        assert _gpu_sums.UPLOADS.count == before + 1
+        assert sums_gpu.UPLOADS.count == before + 1
     checks.equal(result, xs2p.extract_traces(movie, masks))
 
 
@@ -526,7 +526,7 @@ def test_the_product_of_cupyx_is_the_reference(cupy):
 
     masks = random_masks(np.random.default_rng(0), (13, 17), 5)[0]
     frames = cupy.asarray(np.ones((4, 13, 17), np.int16))
-    products = _gpu_sums.mask_products(frames, _gpu_sums.mask_matrix(masks, csc_matrix))
+    products = sums_gpu.mask_products(frames, sums_gpu.mask_matrix(masks, csc_matrix))
     assert type(products) is cupy.ndarray and products.shape == (4, 10)
 
 
@@ -556,8 +556,16 @@ def test_cupy_has_what_was_used():
     assert callable(cupyx.empty_pinned) and callable(cupy.RawModule.get_function)
 
 
-def test_graphs_name_the_device():
+def test_graphs_name_the_device(cupy):
     """Traces of a GPU and of the CPU must not be taken for each other."""
-    from dask.base import tokenize
-
-    assert tokenize(_backend.placed(_cpu.maximin, np.zeros(1), "gpu")) != tokenize(_cpu.maximin)
+    F = xr.DataArray(np.ones((4, 60), np.float32), dims=("roi", "time")).chunk(time=20)
+    movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
+    masks = xs2p.build_masks(rois)
+    for step in (
+        lambda device: xs2p.deconvolve(F, tau=1.0, fs=5.0, device=device),
+        lambda device: xs2p.baseline(F, fs=0.2, sig_baseline=1, device=device),
+        lambda device: xs2p.baseline(F, "prctile", device=device),
+        lambda device: xs2p.baseline(F, "constant", device=device),
+        lambda device: xs2p.extract_traces(movie, masks, device=device).F,
+    ):
+        assert step("cpu").data.name == step("cpu").data.name != step("gpu").data.name

@@ -80,7 +80,8 @@ def test_works_where_no_cache_can_be_written(tmp_path):
 
     shutil.copytree(ROOT / "xs2p", tmp_path / "xs2p", ignore=shutil.ignore_patterns("__pycache__"))
     # Where root runs the tests no folder is read-only: a file in the place of a folder is.
-    (tmp_path / "xs2p" / "__pycache__").write_text("")
+    for folder in {path.parent for path in (tmp_path / "xs2p").rglob("*.py")}:
+        (folder / "__pycache__").write_text("")
     (tmp_path / "home").write_text("")
     code = (
         "import numpy as np, xarray as xr, xs2p;"

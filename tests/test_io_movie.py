@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from loaders import LX, LY, T, opened
 
 from xs2p.io import open_movie
+from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import frames as lazy
 
 
@@ -299,13 +300,13 @@ def test_fs_makes_seconds(tmp_path, frames):
 
 def test_default_chunks_are_whole_frames_of_64_to_128_mb():
     for shape in [(10_000, 512, 512), (3001, 512, 796), (100_000, 64, 64), (7, 4200, 4200)]:
-        n = lazy.even_chunks(shape, 2)
+        n = movie_chunks.even_chunks(shape, 2)
         size = n * shape[1] * shape[2] * 2
         assert 2**26 <= size <= 2**27
         for multiple in (1, 3, 50):
-            assert lazy.even_chunks(shape, 2, multiple) % multiple == 0
-    assert lazy.even_chunks((5, 20_000, 20_000), 2) == 1
-    assert lazy.even_chunks((5, 2, 2), 2) == 5
+            assert movie_chunks.even_chunks(shape, 2, multiple) % multiple == 0
+    assert movie_chunks.even_chunks((5, 20_000, 20_000), 2) == 1
+    assert movie_chunks.even_chunks((5, 2, 2), 2) == 5
 
 
 class TestRaw:

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import types
 
 import dask
 import dask.array as da
@@ -22,7 +21,7 @@ from loaders import LX, LY, T, opened
 
 import xs2p
 from xs2p.io import open_movie
-from xs2p.movie import frames as lazy
+from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import hdf5 as _hdf5
 from xs2p.testing import raise_if_dask_computes
 
@@ -200,7 +199,7 @@ class TestHdf5:
             with h5py.File(tmp_path / f"{name}.h5", "w") as file:
                 file.create_dataset("m", (100, 40, 60), "i2", chunks=chunks)
         assert opened(tmp_path / "a.h5").chunks == ((100,), (40,), (60,))
-        monkeypatch.setattr(lazy, "TARGET_BYTES", 15 * 40 * 60 * 2)
+        monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 15 * 40 * 60 * 2)
         assert opened(tmp_path / "a.h5").chunks == ((14,) * 7 + (2,), (40,), (60,))
         # Whole frames would be read over and over: tiles, each read by itself.
         assert opened(tmp_path / "b.h5").chunks == ((100,), (16, 16, 8), (16, 16, 16, 12))
@@ -444,9 +443,7 @@ def test_nwb_is_left_to_its_reader(tmp_path, frames, monkeypatch):
             data, {"time": np.arange(T) / 3.0}, ("time", "y", "x"), attrs={"fs": 3.0}
         )
 
-    reader = types.ModuleType("xs2p.io.nwb")
-    reader.open_nwb_movie = open_nwb_movie
-    monkeypatch.setitem(sys.modules, "xs2p.io.nwb", reader)
+    monkeypatch.setattr("xs2p.movie.nwb.open_nwb_movie", open_nwb_movie)
     (tmp_path / "s.nwb").write_bytes(b"")
     movie = opened(tmp_path / "s.nwb", chunks=5, variable="red")
     assert given == {"path": str(tmp_path / "s.nwb"), "chunks": 5, "variable": "red"}

@@ -21,6 +21,7 @@ from loaders import opened
 
 import xs2p
 from xs2p.io import open_movie
+from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import frames as lazy
 from xs2p.movie.sources import natural
 
@@ -383,7 +384,7 @@ def frames_of(movie):
     found = []
 
     def look(task):
-        found.append(task) if isinstance(task, lazy._Frames) else None
+        found.append(task) if isinstance(task, lazy.Frames) else None
         value = getattr(task, "value", None)
         for part in (value, *getattr(task, "args", ())):
             if part is not None:
@@ -603,7 +604,7 @@ def test_natural_order_of_odd_names(tmp_path, frames):
 
 def test_small_files_make_large_chunks(tmp_path, frames, monkeypatch):
     files_of(tmp_path, frames, range(1, 23))
-    monkeypatch.setattr(lazy, "TARGET_BYTES", 12 * frames[0].nbytes)
+    monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 12 * frames[0].nbytes)
     assert opened(tmp_path / "rec_*.tif").chunks[0] == (12, 11)
 
 

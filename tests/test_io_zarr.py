@@ -13,7 +13,7 @@ from loaders import LY, T, opened
 
 import xs2p
 from xs2p.io import open_movie
-from xs2p.movie import frames as lazy
+from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import zarr as _zarr
 
 
@@ -111,9 +111,9 @@ def test_chunks_are_the_stores(tmp_path, monkeypatch):
     path = tmp_path / "m.zarr"
     zarr.create_array(path, shape=(100, 40, 60), chunks=(7, 16, 16), dtype="i2")
     assert opened(path).chunks == ((100,), (40,), (60,))
-    monkeypatch.setattr(lazy, "TARGET_BYTES", 15 * 40 * 60 * 2)
+    monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 15 * 40 * 60 * 2)
     assert opened(path).chunks == ((14,) * 7 + (2,), (40,), (60,))
-    monkeypatch.setattr(lazy, "TARGET_BYTES", 15 * 16 * 16 * 2)
+    monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 15 * 16 * 16 * 2)
     assert opened(path).chunks == ((14,) * 7 + (2,), (16, 16, 8), (16, 16, 16, 12))
 
 
@@ -212,7 +212,7 @@ def test_channels_that_are_stored_together(tmp_path, monkeypatch):
     group.create_array("0", shape=(40, 2, 3, 16, 16), chunks=(1, 2, 3, 16, 16), dtype="u2")
     image = {"axes": [{"name": name} for name in "tczyx"], "datasets": [{"path": "0"}]}
     group.attrs["ome"] = {"multiscales": [image]}
-    monkeypatch.setattr(lazy, "TARGET_BYTES", 10 * 2 * 3 * 16 * 16 * 2)
+    monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 10 * 2 * 3 * 16 * 16 * 2)
     movie = opened(tmp_path / "m.zarr")
     assert movie.chunks == ((2,), (3,), (10,) * 4, (16,), (16,))
 
@@ -224,7 +224,7 @@ def test_channels_that_are_stored_together(tmp_path, monkeypatch):
 def test_small_tiles_are_put_together(tmp_path, monkeypatch, stored, chunks):
     path = tmp_path / "m.zarr"
     zarr.create_array(path, shape=(100, 40, 60), chunks=stored, dtype="i2")
-    monkeypatch.setattr(lazy, "TARGET_BYTES", 12001)
+    monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 12001)
     assert opened(path).data.chunksize == chunks
 
 

@@ -97,7 +97,7 @@ def test_oasis_needs_what_it_sees_of_its_neighbours(monkeypatch):
     """The test above can fail: with 3 · tau · fs frames on each side, samples differ."""
     F = traces()
     whole = xs2p.deconvolve(F, tau=0.7)
-    module = importlib.import_module("xs2p.deconvolve")  # xs2p.deconvolve is the function
+    module = importlib.import_module("xs2p.traces.deconvolve")
     monkeypatch.setattr(module, "oasis_reach", lambda tau_fs: 3 * 7)
     assert (xs2p.deconvolve(F.chunk(time=300), tau=0.7) != whole).any()
 

@@ -14,7 +14,7 @@ import xarray as xr
 import xs2p
 from xs2p.io import open_nwb_movie
 from xs2p.io.nwb import write as nwb
-from xs2p.movie.nwb import rate_of
+from xs2p.movie.check import rate_of
 from xs2p.testing import raise_if_dask_computes, simulate
 
 pynwb = pytest.importorskip("pynwb")
@@ -584,7 +584,7 @@ class TestMovie:
         """A file whose chunks are long in time and small in space."""
         import h5py
 
-        from xs2p.movie import frames as _lazy
+        from xs2p.movie import chunks as movie_chunks
 
         with h5py.File(tmp_path / "a.nwb", "w") as file:
             group = file.create_group("acquisition/movie")
@@ -592,7 +592,7 @@ class TestMovie:
             group.create_dataset("data", (200, 48, 40), "u2", chunks=(50, 16, 10))[:] = np.arange(
                 48 * 40
             ).reshape(48, 40)
-        monkeypatch.setattr(_lazy, "TARGET_BYTES", 200 * 16 * 20 * 2)
+        monkeypatch.setattr(movie_chunks, "TARGET_BYTES", 200 * 16 * 20 * 2)
         movie = open_nwb_movie(tmp_path / "a.nwb")
         assert movie.data.chunksize == (200, 10, 32)
         np.testing.assert_array_equal(movie[7], np.arange(48 * 40).reshape(48, 40).T)

@@ -77,16 +77,16 @@ def test_snr_filter(chunks):
 
 @pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
 def test_snr_filter_extracts_again_only_what_changed(monkeypatch):
-    from xs2p.compute import kernels as _cpu
+    from xs2p.traces import sums_cpu
 
     frames, rois = noisy_case()
     movie = as_movie(frames, fs=10.0)
     ratio = xs2p.snr(movie.s2p.extract(rois, **OPTIONS).Fc)
     threshold = float(np.sort(ratio.values)[2])
     seen = []
-    kernel = _cpu.mask_sums
+    kernel = sums_cpu.mask_sums
     monkeypatch.setattr(
-        _cpu, "mask_sums", lambda *args: (seen.append(args[2].shape[1]), kernel(*args))
+        sums_cpu, "mask_sums", lambda *args: (seen.append(args[2].shape[1]), kernel(*args))
     )
     with pytest.warns(UserWarning, match="dropped"):
         ds = movie.s2p.extract(rois, snr_threshold=threshold, **OPTIONS)

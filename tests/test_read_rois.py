@@ -405,9 +405,8 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
     """`xs2p.io.nwb` reads it; here only that it is asked, and with what."""
     calls = []
     rois = xs2p.rois_from_stat([square(2, 2)], (9, 9))
-    leaf = types.ModuleType("xs2p.io.nwb")
-    leaf.rois_from_nwb = lambda *args, **kwargs: calls.append((args, kwargs)) or rois
-    monkeypatch.setitem(__import__("sys").modules, "xs2p.io.nwb", leaf)
+    reader = "xs2p.io.nwb.rois.rois_from_nwb"
+    monkeypatch.setattr(reader, lambda *args, **kwargs: calls.append((args, kwargs)) or rois)
     PlaneSegmentation = type("PlaneSegmentation", (), {})
     table = PlaneSegmentation()
     path = tmp_path / "a.NWB"
@@ -426,7 +425,7 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
             raise ValueError("give shape=(Ly, Lx) in pixels")
         return rois
 
-    monkeypatch.setattr(leaf, "rois_from_nwb", without_frame)
+    monkeypatch.setattr(reader, without_frame)
     assert xs2p.read_rois(path, (9, 9), shift=(1, 1)).attrs["Ly"] == 9
     for options in ({}, {"shift": (1, 1)}):
         with pytest.raises(ValueError, match="give shape"):

@@ -7,7 +7,7 @@ import xarray as xr
 from loaders import DATA, reference, square, stat_of
 
 import xs2p
-from xs2p.rois.build import rois_to_stat
+from xs2p.rois.convert import rois_to_stat
 
 
 def assert_same_pixels(rois, stat):

@@ -278,21 +278,20 @@ def test_other_planes_are_another_run(recording, tmp_path, monkeypatch):
 def test_a_task_that_a_failed_run_left_over_writes_nothing(recording, tmp_path, monkeypatch):
     movie, rois = recording
     plain, left, path = _regions._write_block, [], tmp_path / "out.zarr"
-    # No other thread is still writing when this one has stopped.
-    monkeypatch.setattr(dask.config, "config", {**dask.config.config, "scheduler": "synchronous"})
 
     @functools.wraps(plain)
     def failing(*args, **kwargs):
         left.append((args, kwargs))
         raise OSError("the disk is gone")
 
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is gone"):
-        patched.setattr(_regions, "_write_block", failing)
-        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
-    args, kwargs = left[0]
-    stop_after(monkeypatch, "_mark_block", 1)
-    with pytest.raises(Killed):
-        xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+    # No other thread is still writing when this one has stopped.
+    with dask.config.set(scheduler="synchronous"):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="disk is gone"):
+            patched.setattr(_regions, "_write_block", failing)
+            xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
+        args, kwargs = left[0]
+        with stopped_after(monkeypatch, "_mark_block", 1):
+            xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
     before = files(tmp_path)
     with pytest.raises(RuntimeError, match="that of another run"):
         plain(*args, **kwargs)
@@ -395,7 +394,7 @@ def test_a_killed_process_goes_on(recording, whole, tmp_path):
         """
         import functools, sys, time
         import xs2p
-        from xs2p import _regions
+        from xs2p.pipeline import regions as _regions
         from xs2p.testing import simulate
         movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
         plain = _regions._write_block

@@ -21,7 +21,7 @@ from scipy.sparse import csc_array
 
 import xs2p
 from xs2p.io import load_npy
-from xs2p.rois.build import rois_to_labels
+from xs2p.rois.convert import rois_to_labels
 
 REAL = DATA / "suite2p-folder-2p"
 SHAPE = (9, 11)

@@ -23,15 +23,12 @@ from xs2p.io import (
     write_rois,
     write_suite2p,
 )
-from xs2p.masks.build import Masks, build_masks, cell_image
+from xs2p.masks.build import build_masks, cell_image
+from xs2p.masks.masks import Masks
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.store import extract_to_zarr
-from xs2p.rois.build import (
-    recompute_overlap,
-    rois_from_footprints,
-    rois_from_labels,
-    rois_from_stat,
-)
+from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
+from xs2p.rois.convert import recompute_overlap
 from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve

@@ -11,16 +11,16 @@ import xarray as xr
 
 from xs2p._attrs import UNFINISHED
 from xs2p._warnings import warn
-from xs2p.compute.computing import compute
-from xs2p.io import dataframe as tables
-from xs2p.masks import build as masks
+from xs2p.compute.progress import compute
+from xs2p.io.dataframe import to_dataframe
+from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.extract import extract
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
-from xs2p.rois import build as rois
-from xs2p.traces import quality
+from xs2p.rois.convert import recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.extraction import extract_traces
+from xs2p.traces.quality import skew, snr, std
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,9 +49,9 @@ class S2pDataArray:
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
-    snr = _method(quality.snr)
-    skew = _method(quality.skew)
-    std = _method(quality.std)
+    snr = _method(snr)
+    skew = _method(skew)
+    std = _method(std)
     compute = _method(compute)
 
 
@@ -64,12 +64,12 @@ class S2pDataset:
             warn(f"these traces are from a store that is not complete: {obj.attrs[UNFINISHED]}")
         self._obj = obj
 
-    build_masks = _method(masks.build_masks)
-    cell_image = _method(masks.cell_image)
-    recompute_overlap = _method(rois.recompute_overlap)
-    to_labels = _method(rois.rois_to_labels)
-    to_stat = _method(rois.rois_to_stat)
-    to_dataframe = _method(tables.to_dataframe)
+    build_masks = _method(build_masks)
+    cell_image = _method(cell_image)
+    recompute_overlap = _method(recompute_overlap)
+    to_labels = _method(rois_to_labels)
+    to_stat = _method(rois_to_stat)
+    to_dataframe = _method(to_dataframe)
     plot = _method(plot_rois)
     plot_roi = _method(plot_roi)
     plot_traces = _method(plot_traces)

@@ -216,7 +216,7 @@ def extract_traces(
         Float32 ``(roi, time)``. Zeros for an empty cell mask and where ``neuropil_masks`` is
         None; NaN for an empty neuropil mask.
     """
-    from xs2p.compute import kernels as _cpu
+    from xs2p.traces.sums_cpu import mask_sums
 
     _check_device(device)
     batch_size = int(batch_size)
@@ -229,10 +229,9 @@ def extract_traces(
     arrays = MaskArrays(*cells, weights.astype(np.float32), rings[0], rings[1], (height, width))
     masks = layout(arrays)
     for start in range(0, n_frames, batch_size):
-        frames = _cpu.native(np.asarray(f_in[start : start + batch_size]))
+        frames = np.asarray(f_in[start : start + batch_size])
         now = slice(start, start + frames.shape[0])
-        sums = np.empty((1 if neuropil_masks is None else 2, len(cell_masks), frames.shape[0]))
-        _cpu.mask_sums(frames, masks, sums)
+        sums = mask_sums(frames, masks)
         F[:, now] = sums[0]
         if masks.neuropil_npix is not None:
             with np.errstate(invalid="ignore"):
@@ -327,17 +326,18 @@ def preprocess(
     numpy.ndarray
         A new array ``(roi, time)``; ``F`` is not changed.
     """
-    from xs2p.compute import kernels as _cpu
+    from scipy.ndimage import gaussian_filter1d
 
     _check_device(device)
     if baseline == "maximin":
         return baseline_maximin(F, win_baseline, sig_baseline, fs, batch_size, device)
     F = np.asarray(F)
     if baseline == "constant":
-        return np.asarray(F - _cpu.gaussian_scipy(F, sig_baseline).min())
+        smooth = gaussian_filter1d(F, sig_baseline, axis=-1) if sig_baseline > 0 else F
+        return np.asarray(F - smooth.min())
     if baseline == "prctile":
         return np.asarray(F - np.percentile(F, prctile_baseline, axis=1, keepdims=True))
-    return F
+    return F.copy()
 
 
 def baseline_maximin(
@@ -368,13 +368,13 @@ def baseline_maximin(
     numpy.ndarray
         ``F`` less its baseline, ``(roi, time)``.
     """
-    from xs2p.compute import kernels as _cpu
+    from xs2p.traces.filters_cpu import maximin
 
     _check_device(device)
     F = np.asarray(F)
     window = int(win_baseline * fs)
     window += window % 2 == 0
-    return np.asarray(F - _cpu.maximin(F.astype(np.float32), sig_baseline, window))
+    return np.asarray(F - maximin(F.astype(np.float32), sig_baseline, window))
 
 
 def oasis(F: np.ndarray, batch_size: int, tau: float, fs: float) -> np.ndarray:
@@ -396,9 +396,9 @@ def oasis(F: np.ndarray, batch_size: int, tau: float, fs: float) -> np.ndarray:
     numpy.ndarray
         Float32 ``(roi, time)``.
     """
-    from xs2p.compute import kernels as _cpu
+    from xs2p.traces.oasis_cpu import oasis as deconvolved
 
-    return _cpu.oasis(np.asarray(F), np.float32(tau) * np.float32(fs))
+    return deconvolved(np.asarray(F), np.float32(tau) * np.float32(fs))
 
 
 def oasis_matrix(
@@ -455,14 +455,14 @@ def oasis_trace(
     fs
         Frame rate in Hz.
     """
-    from xs2p.compute import kernels as _cpu
+    from xs2p.traces.oasis_cpu import decay_length, decay_table, oasis_pools
 
     n_frames = F.size
     tau_fs = np.float32(tau) * np.float32(fs)
-    table = _cpu.decay_table(tau_fs, _cpu.decay_length(tau_fs, n_frames))
+    table = decay_table(tau_fs, decay_length(tau_fs, n_frames))
     pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     spikes = np.empty(n_frames, np.float32)
-    n = _cpu.oasis_pools(np.ascontiguousarray(F, dtype=np.float32), table, *pools, spikes)
+    n = oasis_pools(np.ascontiguousarray(F, dtype=np.float32), table, *pools, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes

@@ -11,14 +11,14 @@ import numpy as np
 import xarray as xr
 
 from xs2p import plot
-from xs2p.cli.inputs import check_output, partial, write_store
+from xs2p.cli.output import check_output, partial, write_store
 from xs2p.disk.replace import hidden
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from xs2p.masks.build import Masks
+    from xs2p.masks.masks import Masks
 
 STORE = "xs2p-demo.zarr"
 FIGURE = "xs2p-demo.png"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
-
-from xs2p.disk.replace import hidden, put_in_place
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def parse_shape(text: str) -> tuple[int, int]:
+    """Read ``512x512`` as rows and columns."""
     rows, cross, columns = text.lower().replace("×", "x").replace(",", "x").partition("x")
     try:
         shape = int(rows), int(columns)
@@ -78,6 +73,7 @@ def pick_channels(
 
 
 def parse_dtype(text: str) -> Any:
+    """Read the name of a number type."""
     import numpy as np
 
     try:
@@ -101,117 +97,3 @@ def parse_numbers(option: str, text: str | None) -> Any:
         }[option]
         raise ValueError(f"{option} {text}: expected {expected}")
     return numbers if len(numbers) == 2 else numbers[0]
-
-
-def check_output(
-    out: str, overwrite: bool, sources: Iterable[str] = (), resume: bool = False
-) -> None:
-    """Refuse an output that cannot or must not be written, before any work."""
-    from xs2p.pipeline.store import partial_path
-
-    if not out.rstrip("/" + os.sep).lower().endswith(".zarr"):
-        raise ValueError(f"the output {out!r} must be a folder whose name ends in .zarr")
-    folder = os.path.dirname(os.path.abspath(out))
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"no folder {folder!r} to write {os.path.basename(out)} into")
-    growing = partial_path(out)
-    if os.path.lexists(growing) and not (overwrite or resume):
-        raise FileExistsError(
-            f"{growing} exists, from a run that did not end; --resume goes on with it, "
-            "--overwrite starts anew"
-        )
-    if resume and not overwrite and os.path.lexists(out) and os.path.lexists(growing):
-        raise FileExistsError(
-            f"{growing} is from a run that did not end and was to replace {out}; "
-            "--resume --overwrite goes on with it"
-        )
-    if not os.path.lexists(out) or (resume and not overwrite):
-        return
-    if not overwrite:
-        raise FileExistsError(f"{out} exists; give --overwrite to replace it, or another name")
-    if not any(os.path.exists(os.path.join(out, name)) for name in ("zarr.json", ".zgroup")):
-        raise FileExistsError(f"{out} exists and is no Zarr store; it is left as it is")
-    inside = os.path.realpath(out)
-    for source in sources:
-        if os.path.commonpath([inside, os.path.realpath(source)]) == inside:
-            raise FileExistsError(f"{out} holds the input {source}; choose another output")
-
-
-def write_store(ds: xr.Dataset, store: str) -> None:
-    """Write traces with consolidated metadata, so that opening them is quick and silent."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        ds.to_zarr(store, mode="w", consolidated=True)
-
-
-@contextlib.contextmanager
-def partial(out: str, overwrite: bool) -> Iterator[str]:
-    """Give a folder to write to, and give it its final name once it is complete."""
-    out = os.path.realpath(out)
-    store = hidden(out, ".partial")
-    try:
-        os.mkdir(store)  # now, so that a folder that cannot be written to is known before the work
-        yield store
-        put_in_place(store, out, overwrite)
-    except OSError as error:
-        within = str(error.filename).startswith(store)
-        if within or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-            error.filename = out  # its final name, not that of a part of it
-        raise
-    finally:
-        shutil.rmtree(store, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def cluster(
-    scheduler: str | None, workers: int | None, threads: int | None, say: Callable[[str], None]
-) -> Iterator[None]:
-    """Compute on a running cluster, on processes of this machine, or just here."""
-    if scheduler is None and workers is None:
-        if threads is None:
-            yield
-            return
-        import dask
-
-        with dask.config.set(scheduler="threads", num_workers=_positive("threads", threads)):
-            yield
-        return
-    try:
-        from distributed import Client, LocalCluster
-    except ImportError:
-        raise ImportError(
-            "--scheduler and --workers need distributed: pip install 'xs2p[distributed]'"
-        ) from None
-    if scheduler is not None:
-        if workers is not None or threads is not None:
-            raise ValueError(
-                "--workers and --threads-per-worker start processes here; with --scheduler the "
-                "cluster has its own"
-            )
-        try:
-            client = Client(scheduler, timeout="20s")
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"--scheduler {scheduler}: no Dask scheduler answers there ({error})"
-            ) from error
-        with client:
-            say(f"dashboard at {client.dashboard_link}")
-            yield
-        return
-    _positive("workers", workers)
-    if threads is not None:
-        _positive("threads-per-worker", threads)
-    with (
-        LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=":0") as own,
-        Client(own) as client,
-    ):
-        say(f"dashboard at {client.dashboard_link}")
-        yield
-
-
-def _positive(option: str, value: int | None) -> int:
-    if value is None or value < 1:
-        raise ValueError(f"--{option} must be 1 or more, got {value}")
-    return value

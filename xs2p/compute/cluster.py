@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,6 @@ from typing import Any
 @contextlib.contextmanager
 def naming_what_was_lost() -> Iterator[None]:
     """Say which frames workers died of, in place of the key of a task."""
-    from xs2p.compute.computing import has_client
-
     began = 0.0
     if has_client():
         from distributed import get_client
@@ -47,3 +46,15 @@ def _deaths(error: Any, began: float) -> str:
                 read = event["reads"]
     died = f"{error.allowed_failures + 1} workers died, one after the other"
     return died if read is None else f"{read}: {died}, the last when it had begun to read this"
+
+
+def has_client() -> bool:
+    """Whether computations go to a distributed cluster; distributed itself is not imported."""
+    module = sys.modules.get("distributed")
+    if module is None:
+        return False
+    try:
+        module.get_client()
+    except ValueError:
+        return False
+    return True

@@ -6,14 +6,15 @@ CuPy is imported when a GPU is asked for and not before; nothing here needs it.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import logging
-import sys
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from xs2p.compute.arrays import is_cupy
 
 DEVICES = ("cpu", "gpu", "auto")
 INSTALL = 'pip install "xs2p[gpu13]" (CUDA 13) or "xs2p[gpu12]" (CUDA 12)'
@@ -48,43 +49,6 @@ def gpu_status() -> tuple[bool, str]:
         return False, f"the CUDA device does not work ({_brief(error)})"
 
 
-def is_cupy(array: Any) -> bool:
-    """Whether an array, or each chunk of a Dask array, is CuPy's."""
-    kind = type(getattr(array, "_meta", array))
-    return kind.__module__.partition(".")[0] == "cupy"
-
-
-def unread(array: Any) -> Any:
-    """Return what a DataArray holds, for a look at its type: a lazy file is not read for it."""
-    return array.data if array.chunks is not None else array.variable._data
-
-
-def array_module(array: Any) -> ModuleType:
-    """Return the module that makes arrays like this one, or like its chunks: numpy or cupy."""
-    return sys.modules["cupy"] if is_cupy(array) else np
-
-
-def kernels(array: Any) -> ModuleType:
-    """Return the module whose functions work on plain arrays like this one: _cpu or _gpu."""
-    if is_cupy(array):
-        from xs2p.traces import filters_gpu as _gpu
-
-        return _gpu
-    from xs2p.compute import kernels as _cpu
-
-    return _cpu
-
-
-def meta(like: Any, ndim: int, dtype: Any) -> Any:
-    """Return an empty array that says what the chunks of a lazy result are."""
-    return array_module(like).empty((0,) * ndim, dtype)
-
-
-def to_host(array: Any) -> Any:
-    """Copy a CuPy array to the host; any other is returned as it is."""
-    return array.get() if is_cupy(array) else array
-
-
 def resolve_device(device: str | None, array: Any = None, name: str = "the input") -> str:
     """Choose ``"cpu"`` or ``"gpu"``: as asked, else where ``array`` is.
 
@@ -112,31 +76,20 @@ def resolve_device(device: str | None, array: Any = None, name: str = "the input
     return _automatic() if device == "auto" else "cpu"
 
 
-def on_gpu(block: Any, device: str) -> bool:
-    """Whether a block is worked on on the GPU: it is there, or is to go there."""
-    return device == "gpu" or is_cupy(block)
+def kernels_on(device: str, step: str) -> ModuleType:
+    """Return the kernels of a step, the module ``<step>_cpu`` or ``<step>_gpu``.
 
-
-def there_and_back(
-    block: Callable[..., Any], array: np.ndarray, *per_trace: Any, **options: Any
-) -> Any:
-    """Call a function of traces with an array of the host on the GPU; the result is on the host."""
-    from xs2p.traces import filters_gpu as _gpu
-
-    require_gpu()
-    return _gpu.there_and_back(block, array, *per_trace, **options)
-
-
-def placed(block: Callable[..., Any], array: Any, device: str) -> Callable[..., Any]:
-    """Return ``block``, or what makes its work on chunks of the host run on the GPU."""
-    if device == "cpu" or is_cupy(array):
-        return block
-    return functools.partial(there_and_back, block)
+    The one place where the pair is picked. Both have the same functions, for arrays of the host;
+    those of the GPU take CuPy's too, and leave the result where the array was.
+    """
+    if device == "gpu":
+        require_gpu()
+    return importlib.import_module(f"{step}_{device}")
 
 
 def require_gpu(everywhere: bool = False) -> None:
     """Raise unless there is a GPU here or, where work goes to a cluster, on every worker."""
-    from xs2p.compute.computing import has_client
+    from xs2p.compute.cluster import has_client
 
     if everywhere and has_client():
         from distributed import get_client

@@ -12,8 +12,10 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xs2p.compute.device import is_cupy
-from xs2p.compute.gpu_memory import Lent, in_batches
+import numpy as np
+
+from xs2p.compute.arrays import is_cupy
+from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
@@ -113,3 +115,54 @@ def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(array, *args, **kwargs)
 
     return there
+
+
+_SAMPLES = 2**28  # of traces that are worked on at once, at most
+
+
+def of_host_too(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of CuPy traces ``(…, roi, time)`` take those of the host: there and back.
+
+    Arguments that are arrays of several numbers hold one for each ROI; they stay on the host and
+    are cut as the traces are.
+    """
+
+    @functools.wraps(function)
+    def anywhere(traces: Any, *args: Any, **options: Any) -> Any:
+        if is_cupy(traces):
+            with traces.device:
+                return function(traces, *args, **options)
+        return _there_and_back(function, traces, *args, **options)
+
+    return anywhere
+
+
+def _there_and_back(
+    function: Callable[..., Any], array: np.ndarray, *args: Any, **options: Any
+) -> np.ndarray:
+    import cupy
+
+    # Of no traces, too, the result has the right type and size.
+    n_traces = max(array.shape[-2], 1) if array.ndim > 1 else 1
+    parts: dict[int, np.ndarray] = {}
+
+    def work(pipeline: Pipeline, start: int, stop: int) -> None:
+        own = [a[start:stop] if np.size(a) > 1 else a for a in args]
+        some = array[..., start:stop, :] if array.ndim > 1 else array
+        if start == 0:
+            parts.clear()
+        parts[start] = function(cupy.asarray(some), *own, **options).get(stream=pipeline.work)
+
+    each = 4 * max(array.itemsize, 4) * (array.size // n_traces)
+    by_pipeline(n_traces, batch_size(each, available(), n_traces), work, "trace")
+    some = [parts[start] for start in sorted(parts)]
+    return some[0] if len(some) == 1 else np.concatenate(some, axis=array.ndim - 2)
+
+
+def by_traces(
+    n_traces: int, n_frames: int, bytes_per_sample: int, work: Callable[[int, int], None]
+) -> None:
+    """Do work on some traces at a time, as many as memory holds what it needs for each sample."""
+    most = max(_SAMPLES // max(n_frames, 1), 1)
+    size = batch_size(bytes_per_sample * n_frames, available(), most)
+    in_batches(n_traces, size, work, release, "trace")

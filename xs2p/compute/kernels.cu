@@ -1,7 +1,7 @@
 // The CUDA kernels of xs2p: compiled by CuPy at their first call, on the CPU by the tests.
 //
 // They include nothing and use no intrinsics, so that a C++ compiler can stand for NVRTC. Each
-// does the arithmetic of its namesake in _cpu.py in the same order: compiled without contraction
+// does the arithmetic of its namesake in a *_cpu.py in the same order: compiled without contraction
 // (--fmad=false) the results are the CPU's. CuPy always adds -ftz=true: float32 numbers below
 // 1.2e-38 are 0 here.
 
@@ -254,7 +254,7 @@ extern "C" __global__ void running_max(const float* F, long long n_frames, int l
     running<false>(F, n_frames, left, right, nothing, out);
 }
 
-// OASIS (Friedrich, Zhou & Paninski 2017) as oasis_pools in _cpu.py has it, to the last bit. One
+// OASIS (Friedrich, Zhou & Paninski 2017) as oasis_pools in oasis_cpu.py has it, to the last bit. One
 // thread for a column: a trace, or a piece of one, from row first[c] to last[c] - 1 of `F`,
 // float32 (row, column), so that neighbouring threads read neighbouring words; `v`, `w` and
 // `length`, with one more row than `F` has, are stacks of pools. `table` holds the decays of each

@@ -7,9 +7,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
-from xs2p.compute.computing import has_client, in_notebook
+import xarray as xr
+
+from xs2p.compute.cluster import has_client, naming_what_was_lost
 
 READS, MARKS = "xs2p-extract", "xs2p-mark"  # in the names of tasks that are counted
 _EVERY = 0.5  # seconds between two looks at a cluster
@@ -169,3 +171,78 @@ def tasks_done(task: str, dask_scheduler: Any = None) -> dict[str, int]:
             begun = ended + states["processing"] > 0
             done[name] = ended + (states["released"] if begun else 0)
     return done
+
+
+T = TypeVar("T", xr.DataArray, xr.Dataset)
+
+
+def compute(obj: T, *, progress: bool = True) -> T:
+    """Compute every lazy variable at once, in one pass over the movie, with a progress bar.
+
+    Parameters
+    ----------
+    obj
+        Dataset or DataArray, lazy or not.
+    progress
+        Show the bar, on a terminal or in a notebook. With a ``distributed.Client`` it is
+        distributed's, else Dask's own.
+
+    Returns
+    -------
+    Dataset or DataArray
+        As ``obj.compute()`` gives it.
+
+    Raises
+    ------
+    MemoryError
+        Workers of a cluster died: the message names the part of the movie that they read.
+    """
+    with naming_what_was_lost():
+        return _compute(obj, progress and _is_watched())
+
+
+def _is_watched() -> bool:
+    """Whether a bar is seen: in a log file it would be a line of many megabytes."""
+    return sys.stdout.isatty() or in_notebook()
+
+
+def in_notebook() -> bool:
+    """Whether this is the kernel of a notebook."""
+    return "ipykernel" in sys.modules
+
+
+def _compute(obj: T, progress: bool) -> T:
+    if not progress or not any(v.chunks for v in _variables(obj)):
+        return obj.compute()
+    if has_client():
+        from dask.distributed import progress as distributed_progress
+
+        # The bar follows the persisted chunks; gathering them afterwards is quick.
+        persisted = obj.persist()
+        distributed_progress(persisted, notebook=False)
+        return persisted.compute()
+    from dask.diagnostics import ProgressBar
+
+    with ProgressBar():
+        return obj.compute()
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show Dask's bar while the block computes, if that takes longer than a second and is seen.
+
+    Not on a cluster: its dashboard shows the same.
+    """
+    if not _is_watched() or has_client():
+        yield
+        return
+    from dask.diagnostics import ProgressBar
+
+    with ProgressBar(minimum=1.0):
+        yield
+
+
+def _variables(obj: xr.DataArray | xr.Dataset) -> list[xr.Variable]:
+    if isinstance(obj, xr.DataArray):
+        return [obj.variable, *(c.variable for c in obj.coords.values())]
+    return list(obj.variables.values())

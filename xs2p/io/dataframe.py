@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
-from xs2p.compute.computing import progress_bar
+from xs2p.compute.progress import progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,8 +173,8 @@ def _chosen(variables: Sequence[str] | None, known: list[str]) -> list[str]:
 
 def _in_memory(ds: xr.Dataset) -> xr.Dataset:
     """Compute all that is lazy at once, and copy what is on a GPU."""
+    from xs2p.compute.arrays import to_host
     from xs2p.compute.cluster import naming_what_was_lost
-    from xs2p.compute.device import to_host
 
     with naming_what_was_lost():
         with progress_bar():

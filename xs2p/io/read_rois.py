@@ -244,7 +244,7 @@ def _is_store(path: str) -> bool:
 
 def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     """ROI set of suite2p's plane folder, or of all planes of the folder above them."""
-    from xs2p.io.suite2p.folder import read_plane_rois
+    from xs2p.io.suite2p.stat import read_plane_rois
     from xs2p.movie.sources import plane_folders, plane_number
 
     file = os.path.join(path, "stat.npy")
@@ -291,7 +291,7 @@ def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
     from xs2p.disk.npy import load_npy, read_header
     from xs2p.io.rois.labels import check_image, rois_of_cellpose, rois_of_labels
-    from xs2p.io.suite2p.folder import read_plane_rois
+    from xs2p.io.suite2p.stat import read_plane_rois
 
     with open(path, "rb") as file:
         stored, _, dtype = read_header(file, path)
@@ -329,7 +329,7 @@ def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:
 
 
 def _cells(rois: xr.Dataset) -> xr.Dataset:
-    from xs2p.rois.pixels import compact
+    from xs2p.rois.convert import compact
 
     for key in ("iscell", "accepted"):
         if key in rois.variables and rois[key].dims == ("roi",):

@@ -75,7 +75,8 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     98
     """
     from xs2p.io.rois.stored import rois_of_dataset
-    from xs2p.rois.pixels import compact, pixel_table
+    from xs2p.rois.convert import compact
+    from xs2p.rois.pixels import pixel_table
 
     name = os.fspath(path).rstrip("/" + os.sep)
     suffix = os.path.splitext(name)[1].lower()
@@ -117,7 +118,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
 
 
 def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrite: bool) -> None:
-    from xs2p.io.suite2p.export import file_set
+    from xs2p.disk.replace import file_set
 
     folder, file = os.path.split(name)
     with file_set(folder or ".", [file], overwrite=overwrite) as new:
@@ -175,7 +176,7 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
 def _titles(rois: xr.Dataset, table: PixelTable, kept: np.ndarray, path: str) -> list[str]:
     """Names of the regions; one warning where the labels or the names will not come back."""
     from xs2p._warnings import names, warn
-    from xs2p.io.rois.imagej import _labels_of
+    from xs2p.io.rois.imagej import labels_of
 
     labels = [str(label) for label in table.roi.tolist()]
     titles = labels
@@ -184,7 +185,7 @@ def _titles(rois: xr.Dataset, table: PixelTable, kept: np.ndarray, path: str) ->
         titles = given if all(given) and len(set(given)) == len(given) else labels
 
     def read_again(some: list[str]) -> np.ndarray:
-        return _labels_of([some[i] for i in np.flatnonzero(kept)])
+        return labels_of([some[i] for i in np.flatnonzero(kept)])
 
     own, back = table.roi[kept], read_again(titles)
     if np.array_equal(back, own):
@@ -223,7 +224,7 @@ def _write_zip(regions: list[Any], path: str) -> None:
 
 def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     from xs2p._warnings import names, warn
-    from xs2p.rois.build import rois_to_labels
+    from xs2p.rois.convert import rois_to_labels
 
     labels = rois_to_labels(rois)
     image = labels.values
@@ -264,7 +265,7 @@ def _warn_of_labels(roi: np.ndarray, back: np.ndarray, path: str, what: str) -> 
 
 
 def _stat(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
-    from xs2p.rois.build import rois_to_stat
+    from xs2p.rois.convert import rois_to_stat
 
     if not _is_range(table.roi):
         _warn_of_labels(table.roi, np.arange(table.roi.size), path, "labels")

@@ -2,219 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import TEXT, attributes, check_number
 from xs2p._warnings import names, warn
-from xs2p.masks.layout import Layout, layout
-from xs2p.masks.packing import MaskArrays
-from xs2p.rois import build as _rois
+from xs2p.masks.masks import Masks, csc, equal_weights, roi_labels
+from xs2p.rois.assemble import NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OK, OUTSIDE_FRAME, STATUS
 from xs2p.rois.pixels import PixelTable, pixel_table, planes_of, shared_pixels
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Masks:
-    """Cell and neuropil masks of an ROI set; made by :func:`xs2p.build_masks`.
-
-    Attributes
-    ----------
-    cell
-        ``csc_array`` of float32, ``(Ly · Lx, roi)``: pixel weights, each column adding up to 1.
-        Row ``y · Lx + x`` is the pixel at row ``y``, column ``x``.
-    neuropil
-        ``csc_array`` of float32, ``(Ly · Lx, roi)``: equal weights ``1 / n`` in each column;
-        None where neuropil is not extracted.
-    rois
-        Dataset of the coordinates over ``roi`` that label the traces, ``status`` among them.
-    shape
-        Frame size ``(Ly, Lx)``.
-    attrs
-        The parameters that made the masks.
-    """
-
-    cell: csc_array
-    neuropil: csc_array | None
-    rois: xr.Dataset
-    shape: tuple[int, int]
-    attrs: dict[str, Any] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        n_pixels, n_rois = self.shape[0] * self.shape[1], self.rois.sizes["roi"]
-        for name, matrix in (("cell", self.cell), ("neuropil", self.neuropil)):
-            if matrix is None:
-                continue
-            if matrix.shape != (n_pixels, n_rois):
-                raise ValueError(
-                    f"the {name} masks are {matrix.shape}, expected (Ly · Lx, roi) = "
-                    f"({n_pixels}, {n_rois}) for a frame of {self.shape}"
-                )
-        if self.neuropil is not None and not _columns_are_means(self.neuropil):
-            raise ValueError("the neuropil weights of an ROI must be equal and add up to 1")
-
-    @property
-    def n_rois(self) -> int:
-        """Number of ROIs."""
-        return int(self.rois.sizes["roi"])
-
-    @functools.cached_property
-    def token(self) -> str:
-        """Hash of what the masks hold; equal masks have equal tokens."""
-        import hashlib
-
-        digest = hashlib.blake2b(repr((self.shape, self.n_rois)).encode(), digest_size=16)
-        for matrix in (self.cell, self.neuropil):
-            for part in () if matrix is None else (matrix.indptr, matrix.indices, matrix.data):
-                digest.update(np.ascontiguousarray(part).data)
-            digest.update(b"|")
-        return digest.hexdigest()
-
-    @functools.cached_property
-    def layout(self) -> Layout:
-        """The masks as the kernels read them; a GPU has one copy of it for as long as it lives."""
-        return layout(self.arrays())
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "xs2p.Masks", self.token
-
-    def __repr__(self) -> str:
-        neuropil = "none" if self.neuropil is None else f"{self.neuropil.nnz} pixels"
-        return (
-            f"<xs2p.Masks: {self.n_rois} ROIs on {self.shape[0]} × {self.shape[1]}, "
-            f"cell {self.cell.nnz} pixels, neuropil {neuropil}>"
-        )
-
-    def arrays(self) -> MaskArrays:
-        """Return the masks as plain arrays."""
-        neuropil = self.neuropil
-        return MaskArrays(
-            self.cell.indptr,
-            self.cell.indices,
-            self.cell.data,
-            None if neuropil is None else neuropil.indptr,
-            None if neuropil is None else neuropil.indices,
-            self.shape,
-        )
-
-    def select(self, keep: np.ndarray | slice) -> Masks:
-        """Masks of some ROIs; ``keep`` is boolean or positions over ``roi``."""
-        keep = np.arange(self.n_rois)[keep]
-        return dataclasses.replace(
-            self,
-            cell=self.cell[:, keep],
-            neuropil=None if self.neuropil is None else self.neuropil[:, keep],
-            rois=self.rois.isel(roi=keep),
-        )
-
-    def to_dataset(self) -> xr.Dataset:
-        """Return the masks as a Dataset that Zarr and NetCDF can hold.
-
-        Returns
-        -------
-        Dataset
-            CF contiguous ragged arrays: ``cell_npix(roi)``, ``cell_ipix(cell_pixel)`` (flat
-            index ``y · Lx + x``), ``cell_weight(cell_pixel)``; ``neuropil_npix(roi)`` and
-            ``neuropil_ipix(neuropil_pixel)``; ``cell_mask_id`` and ``neuropil_mask_id`` say
-            beside each pixel whose it is, by ``mask_id(roi)``; attributes ``Ly``, ``Lx`` and
-            the parameters.
-        """
-        npix = np.diff(self.cell.indptr)
-        ids = np.arange(self.n_rois)
-        number = {"long_name": "number of the mask", "description": "What the mask ids refer to."}
-        ds = self.rois.assign_coords(mask_id=("roi", ids, number)).assign(
-            cell_npix=("roi", npix, _described("cell", "npix")),
-            cell_ipix=(
-                "cell_pixel",
-                self.cell.indices.astype(np.int64),
-                _described("cell", "ipix"),
-            ),
-            cell_weight=("cell_pixel", self.cell.data, _described("cell", "weight")),
-            cell_mask_id=("cell_pixel", np.repeat(ids, npix), _described("cell", "mask_id")),
-        )
-        if self.neuropil is not None:
-            npix = np.diff(self.neuropil.indptr)
-            ds = ds.assign(
-                neuropil_npix=("roi", npix, _described("neuropil", "npix")),
-                neuropil_ipix=(
-                    "neuropil_pixel",
-                    self.neuropil.indices.astype(np.int64),
-                    _described("neuropil", "ipix"),
-                ),
-                neuropil_mask_id=(
-                    "neuropil_pixel",
-                    np.repeat(ids, npix),
-                    _described("neuropil", "mask_id"),
-                ),
-            )
-        return ds.assign_attrs(self.attrs, Ly=self.shape[0], Lx=self.shape[1])
-
-    @classmethod
-    def from_dataset(cls, ds: xr.Dataset) -> Masks:
-        """Read masks back from the Dataset of :meth:`to_dataset`.
-
-        Raises
-        ------
-        ValueError
-            If the Dataset lacks a part, or its parts disagree.
-        """
-        needed = ("cell_npix", "cell_ipix", "cell_weight")
-        absent = [name for name in needed if name not in ds]
-        absent += [name for name in ("Ly", "Lx") if name not in ds.attrs]
-        if absent:
-            raise ValueError(
-                f"this Dataset holds no masks: it lacks {', '.join(absent)}; "
-                "Masks.to_dataset() makes one"
-            )
-        shape = int(ds.attrs["Ly"]), int(ds.attrs["Lx"])
-        for kind in ("cell", "neuropil"):
-            if f"{kind}_mask_id" in ds.variables:
-                owner = np.repeat(ds["mask_id"].values, ds[f"{kind}_npix"].values)
-                if not np.array_equal(owner, ds[f"{kind}_mask_id"].values):
-                    raise ValueError(
-                        f"the {kind} pixels are no longer those of the ROIs beside them: this "
-                        "Dataset was sorted or selected. Read it as it was stored, then choose "
-                        "ROIs with Masks.select(keep)"
-                    )
-        neuropil = None
-        cell = _csc(ds["cell_npix"].values, ds["cell_ipix"].values, ds["cell_weight"].values, shape)
-        if "neuropil_npix" in ds:
-            npix = ds["neuropil_npix"].values
-            neuropil = _csc(npix, ds["neuropil_ipix"].values, _equal_weights(npix), shape)
-        labels = _roi_labels(ds).drop_vars("mask_id", errors="ignore")
-        attrs = {key: value for key, value in ds.attrs.items() if key not in ("Ly", "Lx")}
-        return cls(cell, neuropil, labels, shape, attrs)
-
-
-def _described(kind: str, part: str) -> dict[str, str]:
-    made = "made by xs2p.build_masks"
-    return {
-        "npix": {
-            "long_name": f"number of pixels of the {kind} mask",
-            "units": "pixel",
-            "description": f"How many of the {kind} pixels are the ROI's, {made}.",
-            "sample_dimension": f"{kind}_pixel",
-        },
-        "ipix": {
-            "long_name": f"flat index of a pixel of the {kind} mask",
-            "description": f"Row times Lx plus column, {made}.",
-        },
-        "weight": {
-            "long_name": f"weight of a pixel of the {kind} mask",
-            "units": "1",
-            "description": f"Weights of an ROI add up to 1, {made}.",
-        },
-        "mask_id": {
-            "long_name": f"mask_id of the ROI whose {kind} mask the pixel is of",
-            "description": "Ties pixels to their ROI, so that Datasets that were sorted are seen.",
-        },
-    }[part]
 
 
 def build_masks(
@@ -280,9 +80,9 @@ def build_masks(
     used = np.ones(table.lam.size, bool) if allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
-    status = np.full(cell_npix.shape, _rois.OK, dtype=TEXT)
+    status = np.full(cell_npix.shape, OK, dtype=TEXT)
     if "status" in rois:
-        status[rois["status"].values == _rois.OUTSIDE_FRAME] = _rois.OUTSIDE_FRAME
+        status[rois["status"].values == OUTSIDE_FRAME] = OUTSIDE_FRAME
     neuropil = None
     if neuropil_extract:
         image = cell_pixels(table, rois["radius"].values, lam_percentile)
@@ -290,9 +90,9 @@ def build_masks(
             table, image, int(inner_neuropil_radius), min_neuropil_pixels, circular_neuropil
         )
         npix = np.diff(indptr)
-        neuropil = _csc(npix, indices, _equal_weights(npix), shape)
-        status[(npix == 0) & (status == _rois.OK)] = _rois.NO_NEUROPIL_PIXELS
-    status[(cell_npix == 0) & (status != _rois.OUTSIDE_FRAME)] = _rois.NO_CELL_PIXELS
+        neuropil = csc(npix, indices, equal_weights(npix), shape)
+        status[(npix == 0) & (status == OK)] = NO_NEUROPIL_PIXELS
+    status[(cell_npix == 0) & (status != OUTSIDE_FRAME)] = NO_CELL_PIXELS
     attrs = attributes(
         lam_percentile=float(lam_percentile),
         allow_overlap=allow_overlap,
@@ -302,8 +102,8 @@ def build_masks(
         circular_neuropil=circular_neuropil,
     )
     _report(status, table.roi, allow_overlap)
-    why = ("roi", status, _rois.STATUS)
-    return Masks(cell, neuropil, _roi_labels(rois).assign_coords(status=why), shape, attrs)
+    why = ("roi", status, STATUS)
+    return Masks(cell, neuropil, roi_labels(rois).assign_coords(status=why), shape, attrs)
 
 
 def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
@@ -345,7 +145,7 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
     # Only where an ROI is: nothing here goes over the whole frame.
     heaviest = np.flatnonzero((table.lam > 0) & (table.lam == weight.ravel()[table.flat]))
     if lam_percentile > 0 and table.roi.size:
-        from xs2p.compute import kernels as _cpu
+        from xs2p.masks.masks_cpu import rank_at_least
 
         size = max(int(5 * np.median(radius)), 1)
         # The rank that scipy.ndimage.percentile_filter picks.
@@ -353,7 +153,7 @@ def cell_pixels(table: PixelTable, radius: np.ndarray, lam_percentile: float) ->
         offsets = np.searchsorted(heaviest, table.offsets)
         heaviest = heaviest[np.argsort(table.key[heaviest])]
         y, x = (p[heaviest].astype(np.int64) for p in (table.ypix, table.xpix))
-        heaviest = heaviest[_cpu.rank_at_least(weight, y, x, offsets, size, rank)]
+        heaviest = heaviest[rank_at_least(weight, y, x, offsets, size, rank)]
     image.ravel()[table.flat[heaviest]] = True
     return image
 
@@ -365,19 +165,13 @@ def neuropil_pixels(
 
     ``cell`` is the cell image: written to on the way, and at the end as it was.
     """
-    from xs2p.compute import kernels as _cpu
+    from xs2p.masks.masks_cpu import circular_neuropil, rectangular_neuropil
 
-    grow = _cpu.circular_neuropil if circular else _cpu.rectangular_neuropil
+    grow = circular_neuropil if circular else rectangular_neuropil
     # Counts are whole, so growing while count ≤ 350.5 is growing while count ≤ 350.
     least = int(np.floor(min_pixels))
     ypix, xpix = table.ypix.astype(np.int64), table.xpix.astype(np.int64)
     return grow(ypix, xpix, table.offsets, cell, inner, least)
-
-
-def _roi_labels(ds: xr.Dataset) -> xr.Dataset:
-    """Keep the coordinates over ``roi``, which label the traces."""
-    labels = ds.drop_vars([str(v) for v in ds.data_vars])
-    return labels.drop_dims([d for d in labels.dims if d != "roi"]).drop_attrs(deep=False)
 
 
 def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
@@ -393,34 +187,7 @@ def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     weights = weights[kept] / totals[owner]
     order = np.argsort(table.key[used][kept])
     npix = np.bincount(owner, minlength=table.roi.size)
-    return _csc(npix, flat[order], weights[order], table.shape)
-
-
-def _csc(npix: np.ndarray, indices: np.ndarray, data: Any, shape: tuple[int, int]) -> csc_array:
-    from scipy.sparse import csc_array
-
-    npix = np.asarray(npix, dtype=np.int64)
-    indptr = np.concatenate([[0], np.cumsum(npix)])
-    if not indptr[-1] == np.size(indices) == np.size(data):
-        raise ValueError(
-            f"the pixel counts of the masks add up to {indptr[-1]}, but there are "
-            f"{np.size(indices)} pixels and {np.size(data)} weights"
-        )
-    n_pixels = shape[0] * shape[1]
-    if np.size(indices) and not 0 <= np.min(indices) <= np.max(indices) < n_pixels:
-        raise ValueError(f"masks hold pixel {np.max(indices)}, outside a frame of {shape}")
-    matrix = csc_array(
-        (np.asarray(data, dtype=np.float32), indices, indptr), shape=(n_pixels, npix.size)
-    )
-    return matrix
-
-
-def _equal_weights(npix: np.ndarray) -> np.ndarray:
-    return np.repeat((1.0 / np.maximum(npix, 1)).astype(np.float32), npix)
-
-
-def _columns_are_means(matrix: csc_array) -> bool:
-    return bool(np.array_equal(matrix.data, _equal_weights(np.diff(matrix.indptr))))
+    return csc(npix, flat[order], weights[order], table.shape)
 
 
 def _compare_overlap(table: PixelTable, plane: np.ndarray | None) -> None:
@@ -438,13 +205,13 @@ def _compare_overlap(table: PixelTable, plane: np.ndarray | None) -> None:
 def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:
     """Say once which ROIs get no trace, and why."""
     parts = []
-    for reason in (_rois.NO_CELL_PIXELS, _rois.NO_NEUROPIL_PIXELS, _rois.OUTSIDE_FRAME):
+    for reason in (NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME):
         which = roi[status == reason]
         if which.size:
             parts.append(f"{which.size} {reason} (roi {names(which)})")
     if parts:
         hint = "" if allow_overlap else "; allow_overlap=True keeps pixels that ROIs share"
-        missing = (status != _rois.OK).sum()
+        missing = (status != OK).sum()
         warn(
             f"{missing} of {roi.size} ROIs lack a mask and get NaN instead of a trace: "
             f"{', '.join(parts)}{hint}"

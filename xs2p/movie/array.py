@@ -12,29 +12,21 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.reads import named_read
-from xs2p.movie.frames import (
-    RawFrames,
-    Stamp,
-    _Frames,
-    _truncated,
-    even_chunks,
-    from_array,
-    to_dask,
-)
+from xs2p.movie.check import DIMS, check_dims
+from xs2p.movie.chunks import even_chunks, from_array, to_dask
+from xs2p.movie.frames import Frames, RawFrames, Stamp, truncated
 
 if TYPE_CHECKING:
     import xarray as xr
 
-DIMS = ("time", "y", "x")
 _MASKED = "some pixels are masked, and a movie here has a value in each: fill them"
-LEADS = ((), ("channel",), ("plane",), ("channel", "plane"))
 
 
 def open_array(array: Any, chunks: int | None) -> xr.DataArray:
     """Label an array as a movie; nothing of it is read or copied."""
     import xarray as xr
 
-    from xs2p.movie.open import check_dtype
+    from xs2p.movie.check import check_dtype
 
     told = type(array).__name__
     if _module(array) == "h5py":
@@ -51,7 +43,7 @@ def open_array(array: Any, chunks: int | None) -> xr.DataArray:
             "an array (time, y, x)"
         )
     if isinstance(array, xr.DataArray):
-        _check_dims(array)
+        check_dims(array)
         check_dtype(np.dtype(array.dtype), "the movie")
         _check_pixels(array, told)
         data = array.variable._data if array.chunks is None else None  # .data may read it
@@ -95,23 +87,6 @@ def _check_h5py(array: Any) -> None:
             "open_movie: the h5py.Dataset is of a file that is closed; give the path, as in "
             "open_movie('movie.h5', variable='movie')"
         )
-
-
-def _check_dims(movie: xr.DataArray) -> None:
-    if movie.dims in [(*lead, *DIMS) for lead in LEADS]:
-        return
-    if set(movie.dims) in [{*lead, *DIMS} for lead in LEADS]:
-        wanted = [dim for dim in ("channel", "plane", *DIMS) if dim in movie.dims]
-        mend = f"reorder them with movie.transpose({', '.join(map(repr, wanted))})"
-    elif movie.ndim == 3:
-        renames = {d: want for d, want in zip(movie.dims, DIMS, strict=True) if d != want}
-        mend = f"if these are they, rename them with movie.rename({renames})"
-    else:
-        mend = f"select or rename, as in movie.rename({{{str(movie.dims[0])!r}: 'time'}})"
-    raise ValueError(
-        f"open_movie: the DataArray has dims {movie.dims}, expected (time, y, x), with channel and "
-        f"plane in front where there are several; {mend}"
-    )
 
 
 def _data(array: Any, chunks: int | None) -> Any:
@@ -193,7 +168,7 @@ class _Foreign:
 
 
 @dataclass(frozen=True)
-class StridedFrames(_Frames):
+class StridedFrames(Frames):
     """Frames that lie in a file with any strides, as a part of a memory map does."""
 
     offset: int = 0
@@ -203,7 +178,7 @@ class StridedFrames(_Frames):
         """Map the file and copy these frames."""
         size = os.path.getsize(self.stamp.path)
         if size < self.stamp.size:
-            raise _truncated(self, 0, size)
+            raise truncated(self, 0, size)
         mapped = np.memmap(self.stamp.path, np.uint8, "r")
         frames: np.ndarray[Any, Any] = np.ndarray(
             self.shape, self.stored, mapped, self.offset, self.strides
@@ -211,7 +186,7 @@ class StridedFrames(_Frames):
         return np.array(frames[start:stop], dtype=self.dtype, order="C")
 
 
-def _mapped(array: np.memmap[Any, Any]) -> _Frames | None:
+def _mapped(array: np.memmap[Any, Any]) -> Frames | None:
     """Frames in the file of a memory map; None where they cannot be read from there.
 
     Dask copies a memory map as a whole, and so does pickle.

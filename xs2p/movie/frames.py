@@ -11,16 +11,12 @@ import contextlib
 import os
 import platform
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xs2p.disk.reads import named_read
 
-if TYPE_CHECKING:
-    import dask.array as da
-
-TARGET_BYTES = 2**27  # upper bound of a chunk; evened out, chunks come to 64-128 MB
 BLOCK_BYTES = 2**24  # frames read at once where only a part of each frame is wanted
 
 
@@ -61,7 +57,7 @@ class Stamp:
         raise OSError(f"{self.path} {what}; open it anew with xs2p.open_movie")
 
 
-class _Sliced:
+class Sliced:
     """Indexing of a duck array ``(time, y, x)``, over a `read` of whole frames."""
 
     shape: tuple[int, int, int]
@@ -121,7 +117,7 @@ class _Sliced:
 
 
 @dataclass(frozen=True)
-class _Frames(_Sliced):
+class Frames(Sliced):
     """Base of the frames of one file."""
 
     stamp: Stamp
@@ -149,7 +145,7 @@ class _Frames(_Sliced):
 
 
 @dataclass(frozen=True)
-class RawFrames(_Frames):
+class RawFrames(Frames):
     """Frames that lie one after the other in a file, from a byte offset on.
 
     ``stride`` is the distance of their beginnings in bytes where something lies between them.
@@ -189,12 +185,12 @@ class RawFrames(_Frames):
             got = file.readinto(view[done:])
             if not got:
                 size = os.fstat(file.fileno()).st_size
-                raise _truncated(self, (size - self.offset) // frame_bytes, size)
+                raise truncated(self, (size - self.offset) // frame_bytes, size)
             done += got
 
 
 @dataclass(frozen=True)
-class FortranFrames(_Frames):
+class FortranFrames(Frames):
     """Frames of an array in Fortran order: a frame's pixels lie all over the file."""
 
     offset: int = 0
@@ -209,7 +205,7 @@ class FortranFrames(_Frames):
 
 
 @dataclass(frozen=True)
-class TiffPages(_Frames):
+class TiffPages(Frames):
     """Frames that are the pages of a TIFF file, compressed or scattered."""
 
     series: int | None = 0  # None: every page of the file
@@ -228,7 +224,7 @@ class TiffPages(_Frames):
             pages = tif.pages if self.series is None else tif.series[self.series].pages
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
-                raise _truncated(self, len(pages), size)
+                raise truncated(self, len(pages), size)
             # maxworkers=1: the threads are Dask's.
             key = slice(start, stop, step)
             frames = tif.asarray(key=key, series=self.series, maxworkers=1)
@@ -236,7 +232,7 @@ class TiffPages(_Frames):
 
 
 @dataclass(frozen=True)
-class ScatteredPages(_Frames):
+class ScatteredPages(Frames):
     """Frames that are pages of one or several TIFF files, in any order, as OME-TIFF has them."""
 
     files: tuple[Stamp, ...] = ()
@@ -269,7 +265,7 @@ class ScatteredPages(_Frames):
         return out
 
 
-def _as_opened(frames: _Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
+def _as_opened(frames: Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
     """Take decoded pages for frames; another file in the place of the one opened has others."""
     pages = pages.reshape(count, *pages.shape[-2:])
     kind, wanted = pages.dtype.newbyteorder("="), frames.dtype
@@ -281,75 +277,10 @@ def _as_opened(frames: _Frames, pages: np.ndarray[Any, Any], count: int) -> np.n
     return pages.astype(wanted, copy=False)
 
 
-def _truncated(frames: _Frames, found: int, size: int) -> OSError:
+def truncated(frames: Frames, found: int, size: int) -> OSError:
+    """Error of a file that holds less than when it was opened."""
     return OSError(
         f"the file now holds {max(0, found)} whole frames, {size} bytes, and held "
         f"{frames.shape[0]} frames, {frames.stamp.size} bytes, when it was opened. It was cut or "
         "replaced since: open it anew with xs2p.open_movie"
     )
-
-
-def to_dask(frames: _Frames, chunks: int | None) -> da.Array:
-    """Wrap frames as a Dask array chunked in time, its name derived from file and layout."""
-    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
-    sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
-    return from_array(frames, sizes, frames)
-
-
-def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:
-    """Wrap anything that slices to frames; its name derives from ``identity`` and the chunks."""
-    import dask.array as da
-    from dask.base import tokenize
-
-    return da.from_array(
-        array,
-        chunks=sizes,
-        name=f"movie-{tokenize(identity, sizes)}",
-        inline_array=True,
-        fancy=False,
-        meta=np.empty((0,) * len(array.shape), array.dtype),
-    )
-
-
-def even_chunks(shape: tuple[int, int, int], itemsize: int, multiple: int = 1) -> int:
-    """Frames per chunk of at most 128 MB, evened out, a multiple of ``multiple``."""
-    total = -(-max(1, shape[0]) // multiple)
-    unit = max(1, shape[1] * shape[2] * itemsize * multiple)
-    per_chunk = max(1, min(total, TARGET_BYTES // unit))
-    number = -(-total // per_chunk)
-    return -(-total // number) * multiple
-
-
-def aligned_chunks(
-    shape: tuple[int, int, int],
-    itemsize: int,
-    stored: tuple[int, int, int] | None,
-    chunks: int | None,
-    name: str,
-) -> tuple[int, int, int]:
-    """Sizes of chunks along those of a store, or of the frames asked for; None: it has none.
-
-    Frames are cut in y and x only where one chunk of the store's in time would be too many of them.
-    """
-    from xs2p._warnings import warn
-
-    stored = stored or (1, shape[1], shape[2])
-    if chunks is not None:
-        if chunks % stored[0] and chunks < shape[0]:
-            warn(
-                f"{name}: chunks={chunks} cuts through the store's chunks of {stored[0]} frames, "
-                f"some of which are then read more than once; a multiple of {stored[0]} avoids it"
-            )
-        return chunks, shape[1], shape[2]
-    if stored[0] * shape[1] * shape[2] * itemsize <= TARGET_BYTES:
-        return even_chunks(shape, itemsize, stored[0]), shape[1], shape[2]
-    tile = (shape[0], min(stored[1], shape[1]), min(stored[2], shape[2]))
-    frames = even_chunks(tile, itemsize, stored[0])
-    room = TARGET_BYTES // (itemsize * min(frames, shape[0]) * tile[1] * tile[2])
-    sides = list(tile)
-    for dim in (2, 1):  # many small tiles are put together
-        total = -(-shape[dim] // tile[dim])
-        number = -(-total // max(1, min(total, room)))
-        tiles = -(-total // number)
-        sides[dim], room = min(tile[dim] * tiles, shape[dim]), room // tiles
-    return frames, sides[1], sides[2]

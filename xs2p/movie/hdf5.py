@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.frames import Stamp, _Frames, _truncated, aligned_chunks, from_array
+from xs2p.movie.check import DIMS
+from xs2p.movie.chunks import aligned_chunks, from_array
+from xs2p.movie.frames import Frames, Stamp, truncated
 
 if TYPE_CHECKING:
     import dask.array as da
 
-DIMS = ("time", "y", "x")
 # NWB's kinds of series of images, which all have x before y.
 NWB_IMAGES = (
     "TwoPhotonSeries",
@@ -31,7 +32,7 @@ NWB_DIMS = ("time", "x", "y")
 
 
 @dataclass(frozen=True)
-class H5Frames(_Frames):
+class H5Frames(Frames):
     """Frames of a dataset of an HDF5 file, which every read opens anew.
 
     ``axes`` says in which order the file has ``time``, ``y`` and ``x`` (NWB has x before y);
@@ -67,7 +68,7 @@ class H5Frames(_Frames):
             held = tuple(self.shape[i] for i in order)
             if getattr(stored, "shape", None) != held:
                 found = 0 if stored is None else stored.shape[self.axes.index("time")]
-                raise _truncated(self, found, os.path.getsize(self.stamp.path))
+                raise truncated(self, found, os.path.getsize(self.stamp.path))
             if stored.dtype.newbyteorder("=") != self.dtype:
                 raise OSError(
                     f"the file now holds {stored.dtype}, and held {self.dtype} when it was opened: "

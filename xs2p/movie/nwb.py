@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.movie.check import rate_of
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -62,8 +64,8 @@ def open_nwb_movie(
     import h5py
     import xarray as xr
 
+    from xs2p.movie.check import check_dtype
     from xs2p.movie.hdf5 import NWB_DIMS, h5_frames, h5_to_dask
-    from xs2p.movie.open import check_dtype
 
     name = os.fspath(path)
     if not os.path.isfile(name):
@@ -96,17 +98,6 @@ def open_nwb_movie(
     if time is None:
         return movie
     return movie.assign_coords(time=("time", time, dict(_TIME)))
-
-
-def rate_of(time: np.ndarray) -> float | None:
-    """Frame rate in Hz of regular times in seconds; None where they are not regular."""
-    if time.size < 2 or not np.isfinite(time).all():
-        return None
-    step = (float(time[-1]) - float(time[0])) / (time.size - 1)
-    if not step > 0:
-        return None
-    off = np.abs(time - (time[0] + step * np.arange(time.size))).max()
-    return float(1 / step) if off <= 1e-3 * step else None
 
 
 def _pick(file: Any, name: str, variable: str | None) -> Any:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import TIME
+from xs2p.movie.check import checked_shape, is_whole
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
 
-DIMS = ("time", "y", "x")
 log = logging.getLogger("xs2p")
 log.addHandler(logging.NullHandler())
 
@@ -171,7 +171,7 @@ def open_movie(
                 if given is None and fs is not None:
                     log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
             elif source.kind == "nwb":
-                from xs2p.io.nwb.rois import open_nwb_movie
+                from xs2p.movie.nwb import open_nwb_movie
 
                 movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
                 start = float(movie["time"][0]) if "time" in movie.coords else 0.0
@@ -221,14 +221,6 @@ def _stacks() -> str:
     return ", ".join(STACKS)
 
 
-def check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    """Raise unless the dtype is one of real numbers."""
-    if dtype.kind not in "biuf":
-        raise ValueError(
-            f"{name}: dtype {dtype}, expected real numbers such as int16, uint16 or float32"
-        )
-
-
 def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
     if dtype is None:
         return None
@@ -275,24 +267,6 @@ def _checked_fs(fs: float | None) -> float | None:
     ):
         raise ValueError(f"fs={fs!r}: expected frames per second in Hz, finite and above 0")
     return float(fs)
-
-
-def checked_shape(shape: Sequence[int] | None) -> tuple[int, int] | None:
-    """Give ``(Ly, Lx)`` as two ints, or raise."""
-    if shape is None:
-        return None
-    values = tuple(shape) if isinstance(shape, Iterable) else ()
-    if len(values) != 2 or not all(is_whole(n) and n > 0 for n in values):
-        raise ValueError(
-            f"shape={shape!r}: expected (Ly, Lx), two whole numbers of pixels from 1 on, "
-            "as in shape=(512, 512)"
-        )
-    return int(values[0]), int(values[1])
-
-
-def is_whole(number: Any) -> bool:
-    """Whether something is a whole number, of Python or of numpy."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
 
 
 def _check_agreement(

@@ -12,7 +12,8 @@ import numpy as np
 from dask.layers import ArrayBlockwiseDep
 
 from xs2p.disk.reads import named_read
-from xs2p.movie.frames import _Frames, _Sliced, even_chunks
+from xs2p.movie.chunks import even_chunks
+from xs2p.movie.frames import Frames, Sliced
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -25,13 +26,13 @@ Grid: TypeAlias = Any  # an array of Recording, which numpy's types cannot tell
 class Run:
     """Frames ``first, first + step, …`` of one file, ``count`` of them."""
 
-    frames: _Frames
+    frames: Frames
     first: int
     step: int
     count: int
 
     @classmethod
-    def of(cls, frames: _Frames) -> Run:
+    def of(cls, frames: Frames) -> Run:
         """Take all frames of a file."""
         return cls(frames, 0, 1, frames.shape[0])
 
@@ -59,7 +60,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Recording(_Sliced):
+class Recording(Sliced):
     """Runs of frames, one after the other, as one duck array ``(time, y, x)``."""
 
     runs: tuple[Run, ...]

@@ -10,7 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
-from xs2p.movie.frames import RawFrames, to_dask
+from xs2p.movie.chunks import to_dask
+from xs2p.movie.frames import RawFrames
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
 from xs2p.movie.sources import plane_number
 
@@ -72,8 +73,8 @@ def open_planes(
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
 ) -> tuple[list[RawFrames], float | None]:
-    from xs2p.io.suite2p.folder import _read_ops
-    from xs2p.movie.stacks import raw_frames
+    from xs2p.disk.suite2p_ops import read_ops
+    from xs2p.movie.raw import raw_frames
 
     names = [os.path.join(folder, name) for name in CHANNELS]
     if not os.path.exists(names[0]):
@@ -83,7 +84,7 @@ def _plane(
             f"open_movie: no {CHANNELS[0]} in {folder!r}: suite2p deletes it where its setting "
             f"delete_bin is on{hint}"
         )
-    ops = _read_ops(os.path.join(folder, "ops.npy"))
+    ops = read_ops(os.path.join(folder, "ops.npy"))
     if frame is None and not {"Ly", "Lx"} <= set(ops):
         raise ValueError(
             f"open_movie: no ops.npy with Ly and Lx in {folder!r}, and binaries do not say the "

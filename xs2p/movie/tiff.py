@@ -15,7 +15,7 @@ import numpy as np
 from xs2p.movie.turns import Stack, Turn
 
 if TYPE_CHECKING:
-    from xs2p.movie.frames import Stamp, _Frames
+    from xs2p.movie.frames import Frames, Stamp
 
 
 @dataclass
@@ -174,7 +174,7 @@ def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> S
     return Stack(_all_pages(file, first.keyframe, file.n_pages), named)
 
 
-def _all_pages(file: _Opened, page: Any, n_pages: int | None = None) -> _Frames:
+def _all_pages(file: _Opened, page: Any, n_pages: int | None = None) -> Frames:
     """Frames that are all pages of a file, in their order: raw where they lie evenly."""
     from xs2p.movie.frames import RawFrames, TiffPages
     from xs2p.movie.tiff_pages import survey
@@ -204,7 +204,7 @@ def _check_codec(name: str, page: Any) -> None:
 
 def _scattered(
     file: _Opened, series: Any, frame: tuple[int, int, int], dtype: np.dtype[Any], alone: bool
-) -> _Frames:
+) -> Frames:
     """Frames of OME or Micro-Manager, whose metadata tell the page and the file of each."""
     from xs2p.movie.frames import ScatteredPages, Stamp
     from xs2p.movie.tiff_pages import offsets

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xs2p._warnings import warn
-from xs2p.movie.frames import _Frames
+from xs2p.movie.frames import Frames
 from xs2p.movie.recording import Grid, Recording, Run, shortened, split
 
 MOST_CHANNELS = 4
@@ -33,7 +33,7 @@ class Stack:
     ``turns``, slowest first, go on from one file of a recording to the next.
     """
 
-    frames: _Frames
+    frames: Frames
     axes: tuple[tuple[str, int], ...] = ()
     turns: tuple[Turn, ...] = ()
     note: str = ""

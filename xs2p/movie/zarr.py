@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p.disk.reads import named_read
+from xs2p.movie.check import DIMS, LEADS
 
 if TYPE_CHECKING:
     import xarray as xr
 
-DIMS = ("time", "y", "x")
 # Dims that a labelled movie may have.
-LABELLED = [(*lead, *DIMS) for lead in ((), ("channel",), ("plane",), ("channel", "plane"))]
+LABELLED = [(*lead, *DIMS) for lead in LEADS]
 MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
@@ -28,7 +28,7 @@ def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | 
     """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's."""
     import zarr
 
-    from xs2p.movie.open import check_dtype
+    from xs2p.movie.check import check_dtype
 
     node = _open(source, told)
     if isinstance(node, zarr.Array):
@@ -167,7 +167,7 @@ def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
 def _chunk_sizes(
     array: Any, dims: tuple[str, ...], chunks: int | None, name: str
 ) -> tuple[int, ...]:
-    from xs2p.movie.frames import aligned_chunks
+    from xs2p.movie.chunks import aligned_chunks
 
     stored = getattr(array, "shards", None) or array.chunks
     three = [dims.index(dim) for dim in DIMS]
@@ -230,7 +230,7 @@ def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) 
 
 
 def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: str) -> Any:
-    from xs2p.movie.frames import from_array
+    from xs2p.movie.chunks import from_array
 
     # An integer that another convention than Zarr's calls the other sign's; wrapping gives it.
     dtype = np.dtype(values.dtype).newbyteorder("=")

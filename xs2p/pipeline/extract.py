@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
-from xs2p._warnings import names, warn
-from xs2p.compute.device import resolve_device, to_host, unread
-from xs2p.compute.progress import count_reads, reading, watch
-from xs2p.masks.build import Masks, build_masks
-from xs2p.rois.build import recompute_overlap
-from xs2p.rois.pixels import compact, pixel_table
-from xs2p.rois.planes import Planes, join_planes, split_planes
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import resolve_device
+from xs2p.masks.build import build_masks
+from xs2p.movie.check import check_movie
+from xs2p.pipeline.inputs import check_channels, without_old_results
+from xs2p.pipeline.snr_filter import filter_by_snr
+from xs2p.rois.convert import compact
+from xs2p.rois.pixels import pixel_table
+from xs2p.rois.planes import join_planes, split_planes
 from xs2p.traces.baseline import baseline_parameters, baseline_reach, estimate_baseline, needs_fs
-from xs2p.traces.blocks import in_chunks, join, joined_chunks
+from xs2p.traces.blocks import SAMPLES, joined, joined_chunks
 from xs2p.traces.deconvolve import decay_frames, deconvolve, oasis_reach
-from xs2p.traces.extraction import check_movie, extract_in_chunks, extract_traces
-from xs2p.traces.quality import snr
-
-_SAMPLES = 2**18  # of a variable in one chunk of time, at least
+from xs2p.traces.extraction import extract_in_chunks
+from xs2p.traces.neuropil import correct
 
 
 def extract(
@@ -160,12 +159,12 @@ def plan(
     for all time is found at once, so that no trace has to wait for it in memory.
     """
     shape = pixel_table(rois).shape
-    rois = _without_old_results(rois)
+    rois = without_old_results(rois)
     planes = split_planes(movie, rois, "movie")
     planes2 = None if movie_chan2 is None else split_planes(movie_chan2, rois, "movie_chan2")
     for part, _ in planes:
         check_movie(part, shape, taken=rois.variables)
-    _check_channels(planes, planes2, shape)
+    check_channels(planes, planes2, shape)
     if movie.sizes["time"] == 0:
         raise ValueError(
             "movie has no frames, its dim time is of length 0; look at the selection or the file"
@@ -204,7 +203,7 @@ def plan(
         n_rois = rois.sizes["roi"]
         of_movie = movie.chunksizes["time"]
         frames = (
-            joined_chunks(of_movie, n_rois, reach, _SAMPLES)
+            joined_chunks(of_movie, n_rois, reach, SAMPLES)
             if frames_of is None
             else frames_of(movie, n_rois)
         )
@@ -212,7 +211,7 @@ def plan(
     for n, (part, own) in enumerate(planes):
         masks = build_masks(own, **mask_options)
         if snr_threshold > 0:
-            traces, own, masks = _filter_by_snr(
+            traces, own, masks = filter_by_snr(
                 part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach, device
             )
         else:
@@ -232,9 +231,9 @@ def plan(
         traces = _at(traces, fs)
 
     def finish(traces: xr.Dataset, in_passes: bool = False) -> xr.Dataset:
-        traces = _joined(traces, reach)
+        traces = joined(traces, reach)
         ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
-        ds["Fc"] = _correct(ds, neuropil_coefficient)
+        ds["Fc"] = correct(ds, neuropil_coefficient)
         ds["F0"] = estimate_baseline(
             ds["Fc"], baseline, fs=fs, **options, device=device, in_passes=in_passes
         )
@@ -261,137 +260,8 @@ def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
     return ds.assign({name: array.assign_attrs(fs=fs) for name, array in ds.data_vars.items()})
 
 
-def _correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
-    """Fc = F − coefficient · Fneu."""
-    attrs = {
-        **ds["F"].attrs,
-        "long_name": "fluorescence corrected for neuropil",
-        "description": "F less neuropil_coefficient times Fneu, by xs2p.extract.",
-    }
-    if "Fneu" not in ds:
-        as_it_is = "F as it is, since no neuropil was extracted, by xs2p.extract."
-        return ds["F"].assign_attrs(attrs, description=as_it_is)
-    corrected = ds["F"] - np.float32(coefficient) * ds["Fneu"]
-    corrected.attrs = {**attrs, "neuropil_coefficient": float(coefficient)}
-    return corrected
-
-
-def _filter_by_snr(
-    movie: xr.DataArray,
-    rois: xr.Dataset,
-    masks: Masks,
-    threshold: float,
-    coefficient: float,
-    mask_options: dict[str, Any],
-    reach: int,
-    device: str,
-) -> tuple[xr.Dataset, xr.Dataset, Masks]:
-    """First pass, drop of the noisy ROIs, and a second pass over those whose masks changed."""
-    # persist, not compute: on a cluster the traces stay on the workers.
-    first = _joined(extract_traces(movie, masks, device=device), reach)
-    reads = 0 if movie.chunks is None else count_reads(first["F"].data)
-    with watch(reading(movie.sizes["time"], movie.nbytes), reads) as watched, watched.part(reads):
-        first = first.persist() if movie.chunks is not None else first
-        ratio = snr(_correct(first, coefficient)).compute()
-    ratio = ratio.copy(data=to_host(ratio.data))
-    noisy = (ratio <= threshold).values
-    if noisy.any():
-        warn(
-            f"{noisy.sum()} of {noisy.size} ROIs have a signal to noise of {threshold} or less "
-            f"and are dropped (roi {names(rois.roi.values[noisy])})"
-        )
-    kept = np.flatnonzero(~noisy)
-    ratio = ratio.isel(roi=kept).drop_vars([v for v in ratio.coords if v != "roi"])
-    rois = compact(rois.isel(roi=kept)).assign_coords(snr=ratio)
-    if not noisy.any():
-        return first.assign_coords(snr=ratio), rois, masks
-    rois = recompute_overlap(rois)
-    before = masks.select(kept)
-    masks = build_masks(rois, **mask_options)
-    changed = _changed(before, masks)
-    traces = first.isel(roi=kept)
-    if changed.any():
-        again = _joined(extract_traces(movie, masks.select(changed), device=device), reach)
-        same = traces.isel(roi=np.flatnonzero(~changed))
-        order = np.argsort(np.r_[np.flatnonzero(~changed), np.flatnonzero(changed)])
-        parts = [part.drop_vars([c for c in part.coords if c != "time"]) for part in (same, again)]
-        merged = xr.concat(parts, "roi", coords="minimal", compat="override", join="override")
-        traces = merged.isel(roi=order)
-        if traces.chunks:
-            traces = traces.chunk(roi=first.chunksizes["roi"][0])
-    traces = traces.drop_vars([v for v in traces.coords if "roi" in traces[v].dims])
-    coords = {n: c for n, c in masks.rois.coords.items() if "roi" in c.dims}
-    return traces.assign_coords(coords), rois, masks
-
-
-def _changed(before: Masks, after: Masks) -> np.ndarray:
-    """Which ROIs have another cell or neuropil mask than before, bool ``(roi,)``."""
-    changed = np.zeros(after.n_rois, bool)
-    for old, new in ((before.cell, after.cell), (before.neuropil, after.neuropil)):
-        if old is None or new is None:
-            continue
-        for n in range(after.n_rois):
-            a, b = slice(*old.indptr[n : n + 2]), slice(*new.indptr[n : n + 2])
-            changed[n] |= not (
-                np.array_equal(old.indices[a], new.indices[b])
-                and np.array_equal(old.data[a], new.data[b])
-            )
-    return changed
-
-
-def _joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
-    """Traces in chunks of time that are long enough for the steps to come, the same for all."""
-    if traces["F"].chunks is None:
-        return traces
-    # The variables alone: ds.chunk would make Dask arrays of the labels too.
-    frames = join(traces["F"].data, reach, _SAMPLES).chunks[-1]
-    joined: dict[str, Any] = {
-        str(name): (
-            array.dims,
-            array.data if array.chunks is None else in_chunks(array.data, frames),
-            array.attrs,
-        )
-        for name, array in traces.data_vars.items()
-    }
-    return traces.assign(joined)
-
-
-def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
-    """Leave out what an earlier extraction found: it would label the traces of this one."""
-    rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
-    return rois.drop_vars(["tau", "snr", "skew", "std", "neuropil_mask_roi"], errors="ignore")
-
-
 def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
     """Let the ROI set ride along as coordinates, so that the result explains itself."""
     rois = compact(rois).reset_coords()
     own = {str(n): v.variable for n, v in rois.data_vars.items() if n not in ds.coords}
     return ds.assign_coords(own).assign_attrs(Ly=rois.attrs["Ly"], Lx=rois.attrs["Lx"])
-
-
-def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:
-    if planes2 is None:
-        return
-    if len(planes) != len(planes2):
-        raise ValueError(
-            f"movie has ROIs in {len(planes)} planes and movie_chan2 in {len(planes2)}; "
-            "they must have the same planes"
-        )
-    for (movie, _), (movie_chan2, _) in zip(planes, planes2, strict=True):
-        check_movie(movie_chan2, shape, "movie_chan2")
-        if "channel" in movie.dims or "channel" in movie_chan2.dims:
-            raise ValueError(
-                "give channels in one way: a dim channel on movie, or movie and movie_chan2, both "
-                "(time, y, x)"
-            )
-        if movie.sizes["time"] != movie_chan2.sizes["time"]:
-            raise ValueError(
-                f"movie has {movie.sizes['time']} frames and movie_chan2 "
-                f"{movie_chan2.sizes['time']}; they must be the same frames"
-            )
-        if "time" in movie.coords and "time" in movie_chan2.coords:
-            if not movie.indexes["time"].equals(movie_chan2.indexes["time"]):
-                raise ValueError(
-                    "movie and movie_chan2 have different time coordinates; where the frames are "
-                    "the same, give movie_chan2.assign_coords(time=movie.time)"
-                )

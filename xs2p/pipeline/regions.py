@@ -20,9 +20,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
-from xs2p.compute.cluster import naming_what_was_lost
-from xs2p.compute.computing import has_client
-from xs2p.compute.device import to_host
+from xs2p.compute.arrays import to_host
+from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
 from xs2p.traces.blocks import rechunk
 

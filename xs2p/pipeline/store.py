@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p.compute.arrays import to_host, unread
 from xs2p.compute.cluster import naming_what_was_lost
-from xs2p.compute.device import resolve_device, to_host, unread
+from xs2p.compute.device import resolve_device
 from xs2p.disk.replace import put_in_place
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, plan
@@ -207,7 +208,7 @@ def _lazy(movie: Any) -> Any:
     """Chunk a movie in memory, so that it goes the way of every other one."""
     if not isinstance(movie, xr.DataArray) or movie.chunks is not None or "time" not in movie.dims:
         return movie
-    from xs2p.movie.frames import TARGET_BYTES
+    from xs2p.movie.chunks import TARGET_BYTES
 
     frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
     return movie.chunk(time=max(TARGET_BYTES // frame, 1))

@@ -7,17 +7,12 @@ else, so that they fit into any figure; matplotlib is imported only when one is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from xs2p.plot.browser import Browser, browse
-from xs2p.plot.drawing import COLORS, FAINT, INK, NORMAL, SMALL, bare, draw_length
+from xs2p.plot.drawing import COLORS, draw_length, say, title
 from xs2p.plot.roi import plot_roi
 from xs2p.plot.rois import plot_rois
 from xs2p.plot.summary import plot_summary
 from xs2p.plot.traces import plot_traces
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 __all__ = [
     "COLORS",
@@ -31,39 +26,3 @@ __all__ = [
     "say",
     "title",
 ]
-
-
-def title(ax: Axes, text: str) -> None:
-    """Write a heading over the left end of axes.
-
-    Parameters
-    ----------
-    ax
-        Axes to write over.
-    text
-        The heading.
-    """
-    ax.set_title(text, loc="left", fontsize=NORMAL + 0.5, color=INK, pad=7)
-
-
-def say(ax: Axes, text: str) -> None:
-    """Write into empty axes why they are empty.
-
-    Parameters
-    ----------
-    ax
-        Axes to write into.
-    text
-        What to say.
-    """
-    bare(ax)
-    ax.text(
-        0.5,
-        0.5,
-        text,
-        transform=ax.transAxes,
-        ha="center",
-        va="center",
-        fontsize=SMALL,
-        color=FAINT,
-    )

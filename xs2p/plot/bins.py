@@ -73,7 +73,7 @@ def bin_time(array: xr.DataArray, width: int) -> Any:
     )
 
     def block(values: Any, block_info: Any = None) -> np.ndarray:
-        from xs2p.compute.device import to_host
+        from xs2p.compute.arrays import to_host
 
         return _bins(to_host(values), block_info[0]["array-location"][1][0], width)
 

@@ -63,6 +63,7 @@ def show_image(ax: Axes, image: np.ndarray | None, shape: tuple[int, int]) -> No
 
 
 def bare(ax: Axes) -> None:
+    """Take the frame and the ticks away."""
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
@@ -70,6 +71,7 @@ def bare(ax: Axes) -> None:
 
 
 def frame_extent(shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Where an image lies whose pixels have whole numbers in their middle."""
     return (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
 
 
@@ -172,6 +174,7 @@ def round_number(about: float) -> float:
 
 
 def time_axis(ds: xr.Dataset) -> tuple[np.ndarray, str]:
+    """Give the times of the frames, and what the axis is called."""
     if "time" in ds.coords and np.issubdtype(ds["time"].dtype, np.number):
         return ds["time"].values.astype(np.float64), f"time ({ds['time'].attrs.get('units', 's')})"
     frames = np.arange(ds.sizes["time"], dtype=np.float64)
@@ -199,11 +202,13 @@ def has_baseline(ds: xr.Dataset) -> bool:
 
 
 def mask_pixels(matrix: Any, position: int) -> np.ndarray:
+    """Flat pixels of one mask."""
     start, end = matrix.indptr[position : position + 2]
     return np.asarray(matrix.indices[start:end], dtype=np.int64)
 
 
 def position_of(labels: np.ndarray, label: int) -> int:
+    """Find where an ROI of that label is."""
     where = np.flatnonzero(labels == label)
     if where.size != 1:
         asked = label.item() if isinstance(label, np.generic) else label
@@ -229,6 +234,7 @@ def new_axes(size: tuple[float, float]) -> Axes:
 
 
 def new_figure(size: tuple[float, float]) -> Figure:
+    """Make a figure without pyplot."""
     from matplotlib import pyplot
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
@@ -270,3 +276,39 @@ def outline_paths(table: PixelTable) -> list[Any]:
         Path(points[a:b], codes[a:b])
         for a, b in zip([0, *stops[:-1].tolist()], stops.tolist(), strict=False)
     ]
+
+
+def title(ax: Axes, text: str) -> None:
+    """Write a heading over the left end of axes.
+
+    Parameters
+    ----------
+    ax
+        Axes to write over.
+    text
+        The heading.
+    """
+    ax.set_title(text, loc="left", fontsize=NORMAL + 0.5, color=INK, pad=7)
+
+
+def say(ax: Axes, text: str) -> None:
+    """Write into empty axes why they are empty.
+
+    Parameters
+    ----------
+    ax
+        Axes to write into.
+    text
+        What to say.
+    """
+    bare(ax)
+    ax.text(
+        0.5,
+        0.5,
+        text,
+        transform=ax.transAxes,
+        ha="center",
+        va="center",
+        fontsize=SMALL,
+        color=FAINT,
+    )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p.masks.build import Masks, build_masks, cell_image
+from xs2p.masks.build import build_masks, cell_image
+from xs2p.masks.masks import Masks
 from xs2p.plot.drawing import (
     COLORS,
     EXCLUDED,
@@ -24,7 +25,8 @@ from xs2p.plot.drawing import (
     show_image,
     zoom,
 )
-from xs2p.rois.pixels import compact, pixel_table, planes_of
+from xs2p.rois.convert import compact
+from xs2p.rois.pixels import pixel_table, planes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p.compute.computing import progress_bar
+from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
     COLORS,
     EXCLUDED,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p.compute.computing import progress_bar
+from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.drawing import (
     COLORS,

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
-from xs2p.compute.computing import progress_bar
+from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import extremes
 from xs2p.plot.drawing import (
     COLORS,

@@ -6,14 +6,8 @@ beside each pixel which ROI it belongs to, by ``roi_id(roi)``, so that ``rois.is
 every other selection or order over ``roi``, and other labels stay a valid ROI set.
 """
 
-from xs2p.rois.build import (
-    recompute_overlap,
-    rois_from_footprints,
-    rois_from_labels,
-    rois_from_stat,
-    rois_to_labels,
-    rois_to_stat,
-)
+from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
+from xs2p.rois.convert import recompute_overlap, rois_to_labels, rois_to_stat
 
 __all__ = [
     "recompute_overlap",

@@ -14,94 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TEXT
-from xs2p._warnings import names, warn
+from xs2p.rois.assemble import assemble
+from xs2p.rois.convert import recompute_overlap
 from xs2p.rois.pixels import (
-    PixelTable,
-    check_pixels,
-    compact,
     frame_shape,
-    medians,
-    pixel_table,
     planes_of,
-    radii,
-    shared_pixels,
 )
-from xs2p.rois.stat import REQUIRED, describe, stat_fields, stat_from_fields
-
-OK = "ok"
-NO_CELL_PIXELS = "no_cell_pixels"
-NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
-OUTSIDE_FRAME = "outside_frame"
-
-STATUS = {
-    "long_name": "why the ROI has no trace, or ok",
-    "description": "ok, no_cell_pixels, no_neuropil_pixels or outside_frame; an ROI that is not ok "
-    "has NaN in place of a trace.",
-}
-_DESCRIPTIONS = {
-    "npix": {
-        "long_name": "number of pixels",
-        "units": "pixel",
-        "description": "How many of the pixels, in the order of roi, are the ROI's.",
-        "sample_dimension": "pixel",
-    },
-    "ypix": {
-        "long_name": "row of the pixel in the frame",
-        "units": "pixel",
-        "description": "Row y of the frame, from 0, as the ROI set was given.",
-    },
-    "xpix": {
-        "long_name": "column of the pixel in the frame",
-        "units": "pixel",
-        "description": "Column x of the frame, from 0, as the ROI set was given.",
-    },
-    "lam": {
-        "long_name": "pixel weight",
-        "units": "1",
-        "description": "Weight of the pixel in its ROI, as given and not normalised; 1 where the "
-        "ROIs came without weights.",
-    },
-    "overlap": {
-        "long_name": "another ROI has the pixel too",
-        "description": "Cell masks leave such pixels out unless allow_overlap is set; "
-        "xs2p.recompute_overlap finds them anew.",
-    },
-    "pixel_roi": {
-        "long_name": "roi_id of the ROI that the pixel belongs to",
-        "description": "Ties pixels to their ROI, so that a selection over roi stays an ROI set.",
-    },
-    "roi_id": {
-        "long_name": "number of the ROI in its table of pixels, whatever its label",
-        "description": "What pixel_roi refers to; it stays when ROIs are selected or relabelled.",
-    },
-    "roi": {
-        "long_name": "ROI label",
-        "description": "Names the ROI in every result; as given, or numbered from 0.",
-    },
-    "med_y": {
-        "long_name": "row of the ROI's median pixel",
-        "units": "pixel",
-        "description": "Median of ypix, or as the ROI set was given.",
-    },
-    "med_x": {
-        "long_name": "column of the ROI's median pixel",
-        "units": "pixel",
-        "description": "Median of xpix, or as the ROI set was given.",
-    },
-    "radius": {
-        "long_name": "twice the major-axis standard deviation",
-        "units": "pixel",
-        "description": "Of the weighted pixels, along their longest axis; or as the ROI set was "
-        "given.",
-    },
-    "frac_overlap": {
-        "long_name": "fraction of the pixels that another ROI has too",
-        "units": "1",
-        "description": "Mean of overlap over the ROI's pixels.",
-    },
-    "status": STATUS,
-}
+from xs2p.rois.stat import REQUIRED, stat_fields
 
 
 def rois_from_stat(
@@ -180,7 +99,7 @@ def rois_from_stat(
             )
     npix = np.array([y.size for y in columns["ypix"]], dtype=np.int64)
     fields = stat_fields(entries, npix)
-    return _build(
+    return assemble(
         roi=np.arange(npix.size),
         npix=npix,
         ypix=_concatenate(columns["ypix"], np.int64, "ypix"),
@@ -246,7 +165,7 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     order = np.argsort(values, kind="stable")
     roi, npix = np.unique(values, return_counts=True)
     ypix, xpix = np.divmod(flat[order], image.shape[1])
-    return _build(roi, npix, ypix, xpix, np.ones(flat.size), image.shape)
+    return assemble(roi, npix, ypix, xpix, np.ones(flat.size), image.shape)
 
 
 def rois_from_footprints(
@@ -307,7 +226,7 @@ def rois_from_footprints(
             xpix, ypix = np.divmod(flat, ly)
         # Row by row in either numbering: equal footprints give equal ROI sets.
         rows = np.lexsort((xpix, ypix, np.repeat(np.arange(npix.size), npix)))
-        return _build(
+        return assemble(
             np.arange(npix.size), npix, ypix[rows], xpix[rows], columns.data[rows], (ly, lx)
         )
     labels: dict[Any, Any] = {}
@@ -328,189 +247,9 @@ def rois_from_footprints(
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
     weights = dense[owner, ypix, xpix]
-    rois = _build(np.arange(dense.shape[0]), npix, ypix, xpix, weights, dense.shape[1:])
+    rois = assemble(np.arange(dense.shape[0]), npix, ypix, xpix, weights, dense.shape[1:])
     rois = rois.assign_coords({k: v for k, v in labels.items() if k == "roi" or k not in rois})
     return rois if planes_of(rois) is None else recompute_overlap(rois)
-
-
-def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
-    """Flag anew which pixels more than one ROI of the set has.
-
-    Parameters
-    ----------
-    rois
-        An ROI set over ``roi`` and ``pixel``, also one selected over ``roi``.
-
-    Returns
-    -------
-    Dataset
-        The same ROI set with ``overlap(pixel)`` and ``frac_overlap(roi)`` of the ROIs at hand.
-
-    Examples
-    --------
-    >>> stat = [{"ypix": [0, 0], "xpix": [x, x + 1], "lam": [1, 1]} for x in (0, 1)]
-    >>> rois = rois_from_stat(stat, (1, 3))
-    >>> recompute_overlap(rois.isel(roi=[0])).overlap.values.tolist()
-    [False, False]
-    """
-    rois = compact(rois)
-    table = pixel_table(rois)
-    overlap = shared_pixels(table, planes_of(rois))
-    rois = rois.copy()
-    rois["overlap"] = ("pixel", overlap, _DESCRIPTIONS["overlap"])
-    return rois.assign_coords(frac_overlap=_frac_overlap(overlap, table.offsets))
-
-
-def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
-    """Draw an ROI set as a label image.
-
-    Parameters
-    ----------
-    rois
-        An ROI set, or a Dataset of traces that carries one.
-
-    Returns
-    -------
-    DataArray
-        Integer image ``(y, x)``, 0 is background. Values are the ``roi`` labels where all of
-        them are whole numbers from 1 on, else one more than the ROI's position;
-        ``attrs["values"]`` says which. A pixel of several ROIs goes to the one with the largest
-        weight, the first of equals.
-    """
-    table = pixel_table(rois)
-    positive = table.roi.dtype.kind in "iu" and bool((table.roi > 0).all())
-    values = table.roi if positive else np.arange(table.roi.size) + 1
-    small = not values.size or values.max() < 2**31
-    image = np.zeros(table.shape, np.int32 if small else np.int64)
-    # Written from the lightest to the heaviest, and among equals from the last to the first.
-    order = np.lexsort((-table.owner, table.lam))
-    image.ravel()[table.flat[order]] = values[table.owner[order]]
-    attrs = {
-        "long_name": "ROI labels",
-        "description": "ROI set drawn as an image by to_labels, 0 where no ROI is.",
-        "values": "roi labels" if positive else "position in roi, plus 1",
-    }
-    return xr.DataArray(image, dims=("y", "x"), name="labels", attrs=attrs)
-
-
-def rois_to_stat(rois: xr.Dataset) -> list[dict[str, Any]]:
-    """Give an ROI set back as suite2p's ``stat``, a list of dicts.
-
-    Parameters
-    ----------
-    rois
-        An ROI set, or a Dataset of traces that carries one.
-
-    Returns
-    -------
-    list of dict
-        ``ypix, xpix, lam, overlap, npix, med, radius`` and every further field that
-        :func:`xs2p.rois_from_stat` took, of the same types.
-    """
-    rois = compact(rois)
-    return stat_from_fields(rois, pixel_table(rois))
-
-
-def _build(
-    roi: np.ndarray,
-    npix: np.ndarray,
-    ypix: np.ndarray,
-    xpix: np.ndarray,
-    lam: np.ndarray,
-    shape: tuple[int, ...],
-    outside: str = "raise",
-    fields: dict[str, Any] | None = None,
-) -> xr.Dataset:
-    """Check pixels and assemble the Dataset; what is not given is computed."""
-    if outside not in ("raise", "drop"):
-        raise ValueError(f"outside={outside!r}; choose 'raise' or 'drop'")
-    fields = fields or {}
-    pixels: dict[str, np.ndarray] = fields.pop("pixels", {})
-    per_roi: dict[str, Any] = fields.pop("per_roi", {})
-    ragged: dict[str, tuple[np.ndarray, np.ndarray]] = fields.pop("ragged", {})
-    ly, lx = frame_shape(shape)
-    npix = np.asarray(npix, dtype=np.int64)
-    status = np.full(npix.size, OK, dtype=TEXT)
-    status[npix == 0] = NO_CELL_PIXELS
-    inside = (ypix >= 0) & (ypix < ly) & (xpix >= 0) & (xpix < lx)
-    if outside == "drop" and not inside.all():
-        owner = np.repeat(np.arange(npix.size), npix)[inside]
-        left = np.bincount(owner, minlength=npix.size)
-        status[(left == 0) & (npix > 0)] = OUTSIDE_FRAME
-        lost = np.flatnonzero(left < npix)
-        warn(
-            f"{lost.size} ROIs have pixels outside the frame ({ly}, {lx}); those pixels are left "
-            f"out (roi {names(roi[lost])}); {(status == OUTSIDE_FRAME).sum()} ROIs lie wholly "
-            "outside and get the status outside_frame"
-        )
-        npix, ypix, xpix, lam = left, ypix[inside], xpix[inside], lam[inside]
-        pixels = {key: values[inside] for key, values in pixels.items()}
-    offsets = np.concatenate([[0], np.cumsum(npix)]).astype(np.int64)
-    no_overlap = np.zeros(ypix.size, bool)
-    table = PixelTable(roi, offsets, ypix, xpix, np.asarray(lam), no_overlap, (ly, lx))
-    check_pixels(table)
-    overlap = pixels.pop("overlap", None)
-    if overlap is None:
-        plane = per_roi.get("plane", per_roi.get("iplane"))
-        overlap = shared_pixels(table, None if plane is None else plane[1])
-    overlap = overlap.astype(bool)
-    table = table._replace(overlap=overlap)
-    crop = pixels.get("soma_crop")
-    radius = radii(table, None if crop is None else crop.astype(bool))
-    given, values = per_roi.pop("radius", (np.zeros(npix.size, bool), radius))
-    wrong = given & ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        raise ValueError(
-            f"radius must be finite and not negative, but is {values[wrong][0]} for roi "
-            f"{names(roi[wrong])}; leave it out of stat and it is computed"
-        )
-    radius = np.where(given, values, radius)
-    given, values = per_roi.pop("med", (np.zeros(npix.size, bool), np.zeros((npix.size, 2))))
-    med = np.where(given[:, None], values, medians(table))
-    ds = xr.Dataset(
-        {
-            "npix": ("roi", npix),
-            "ypix": ("pixel", ypix.astype(np.int32)),
-            "xpix": ("pixel", xpix.astype(np.int32)),
-            "lam": ("pixel", np.asarray(lam).astype(np.float32)),
-            "overlap": ("pixel", overlap),
-        },
-        coords={
-            "roi": ("roi", np.asarray(roi, dtype=np.int64)),
-            "roi_id": ("roi", np.arange(npix.size)),
-            "pixel_roi": ("pixel", np.repeat(np.arange(npix.size), npix)),
-            "med_y": ("roi", med[:, 0]),
-            "med_x": ("roi", med[:, 1]),
-            "radius": ("roi", np.asarray(radius, dtype=np.float64)),
-            "frac_overlap": _frac_overlap(overlap, offsets),
-            "status": ("roi", status),
-        },
-        attrs={"Ly": ly, "Lx": lx},
-    )
-    for key, values in pixels.items():
-        ds[key] = ("pixel", values, describe(key.removeprefix("stat_")))
-    for key, coordinate in per_roi.items():
-        ds = ds.assign_coords({key: coordinate})
-    for key, (owner, values) in ragged.items():
-        ds = ds.assign({key: (f"{key}_element", values, describe(key.removeprefix("stat_")))})
-        ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", owner, _owner_of(key))})
-    for name, attrs in _DESCRIPTIONS.items():
-        ds[name].attrs.update(attrs)
-    return ds
-
-
-def _owner_of(key: str) -> dict[str, str]:
-    return {
-        "long_name": f"roi_id of the ROI that the element of {key} belongs to",
-        "description": f"Ties the elements of {key} to their ROI.",
-    }
-
-
-def _frac_overlap(overlap: np.ndarray, offsets: np.ndarray) -> tuple[str, np.ndarray, dict]:
-    npix = np.diff(offsets)
-    owner = np.repeat(np.arange(npix.size), npix)
-    shared = np.bincount(owner, weights=overlap, minlength=npix.size)
-    return "roi", shared / np.maximum(npix, 1), _DESCRIPTIONS["frac_overlap"]
 
 
 def _require_dims(array: xr.DataArray, dims: tuple[str, ...], name: str) -> xr.DataArray:

@@ -40,12 +40,6 @@ class PixelTable(NamedTuple):
         return self.owner * (self.shape[0] * self.shape[1]) + self.flat
 
 
-def compact(rois: xr.Dataset) -> xr.Dataset:
-    """Drop the pixels of ROIs that are no longer in ``roi``, and order them as ``roi`` is."""
-    order, _ = _pixel_order(rois)
-    return rois if order is None else rois.isel(pixel=order)
-
-
 def pixel_table(rois: xr.Dataset) -> PixelTable:
     """Check an ROI set and return its pixels as plain arrays.
 
@@ -54,7 +48,7 @@ def pixel_table(rois: xr.Dataset) -> PixelTable:
     ValueError
         Where the Dataset is not an ROI set, or its pixels are not those of one frame.
     """
-    order, offsets = _pixel_order(rois)
+    order, offsets = pixel_order(rois)
     take = slice(None) if order is None else order
     shape = frame_shape((rois.attrs["Ly"], rois.attrs["Lx"]))
     table = PixelTable(
@@ -88,7 +82,7 @@ def shared_pixels(table: PixelTable, plane: np.ndarray | None = None) -> np.ndar
     return np.asarray(count[inverse] > 1)
 
 
-def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
+def pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
     """Where the pixels of each ROI are: ``(order or None if contiguous, offsets)``."""
     if not isinstance(rois, xr.Dataset):
         raise ValueError(
@@ -154,6 +148,7 @@ def _pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
 
 
 def check_pixels(table: PixelTable) -> None:
+    """Raise where pixels are outside the frame, doubled, or without a usable weight."""
     ly, lx = table.shape
     for name, values, limit in (("ypix", table.ypix, ly), ("xpix", table.xpix, lx)):
         wrong = np.flatnonzero((values < 0) | (values >= limit))
@@ -217,6 +212,7 @@ def medians(table: PixelTable) -> np.ndarray:
 
 
 def frame_shape(shape: Any) -> tuple[int, int]:
+    """Frame size as two ints, or a ValueError."""
     try:
         ly, lx = (int(n) for n in shape)
     except (TypeError, ValueError):

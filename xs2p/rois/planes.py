@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names
-from xs2p.rois.pixels import compact, planes_of
+from xs2p.rois.convert import compact
+from xs2p.rois.pixels import planes_of
 
 Planes = list[tuple[xr.DataArray, xr.Dataset]]
 

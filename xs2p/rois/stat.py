@@ -20,7 +20,7 @@ _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
 _OF_ROIS = ("roi", "pixel", "pixel_roi", "roi_id", "status", "frac_overlap", "med_y", "med_x")
 _OF_TRACES = ("F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2", "tau", "time", "channel")
-_TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
+TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
@@ -89,7 +89,7 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[
         values = [entry.get(key) for entry in entries]
         present = np.array([value is not None for value in values], dtype=bool)
         arrays = [np.asarray(value) for value in values if value is not None]
-        name = _PREFIX + key if key in _TAKEN else key
+        name = _PREFIX + key if key in TAKEN else key
         if not arrays:
             continue
         if key in ("med", "radius"):
@@ -139,7 +139,7 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
     per_roi, pixels, ragged = {}, {}, {}
     for name, variable in rois.variables.items():
         key = str(name).removeprefix(_PREFIX)
-        if name in (*_TAKEN, "npix", "radius", *REQUIRED, "overlap"):
+        if name in (*TAKEN, "npix", "radius", *REQUIRED, "overlap"):
             continue
         if variable.dims == ("roi",):
             per_roi[key] = variable

@@ -9,9 +9,9 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names, warn
+from xs2p.rois.convert import compact
 from xs2p.rois.pixels import (
     PixelTable,
-    compact,
     frame_shape,
     medians,
     pixel_table,

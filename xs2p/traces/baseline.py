@@ -8,9 +8,11 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
-from xs2p.compute.device import array_module, kernels
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.traces.blocks import check_traces, map_traces, reduce_whole
 
+_FILTERS = "xs2p.traces.filters"
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
 
 
@@ -189,6 +191,7 @@ def estimate_baseline(
     """:func:`baseline`; ``in_passes``: compute what is one number for all of a trace at once."""
     in_seconds = needs_fs(method)
     check_traces(F, "baseline")
+    device = resolve_device(device, unread(F), "the array of traces")
     window, parameters = baseline_parameters(
         method,
         resolve("fs", fs, F) if in_seconds else None,
@@ -201,6 +204,7 @@ def estimate_baseline(
             _running_block,
             F,
             reach=baseline_reach(method, window, sig_baseline),
+            whole=device == "gpu",
             device=device,
             method=method,
             window=window,
@@ -235,33 +239,22 @@ def _scipy_radius(sigma: float) -> int:
     return int(4 * sigma + 0.5)
 
 
-def _running_block(F: Any, method: str, window: int, sigma: float, out: Any = None) -> Any:
+def _running_block(F: Any, method: str, window: int, sigma: float, device: str) -> Any:
     """F0 of a block of traces ``(…, time)``."""
-    F = array_module(F).ascontiguousarray(F, dtype=np.float32)
-    F0 = kernels(F).maximin(F, sigma, window, legacy=method == "maximin_legacy") if F.size else F
-    return _placed(F0, out)
+    filters = kernels_on(device, _FILTERS)
+    return filters.maximin(F, sigma, window, legacy=method == "maximin_legacy")
 
 
-def _smooth_block(F: Any, sigma: float, out: Any = None) -> Any:
-    F = array_module(F).ascontiguousarray(F, dtype=np.float32)
-    return _placed(kernels(F).gaussian_scipy(F, sigma), out)
+def _smooth_block(F: Any, sigma: float, device: str) -> Any:
+    return kernels_on(device, _FILTERS).gaussian_scipy(F, sigma)
 
 
-def _placed(values: Any, out: Any) -> Any:
-    if out is None:
-        return values
-    out[...] = values
-    return out
-
-
-def _percentile_block(F: Any, percentile: float) -> Any:
-    if F.size == 0:
-        return array_module(F).zeros(F.shape[:-1], np.float32)
-    return kernels(F).percentile(F.astype(np.float32, copy=False), percentile)
+def _percentile_block(F: Any, percentile: float, device: str) -> Any:
+    return kernels_on(device, _FILTERS).percentile(F, percentile)
 
 
 def _level(
-    F: xr.DataArray, method: str, sigma: float, percentile: float, device: str | None
+    F: xr.DataArray, method: str, sigma: float, percentile: float, device: str
 ) -> xr.DataArray:
     """Baseline of each trace where it is one number, float32 over the dims but time."""
     F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
@@ -269,10 +262,14 @@ def _level(
         first = F.isel(time=0, drop=True)
         return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
     if method == "prctile":
-        level = reduce_whole(_percentile_block, F, device, percentile=percentile)
+        level = reduce_whole(
+            _percentile_block, F, whole=device == "gpu", device=device, percentile=percentile
+        )
     else:
         reach = _scipy_radius(sigma)
-        smooth = map_traces(_smooth_block, F, reach=reach, device=device, sigma=sigma)
+        smooth = map_traces(
+            _smooth_block, F, reach=reach, whole=device == "gpu", device=device, sigma=sigma
+        )
         level = smooth.min("time", skipna=False)
     if method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p.compute.device import array_module, meta, placed, resolve_device, unread
+from xs2p.compute.arrays import array_module, meta
+from xs2p.compute.threads import cores, in_threads
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -43,30 +44,27 @@ def map_traces(
     F: xr.DataArray,
     *per_trace: Any,
     reach: int,
+    whole: bool = False,
     dtype: Any = np.float32,
-    device: str | None = None,
     **options: Any,
 ) -> xr.DataArray:
     """Map a function of traces ``(…, time)`` over a checked array, eager or lazy.
 
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
     time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
-    blocks with the traces. ``block`` can write to an array ``out`` that it is given.
-    Coordinates and name are kept. ``block`` is called where ``device`` says, and the result is
-    where ``F`` is.
+    blocks with the traces. Traces in memory are shared out among threads, or, ``whole``, given to
+    ``block`` at once. Coordinates and name are kept.
     """
-    device = resolve_device(device, unread(F), "the array of traces")
     F = _ordered(F)
     held = F.data
-    block = placed(block, held, device)
-    if F.chunks is None and device == "gpu":
+    if F.chunks is None and whole:
         return F.copy(data=block(held, *per_trace, **options))
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
         def write(some: Any) -> None:
             own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
-            block(held[some], *own, **options, out=out[some])
+            out[some] = block(held[some], *own, **options)
 
         _in_parallel(write, F.shape)
         return F.copy(data=out)
@@ -192,19 +190,17 @@ def reduce_traces(
 
 
 def reduce_whole(
-    block: Callable[..., np.ndarray], F: xr.DataArray, device: str | None = None, **options: Any
+    block: Callable[..., np.ndarray], F: xr.DataArray, *, whole: bool = False, **options: Any
 ) -> xr.DataArray:
     """Turn each trace of a checked array into a float32 number, from all of it at once.
 
     Lazily this brings all of time into one chunk, of some ROIs: each chunk goes to every other.
     """
-    device = resolve_device(device, unread(F), "the array of traces")
     F = _ordered(F)
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     held = F.data
-    block = placed(block, held, device)
     data: Any
-    if F.chunks is None and device == "gpu":
+    if F.chunks is None and whole:
         data = block(held, **options)
     elif F.chunks is None:
         data = _reduce_eager(lambda traces: block(traces, **options), held, np.float32)
@@ -294,16 +290,32 @@ def _in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
 
     It is given the indices of each part: ``(…, some ROIs, all of time)``.
     """
-    import os
-    from concurrent.futures import ThreadPoolExecutor
-
     whole = (slice(None),) * len(shape)
-    cores, size = os.cpu_count() or 1, int(np.prod(shape))
-    if len(shape) < 2 or cores == 1 or size < _PARALLEL:
+    size = int(np.prod(shape))
+    if len(shape) < 2 or size < _PARALLEL or cores() == 1:
         work(whole)
         return
-    n_parts = min(max(4 * cores, size // _PARALLEL), shape[-2])
+    n_parts = min(max(4 * cores(), size // _PARALLEL), shape[-2])
     edges = np.linspace(0, shape[-2], n_parts + 1).astype(int)
     parts = [(*whole[:-2], slice(a, b), whole[-1]) for a, b in zip(edges, edges[1:], strict=False)]
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(work, parts))
+    in_threads(work, parts)
+
+
+SAMPLES = 2**18  # of a variable in one chunk of time, at least
+
+
+def joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
+    """Traces in chunks of time that are long enough for the steps to come, the same for all."""
+    if traces["F"].chunks is None:
+        return traces
+    # The variables alone: ds.chunk would make Dask arrays of the labels too.
+    frames = join(traces["F"].data, reach, SAMPLES).chunks[-1]
+    joined: dict[str, Any] = {
+        str(name): (
+            array.dims,
+            array.data if array.chunks is None else in_chunks(array.data, frames),
+            array.attrs,
+        )
+        for name, array in traces.data_vars.items()
+    }
+    return traces.assign(joined)

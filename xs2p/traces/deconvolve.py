@@ -10,7 +10,8 @@ import xarray as xr
 
 from xs2p._attrs import attributes, resolve
 from xs2p._warnings import warn
-from xs2p.compute.device import kernels
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.traces.blocks import check_traces, map_traces
 
 _LONG = 60.0  # seconds that no indicator takes to decay
@@ -64,12 +65,15 @@ def deconvolve(
     [[0.0, 1.0, 0.0, 0.0]]
     """
     check_traces(F, "deconvolve")
+    device = resolve_device(device, unread(F), "the array of traces")
     fs = resolve("fs", fs, F)
     tau_fs, seconds = decay_frames(tau, fs, F)
     if seconds is not None:
         # A decay time for each ROI that an earlier deconvolution used is not that of this one.
         F = F.drop_vars("tau", errors="ignore")
-    spks = map_traces(_oasis_block, F, tau_fs, reach=oasis_reach(tau_fs), device=device)
+    spks = map_traces(
+        _oasis_block, F, tau_fs, reach=oasis_reach(tau_fs), whole=device == "gpu", device=device
+    )
     kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
         "units": "a.u.",
@@ -152,6 +156,7 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
         )
 
 
-def _oasis_block(F: Any, tau_fs: np.ndarray, out: Any = None) -> Any:
+def _oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
-    return kernels(F).oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0], out)
+    oasis = kernels_on(device, "xs2p.traces.oasis").oasis
+    return oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0])

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p.compute.device import array_module, meta, on_gpu, require_gpu, resolve_device, unread
-from xs2p.masks.build import Masks
-from xs2p.masks.layout import LANES, Layout, PackedMasks
+from xs2p.compute.arrays import array_module, meta, unread
+from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.threads import in_threads
+from xs2p.masks.layout import Layout, PackedMasks
+from xs2p.masks.masks import Masks
 from xs2p.masks.packing import MaskArrays, pack, tiles
+from xs2p.movie.check import check_movie
 from xs2p.traces.blocks import in_chunks
 
 if TYPE_CHECKING:
     import dask.array as da
 
-_DIMS = ("time", "y", "x")
-# Bytes of frames that the kernels see at once.
-_BATCH_BYTES = 2**25
-_GPU_BATCH_BYTES = 2**29
+_SUMS = "xs2p.traces.sums"
 _LONG_NAMES = {
     "F": "fluorescence of the cell",
     "Fneu": "fluorescence of the surrounding neuropil",
@@ -109,59 +109,6 @@ def extract_in_chunks(
         }
         ds[name] = ((*movie.dims[:-3], "roi", "time"), data, attrs)
     return ds.assign_attrs(attributes(**masks.attrs))
-
-
-def check_movie(
-    movie: Any,
-    shape: tuple[int, int] | None = None,
-    name: str = "movie",
-    taken: Container[Hashable] = (),
-) -> None:
-    """Raise a ValueError unless ``movie`` is one that :func:`extract_traces` takes.
-
-    ``taken`` are the names that the ROIs use, which no coordinate of the movie may have.
-    """
-    if not isinstance(movie, xr.DataArray):
-        raise ValueError(
-            f"{name} must be an xarray DataArray, got {type(movie).__name__}; wrap an array with "
-            'xr.DataArray(array, dims=("time", "y", "x")) or open a file with xs2p.open_movie'
-        )
-    dims = movie.dims
-    if dims not in (_DIMS, ("channel", *_DIMS)):
-        if sorted(map(str, dims)) in (sorted(_DIMS), sorted(("channel", *_DIMS))):
-            order = ("channel", *_DIMS) if "channel" in dims else _DIMS
-            mend = f"reorder them with {name}.transpose{order}"
-        elif len(dims) == 3:
-            renames = {d: want for d, want in zip(dims, _DIMS, strict=True) if d != want}
-            mend = f"if these are they, rename them with {name}.rename({renames})"
-        else:
-            mend = f"select or rename, as in {name}.rename({{{str(dims[0])!r}: 'time', ...}})"
-        raise ValueError(
-            f"{name} has dims {dims}, expected ('time', 'y', 'x') or "
-            f"('channel', 'time', 'y', 'x'); {mend}"
-        )
-    if movie.dtype.kind not in "iufb" or movie.dtype.itemsize > 8:
-        raise ValueError(
-            f"{name} must be of real numbers, got dtype {movie.dtype}; "
-            f"{name}.astype('int16') or abs({name}) makes them"
-        )
-    frame = (movie.sizes["y"], movie.sizes["x"])
-    if shape is not None and frame != shape:
-        raise ValueError(
-            f"frames of {name} are (y, x) = {frame}, but the ROIs are for (Ly, Lx) = {shape}; "
-            "ROIs and movie must be of the same field of view"
-        )
-    clash = [
-        str(key)
-        for key, coord in movie.coords.items()
-        if key in taken and not {"y", "x"} & set(coord.dims)
-    ]
-    if clash:
-        raise ValueError(
-            f"{name} has the coordinate {clash[0]!r}, a name that the ROIs use; rename it with "
-            f"{name}.rename({{{clash[0]!r}: ...}}) or leave it out with "
-            f"{name}.drop_vars({clash[0]!r})"
-        )
 
 
 def _lazy(movie: da.Array, masks: Masks, device: str) -> da.Array:
@@ -267,89 +214,33 @@ def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str) -> Any
     return block(frames, masks.layout(), device)
 
 
-def _extract_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
+def _extract_block(block: Any, masks: Layout, device: str) -> Any:
     """Traces of one block of whole frames, float32 ``([channel,] kind, roi, time)``."""
 
     def finish(sums: Any) -> Any:
         return _finish_kinds(sums, (masks.cell_npix, masks.neuropil_npix))
 
-    return _map_sums(block, masks, device, finish, np.float32)
+    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32)
 
 
-def _sum_block(block: Any, masks: Layout, device: str = "cpu") -> Any:
+def _sum_block(block: Any, masks: Layout, device: str) -> Any:
     """Weighted sums and plain sums of one block, float64 ``([channel,] kind, roi, time)``."""
-    return _map_sums(block, masks, device, lambda sums: sums, np.float64)
-
-
-def _map_sums(
-    block: Any, masks: Layout, device: str, finish: Callable[[Any], Any], dtype: Any
-) -> Any:
-    """Return what ``finish`` makes of sums ``(…, kind, roi, time)``, where the block is."""
-    if on_gpu(block, device):
-        from xs2p.traces import sums_gpu as _gpu_sums
-
-        require_gpu()
-        return _gpu_sums.map_sums(block, masks, finish, dtype)
-    lead, n_frames = block.shape[:-3], block.shape[-3]
-    kinds = 1 if masks.neuropil_npix is None else 2
-    made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype)
-    # Some frames at a time: sums are float64, and a copy of odd frames stays small.
-    for now in _batches(block, masks):
-        made[..., now] = finish(_sum_frames(block[..., now, :, :], masks))
-    return made
+    return kernels_on(device, _SUMS).map_sums(block, masks, lambda sums: sums, np.float64)
 
 
 def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
     """Traces of a movie in memory, by the same kernels on all cores or on the GPU."""
-    import os
-    from concurrent.futures import ThreadPoolExecutor
-
-    arrays = masks.layout
-    names = _names(masks)
-    if array_module(movie) is not np:
-        block = _extract_block(movie, arrays)
-        return {name: block[..., kind, :, :] for kind, name in enumerate(names)}
+    arrays, names = masks.layout, _names(masks)
     shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
-    traces = np.empty(shape, np.float32)
+    traces = array_module(movie).empty(shape, np.float32)
 
     def extract(now: slice) -> None:
         block = _extract_block(movie[..., now, :, :], arrays, device)
         for kind in range(len(names)):
             traces[kind, ..., now] = block[..., kind, :, :]
 
-    some = _batches(movie, arrays, _BATCH_BYTES if device == "cpu" else _GPU_BATCH_BYTES)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(extract, some))
+    in_threads(extract, kernels_on(device, _SUMS).batches(movie, arrays))
     return dict(zip(names, traces, strict=True))
-
-
-def _batches(frames: np.ndarray, masks: Layout, batch_bytes: int = _BATCH_BYTES) -> Iterator[slice]:
-    """Cut the time of frames ``(…, time, y, x)`` so that what a batch needs beside them is small.
-
-    That is their sums and, where they do not lie in memory as the kernels want them, a copy.
-    """
-    n_frames, height, width = frames.shape[-3:]
-    itemsize = max(frames.dtype.itemsize, 4 if frames.dtype.kind == "f" else 1)
-    frame_bytes = max(height * width * itemsize, 1)
-    copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
-    copied |= frames.dtype == np.float16  # the kernels know none
-    step = batch_bytes // max(frame_bytes, 64 * masks.cell_npix.size)
-    step = max(step // LANES * LANES, min(batch_bytes // frame_bytes, LANES) if copied else LANES)
-    step = max(step, 1)
-    for start in range(0, n_frames, step):
-        yield slice(start, start + step)
-
-
-def _sum_frames(frames: np.ndarray, masks: Layout) -> np.ndarray:
-    """Weighted sums and plain sums of some frames, float64 ``([channel,] kind, roi, time)``."""
-    from xs2p.compute import kernels as _cpu
-
-    lead, n_frames = frames.shape[:-3], frames.shape[-3]
-    kinds = 1 if masks.neuropil_npix is None else 2
-    sums = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), np.float64)
-    for channel in np.ndindex(*lead):
-        _cpu.mask_sums(_cpu.native(frames[channel]), masks, sums[channel])
-    return sums
 
 
 def _finish_kinds(sums: Any, npix: Sequence[np.ndarray | None]) -> Any:

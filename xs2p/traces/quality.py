@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p.compute.device import array_module
+from xs2p.compute.arrays import array_module
 from xs2p.traces.blocks import check_traces, reduce_traces
 
 

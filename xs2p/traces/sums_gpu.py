@@ -1,23 +1,26 @@
 """Extraction on a GPU: frames of the host or of the device, and the masks as its kernels read them.
 
-As :func:`xs2p.compute.kernels.mask_sums`, to the last bit. Imported inside functions only; CuPy inside those
-that need it.
+The names of ``sums_cpu.py``, and its results to the last bit. Imported inside functions only; CuPy
+inside those that need it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.device import array_module, is_cupy
+from xs2p.compute.arrays import array_module, is_cupy
 from xs2p.compute.gpu import Pipeline, available, by_pipeline, launch, on_its_device, release
 from xs2p.compute.gpu_memory import Uploads, batch_size, in_batches
 from xs2p.masks.layout import LANES, SEGMENT, Layout, check_layout
 from xs2p.masks.packing import MaskArrays
 
+__all__ = ["batches", "map_sums", "mask_sums"]
+
+_BATCH_BYTES = 2**29  # of frames of the host that a thread is given at once
 _STAGE_BYTES = 2**26  # of frames in one pinned buffer, about
 _GROUPS = 8  # of 32 frames whose rows are in memory at once
 _PARTS, _WARPS = 8, 4  # rows of threads in a block of the two kernels
@@ -91,27 +94,40 @@ def masks_on_device(masks: Layout) -> DeviceMasks:
     return UPLOADS.get(masks.cell_npix, cupy.cuda.Device().id, upload)
 
 
-def mask_sums(frames: Any, masks: DeviceMasks, kinds: int) -> Any:
-    """Add up frames ``(time, y, x)`` of the device over each mask, float64 ``(kind, roi, time)``.
+def batches(frames: Any, masks: Layout) -> Iterator[slice]:
+    """Cut the time of frames ``(…, time, y, x)`` of the host for some threads, each of a pipeline.
 
-    Frames are CuPy's, contiguous. As :func:`xs2p.compute.kernels.mask_sums`, in the same order.
+    Those of CuPy stay whole, on the stream that is the current one.
     """
+    n_frames, height, width = frames.shape[-3:]
+    step = max(n_frames, 1)
+    if not is_cupy(frames):
+        step = max(_BATCH_BYTES // max(height * width * frames.dtype.itemsize, 1), LANES)
+    for start in range(0, n_frames, step):
+        yield slice(start, start + step)
+
+
+@on_its_device
+def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
+    """Add up CuPy frames ``(time, y, x)`` over each mask, float64 ``(kind, roi, time)``."""
     import cupy
 
+    own, frames = masks_on_device(masks), _native(frames)
+    kinds = 1 if masks.neuropil_npix is None else 2
     load, stored, gather = _BY_DTYPE[frames.dtype.name]
     n_frames, n_pixels = len(frames), math.prod(frames.shape[1:])
-    n_rois, n_segments = masks.cell_bounds.size - 1, masks.first.size
-    sums = cupy.empty((kinds, n_rois, n_frames), np.float64)
+    n_rois, n_segments = own.cell_bounds.size - 1, own.first.size
+    sums = cupy.empty((kinds, n_rois, n_frames), np.float64) if out is None else out
     n_rows = n_segments * (SEGMENT + 1)
     for start in range(0, n_frames, _GROUPS * LANES):
         some = frames[start : start + _GROUPS * LANES]
         groups = -(-len(some) // LANES)
         rows = cupy.empty(groups * n_rows * LANES, stored)
         numbers = np.int64(len(some)), np.int64(n_pixels)
-        segments = masks.first, masks.low, masks.high
+        segments = own.first, own.low, own.high
         launch(load, (n_segments, groups), (LANES, _PARTS), some, *numbers, *segments, rows)
         # All frames of a batch that fits at once go straight to their place.
-        whole = len(some) == n_frames
+        whole = len(some) == n_frames and sums.flags.c_contiguous
         part = sums if whole else cupy.empty((kinds, n_rois, len(some)), np.float64)
         launch(
             gather,
@@ -121,7 +137,7 @@ def mask_sums(frames: Any, masks: DeviceMasks, kinds: int) -> Any:
             np.int64(n_rows),
             np.int32(n_rois),
             np.int32(kinds),
-            *masks[3:],
+            *own[3:],
             np.int64(len(some)),
             part,
         )
@@ -190,11 +206,11 @@ def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out
     """Add up frames of the device, on the current stream."""
     import cupy
 
-    own, kinds = masks_on_device(masks), len(out)
+    masks_on_device(masks)  # before the memory that is left is shared out
     size = frames_at_once(frames.shape[1:], frames.dtype, masks, len(frames))
 
     def work(start: int, stop: int) -> None:
-        out[..., start:stop] = finish(mask_sums(frames[start:stop], own, kinds))
+        out[..., start:stop] = finish(mask_sums(frames[start:stop], masks))
 
     in_batches(len(frames), size, work, release, "frame")
     # The masks may be gone after this: what reads them must have ended, whichever stream it is on.
@@ -214,7 +230,8 @@ def _sums_of_host(
     """
     import cupy
 
-    own, dtype = masks_on_device(masks), _staged(frames.dtype)
+    masks_on_device(masks)  # before the memory that is left is shared out
+    dtype = _staged(frames.dtype)
     n_pixels = math.prod(frames.shape[1:])
     most = max(_STAGE_BYTES // max(n_pixels * dtype.itemsize, 1), LANES)
     size = frames_at_once(frames.shape[1:], dtype, masks, min(most, len(frames)))
@@ -224,7 +241,7 @@ def _sums_of_host(
 
         def work(start: int, stop: int) -> None:
             on_device = slots.copy(frames[start:stop])
-            result[..., start:stop] = finish(mask_sums(on_device, own, len(out)))
+            result[..., start:stop] = finish(mask_sums(on_device, masks))
             slots.used()
 
         in_batches(len(frames), size, work, release, "frame")

@@ -27,6 +27,7 @@ _CHUNK = (16384, 64)  # frames and ROIs of a chunk of traces
 def new_imaging_plane(
     pynwb: Any, nwbfile: Any, suffix: str, n_channels: int, optics: dict[str, Any]
 ) -> Any:
+    """Add the imaging plane that a table of ROIs needs."""
     name = f"ImagingPlane{suffix}"
     if name in nwbfile.imaging_planes:
         return nwbfile.imaging_planes[name]
@@ -101,6 +102,7 @@ def roi_table(
     imaging_plane: Any,
     image_masks: bool,
 ) -> Any:
+    """Make the table of ROIs, with its pixels and columns."""
     from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
 
     table = pixel_table(rois)
@@ -214,6 +216,7 @@ def add_series(
     table: Any,
     clock: dict[str, Any],
 ) -> None:
+    """Add traces of some ROIs, each to the container of its kind."""
     n_frames = int(ds.sizes["time"])
     for (container, name), array in traces.items():
         attrs = array.attrs
@@ -269,6 +272,7 @@ def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:
 
 
 def add_images(pynwb: Any, module: Any, images: dict[str, xr.DataArray]) -> None:
+    """Add images of the field of view, if there are any."""
     if not images:
         return
     module.add(

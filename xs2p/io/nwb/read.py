@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._warnings import warn
+from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import IMAGES
-from xs2p.io.nwb.write import SERIES
-from xs2p.movie.nwb import rate_of
+from xs2p.movie.check import rate_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,12 +61,13 @@ def read_nwb(
     --------
     >>> ds = read_nwb("session.nwb")  # doctest: +SKIP
     """
-    from xs2p.io.nwb import rois as nwb
+    from xs2p.io.nwb.file import opened, pick
+    from xs2p.io.nwb.rois import rois_of_table
 
     where = os.fspath(path)
-    with nwb.opened(where) as file:
-        table = nwb.pick(file, name, where)
-        rois = nwb.rois_of_table(table, shape, "xy", where)
+    with opened(where) as file:
+        table = pick(file, name, where)
+        rois = rois_of_table(table, shape, "xy", where)
         found = _series(file, table)
         if not found:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""ROI sets and movies out of NWB files, and results into them.
+"""ROI sets out of the tables of NWB files.
 
 NWB numbers pixels as ``(x, y)``, x along the rows of a frame: a ``pixel_mask`` is a list of
 ``(x, y, weight)``, an ``image_mask`` is ``(roi, x, y)`` and a movie ``(time, x, y)``. That is how
@@ -8,24 +8,18 @@ it. xs2p has ``(y, x)``; what is read is turned, lazily, and what is written is 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from xs2p._warnings import names, warn
-from xs2p.io.nwb.read import read_nwb
-from xs2p.io.nwb.write import write_nwb
-from xs2p.movie.nwb import open_nwb_movie
+from xs2p.io.nwb.file import opened, pick, require_pynwb
 from xs2p.rois.pixels import frame_shape
 
 if TYPE_CHECKING:
     import xarray as xr
-
-__all__ = ["open_nwb_movie", "read_nwb", "require_pynwb", "rois_from_nwb", "write_nwb"]
 
 MASKS = ("pixel_mask", "image_mask", "voxel_mask")
 _PREFIX = "nwb_"  # of a column whose name an ROI set or traces use for something else
@@ -95,71 +89,8 @@ def rois_from_nwb(
         return rois_of_table(pick(file, name, path), shape, order, path)
 
 
-def require_pynwb() -> Any:
-    """Import pynwb, or say how to install it."""
-    try:
-        import pynwb
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            'NWB files need pynwb, which is not installed: pip install "xs2p[nwb]"'
-        ) from error
-    return pynwb
-
-
-@contextlib.contextmanager
-def opened(path: str) -> Iterator[Any]:
-    """Open an NWB file for as long as it is read."""
-    pynwb = require_pynwb()
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no file {path!r}")
-    with warnings.catch_warnings():
-        # Of files that were written with another release of the schema.
-        warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
-        # Of columns, which are read by name.
-        warnings.filterwarnings("ignore", message="An attribute .* already exists on")
-        try:
-            io = pynwb.NWBHDF5IO(path, "r")
-            file = io.read()
-        except Exception as error:
-            raise ValueError(
-                f"{path}: cannot be read as NWB ({type(error).__name__}: {error})"
-            ) from error
-    with io:
-        yield file
-
-
-def tables(file: Any) -> dict[str, Any]:
-    """All tables of ROIs in a file, by name; two of one name by module and name."""
-    from pynwb.ophys import PlaneSegmentation
-
-    found = [item for item in file.objects.values() if isinstance(item, PlaneSegmentation)]
-    plain = [table.name for table in found]
-    return {
-        table.name
-        if plain.count(table.name) == 1
-        else f"{table.parent.parent.name}/{table.parent.name}/{table.name}": table
-        for table in found
-    }
-
-
-def pick(file: Any, name: str | None, path: str) -> Any:
-    found = tables(file)
-    if name is None and len(found) == 1:
-        return next(iter(found.values()))
-    if name in found:
-        return found[name]
-    if not found:
-        raise ValueError(f"{path}: holds no PlaneSegmentation, so no ROIs")
-    listing = ", ".join(f"{key} ({len(table)} ROIs)" for key, table in found.items())
-    if name is None:
-        raise ValueError(
-            f"{path}: holds {len(found)} tables of ROIs: {listing}; pick one, as in "
-            f"name={next(iter(found))!r}"
-        )
-    raise ValueError(f"name={name!r} is no PlaneSegmentation of {path}, which holds: {listing}")
-
-
 def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> xr.Dataset:
+    """ROI set of a ``PlaneSegmentation``; ``where`` is what errors call it."""
     from pynwb.ophys import PlaneSegmentation
 
     if not isinstance(table, PlaneSegmentation):
@@ -207,7 +138,7 @@ def _assembled(
     frame: tuple[int, int],
     columns: dict[str, Any],
 ) -> xr.Dataset:
-    from xs2p.rois import build as rois
+    from xs2p.rois.assemble import assemble
 
     per_roi = {key: value for key, value in columns.items() if key not in _DERIVED}
     if "radius" in columns:
@@ -216,7 +147,7 @@ def _assembled(
     if "med_y" in columns and "med_x" in columns:
         med = np.stack([columns[key][1].astype(np.float64) for key in ("med_y", "med_x")], axis=1)
         per_roi["med"] = np.isfinite(med).all(axis=1), med
-    ds = rois._build(roi, npix, y, x, weight, frame, fields={"per_roi": per_roi})
+    ds = assemble(roi, npix, y, x, weight, frame, fields={"per_roi": per_roi})
     if "status" in columns:
         ds["status"] = ds["status"].copy(data=columns["status"][1])
     return ds
@@ -289,7 +220,7 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
     from hdmf.common import VectorIndex
 
     from xs2p.io.nwb.parts import name_here
-    from xs2p.rois.stat import _TAKEN as TAKEN
+    from xs2p.rois.stat import TAKEN as TAKEN
 
     found: dict[str, Any] = {}
     odd = []
@@ -330,11 +261,10 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
 
 def _is_of_rois(name: str, values: np.ndarray) -> bool:
     """Whether a column can be what an ROI set has under that name."""
-    from xs2p.rois import build as rois
+    from xs2p.rois.assemble import KNOWN_STATUS
 
     if name == "status":
-        known = (rois.OK, rois.NO_CELL_PIXELS, rois.NO_NEUROPIL_PIXELS, rois.OUTSIDE_FRAME)
-        return set(values.tolist()) <= set(known)
+        return set(values.tolist()) <= set(KNOWN_STATUS)
     return name == "frac_overlap" or (name in _MEASURED and values.dtype.kind in "biuf")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import UNFINISHED
+from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import (
     add_images,
     add_series,
@@ -21,23 +22,12 @@ from xs2p.io.nwb.parts import (
     new_imaging_plane,
     roi_table,
 )
-from xs2p.rois.pixels import compact, pixel_table, planes_of
+from xs2p.rois.convert import compact
+from xs2p.rois.pixels import pixel_table, planes_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# Variable -> container and name of the series there; the names that have one in roiextractors are
-# RoiResponseSeries, Neuropil, Deconvolved and Baseline.
-SERIES = {
-    "F": ("Fluorescence", "RoiResponseSeries"),
-    "Fneu": ("Fluorescence", "Neuropil"),
-    "Fc": ("Fluorescence", "NeuropilCorrected"),
-    "F0": ("Fluorescence", "Baseline"),
-    "spks": ("Fluorescence", "Deconvolved"),
-    "dFF": ("DfOverF", "RoiResponseSeries"),
-    "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
-    "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),
-}
 
 # What is added to the module ophys.
 _CONTAINERS = ("ImageSegmentation", "Fluorescence", "DfOverF", "SegmentationImages")
@@ -133,7 +123,7 @@ def write_nwb(
     >>> start = datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo("Europe/London"))
     >>> write_nwb(ds, "session.nwb", session_start_time=start)  # doctest: +SKIP
     """
-    from xs2p.io.nwb.rois import require_pynwb
+    from xs2p.io.nwb.file import require_pynwb
 
     pynwb = require_pynwb()
     target = _check_path(path, overwrite)
@@ -311,7 +301,7 @@ def _checked_file(pynwb: Any, nwbfile: Any, *given: Any) -> Any:
 
 def _clock(ds: xr.Dataset) -> dict[str, Any]:
     """When frames were taken, as arguments of a series: a rate, or all the timestamps."""
-    from xs2p.movie.nwb import rate_of
+    from xs2p.movie.check import rate_of
 
     first = ds[next(name for name in SERIES if name in ds)]
     fs = ds.attrs.get("fs", first.attrs.get("fs"))
@@ -367,8 +357,8 @@ def _in_reach(
     """Arrays to slice: what is lazy is computed in one pass, into files of the scratch folder."""
     import dask
 
+    from xs2p.compute.arrays import to_host
     from xs2p.compute.cluster import naming_what_was_lost
-    from xs2p.compute.device import to_host
     from xs2p.io.suite2p.export import watching, write_lazily
 
     held, lazy = {}, {}

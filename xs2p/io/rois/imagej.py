@@ -219,7 +219,7 @@ def rois_of_imagej(
 ) -> xr.Dataset:
     """ROI set of regions; ``moved``: they go elsewhere, and ``shape`` does not bound them yet."""
     from xs2p._warnings import names, warn
-    from xs2p.rois.build import OUTSIDE_FRAME, _build
+    from xs2p.rois.assemble import OUTSIDE_FRAME, assemble
     from xs2p.rois.pixels import frame_shape
 
     if shape is None:
@@ -238,7 +238,7 @@ def rois_of_imagej(
     if moved and ypix.size:
         frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
     titles = [str(region.name) for region in regions]
-    labels = _labels_of(titles)
+    labels = labels_of(titles)
     per_roi = {"name": ("roi", np.array(titles, dtype=object), {"long_name": "name in ImageJ"})}
     for key in ("position", "c_position", "z_position", "t_position"):
         values = np.array([getattr(region, key) for region in regions])
@@ -257,12 +257,12 @@ def rois_of_imagej(
         )
     weights = np.ones(left.sum())
     fields = {"per_roi": per_roi}
-    rois = _build(labels, left, ypix[inside], xpix[inside], weights, frame, fields=fields)
+    rois = assemble(labels, left, ypix[inside], xpix[inside], weights, frame, fields=fields)
     rois["status"].values[outside] = OUTSIDE_FRAME
     return rois
 
 
-def _labels_of(titles: list[str]) -> np.ndarray:
+def labels_of(titles: list[str]) -> np.ndarray:
     """ROI labels: the names where all are different whole numbers, as `write_rois` has them."""
     plain = all(t.isascii() and t.isdigit() and str(int(t)) == t and len(t) < 19 for t in titles)
     if plain and len(set(titles)) == len(titles):

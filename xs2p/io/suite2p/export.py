@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xs2p.compute.progress import watch
-from xs2p.io.suite2p.folder import PARAMETERS, TRACES
+from xs2p.disk.npy import data_offset, make_npy
+from xs2p.io.suite2p.names import PARAMETERS, TRACES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -153,26 +153,12 @@ def _write_block(
         (row, _), (column, _) = block_info[0]["array-location"]
         n_frames = block_info[0]["shape"][1]
     with open(path, "r+b") as file:
-        start = _data_offset(file)
+        start = data_offset(file)
         pieces = [block] if n_frames == block.shape[1] else block  # whole rows: all in one
         for n, piece in enumerate(pieces):
             file.seek(start + 4 * ((row + n) * n_frames + column))
             piece.tofile(file)
     return np.isnan(block).sum(axis=1, keepdims=True)
-
-
-def make_npy(path: str, shape: tuple[int, ...]) -> None:
-    """Make a float32 file of zeros; disks that can do so store none of them."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": tuple(map(int, shape))}
-    with open(path, "wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + 4 * int(np.prod(shape)))
-
-
-def _data_offset(file: IO[bytes]) -> int:
-    np.lib.format.read_magic(file)
-    np.lib.format.read_array_header_1_0(file)
-    return file.tell()
 
 
 def _settle_holes(
@@ -188,7 +174,7 @@ def _settle_holes(
             f"frames; fill them first, for example ds[{key!r}] = ds[{key!r}].fillna(0)"
         )
     with open(path, "r+b") as file:
-        start = _data_offset(file)
+        start = data_offset(file)
         for row in np.flatnonzero(absent):
             file.seek(start + 4 * int(row) * n_frames)
             file.write(bytes(4 * n_frames))
@@ -245,87 +231,3 @@ def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
     ops.setdefault("save_path", os.path.abspath(folder))
     return {**DEFAULTS, **ops}
-
-
-def check_absent(folder: str, names: Iterable[str]) -> None:
-    """Raise where one of the files exists."""
-    found = [name for name in names if os.path.lexists(os.path.join(folder, name))]
-    if found:
-        raise FileExistsError(
-            f"{folder!r} holds {', '.join(found)} already; write to another folder, "
-            "or replace them with overwrite=True: what is only in these files is lost then"
-        )
-
-
-@contextlib.contextmanager
-def file_set(
-    folder: str, known: Iterable[str], *, overwrite: bool
-) -> Iterator[Callable[[str], str]]:
-    """Let all files be written under temporary names, and only then give each its own.
-
-    Yields a function from a file's name to the path to write it to. ``known`` are the names
-    that belong to the set: with ``overwrite`` those of them that are not written are removed.
-    """
-    known = list(known)
-    made = not os.path.isdir(folder)
-    os.makedirs(folder, exist_ok=True)
-    pending: dict[str, str] = {}
-
-    def new(name: str) -> str:
-        temporary = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.tmp")
-        with open(temporary, "xb"):
-            pending[name] = temporary
-        return temporary
-
-    try:
-        yield new
-        for temporary in pending.values():
-            with open(temporary, "r+b") as file:
-                os.fsync(file.fileno())
-        if not overwrite:
-            check_absent(folder, known)
-        _exchange(folder, pending, known)
-        _sync_folder(folder)
-    except BaseException:
-        for temporary in pending.values():
-            os.remove(temporary)
-        if made and not os.listdir(folder):
-            os.rmdir(folder)
-        raise
-
-
-def _exchange(folder: str, pending: dict[str, str], known: Iterable[str]) -> None:
-    """Put the new files in the place of the old ones, or leave the old ones as they were."""
-    aside: dict[str, str] = {}
-    placed: list[str] = []
-    try:
-        for name in known:
-            path = os.path.join(folder, name)
-            if os.path.isdir(path) and not os.path.islink(path):
-                raise IsADirectoryError(f"{path!r} is a folder, expected a file")
-            if os.path.lexists(path):
-                old = os.path.join(folder, f".{name}.{secrets.token_hex(8)}.old")
-                os.rename(path, old)
-                aside[name] = old
-        for name in list(pending):
-            os.rename(pending[name], os.path.join(folder, name))
-            placed.append(name)
-            del pending[name]
-    except BaseException:
-        for name in placed:
-            os.remove(os.path.join(folder, name))
-        for name, old in aside.items():
-            os.rename(old, os.path.join(folder, name))
-        raise
-    for old in aside.values():
-        os.remove(old)
-
-
-def _sync_folder(folder: str) -> None:
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,83 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xs2p._attrs import TIME
+from xs2p.disk.suite2p_ops import read_ops
+from xs2p.io.suite2p.names import FLAGS, TRACES, Path, parameters_of
+from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
 
 if TYPE_CHECKING:
     import xarray as xr
-
-TRACES = {
-    "F": "fluorescence",
-    "Fneu": "neuropil fluorescence",
-    "spks": "deconvolved activity",
-    "F_chan2": "fluorescence, second channel",
-    "Fneu_chan2": "neuropil fluorescence, second channel",
-}
-FLAGS = {"iscell": "cell, by suite2p's classifier or by hand", "redcell": "red cell"}
-# Attribute of a Dataset -> key in ops, and the section of ops that suite2p 1.x has it in.
-PARAMETERS = {
-    "fs": ("fs", None),
-    "tau": ("tau", None),
-    "neuropil_coefficient": ("neucoeff", "extraction"),
-    "baseline": ("baseline", "dcnv_preprocess"),
-    "win_baseline": ("win_baseline", "dcnv_preprocess"),
-    "sig_baseline": ("sig_baseline", "dcnv_preprocess"),
-    "prctile_baseline": ("prctile_baseline", "dcnv_preprocess"),
-}
-Path = str | os.PathLike[str]
-
-
-def read_stat(path: Path, shape: tuple[int, int] | None = None) -> xr.Dataset:
-    """Read suite2p's ``stat.npy`` as an ROI set.
-
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    shape : (int, int), optional
-        ``(Ly, Lx)``, the size of the frame in pixels. By default that of ``ops.npy`` beside
-        the file.
-
-    Returns
-    -------
-    xarray.Dataset
-        The ROI set, as `xs2p.rois.rois_from_stat` makes it: over ``roi`` and ``pixel``.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ValueError
-        The frame size is neither given nor beside the file, or disagrees with it; or the
-        file is damaged or holds no ROIs of suite2p's.
-    """
-    name = os.fspath(path)
-    ops = _read_ops(os.path.join(os.path.dirname(name), "ops.npy"))
-    return _rois(name, _frame_shape(name, shape, ops))
-
-
-def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = False) -> xr.Dataset:
-    """ROI set of a ``stat.npy``, with ``iscell`` and ``redcell`` of the files beside it.
-
-    ``moved``: the ROIs go to another frame afterwards, and ``shape`` is that one's.
-    """
-    from xs2p.rois.stat import widened
-
-    folder = os.path.dirname(path)
-    ops = _read_ops(os.path.join(folder, "ops.npy"))
-    stat = _load_stat(path)
-    known = {"Ly", "Lx"} <= set(ops)
-    frame = _frame_shape(path, None if moved and known else shape, ops)
-    rois = _rois(path, widened(stat, frame) if moved and not known else frame, stat)
-    if os.path.basename(path) != "stat.npy":
-        return rois  # the flags beside it are those of another one
-    here = [file for file in os.listdir(folder or ".") if file.endswith(".npy")]
-    return rois.assign_coords(_flags(folder, here, {"stat.npy": rois.sizes["roi"]}))
 
 
 def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
@@ -125,24 +59,24 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
 
     name = os.fspath(folder)
     here = _plane_files(name)
-    ops = _read_ops(os.path.join(name, "ops.npy"))
+    ops = read_ops(os.path.join(name, "ops.npy"))
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
     counts: dict[str, int] = {}
     frame: tuple[int, int] | None = None
     if "stat.npy" in here:
         path = os.path.join(name, "stat.npy")
-        frame = _frame_shape(path, shape, ops)
-        rois = _rois(path, frame)
+        frame = frame_shape_in(path, shape, ops)
+        rois = rois_in(path, frame)
         coords.update({str(key): value for key, value in rois.variables.items()})
         attrs.update(rois.attrs)
         counts["stat.npy"] = rois.sizes["roi"]
     elif {"Ly", "Lx"} <= set(ops):
-        frame = _frame_shape(os.path.join(name, "ops.npy"), shape, ops)
+        frame = frame_shape_in(os.path.join(name, "ops.npy"), shape, ops)
         attrs.update(Ly=frame[0], Lx=frame[1])
-    attrs.update(_parameters(ops))
+    attrs.update(parameters_of(ops))
     data = _read_traces(name, here, counts)
-    coords.update(_flags(name, here, counts))
+    coords.update(flags_in(name, here, counts))
     if "roi" not in coords:
         attrs_of_roi = {"long_name": "ROI label", "description": "Row of the arrays, from 0."}
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
@@ -199,26 +133,25 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
     >>> write_suite2p(ds, "export/suite2p/plane0")  # doctest: +SKIP
     """
-    from xs2p.io.suite2p import export as _write
-    from xs2p.rois.build import rois_to_stat
+    from xs2p.disk.replace import check_absent, file_set
+    from xs2p.io.suite2p.export import check_writable, flag_table, ops_of, write_traces
+    from xs2p.rois.convert import rois_to_stat
 
     name = os.fspath(folder)
     known = [f"{key}.npy" for key in (*TRACES, *FLAGS, "stat", "ops")]
-    _write.check_writable(ds)
+    check_writable(ds)
     if not overwrite:
-        _write.check_absent(name, known)
+        check_absent(name, known)
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in TRACES]
-    with _write.file_set(name, known, overwrite=overwrite) as new:
-        ds = _write.write_traces(ds.drop_vars(other), new)
+    with file_set(name, known, overwrite=overwrite) as new:
+        ds = write_traces(ds.drop_vars(other), new)
         tables = {
-            key: _write.flag_table(ds, key)
-            for key in FLAGS
-            if key in ds.variables or key == "iscell"
+            key: flag_table(ds, key) for key in FLAGS if key in ds.variables or key == "iscell"
         }
         drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
         stat = np.empty(ds.sizes["roi"], dtype=object)
         stat[:] = rois_to_stat(ds.drop_vars(drop))
-        ops = np.array(_write.ops_of(ds, name), dtype=object)
+        ops = np.array(ops_of(ds, name), dtype=object)
         for key, array in {**tables, "stat": stat, "ops": ops}.items():
             with open(new(f"{key}.npy"), "wb") as file:
                 np.lib.format.write_array(file, array)
@@ -250,95 +183,6 @@ def _plane_files(name: str) -> set[str]:
     )
 
 
-def _read_ops(path: str) -> dict[str, Any]:
-    from xs2p.disk.npy import load_pickled
-
-    if not os.path.exists(path):
-        return {}
-    ops = load_pickled(path)
-    if ops.dtype != object or ops.size != 1 or not isinstance(ops.item(), dict):
-        raise ValueError(f"{path}: expected a dict, found an array of {ops.dtype} {ops.shape}")
-    found = dict(ops.item())
-    for key, whole in (("Ly", True), ("Lx", True), ("fs", False), ("tau", False)):
-        value = found.get(key)
-        if value is None:
-            continue
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        if not (number and np.isfinite(value) and value > 0 and (not whole or value == int(value))):
-            kind = "a whole number of pixels" if whole else "a number"
-            raise ValueError(f"{path}: {key} is {value!r}, expected {kind} above 0")
-    return found
-
-
-def _frame_shape(
-    path: str, shape: tuple[int, int] | None, ops: Mapping[str, Any]
-) -> tuple[int, int]:
-    from xs2p.movie.open import checked_shape
-
-    given = checked_shape(shape)
-    stored = (int(ops["Ly"]), int(ops["Lx"])) if {"Ly", "Lx"} <= set(ops) else None
-    if given is None:
-        if stored is None:
-            raise ValueError(
-                f"{path}: the size of the frame is not known, since no ops.npy with Ly and Lx lies "
-                "beside it; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
-            )
-        return stored
-    if stored is not None and stored != given:
-        raise ValueError(
-            f"shape={given} disagrees with ops.npy beside {path}, which says (Ly, Lx) = "
-            f"{stored}; leave shape out to take that"
-        )
-    return given
-
-
-def _rois(path: str, shape: tuple[int, int], stat: Any = None) -> xr.Dataset:
-    from xs2p.rois.build import rois_from_stat
-    from xs2p.rois.stat import completed
-
-    stat = _load_stat(path) if stat is None else stat
-    try:
-        return rois_from_stat(completed(stat, path), shape)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _load_stat(path: str) -> np.ndarray:
-    from xs2p.disk.npy import load_npy
-
-    stat = load_npy(path)
-    if stat.ndim != 1 or not all(isinstance(entry, dict) for entry in stat):
-        raise ValueError(
-            f"{path}: expected suite2p's stat, an array of one dict per ROI; found an array of "
-            f"{stat.dtype} with shape {stat.shape}"
-        )
-    return np.asarray(stat)
-
-
-def _parameters(ops: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, (key, section) in PARAMETERS.items():
-        inner = ops.get(section) if section else None
-        value = inner.get(name, inner.get(key)) if isinstance(inner, dict) else None
-        value = ops.get(key) if value is None else value
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, str | int | float):
-            found[name] = value
-    if "baseline" in found:
-        found["baseline"] = _baseline_by_our_name(found["baseline"], ops.get("suite2p_version"))
-    return found
-
-
-def _baseline_by_our_name(baseline: Any, version: Any) -> Any:
-    """Name what the folder's suite2p computed under the name that xs2p gives it."""
-    if baseline == "constant":
-        return "constant_global"
-    if baseline == "maximin" and str(version).startswith("0."):
-        return "maximin_legacy"
-    return baseline
-
-
 def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str, Any]:
     from xs2p.disk.npy import load_npy
 
@@ -355,7 +199,7 @@ def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str,
                 f"{path}: expected numbers over (roi, time), found {array.dtype} of shape "
                 f"{array.shape}"
             )
-        _count(path, len(array), counts)
+        count_rows(path, len(array), counts)
         if data and array.shape != data[first][1].shape:
             raise ValueError(
                 f"{path}: {array.shape[1]} frames, but {first}.npy beside it has "
@@ -369,41 +213,3 @@ def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str,
         }
         data[key] = (("roi", "time"), array.astype(np.float32, copy=False), attrs)
     return data
-
-
-def _read_flags(path: str, counts: dict[str, int]) -> np.ndarray:
-    from xs2p.disk.npy import load_npy
-
-    table = load_npy(path)
-    if table.ndim != 2 or table.shape[1] != 2 or table.dtype.kind not in "biuf":
-        raise ValueError(
-            f"{path}: expected one row (flag, probability) per ROI, found {table.dtype} of shape "
-            f"{table.shape}"
-        )
-    _count(path, len(table), counts)
-    return np.asarray(table)
-
-
-def _flags(name: str, here: Collection[str], counts: dict[str, int]) -> dict[str, Any]:
-    """``iscell`` and ``redcell`` of those that are there, as coordinates over ``roi``."""
-    coords: dict[str, Any] = {}
-    for key, meaning in FLAGS.items():
-        if f"{key}.npy" in here:
-            table = _read_flags(os.path.join(name, f"{key}.npy"), counts)
-            of = f"column of {key}.npy, as the folder has it."
-            flag = {"long_name": meaning, "description": f"First {of}"}
-            chance = {
-                "long_name": f"probability of {key}",
-                "units": "1",
-                "description": f"Second {of}",
-            }
-            coords[key] = ("roi", table[:, 0] > 0, flag)
-            coords[f"{key}_prob"] = ("roi", table[:, 1], chance)
-    return coords
-
-
-def _count(path: str, rows: int, counts: dict[str, int]) -> None:
-    for file, number in counts.items():
-        if rows != number:
-            raise ValueError(f"{path}: {rows} ROIs, but {file} beside it has {number}")
-    counts[os.path.basename(path)] = rows

@@ -1,0 +1,294 @@
+"""``xs2p extract``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from xs2p.cli.cluster import cluster
+from xs2p.cli.inputs import (
+    of_second_movie,
+    parse_dtype,
+    parse_numbers,
+    parse_shape,
+    pick_channels,
+    require_shape,
+)
+from xs2p.cli.options import (
+    Baseline,
+    Debug,
+    Device,
+    Quiet,
+    app,
+    of_baseline,
+    of_cluster,
+    of_device,
+    of_masks,
+    of_movie,
+    of_output,
+    of_rois,
+    switch,
+)
+from xs2p.cli.output import check_output
+from xs2p.cli.report import reporting, say, summary
+
+
+@app.command("extract")
+def extract(
+    movie: Annotated[
+        str,
+        typer.Argument(
+            metavar="MOVIE",
+            help="The movie: .bin, .npy, .tif, .h5, .nwb, a .zarr store, or suite2p's folder; for "
+            "several files of one recording a pattern in quotes, as 'rec_*.tif'.",
+            show_default=False,
+        ),
+    ],
+    rois: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROIS",
+            help="The ROIs: suite2p's stat.npy or its plane folder; a label image, .npy or .tif "
+            "(y, x) of integers, 0 for background; Cellpose's _seg.npy; ImageJ's .roi or "
+            "RoiSet.zip; CaImAn's .hdf5; .nwb; or an ROI set or earlier traces, .zarr or .nc.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT.zarr",
+            help="The Zarr store to write the traces to.",
+            show_default=False,
+        ),
+    ],
+    fs: Annotated[
+        float | None,
+        of_movie(help="Frame rate in Hz, of each plane. Needed unless the movie carries it."),
+    ] = None,
+    tau: Annotated[
+        float | None,
+        of_movie(
+            help="Decay time of the indicator in seconds (GCaMP6f 0.7, 6m 1.0, 6s 1.25 to 1.5). "
+            "Without it no spikes are computed."
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        of_movie(
+            metavar="LYxLX",
+            help="Frame size in pixels, rows x columns, as in 512x512. Needed for .bin and .raw "
+            "without an ops.npy beside them.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, of_movie(help="Number type of a .bin or .raw movie; int16 unless given.")
+    ] = None,
+    variable: Annotated[
+        str | None,
+        of_movie(
+            metavar="NAME",
+            help="Which array of a Zarr store, an HDF5 or an NWB file is the movie, where it has "
+            "several.",
+        ),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        of_movie(help="How many channels come in turn, where the file does not say it."),
+    ] = None,
+    planes: Annotated[
+        int | None,
+        of_movie(help="How many planes come in turn, fly-back included."),
+    ] = None,
+    order: Annotated[
+        str | None,
+        of_movie(
+            metavar="DIMS",
+            help="In which order they change, the slowest first, if not time,plane,channel.",
+        ),
+    ] = None,
+    channel: Annotated[
+        int | None,
+        of_movie(help="Which channel to extract, from 0 on; all of them unless given."),
+    ] = None,
+    channel_chan2: Annotated[
+        int | None,
+        of_movie(
+            "--channel-chan2",
+            help="Second channel, of the same movie: adds F_chan2 and Fneu_chan2.",
+        ),
+    ] = None,
+    movie_chan2: Annotated[
+        str | None,
+        of_movie(
+            "--movie-chan2",
+            metavar="PATH",
+            help="Second channel, of the same frames, alone in its files (--channels is of MOVIE): "
+            "adds F_chan2 and Fneu_chan2.",
+        ),
+    ] = None,
+    variable_chan2: Annotated[
+        str | None,
+        of_movie(
+            "--variable-chan2",
+            metavar="NAME",
+            help="Which array of a Zarr store is the second channel.",
+        ),
+    ] = None,
+    roi_shift: Annotated[
+        str | None,
+        of_rois(
+            metavar="DY,DX",
+            help="Move the ROIs down and to the right by so many pixels, as from another session's "
+            "frame to this one's; a minus needs =, as in --roi-shift=-3,2.5.",
+        ),
+    ] = None,
+    roi_scale: Annotated[
+        str | None,
+        of_rois(
+            metavar="S",
+            help="Scale the ROIs about the upper left corner before that, as from another zoom: "
+            "pixels here per pixel there, one number or SY,SX.",
+        ),
+    ] = None,
+    cells_only: Annotated[
+        bool,
+        of_rois(
+            "--cells-only",
+            metavar="",
+            help="Only ROIs that suite2p's iscell.npy or CaImAn's idx_components accept.",
+        ),
+    ] = False,
+    neuropil_coefficient: Annotated[
+        float, of_masks(help="Fc = F - coefficient * Fneu; no unit.")
+    ] = 0.7,
+    inner_neuropil_radius: Annotated[
+        int, of_masks(help="Pixels around an ROI that its neuropil leaves out.")
+    ] = 2,
+    min_neuropil_pixels: Annotated[
+        int, of_masks(help="Neuropil grows until it has more pixels than this.")
+    ] = 350,
+    lam_percentile: Annotated[
+        float,
+        of_masks(
+            help="Percentile (0 to 100) of the weights around it that a pixel must reach to count "
+            "as cell, which no neuropil may use."
+        ),
+    ] = 50.0,
+    snr_threshold: Annotated[
+        float,
+        of_masks(
+            help="Drop ROIs with a signal to noise (below 1, no unit) of this or less, and "
+            "extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
+        ),
+    ] = 0.0,
+    neuropil_extract: Annotated[
+        bool,
+        switch(help="Extract neuropil (the default); without it there is no Fneu and Fc is F."),
+    ] = True,
+    allow_overlap: Annotated[
+        bool, switch(help="Use pixels that several ROIs have; by default none does.")
+    ] = False,
+    circular_neuropil: Annotated[
+        bool, switch(help="Grow neuropil in the ROI's own shape; by default as a rectangle.")
+    ] = False,
+    baseline: Annotated[Baseline, of_baseline(help="How F0 is estimated.")] = Baseline.maximin,
+    win_baseline: Annotated[
+        float, of_baseline(help="Window of the running minimum and maximum, in seconds (maximin).")
+    ] = 60.0,
+    sig_baseline: Annotated[
+        float,
+        of_baseline(help="Standard deviation of the Gaussian, in frames (maximin, constant)."),
+    ] = 10.0,
+    prctile_baseline: Annotated[float, of_baseline(help="Percentile, 0 to 100 (prctile).")] = 8.0,
+    device: Annotated[
+        Device | None,
+        of_device(
+            help="Where the work is done, by default on the CPU; auto is a GPU where there is one "
+            "that works, which xs2p info tells."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
+    ] = False,
+    resume: Annotated[
+        bool,
+        of_output("--resume", help="Go on with a run of the same command that did not end."),
+    ] = False,
+    scheduler: Annotated[
+        str | None,
+        of_cluster(metavar="ADDRESS", help="Of a running Dask cluster, as tcp://node1:8786."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        of_cluster(help="Processes to start on this machine; without it one, with threads."),
+    ] = None,
+    threads_per_worker: Annotated[
+        int | None, of_cluster(help="Threads of each of them; all cores are shared unless given.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Extract the traces and spikes of every ROI into a Zarr store.
+
+    [bold]Example[/bold]: xs2p extract data.bin stat.npy traces.zarr --shape 512x512 --fs 30
+    --tau 1.0
+    """
+    options: dict[str, Any] = {
+        "neuropil_extract": neuropil_extract,
+        "neuropil_coefficient": neuropil_coefficient,
+        "inner_neuropil_radius": inner_neuropil_radius,
+        "min_neuropil_pixels": min_neuropil_pixels,
+        "lam_percentile": lam_percentile,
+        "allow_overlap": allow_overlap,
+        "circular_neuropil": circular_neuropil,
+        "snr_threshold": snr_threshold,
+        "baseline": baseline.value,
+        "win_baseline": win_baseline,
+        "sig_baseline": sig_baseline,
+        "prctile_baseline": prctile_baseline,
+        "device": None if device is None else device.value,
+    }
+    with reporting(debug):
+        sources = [path for path in (movie, rois, movie_chan2) if path is not None]
+        check_output(out, overwrite, sources, resume)
+        import xs2p
+
+        frame = None if shape is None else parse_shape(shape)
+        require_shape(movie, frame)
+        kind = None if dtype is None else parse_dtype(dtype)
+        how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
+        how |= {"channels": channels, "planes": planes, "order": order}
+        frames = xs2p.open_movie(movie, variable=variable, **how)
+        second = None
+        if movie_chan2 is not None:
+            options_of_it = of_second_movie(movie_chan2, how)
+            second = xs2p.open_movie(movie_chan2, variable=variable_chan2, **options_of_it)
+        elif variable_chan2 is not None:
+            raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
+        frames, second = pick_channels(frames, second, channel, channel_chan2)
+        if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
+            raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
+        roi_set = xs2p.read_rois(
+            rois,
+            (frames.sizes["y"], frames.sizes["x"]),
+            shift=parse_numbers("--roi-shift", roi_shift),
+            scale=parse_numbers("--roi-scale", roi_scale),
+            cells_only=cells_only,
+        )
+        with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
+            ds = xs2p.extract_to_zarr(
+                frames,
+                roi_set,
+                out,
+                resume=resume,
+                overwrite=overwrite,
+                progress=not quiet,
+                fs=fs,
+                tau=tau,
+                movie_chan2=second,
+                **options,
+            )
+        typer.echo(f"wrote {out}: {summary(ds)}")

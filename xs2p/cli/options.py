@@ -1,0 +1,67 @@
+"""The command line's app, and how its options are declared."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="xs2p",
+    help="Calcium-imaging movies and ROIs to labelled fluorescence traces and spikes.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _in_panel(panel: str, **fixed: Any) -> Any:
+    """Return a short way to declare the options of one panel of the help."""
+
+    def option(*names: str, help: str, **more: Any) -> Any:
+        return typer.Option(*names, help=help, rich_help_panel=panel, **{**fixed, **more})
+
+    return option
+
+
+of_movie = _in_panel("Movie", show_default=False)
+
+of_rois = _in_panel("ROIs", show_default=False)
+
+of_masks = _in_panel("Masks and neuropil")
+
+switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
+
+of_baseline = _in_panel("Baseline")
+
+of_device = _in_panel("Device", show_default=False)
+
+of_cluster = _in_panel("Cluster", show_default=False)
+
+of_output = _in_panel("Output", metavar="", show_default=False)
+
+
+class Baseline(StrEnum):
+    """Baseline methods, as :func:`xs2p.baseline` names them."""
+
+    maximin = "maximin"
+    maximin_legacy = "maximin_legacy"
+    constant = "constant"
+    constant_global = "constant_global"
+    prctile = "prctile"
+    none = "none"
+
+
+class Device(StrEnum):
+    """Devices, as :func:`xs2p.extract` names them."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+    auto = "auto"
+
+
+Debug = Annotated[bool, of_output("--debug", help="Show the traceback of an error.")]
+
+Quiet = Annotated[bool, of_output("--quiet", "-q", help="No progress bar.")]

@@ -1,0 +1,94 @@
+"""What the command line says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+import xarray as xr
+
+
+@contextlib.contextmanager
+def reporting(debug: bool) -> Iterator[None]:
+    """Turn bad input into one line and exit code 2, and warnings into one line each."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        try:
+            yield
+        except (ValueError, OSError, ImportError, MemoryError) as error:
+            if debug:
+                raise
+            complain(_one_line(error))
+            raise typer.Exit(2) from error
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            kind = type(error).__name__
+            complain(f"{kind}: {_one_line(error)} (not foreseen; --debug shows where)")
+            raise typer.Exit(1) from error
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    complain(f"warning: {message}")
+
+
+def complain(text: str) -> None:
+    """Say one line on stderr."""
+    typer.echo("xs2p: " + " ".join(text.split()), err=True)
+
+
+def say(text: str, quiet: bool) -> None:
+    """Say on stderr what goes on, unless quiet."""
+    if not quiet:
+        typer.echo(f"xs2p: {text}", err=True)
+
+
+def _one_line(error: BaseException) -> str:
+    """Tell an error and what was noted about it in the words of a shell."""
+    text = "; ".join([_told(error), *getattr(error, "__notes__", [])])
+    for python, shell in (
+        ("overwrite=True, resume=False", "--overwrite and without --resume"),
+        ("overwrite=True", "--overwrite"),
+        ("resume=True", "--resume"),
+        ("cells_only=True", "--cells-only"),
+    ):
+        text = text.replace(python, shell)
+    return text
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        name = "" if error.filename is None else f": {os.fspath(error.filename)}"
+        return f"{error.strerror}{name}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory: {error}" if str(error) else "not enough memory"
+    return str(error) or type(error).__name__
+
+
+def compute(ds: xr.Dataset, quiet: bool) -> xr.Dataset:
+    """Compute with the bar on stderr: stdout is for the result's one line."""
+    with contextlib.redirect_stdout(sys.stderr):
+        computed: xr.Dataset = ds.s2p.compute(progress=not quiet)
+    return computed
+
+
+def summary(ds: xr.Dataset) -> str:
+    """Tell in a line what a store holds."""
+    import numpy as np
+
+    status, count = np.unique(ds["status"].values.astype(str), return_counts=True)
+    without = [f"{n} {why}" for why, n in zip(status, count, strict=True) if why != "ok"]
+    total = count[status != "ok"].sum()
+    told = f"{total} without a trace" + (f" ({', '.join(without)})" if without else "")
+    return (
+        f"{ds.sizes['roi']} ROIs, {ds.sizes['time']} frames, {told}; "
+        f"{', '.join(str(name) for name in ds.data_vars)}"
+    )

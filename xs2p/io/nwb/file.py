@@ -1,0 +1,88 @@
+"""NWB files: how they are opened, and which tables and series are in them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+
+def require_pynwb() -> Any:
+    """Import pynwb, or say how to install it."""
+    try:
+        import pynwb
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            'NWB files need pynwb, which is not installed: pip install "xs2p[nwb]"'
+        ) from error
+    return pynwb
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Any]:
+    """Open an NWB file for as long as it is read."""
+    pynwb = require_pynwb()
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no file {path!r}")
+    with warnings.catch_warnings():
+        # Of files that were written with another release of the schema.
+        warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
+        # Of columns, which are read by name.
+        warnings.filterwarnings("ignore", message="An attribute .* already exists on")
+        try:
+            io = pynwb.NWBHDF5IO(path, "r")
+            file = io.read()
+        except Exception as error:
+            raise ValueError(
+                f"{path}: cannot be read as NWB ({type(error).__name__}: {error})"
+            ) from error
+    with io:
+        yield file
+
+
+def tables(file: Any) -> dict[str, Any]:
+    """All tables of ROIs in a file, by name; two of one name by module and name."""
+    from pynwb.ophys import PlaneSegmentation
+
+    found = [item for item in file.objects.values() if isinstance(item, PlaneSegmentation)]
+    plain = [table.name for table in found]
+    return {
+        table.name
+        if plain.count(table.name) == 1
+        else f"{table.parent.parent.name}/{table.parent.name}/{table.name}": table
+        for table in found
+    }
+
+
+def pick(file: Any, name: str | None, path: str) -> Any:
+    """Choose a table of ROIs, the only one or that of the name."""
+    found = tables(file)
+    if name is None and len(found) == 1:
+        return next(iter(found.values()))
+    if name in found:
+        return found[name]
+    if not found:
+        raise ValueError(f"{path}: holds no PlaneSegmentation, so no ROIs")
+    listing = ", ".join(f"{key} ({len(table)} ROIs)" for key, table in found.items())
+    if name is None:
+        raise ValueError(
+            f"{path}: holds {len(found)} tables of ROIs: {listing}; pick one, as in "
+            f"name={next(iter(found))!r}"
+        )
+    raise ValueError(f"name={name!r} is no PlaneSegmentation of {path}, which holds: {listing}")
+
+
+# Variable -> container and name of the series there; the names that have one in roiextractors are
+# RoiResponseSeries, Neuropil, Deconvolved and Baseline.
+SERIES = {
+    "F": ("Fluorescence", "RoiResponseSeries"),
+    "Fneu": ("Fluorescence", "Neuropil"),
+    "Fc": ("Fluorescence", "NeuropilCorrected"),
+    "F0": ("Fluorescence", "Baseline"),
+    "spks": ("Fluorescence", "Deconvolved"),
+    "dFF": ("DfOverF", "RoiResponseSeries"),
+    "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
+    "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),
+}

@@ -1,0 +1,87 @@
+"""Frames of files without a header, and of ``.npy``."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p.disk.suite2p_ops import shape_in_ops
+from xs2p.movie.check import check_dtype
+from xs2p.movie.frames import Frames
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+
+# What suite2p calls its binaries, with their ops.npy beside them.
+_SUITE2P = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
+
+
+def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None) -> Any:
+    """Find the frames of a file without a header."""
+    from xs2p.movie.frames import RawFrames, Stamp
+
+    if frame is None:
+        frame = _shape_from_ops(name)
+    elif os.path.basename(name) in _SUITE2P:
+        known = shape_in_ops(name)
+        if known not in (None, frame):
+            raise ValueError(
+                f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
+                f"{known}; leave shape out"
+            )
+    stored = np.dtype("<i2" if dtype is None else dtype)
+    check_dtype(stored, name)
+    stamp = Stamp.of(name)
+    frame_bytes = frame[0] * frame[1] * stored.itemsize
+    if stamp.size == 0:
+        raise ValueError(f"{name}: the file is empty, expected frames of {frame_bytes} bytes")
+    if stamp.size % frame_bytes:
+        raise ValueError(
+            f"{name}: {stamp.size} bytes are not a multiple of the {frame_bytes} bytes of a frame "
+            f"of shape={frame} and dtype={stored}: {stamp.size // frame_bytes} frames and "
+            f"{stamp.size % frame_bytes} bytes more. Give the right shape=(Ly, Lx) and dtype=; if "
+            "they are right, the file was cut while it was written"
+        )
+    return RawFrames(stamp, (stamp.size // frame_bytes, *frame), stored.str)
+
+
+def _shape_from_ops(name: str) -> tuple[int, int]:
+    call = f"open_movie({name!r}, shape=(Ly, Lx))"
+    path = os.path.join(os.path.dirname(name), "ops.npy")
+    if not os.path.exists(path):
+        raise ValueError(
+            f"{name}: a raw binary does not say the size of its frames; give it in pixels: {call}"
+        )
+    known = shape_in_ops(name)
+    if known is None:
+        raise ValueError(f"{path}: holds no Ly and Lx; give them: {call}")
+    return known
+
+
+def npy_frames(name: str) -> Frames:
+    """Find the frames of an ``.npy`` file."""
+    from xs2p.disk.npy import read_header
+    from xs2p.movie.frames import FortranFrames, RawFrames, Stamp
+
+    stamp = Stamp.of(name)
+    with open(name, "rb") as file:
+        shape, fortran, dtype = read_header(file, name)
+        offset = file.tell()
+    check_dtype(dtype, name)
+    if len(shape) != 3:
+        raise ValueError(
+            f"{name}: an array of {len(shape)} dims, shape {shape}, expected 3: (time, y, x). Load "
+            "it with numpy.load, take or add an axis, and save it anew"
+        )
+    needed = offset + math.prod(shape) * dtype.itemsize
+    if stamp.size < needed:
+        raise ValueError(
+            f"{name}: {stamp.size} bytes, but shape {shape} of {dtype} needs {needed}: "
+            "the file was cut"
+        )
+    layout = FortranFrames if fortran else RawFrames
+    return layout(stamp, (shape[0], shape[1], shape[2]), dtype.str, offset)

@@ -1,0 +1,97 @@
+"""ROI sets turned into others, and into label images and stats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p.rois.assemble import DESCRIPTIONS, frac_overlap
+from xs2p.rois.pixels import pixel_order, pixel_table, planes_of, shared_pixels
+from xs2p.rois.stat import stat_from_fields
+
+
+def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
+    """Flag anew which pixels more than one ROI of the set has.
+
+    Parameters
+    ----------
+    rois
+        An ROI set over ``roi`` and ``pixel``, also one selected over ``roi``.
+
+    Returns
+    -------
+    Dataset
+        The same ROI set with ``overlap(pixel)`` and ``frac_overlap(roi)`` of the ROIs at hand.
+
+    Examples
+    --------
+    >>> import xs2p
+    >>> stat = [{"ypix": [0, 0], "xpix": [x, x + 1], "lam": [1, 1]} for x in (0, 1)]
+    >>> rois = xs2p.rois_from_stat(stat, (1, 3))
+    >>> recompute_overlap(rois.isel(roi=[0])).overlap.values.tolist()
+    [False, False]
+    """
+    rois = compact(rois)
+    table = pixel_table(rois)
+    overlap = shared_pixels(table, planes_of(rois))
+    rois = rois.copy()
+    rois["overlap"] = ("pixel", overlap, DESCRIPTIONS["overlap"])
+    return rois.assign_coords(frac_overlap=frac_overlap(overlap, table.offsets))
+
+
+def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
+    """Draw an ROI set as a label image.
+
+    Parameters
+    ----------
+    rois
+        An ROI set, or a Dataset of traces that carries one.
+
+    Returns
+    -------
+    DataArray
+        Integer image ``(y, x)``, 0 is background. Values are the ``roi`` labels where all of
+        them are whole numbers from 1 on, else one more than the ROI's position;
+        ``attrs["values"]`` says which. A pixel of several ROIs goes to the one with the largest
+        weight, the first of equals.
+    """
+    table = pixel_table(rois)
+    positive = table.roi.dtype.kind in "iu" and bool((table.roi > 0).all())
+    values = table.roi if positive else np.arange(table.roi.size) + 1
+    small = not values.size or values.max() < 2**31
+    image = np.zeros(table.shape, np.int32 if small else np.int64)
+    # Written from the lightest to the heaviest, and among equals from the last to the first.
+    order = np.lexsort((-table.owner, table.lam))
+    image.ravel()[table.flat[order]] = values[table.owner[order]]
+    attrs = {
+        "long_name": "ROI labels",
+        "description": "ROI set drawn as an image by to_labels, 0 where no ROI is.",
+        "values": "roi labels" if positive else "position in roi, plus 1",
+    }
+    return xr.DataArray(image, dims=("y", "x"), name="labels", attrs=attrs)
+
+
+def rois_to_stat(rois: xr.Dataset) -> list[dict[str, Any]]:
+    """Give an ROI set back as suite2p's ``stat``, a list of dicts.
+
+    Parameters
+    ----------
+    rois
+        An ROI set, or a Dataset of traces that carries one.
+
+    Returns
+    -------
+    list of dict
+        ``ypix, xpix, lam, overlap, npix, med, radius`` and every further field that
+        :func:`xs2p.rois_from_stat` took, of the same types.
+    """
+    rois = compact(rois)
+    return stat_from_fields(rois, pixel_table(rois))
+
+
+def compact(rois: xr.Dataset) -> xr.Dataset:
+    """Drop the pixels of ROIs that are no longer in ``roi``, and order them as ``roi`` is."""
+    order, _ = pixel_order(rois)
+    return rois if order is None else rois.isel(pixel=order)

@@ -1,0 +1,243 @@
+"""OASIS on the CPU."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numba
+import numpy as np
+
+from xs2p.compute.kernels import COMPILING, Kernel, njit
+
+__all__ = ["oasis"]
+
+
+@njit
+def decay_table(tau_fs, n):  # type: ignore[no-untyped-def]
+    """``exp(−l / (tau·fs))`` for ``l = 0 … n − 1``, float64.
+
+    Compiled, because numpy's vectorised ``exp`` rounds some values differently from the
+    scalar one that the reference calls.
+    """
+    table = np.empty(n, np.float64)
+    for length in range(n):
+        table[length] = math.exp(-length / tau_fs)
+    return table
+
+
+@njit
+def _spikes(first, table, v, length, n, s):  # type: ignore[no-untyped-def]
+    """Spikes ``s`` of a trace with the pools ``1 … n``, where ``first`` is its first sample."""
+    last = table.size - 1
+    one = np.uint64(1)
+    for frame in range(s.size):
+        s[frame] = 0.0
+    # An ROI without a trace has no spikes: NaN, in its first frame too.
+    if math.isnan(first):
+        s[0] = first
+    start = length[min(n, one)]
+    for i in range(np.uint64(2), n + one):
+        s[start] = v[i] - v[i - one] * table[min(length[i - one], last)]
+        start += length[i]
+
+
+@njit
+def oasis_pools(F, table, v, w, length, s):  # type: ignore[no-untyped-def]
+    """One trace: fill the pools (value, weight, length) and the spikes ``s``; their number.
+
+    Friedrich, Zhou & Paninski 2017, AR(1) without sparsity penalty. Pools are float32 and
+    decays float64, as in the reference, so that results agree to the last bit. Decays
+    longer than ``table`` are its last, zero in float64. ``v``, ``w`` and ``length`` are stacks
+    with room for one more than there are frames; the last pool is held apart from its stack.
+    """
+    last = table.size - 1
+    one = np.uint64(1)
+    n = np.uint64(0)
+    unit = np.float32(1)
+    g, g2 = table[min(1, last)], table[min(2, last)]
+    # Below the first pool: it decays to less than any value, and nothing merges with it.
+    pool_v, pool_w, pool_length = np.float32(-np.inf), unit, 0
+    decay, decay2, decayed = g, g2, np.float64(-np.inf)
+    for frame in range(F.size):
+        value, weight, span = F[frame], unit, 1
+        if not decayed > value:
+            v[n], w[n], length[n] = pool_v, pool_w, pool_length
+            n += one
+            pool_v, pool_w, pool_length = value, unit, 1
+            decay, decay2 = g, g2
+        else:
+            while decayed > value:
+                total = pool_w + weight * decay2
+                value = np.float32((pool_v * pool_w + value * weight * decay) / total)
+                weight = np.float32(total)
+                span += pool_length
+                n -= one
+                pool_v, pool_w, pool_length = v[n], w[n], length[n]
+                decay = table[min(pool_length, last)]
+                decay2 = table[min(2 * pool_length, last)]
+                decayed = pool_v * decay
+            n += one
+            pool_v, pool_w, pool_length = value, weight, span
+            decay = table[min(span, last)]
+            decay2 = table[min(2 * span, last)]
+        decayed = pool_v * decay
+    v[n], w[n], length[n] = pool_v, pool_w, pool_length
+    _spikes(F[0], table, v, length, n, s)
+    return n
+
+
+# Traces that are deconvolved side by side, by trial, and the rows of their state: of the last
+# pool its value, weight, decays by its length and twice that, and what it has decayed to; what the
+# pool before it has decayed to; value and weight of the last pool with the next frame, and what
+# is left to do with it.
+_TRACES = 32
+
+_FRAMES = 64  # that are brought into order at once
+
+_FEW = 6  # traces: fewer are faster one by one
+
+_V, _W, _DECAY, _DECAY2, _DECAYED, _UNDER, _NEW_V, _NEW_W, _TODO = (
+    np.uint64(row * _TRACES) for row in range(9)
+)
+
+_OPEN, _MERGE = 1.0, 2.0
+
+
+@njit
+def _next_frame(frame, state):  # type: ignore[no-untyped-def]
+    """Merge a frame into the last pool of each trace, or let it open one: mostly, that is all."""
+    # One array and no branch: only so is the loop compiled to vector instructions. The values
+    # are float32 in float64, so that every product and sum is as in oasis_pools.
+    for i in range(np.uint64(frame.size)):
+        v, w, sample = state[_V + i], state[_W + i], np.float64(frame[i])
+        merges = state[_DECAYED + i] > sample
+        total = w + state[_DECAY2 + i]
+        value = np.float32((np.float32(v * w) + sample * state[_DECAY + i]) / total)
+        new = np.float64(value) if merges else sample
+        state[_NEW_V + i] = new
+        state[_NEW_W + i] = np.float64(np.float32(total)) if merges else 1.0
+        again = _MERGE if state[_UNDER + i] > new else 0.0
+        state[_TODO + i] = again if merges else _OPEN
+
+
+@njit
+def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # type: ignore[no-untyped-def]
+    """Deconvolve some traces ``(n, time)`` at once: as :func:`oasis_pools`, to the last bit.
+
+    Frame by frame, all traces merge their frame in vectors; the few that open a pool or must
+    merge it with one more are gone through one by one. Alone, a trace waits in every frame for
+    the division of the one before.
+    """
+    last = table.size - 1
+    one = np.uint64(1)
+    count = np.uint64(F.shape[0])
+    opening, merging = np.empty(_TRACES + 1, np.uint64), np.empty(_TRACES + 1, np.uint64)
+    # Whole vectors: places beyond the last trace hold a trace of zeros.
+    width = (F.shape[0] + 7) // 8 * 8
+    frames[:] = 0
+    for i in range(np.uint64(width)):
+        state[_V + i], state[_W + i] = -np.inf, 1.0
+        state[_DECAY + i], state[_DECAY2 + i] = table[min(1, last)], table[min(2, last)]
+        state[_DECAYED + i], state[_UNDER + i] = -np.inf, -np.inf
+        span[i], n[i] = 0, 0
+    for start in range(0, F.shape[1], _FRAMES):
+        size = min(_FRAMES, F.shape[1] - start)
+        for i in range(count):
+            for t in range(size):
+                frames[t, i] = F[i, start + t]
+        for t in range(size):
+            _next_frame(frames[t, :width], state)
+            n_opening, n_merging = np.uint64(0), np.uint64(0)
+            for i in range(count):
+                opening[n_opening], merging[n_merging] = i, i
+                n_opening += np.uint64(state[_TODO + i] == _OPEN)
+                n_merging += np.uint64(state[_TODO + i] == _MERGE)
+            for k in range(n_opening):
+                i = opening[k]
+                top = np.uint64(n[i])
+                v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
+                n[i], span[i] = top + one, 0
+                state[_UNDER + i] = state[_DECAYED + i]
+            for k in range(n_merging):
+                i = merging[k]
+                top, long = np.uint64(n[i]), span[i]
+                value, weight = np.float32(state[_NEW_V + i]), np.float32(state[_NEW_W + i])
+                under = state[_UNDER + i]
+                while under > value:
+                    top -= one
+                    decay = table[min(length[i, top], last)]
+                    total = w[i, top] + weight * table[min(2 * length[i, top], last)]
+                    value = np.float32((v[i, top] * w[i, top] + value * weight * decay) / total)
+                    weight = np.float32(total)
+                    long += length[i, top]
+                    under = v[i, top - one] * table[min(length[i, top - one], last)]
+                n[i], span[i] = top, long
+                state[_NEW_V + i], state[_NEW_W + i] = value, weight
+                state[_UNDER + i] = under
+            for i in range(count):
+                span[i] += 1
+                decay = table[min(span[i], last)]
+                state[_V + i], state[_W + i] = state[_NEW_V + i], state[_NEW_W + i]
+                state[_DECAY + i], state[_DECAY2 + i] = decay, table[min(2 * span[i], last)]
+                state[_DECAYED + i] = state[_V + i] * decay
+    for i in range(count):
+        top = np.uint64(n[i])
+        v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
+        _spikes(F[i, 0], table, v[i], length[i], top, s[i])
+
+
+def decay_length(tau_fs: np.float32, n_frames: int) -> int:
+    """How long a table of decays must be: to the last pair of pools, or to where it is zero."""
+    return int(min(2 * n_frames + 1, math.ceil(746 * float(tau_fs)) + 1))
+
+
+@functools.cache
+def _compiled_oasis() -> Kernel:
+    def kernel(F, table, s):  # type: ignore[no-untyped-def]
+        n_traces, room = min(F.shape[0], _TRACES), F.shape[1] + 1
+        v = np.empty((n_traces, room), np.float32)
+        w = np.empty((n_traces, room), np.float32)
+        length = np.empty((n_traces, room), np.int64)
+        frames = np.empty((_FRAMES, _TRACES), np.float32)
+        state = np.empty(9 * _TRACES, np.float64)
+        span, n = np.empty(_TRACES, np.int64), np.empty(_TRACES, np.int64)
+        for start in range(0, F.shape[0], _TRACES):
+            some = slice(start, min(start + _TRACES, F.shape[0]))
+            if some.stop - start < _FEW:
+                for i in range(start, some.stop):
+                    oasis_pools(F[i], table, v[0], w[0], length[0], s[i])
+            else:
+                _oasis_side_by_side(F[some], table, frames, state, span, n, v, w, length, s[some])
+
+    signature = "void(float32[:,:], float64[:], float32[:,:])"
+    layout = "(r,t),(k)->(r,t)"
+    try:
+        return numba.guvectorize([signature], layout, nopython=True, cache=True)(kernel)
+    except RuntimeError:  # numba finds no folder that it may write a cache to
+        return numba.guvectorize([signature], layout, nopython=True)(kernel)
+
+
+def oasis_gufunc() -> Kernel:
+    """Return the gufunc ``(roi, time), (decays) -> (roi, time)`` over any leading dimensions."""
+    with COMPILING:  # two threads at once would compile it twice
+        return _compiled_oasis()
+
+
+def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
+    """Deconvolve traces ``(…, time)``; ``tau_fs``, float32, broadcasts over the leading dims."""
+    F = np.ascontiguousarray(F, dtype=np.float32)
+    spikes = np.empty(F.shape, np.float32)
+    if F.size == 0:
+        return spikes
+    gufunc = oasis_gufunc()
+    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1])
+    for value in np.unique(tau_fs):
+        table = decay_table(value, decay_length(value, F.shape[-1]))
+        same = tau_fs == value
+        with np.errstate(all="ignore"):  # what a vector does in the places of no trace
+            if same.all():
+                gufunc(np.atleast_2d(F), table, np.atleast_2d(spikes))
+            else:
+                spikes[same] = gufunc(F[same], table)
+    return spikes
