@@ -18,19 +18,10 @@ from xs2p import accessor, plot
 
 ROOT = Path(__file__).parent.parent
 TOPICS = {
-    "extract": ("The whole job", ["xs2p.pipeline", "xs2p.store"]),
+    "extract": ("The whole job", ["xs2p.pipeline"]),
     "rois": ("ROIs and masks", ["xs2p.rois", "xs2p.masks"]),
-    "steps": (
-        "Steps, one by one",
-        [
-            "xs2p.extract",
-            "xs2p.baseline",
-            "xs2p.deconvolve",
-            "xs2p.quality",
-            "xs2p.compute.computing",
-        ],
-    ),
-    "files": ("Files and sample data", ["xs2p.io", "xs2p.sample"]),
+    "steps": ("Steps, one by one", ["xs2p.traces", "xs2p.compute.progress"]),
+    "files": ("Files and sample data", ["xs2p.movie", "xs2p.io", "xs2p.sample"]),
     "plot": ("Pictures", ["xs2p.plot"]),
     "more": ("More", []),
 }

@@ -46,7 +46,7 @@ CONFIG = {
 }
 # What a run that is killed or waits must not take: it hangs.
 PATIENCE = 120
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]  # beside what tests share
 SEED = 0 if os.environ.get("CI") else os.getpid()
 
 

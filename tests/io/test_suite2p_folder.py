@@ -4,19 +4,19 @@ import shutil
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 
 import dask
 import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from loaders import DATA
 
 from xs2p.io import load_npy, read_rois, read_stat, read_suite2p, write_suite2p
 from xs2p.io.suite2p import export as write_module
 from xs2p.rois.build import rois_from_stat
 
-REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
+REAL = DATA / "suite2p-folder-2p"
 LY, LX, N, T = 20, 30, 5, 40
 
 
@@ -545,7 +545,7 @@ def test_import_is_light():
         "heavy = {'dask', 'zarr', 'tifffile', 'scipy', 'numba', 'distributed'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=DATA.parents[1])
 
 
 def test_roiextractors_reads_what_is_written_equal(tmp_path):

@@ -24,7 +24,7 @@ import xarray as xr
 from gpu_checks import BACKENDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cpu import random_masks
+from mask_cases import random_masks
 
 import xs2p
 from xs2p.compute import arrays, gpu_memory

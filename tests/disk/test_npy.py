@@ -5,15 +5,13 @@ import os
 import pathlib
 import pickle
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
+from loaders import DATA
 
 from xs2p.disk.npy import _ADMITTED
 from xs2p.io import UnsafePickleError, load_npy
-
-DATA = Path(__file__).parent / "data"
 
 HEADER = b"\x93NUMPY\x01\x00"
 

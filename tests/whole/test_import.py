@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 HEAVY = (
     *("dask", "numba", "scipy", "matplotlib", "distributed", "cupy", "tifffile", "zarr", "typer"),
     *("h5py", "h5netcdf", "roifile"),
 )
 
 
-def run(code, cwd=Path(__file__).parent / "data", **env):
+def run(code, cwd=ROOT / "tests" / "data", **env):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
     command = [sys.executable, "-W", "error", "-c", code]
     return subprocess.run(

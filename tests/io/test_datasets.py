@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from loaders import DATA
 
 import xs2p
 from xs2p.testing import simulate
 from xs2p.traces.baseline import METHODS
 
-REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
+REAL = DATA / "suite2p-folder-2p"
 OPTIONS = {"tau": 1.0, "win_baseline": 5.0}
 STAT = [
     {"ypix": [1], "xpix": [2], "lam": [1.0], "kind": "a", "maybe": 3, "rag": [1, 2], "skew": 0.5},

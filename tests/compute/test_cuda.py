@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import cuda_on_cpu
 import naive
@@ -17,7 +18,7 @@ import pytest
 from cuda_on_cpu import launch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_cpu import DTYPES, ragged, random_masks
+from mask_cases import DTYPES, ragged, random_masks
 
 from xs2p.compute import gpu
 from xs2p.masks.layout import LANES, SEGMENT, layout
@@ -333,8 +334,8 @@ assert np.array_equal(t.kernel_oasis(F, taus), t.oasis_cpu.oasis(F, taus))
 t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12)
 print("inside")
 """
-    tests = os.path.dirname(__file__)
-    path = os.pathsep.join([os.path.dirname(tests), tests])
+    here = Path(__file__).parent
+    path = os.pathsep.join(map(str, [here.parents[1], here.parent, here]))
     result = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": path},

@@ -12,7 +12,7 @@ import pytest
 import xs2p
 from xs2p import accessor, plot, suite2p, testing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

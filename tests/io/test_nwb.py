@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from loaders import DATA
 
 import xs2p
 from xs2p.io import open_nwb_movie
@@ -18,7 +18,7 @@ from xs2p.movie.check import rate_of
 from xs2p.testing import raise_if_dask_computes, simulate
 
 pynwb = pytest.importorskip("pynwb")
-REAL = Path(__file__).parent / "data" / "suite2p-folder-2p"
+REAL = DATA / "suite2p-folder-2p"
 START = datetime(2024, 5, 1, 14, 30, tzinfo=UTC)
 PERSONAL = {
     "subject": {"subject_id": "m1", "species": "Rattus norvegicus", "sex": "F", "age": "P60D"},
