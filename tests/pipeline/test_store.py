@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 from pathlib import Path
 
 import dask
@@ -23,6 +24,7 @@ import xarray as xr
 from counting import CountingFrames
 
 import xs2p
+from xs2p.movie import chunks
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline import store
 from xs2p.testing import raise_if_dask_computes, simulate
@@ -394,7 +396,8 @@ def test_a_killed_process_goes_on(recording, whole, tmp_path):
         """
         import functools, sys, time
         import xs2p
-        from xs2p.pipeline import regions as _regions
+        from xs2p.movie import chunks
+from xs2p.pipeline import regions as _regions
         from xs2p.testing import simulate
         movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
         plain = _regions._write_block
@@ -432,3 +435,48 @@ def test_a_killed_process_goes_on(recording, whole, tmp_path):
 
 def test_memory_of_a_process_is_measured_here():
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*are dropped")
+def test_a_run_with_an_snr_threshold_does_not_judge_twice(recording, tmp_path, monkeypatch):
+    movie, rois = recording
+    ratio = xs2p.snr(movie.s2p.extract(rois, fs=FS, min_neuropil_pixels=50).Fc).compute()
+    options = {**OPTIONS, "snr_threshold": float(np.sort(ratio.values)[2])}
+    whole = xs2p.extract_to_zarr(movie, rois, tmp_path / "whole.zarr", **options)
+    assert whole.sizes["roi"] == 5
+    counting, frames = counted(movie)
+    with stopped_after(monkeypatch, "_mark_block", 3):
+        xs2p.extract_to_zarr(counting, rois, tmp_path / "out.zarr", **options)
+    assert frames.reads.max() >= 2  # to judge, and to extract
+    frames.reads[:] = 0
+    done = _regions.done_regions(str(tmp_path / "out.partial.zarr"), 0)
+    assert 3 <= done.sum() < done.size
+    xs2p.extract_to_zarr(counting, rois, tmp_path / "out.zarr", resume=True, **options)
+    assert files(tmp_path / "out.zarr") == files(tmp_path / "whole.zarr")
+    looked_at = np.isin(np.arange(N) // CHUNK, [0, N // 2 // CHUNK, N // CHUNK - 1])  # to compare
+    read = np.repeat(~done, REGION)
+    np.testing.assert_array_equal(frames.reads[~looked_at], read[~looked_at].astype(int))
+
+
+@pytest.mark.parametrize("lead", [(), ("channel",)], ids=str)
+def test_a_map_of_a_file_is_not_copied(tmp_path, lead, monkeypatch):
+    """Dask would put all of it into its graph, and so into memory, and send it to workers."""
+    monkeypatch.setattr(chunks, "TARGET_BYTES", 2**22)
+    shape = (*(2 for _ in lead), 20_000, 40, 44)
+    mapped = np.lib.format.open_memmap(tmp_path / "movie.npy", "w+", "<i2", shape)
+    mapped[..., :50, :, :] = 7
+    mapped.flush()
+    movie = xr.DataArray(mapped, dims=(*lead, "time", "y", "x"), attrs={"fs": FS})
+    _, rois, _ = simulate(8, (40, 44), 10, fs=FS)
+    options = {**OPTIONS, "frames_per_region": 5000, "baseline": "none", "tau": None}
+    xs2p.extract_to_zarr(movie[..., :50, :, :], rois, tmp_path / "few.zarr", **options)
+    tracemalloc.start()
+    try:
+        with dask.config.set(scheduler="synchronous"):
+            ds = xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 40e6 < 70e6 < mapped.nbytes
+    np.testing.assert_allclose(ds.F[..., :50], 7, rtol=1e-6)
+    assert not ds.F[..., 50:].any()

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xs2p
-from xs2p.pipeline import extract as pipeline
 from xs2p.testing import raise_if_dask_computes, simulate, time_chunks
+from xs2p.traces import blocks
 from xs2p.traces.baseline import METHODS
 from xs2p.traces.blocks import join
 
@@ -147,7 +147,7 @@ def test_moments_are_stable():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("chunk", [37, 400, 2500])
 def test_extract_of_a_long_movie_equals_that_in_memory(method, chunk, monkeypatch):
-    monkeypatch.setattr(pipeline, "_SAMPLES", 0)
+    monkeypatch.setattr(blocks, "SAMPLES", 0)
     movie, rois, _ = simulate(8, (40, 44), 2500, fs=FS)
     options = {"tau": 0.3, "baseline": method, "min_neuropil_pixels": 50, **SHORT}
     expected = movie.s2p.extract(rois, **options)
@@ -175,7 +175,7 @@ def test_joined_chunks_are_even_and_long_enough(frames, reach, samples):
 
 @pytest.mark.parametrize("chunk", [50, 499, (700, 41, 1, 758, 1000)])
 def test_a_lazy_result_goes_to_zarr_as_it_is(chunk, monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "_SAMPLES", 0)
+    monkeypatch.setattr(blocks, "SAMPLES", 0)
     movie, rois, _ = simulate(8, (40, 44), 2500, fs=FS)
     ds = movie.chunk(time=chunk).s2p.extract(rois, tau=0.1, min_neuropil_pixels=50, **SHORT)
     assert ds.F.data.numblocks[-1] > 1
@@ -204,7 +204,7 @@ def feeds(array):
 
 @pytest.mark.parametrize("method", ["maximin", "maximin_legacy", "none"])
 def test_extract_is_one_pass_without_a_rechunk_of_everything(method, monkeypatch):
-    monkeypatch.setattr(pipeline, "_SAMPLES", 0)
+    monkeypatch.setattr(blocks, "SAMPLES", 0)
     some, rois, _ = simulate(8, (40, 44), 1, fs=FS)
     n_frames, chunk = 60_000, 500
     frames = da.from_array(

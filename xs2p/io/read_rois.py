@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from xs2p.rois.given import register_reader
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -351,3 +353,6 @@ def _brief(source: Any) -> str:
         return f"of shape {tuple(shape)}"
     text = repr(source)
     return text if len(text) < 60 else text[:57] + "..."
+
+
+register_reader(read_rois)

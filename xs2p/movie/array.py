@@ -47,7 +47,7 @@ def open_array(array: Any, chunks: int | None) -> xr.DataArray:
         check_dtype(np.dtype(array.dtype), "the movie")
         _check_pixels(array, told)
         data = array.variable._data if array.chunks is None else None  # .data may read it
-        if isinstance(data, np.memmap) and data.ndim == 3:
+        if isinstance(data, np.memmap):
             return array.copy(data=_data(data, chunks))
         return array if chunks is None else array.chunk(time=chunks)
     if isinstance(array, np.ma.MaskedArray):
@@ -92,6 +92,8 @@ def _check_h5py(array: Any) -> None:
 def _data(array: Any, chunks: int | None) -> Any:
     import dask.array as da
 
+    if isinstance(array, np.memmap) and array.ndim > 3:
+        return da.stack([_data(part, chunks) for part in array])
     module = _module(array)
     identity = array
     if isinstance(array, np.memmap):

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import os
 
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number, resolve
-from xs2p.compute.arrays import unread
-from xs2p.compute.device import resolve_device
+from xs2p._attrs import attributes
 from xs2p.masks.build import build_masks
-from xs2p.movie.check import check_movie
-from xs2p.pipeline.inputs import check_channels, without_old_results
-from xs2p.pipeline.snr_filter import filter_by_snr
+from xs2p.pipeline.inputs import Job, Part, check_job
+from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import compact
-from xs2p.rois.pixels import pixel_table
-from xs2p.rois.planes import join_planes, split_planes
-from xs2p.traces.baseline import baseline_parameters, baseline_reach, estimate_baseline, needs_fs
-from xs2p.traces.blocks import SAMPLES, joined, joined_chunks
-from xs2p.traces.deconvolve import decay_frames, deconvolve, oasis_reach
+from xs2p.rois.planes import join_traces
+from xs2p.traces.baseline import estimate_baseline
+from xs2p.traces.blocks import joined, long_chunks
+from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
 
 
 def extract(
-    movie: xr.DataArray,
-    rois: xr.Dataset,
+    movie: xr.DataArray | str | os.PathLike[str],
+    rois: xr.Dataset | str | os.PathLike[str],
     *,
     fs: float | None = None,
     tau: float | xr.DataArray | None = None,
-    movie_chan2: xr.DataArray | None = None,
+    movie_chan2: xr.DataArray | str | os.PathLike[str] | None = None,
     neuropil_extract: bool = True,
     neuropil_coefficient: float = 0.7,
     inner_neuropil_radius: int = 2,
@@ -52,11 +47,12 @@ def extract(
     movie
         ``(time, y, x)``, ``(channel, time, y, x)`` or ``(plane, time, y, x)``, any real dtype,
         over numpy, CuPy or Dask in any chunks. Of several planes each ROI is extracted from its
-        own: ``plane(roi)``, or suite2p's ``iplane``, says which.
+        own: ``plane(roi)``, or suite2p's ``iplane``, says which. A path is opened, with ``fs``,
+        as :func:`xs2p.open_movie` does.
     rois
         ROI set for frames of the movie's size: :func:`xs2p.read_rois`,
         :func:`xs2p.rois_from_stat`, :func:`xs2p.rois_from_labels` or
-        :func:`xs2p.rois_from_footprints` make one.
+        :func:`xs2p.rois_from_footprints` make one. A path is read by the first of these.
     fs
         Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
         and for spikes.
@@ -74,11 +70,10 @@ def extract(
         How masks are made: see :func:`xs2p.build_masks`.
     snr_threshold
         Above 0, ROIs whose ``Fc`` has a signal to noise (:func:`xs2p.snr`) of this or less are
-        dropped, overlaps are recomputed without them, and the ROIs whose masks changed are
-        extracted again. This is the one option that computes while the result is being built:
-        it reads the whole movie once before :func:`extract` returns (and, on ``compute``, once
-        more for the ROIs that changed). The coordinate ``snr`` keeps the values of the first
-        pass.
+        dropped, overlaps are recomputed without them, and the ROIs that stay are extracted. This
+        is the one option that computes while the result is being built: it reads the whole movie
+        once before :func:`extract` returns, for the ratio alone, and keeps no traces. The
+        coordinate ``snr`` has the ratios.
     baseline, win_baseline, sig_baseline, prctile_baseline
         Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
     device
@@ -110,7 +105,7 @@ def extract(
     >>> list(ds.data_vars)
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
-    traces, finish = plan(
+    job = check_job(
         movie,
         rois,
         fs=fs,
@@ -130,129 +125,71 @@ def extract(
         prctile_baseline=prctile_baseline,
         device=device,
     )
-    return finish(traces)
+    if job.snr_threshold > 0:
+        job = drop_noisy_rois(job)
+    return finished(extracted(job), job)
 
 
-def plan(
-    movie: xr.DataArray,
-    rois: xr.Dataset,
-    *,
-    fs: float | None,
-    tau: float | xr.DataArray | None,
-    movie_chan2: xr.DataArray | None,
-    neuropil_coefficient: float,
-    snr_threshold: float,
-    baseline: str,
-    win_baseline: float,
-    sig_baseline: float,
-    prctile_baseline: float,
-    device: str | None,
-    frames_of: Callable[[xr.DataArray, int], tuple[int, ...]] | None = None,
-    **mask_options: Any,
-) -> tuple[xr.Dataset, Callable[..., xr.Dataset]]:
-    """Check everything; what is extracted from the movie, and what makes the rest of it.
+def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
+    """``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2`` of a job, with ``status`` and the labels.
 
-    The first are ``F``, ``Fneu``, ``F_chan2`` and ``Fneu_chan2``, in the chunks of time that
-    ``frames_of(movie, n_rois)`` says; by default in such as the second wants.
-    The second adds ``Fc``, ``F0``, ``spks`` and the ROI set to them, or to the same traces
-    read back from where they were stored; then, ``in_passes``, a baseline that is one number
-    for all time is found at once, so that no trace has to wait for it in memory.
+    Lazy ones are in chunks of so many ``frames``, by default in such as :func:`finished` wants.
     """
-    shape = pixel_table(rois).shape
-    rois = without_old_results(rois)
-    planes = split_planes(movie, rois, "movie")
-    planes2 = None if movie_chan2 is None else split_planes(movie_chan2, rois, "movie_chan2")
-    for part, _ in planes:
-        check_movie(part, shape, taken=rois.variables)
-    check_channels(planes, planes2, shape)
-    if movie.sizes["time"] == 0:
-        raise ValueError(
-            "movie has no frames, its dim time is of length 0; look at the selection or the file"
+    if frames is None and job.movie.chunks is not None:
+        of_movie = job.movie.chunksizes["time"]
+        frames = long_chunks(of_movie, job.rois.sizes["roi"], job.reach)
+    traces = join_traces([_of_part(part, job, frames) for part in job.parts], job.rois.roi.values)
+    return traces if job.fs is None else _at(traces, job.fs)
+
+
+def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
+    masks = build_masks(part.rois, **job.mask_options)
+    traces = extract_in_chunks(part.movie, masks, device=job.device, frames=frames)
+    if part.movie_chan2 is None:
+        return traces
+    second = extract_in_chunks(part.movie_chan2, masks, device=job.device, frames=frames)
+    named = {
+        f"{name}_chan2": array.assign_attrs(
+            long_name=f"{array.attrs['long_name']}, second channel",
+            description=f"{array.attrs['description'][:-1]}, of movie_chan2.",
         )
-    device = resolve_device(device, unread(movie), "movie")
-    check_number("neuropil_coefficient", neuropil_coefficient)
-    check_number("snr_threshold", snr_threshold)
-    taus = tau if isinstance(tau, xr.DataArray) and tau.ndim > 0 else None
-    if snr_threshold > 0 and "channel" in movie.dims:
-        raise ValueError(
-            "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
-            "and the other as movie_chan2"
-        )
-    if snr_threshold > 0 and taus is not None and "roi" not in taus.coords:
-        raise ValueError(
-            "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
-            "tau.assign_coords(roi=rois.roi)"
-        )
-    in_seconds = needs_fs(baseline)
-    if tau is not None or in_seconds:
-        fs = resolve("fs", fs, movie)
-    options: dict[str, Any] = {
-        "win_baseline": win_baseline,
-        "sig_baseline": sig_baseline,
-        "prctile_baseline": prctile_baseline,
+        for name, array in second.data_vars.items()
     }
-    window, baseline_attrs = baseline_parameters(baseline, fs, **options)
-    reach = baseline_reach(baseline, window, sig_baseline)
-    if tau is not None and fs is not None:
-        tau_fs, seconds = decay_frames(tau, fs, rois["npix"])
-        reach = max(reach, oasis_reach(tau_fs))
-        tau = seconds if taus is None else taus
+    return traces.assign(named)
 
-    frames = None
-    if movie.chunks is not None:
-        n_rois = rois.sizes["roi"]
-        of_movie = movie.chunksizes["time"]
-        frames = (
-            joined_chunks(of_movie, n_rois, reach, SAMPLES)
-            if frames_of is None
-            else frames_of(movie, n_rois)
-        )
-    parts = []
-    for n, (part, own) in enumerate(planes):
-        masks = build_masks(own, **mask_options)
-        if snr_threshold > 0:
-            traces, own, masks = filter_by_snr(
-                part, own, masks, snr_threshold, neuropil_coefficient, mask_options, reach, device
-            )
-        else:
-            traces = extract_in_chunks(part, masks, device=device, frames=frames)
-        if planes2 is not None:
-            second = extract_in_chunks(planes2[n][0], masks, device=device, frames=frames)
-            for name in second.data_vars:
-                traces[f"{name}_chan2"] = second[name].assign_attrs(
-                    long_name=f"{second[name].attrs['long_name']}, second channel",
-                    description=f"{second[name].attrs['description'][:-1]}, of movie_chan2.",
-                )
-        parts.append((traces, own))
-    traces, rois = join_planes(parts, rois.roi.values)
-    if taus is not None and snr_threshold > 0:
-        tau = taus.sel(roi=rois.roi.values)
-    if fs is not None:
-        traces = _at(traces, fs)
 
-    def finish(traces: xr.Dataset, in_passes: bool = False) -> xr.Dataset:
-        traces = joined(traces, reach)
-        ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
-        ds["Fc"] = correct(ds, neuropil_coefficient)
-        ds["F0"] = estimate_baseline(
-            ds["Fc"], baseline, fs=fs, **options, device=device, in_passes=in_passes
-        )
-        if tau is not None:
-            # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
-            corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-            ds["spks"] = deconvolve(corrected, tau=tau, fs=fs, device=device)
-        ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-        return _with_rois(ds, rois).assign_attrs(
-            baseline_attrs,
-            **attributes(
-                fs=fs,
-                tau=tau if taus is None else None,
-                neuropil_coefficient=(float(neuropil_coefficient) if "Fneu" in traces else None),
-                snr_threshold=float(snr_threshold) if snr_threshold > 0 else None,
-            ),
-        )
+def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Dataset:
+    """Add ``Fc``, ``F0``, ``spks`` and the ROI set to what was extracted.
 
-    return traces, finish
+    ``traces`` are those of :func:`extracted`, or the same read back from where they were stored;
+    then, ``in_passes``, a baseline that is one number for all time is found at once, so that no
+    trace has to wait for it in memory.
+    """
+    traces = joined(traces, job.reach)
+    ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
+    ds["Fc"] = correct(ds, job.neuropil_coefficient)
+    ds["F0"] = estimate_baseline(
+        ds["Fc"],
+        job.baseline,
+        fs=job.fs,
+        **job.baseline_options,
+        device=job.device,
+        in_passes=in_passes,
+    )
+    if job.tau is not None:
+        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
+        corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
+        ds["spks"] = deconvolve(corrected, tau=job.tau, fs=job.fs, device=job.device)
+    ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
+    return _with_rois(ds, job.rois).assign_attrs(
+        job.baseline_attrs,
+        **attributes(
+            fs=job.fs,
+            tau=None if isinstance(job.tau, xr.DataArray) else job.tau,
+            neuropil_coefficient=job.neuropil_coefficient if "Fneu" in traces else None,
+            snr_threshold=job.snr_threshold if job.snr_threshold > 0 else None,
+        ),
+    )
 
 
 def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:

@@ -1,20 +1,170 @@
-"""Every check of a job, once."""
+"""Every check of a job, once: what is below trusts what is in a `Job`."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import xarray as xr
 
+from xs2p._attrs import check_number, resolve
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import resolve_device
 from xs2p.movie.check import check_movie
-from xs2p.rois.planes import Planes
+from xs2p.movie.open import open_movie
+from xs2p.movie.sources import is_paths
+from xs2p.rois.given import rois_given
+from xs2p.rois.pixels import pixel_table
+from xs2p.rois.planes import Planes, join_planes, split_planes
+from xs2p.traces.baseline import baseline_parameters, baseline_reach, needs_fs
+from xs2p.traces.deconvolve import decay_frames, oasis_reach
 
 
-def without_old_results(rois: xr.Dataset) -> xr.Dataset:
+class Part(NamedTuple):
+    """A plane of the movie: its frames, the second channel of them, and its ROIs."""
+
+    movie: xr.DataArray
+    movie_chan2: xr.DataArray | None
+    rois: xr.Dataset
+
+
+class Job(NamedTuple):
+    """What is to be extracted of what, and how; all of it checked."""
+
+    movie: xr.DataArray
+    movie_chan2: xr.DataArray | None
+    rois: xr.Dataset
+    parts: list[Part]
+    mask_options: dict[str, Any]
+    """What :func:`xs2p.build_masks` takes beside the ROIs."""
+    neuropil_coefficient: float
+    snr_threshold: float
+    baseline: str
+    baseline_options: dict[str, float]
+    baseline_attrs: dict[str, Any]
+    fs: float | None
+    """Hz; None where nothing needs it and nobody says it."""
+    tau: float | xr.DataArray | None
+    """Seconds, one number or one for each ROI; None leaves out spikes."""
+    reach: int
+    """Frames that a sample of the results can depend on, to each side."""
+    device: str
+    """``"cpu"`` or ``"gpu"``."""
+
+
+def check_job(
+    movie: Any,
+    rois: Any,
+    *,
+    fs: float | None,
+    tau: float | xr.DataArray | None,
+    movie_chan2: Any,
+    neuropil_coefficient: float,
+    snr_threshold: float,
+    baseline: str,
+    win_baseline: float,
+    sig_baseline: float,
+    prctile_baseline: float,
+    device: str | None,
+    **mask_options: Any,
+) -> Job:
+    """Check what :func:`xs2p.extract` is given; nothing of the movie is read for it.
+
+    Raises
+    ------
+    ValueError
+        If any of it does not fit.
+    """
+    movie, rois, movie_chan2 = _opened(movie, rois, movie_chan2, fs)
+    parts = _parts(movie, rois, movie_chan2)
+    rois = join_planes([part.rois for part in parts], rois["roi"].values)
+    device = resolve_device(device, unread(movie), "movie")
+    check_number("neuropil_coefficient", neuropil_coefficient)
+    _check_snr(snr_threshold, movie, tau)
+    baseline_options = {
+        "win_baseline": win_baseline,
+        "sig_baseline": sig_baseline,
+        "prctile_baseline": prctile_baseline,
+    }
+    if tau is not None or needs_fs(baseline):
+        fs = resolve("fs", fs, movie)
+    window, baseline_attrs = baseline_parameters(baseline, fs, **baseline_options)
+    reach = baseline_reach(baseline, window, sig_baseline)
+    if tau is not None and fs is not None:
+        tau_fs, seconds = decay_frames(tau, fs, rois["npix"])
+        reach = max(reach, oasis_reach(tau_fs))
+        tau = tau if seconds is None else seconds
+    return Job(
+        movie=movie,
+        movie_chan2=movie_chan2,
+        rois=rois,
+        parts=parts,
+        mask_options=mask_options,
+        neuropil_coefficient=float(neuropil_coefficient),
+        snr_threshold=float(snr_threshold),
+        baseline=baseline,
+        baseline_options=baseline_options,
+        baseline_attrs=baseline_attrs,
+        fs=fs,
+        tau=tau,
+        reach=reach,
+        device=device,
+    )
+
+
+def _opened(movie: Any, rois: Any, movie_chan2: Any, fs: float | None) -> tuple[Any, Any, Any]:
+    """Open what is given by its path, as the command line does."""
+    if is_paths(movie):
+        movie = open_movie(movie, fs=fs)
+    if is_paths(movie_chan2):
+        movie_chan2 = open_movie(movie_chan2, fs=fs)
+    frame = None
+    if isinstance(movie, xr.DataArray) and {"y", "x"} <= set(movie.dims):
+        frame = (movie.sizes["y"], movie.sizes["x"])
+    return movie, rois_given(rois, frame), movie_chan2
+
+
+def _parts(movie: xr.DataArray, rois: xr.Dataset, movie_chan2: xr.DataArray | None) -> list[Part]:
+    """Take movie and ROIs apart by planes, checked."""
+    shape = pixel_table(rois).shape
+    rois = _without_old_results(rois)
+    planes = split_planes(movie, rois, "movie")
+    second = None if movie_chan2 is None else split_planes(movie_chan2, rois, "movie_chan2")
+    for part, _ in planes:
+        check_movie(part, shape, taken=rois.variables)
+    _check_channels(planes, second, shape)
+    if movie.sizes["time"] == 0:
+        raise ValueError(
+            "movie has no frames, its dim time is of length 0; look at the selection or the file"
+        )
+    return [
+        Part(part, None if second is None else second[n][0], own)
+        for n, (part, own) in enumerate(planes)
+    ]
+
+
+def _check_snr(threshold: float, movie: xr.DataArray, tau: Any) -> None:
+    check_number("snr_threshold", threshold)
+    if threshold <= 0:
+        return
+    if "channel" in movie.dims:
+        raise ValueError(
+            "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
+            "and the other as movie_chan2"
+        )
+    if isinstance(tau, xr.DataArray) and tau.ndim > 0 and "roi" not in tau.coords:
+        raise ValueError(
+            "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
+            "tau.assign_coords(roi=rois.roi)"
+        )
+
+
+def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
     return rois.drop_vars(["tau", "snr", "skew", "std", "neuropil_mask_roi"], errors="ignore")
 
 
-def check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:
+def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:
     """Raise unless a second movie is of the same planes and frames."""
     if planes2 is None:
         return

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p.compute.arrays import to_host, unread
+from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
-from xs2p.compute.device import resolve_device
 from xs2p.disk.replace import put_in_place
+from xs2p.movie.array import open_array
+from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
-from xs2p.pipeline.extract import extract, plan
+from xs2p.pipeline.extract import extract, extracted, finished
+from xs2p.pipeline.inputs import Job, Part, check_job
+from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.rois.pixels import pixel_table
 
 _REGION_SAMPLES = 2**22  # of a variable, about
@@ -75,8 +78,9 @@ def extract_to_zarr(
         each variable.
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
-        the pass that drops ROIs is made again by every resumed run. ``device``, as it was found,
-        is one of the parameters: a run that began on a GPU goes on on one.
+        the pass that drops ROIs comes first; a resumed run has its result in the store.
+        ``device``, as it was found, is one of the parameters: a run that began on a GPU goes on
+        on one.
 
     Returns
     -------
@@ -103,36 +107,36 @@ def extract_to_zarr(
     growing = partial_path(final)
     _check_free(final, growing, resume, overwrite)
     options = _with_defaults(movie, rois, options)
-    movie, rois = _lazy(_labels_in_memory(movie)), _labels_in_memory(rois)
-    if isinstance(movie, xr.DataArray):
-        # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
-        options["device"] = resolve_device(options["device"], unread(movie), "movie")
-    if options["movie_chan2"] is not None:
-        options["movie_chan2"] = _lazy(_labels_in_memory(options["movie_chan2"]))
-
-    def regions(movie: xr.DataArray, n_rois: int) -> tuple[int, ...]:
-        frames = _frames_per_region(movie, n_rois, frames_per_region)
-        rest = movie.sizes["time"] % frames
-        return (*(frames,) * (movie.sizes["time"] // frames), *((rest,) if rest else ()))
-
-    traces, finish = plan(movie, rois, **options, frames_of=regions)
-    frames = regions(movie, rois.sizes["roi"])[0]
-    whole = finish(traces)
-    run = _identity(movie, rois, options, whole, frames)
-    if resume and os.path.exists(growing):
+    job = _on_its_way(check_job(movie, rois, **options))
+    # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
+    options["device"] = job.device
+    regions = _regions_of(job, frames_per_region)
+    run = _identity(job, options, regions)
+    goes_on = resume and os.path.exists(growing)
+    if goes_on:
         _check_same(run, growing)
     elif resume and os.path.exists(final) and not overwrite:
         _check_same(run, final)
         return _regions.open_store(final)
+    if job.snr_threshold > 0:
+        # A run that goes on has the ratio in its store.
+        known = _regions.open_store(growing)["snr"] if goes_on else None
+        job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
+    traces = extracted(job, regions)
+    whole = finished(traces, job)
+    run["labels"] = _digests(whole)
+    if goes_on:
+        _check_same(run, growing)
     else:
         shutil.rmtree(growing, ignore_errors=True)
-        _regions.create(growing, whole, frames, run)
+        _regions.create(growing, whole, regions[0], run)
     try:
-        _regions.write_traces(growing, traces, frames, movie, progress)
+        _regions.write_traces(growing, traces, regions[0], job.movie, progress)
         stored = _regions.open_store(growing)
         variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
         same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        _regions.write_rest(growing, finish(same, in_passes=True), frames, progress)
+        rest = finished(same, job, in_passes=True)
+        _regions.write_rest(growing, rest, regions[0], progress)
     except BaseException as error:
         _keep_what_is_done(growing, error)
         raise
@@ -195,23 +199,43 @@ def _with_defaults(movie: Any, rois: Any, options: dict[str, Any]) -> dict[str, 
     return {key: value for key, value in bound.arguments.items() if key not in ("movie", "rois")}
 
 
-def _labels_in_memory(given: Any) -> Any:
-    """Compute what labels a movie, and all of an ROI set: they are small, and written at once."""
-    if isinstance(given, xr.Dataset):
-        return given.compute()
-    if not isinstance(given, xr.DataArray):
-        return given
-    return given.assign_coords({n: c.compute() for n, c in given.coords.items() if c.chunks})
+def _on_its_way(job: Job) -> Job:
+    """Make the movie one of chunks, and compute what labels the results: it is written at once."""
+    whole = {id(movie): _chunked(movie) for movie in (job.movie, job.movie_chan2)}
+
+    def of_part(movie: Any) -> Any:  # a movie without planes is its own part
+        return whole[id(movie)] if id(movie) in whole else _chunked(movie)
+
+    return job._replace(
+        movie=whole[id(job.movie)],
+        movie_chan2=whole[id(job.movie_chan2)],
+        rois=job.rois.compute(),
+        parts=[
+            Part(of_part(part.movie), of_part(part.movie_chan2), part.rois.compute())
+            for part in job.parts
+        ],
+    )
 
 
-def _lazy(movie: Any) -> Any:
-    """Chunk a movie in memory, so that it goes the way of every other one."""
-    if not isinstance(movie, xr.DataArray) or movie.chunks is not None or "time" not in movie.dims:
-        return movie
-    from xs2p.movie.chunks import TARGET_BYTES
+def _chunked(movie: Any) -> Any:
+    """Let a movie in memory, or mapped from a file, go the way of every other one."""
+    if movie is None:
+        return None
+    movie = movie.assign_coords({n: c.compute() for n, c in movie.coords.items() if c.chunks})
+    if movie.chunks is None:
+        movie = open_array(movie, None)  # a map of a file is read from there, and not copied
+    if movie.chunks is None:
+        frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
+        movie = movie.chunk(time=max(TARGET_BYTES // frame, 1))
+    return movie
 
-    frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
-    return movie.chunk(time=max(TARGET_BYTES // frame, 1))
+
+def _regions_of(job: Job, asked: int | None) -> tuple[int, ...]:
+    """Frames of each region: all but the last have the same number."""
+    n_frames = job.movie.sizes["time"]
+    frames = _frames_per_region(job.movie, job.rois.sizes["roi"], asked)
+    rest = n_frames % frames
+    return (*(frames,) * (n_frames // frames), *((rest,) if rest else ()))
 
 
 def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> int:
@@ -229,29 +253,26 @@ def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> i
 # What a store was made from
 
 
-def _identity(
-    movie: xr.DataArray,
-    rois: xr.Dataset,
-    options: dict[str, Any],
-    whole: xr.Dataset,
-    frames: int,
-) -> dict[str, Any]:
+def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
     from xs2p._version import __version__
 
-    table = pixel_table(rois)
+    table = pixel_table(job.rois)
     identity: dict[str, Any] = {
-        "movie": _fingerprint(movie),
-        "rois": _digest(*table[:-1], rois["radius"].values, *table.shape),
+        "movie": _fingerprint(job.movie),
+        "rois": _digest(*table[:-1], job.rois["radius"].values, *table.shape),
     }
     for name, value in options.items():
         if name == "movie_chan2":
-            value = None if value is None else _fingerprint(value)
+            value = None if job.movie_chan2 is None else _fingerprint(job.movie_chan2)
         elif isinstance(value, xr.DataArray):
             value = _digest(value.values)
         identity[name] = _plain(value)
-    # Whatever labels the result: planes, status, what the user has put there.
-    identity["labels"] = {str(n): _digest(c.values) for n, c in sorted(whole.coords.items())}
-    return {**identity, "frames_per_region": frames, "xs2p_version": __version__}
+    return {**identity, "frames_per_region": regions[0], "xs2p_version": __version__}
+
+
+def _digests(ds: xr.Dataset) -> dict[str, str]:
+    """Whatever labels a result: planes, status, what the user has put there."""
+    return {str(n): _digest(c.values) for n, c in sorted(ds.coords.items())}
 
 
 def _plain(value: Any) -> Any:
@@ -300,6 +321,8 @@ def _check_same(run: dict[str, Any], store: str) -> None:
     run = json.loads(json.dumps(run))
     differs = []
     for name in dict.fromkeys([*run, *kept]):
+        if name == "labels" and name not in run:  # these come out later
+            continue
         now, then = run.get(name), kept.get(name)
         if now == then:
             continue

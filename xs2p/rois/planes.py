@@ -55,14 +55,21 @@ def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
     ]
 
 
-def join_planes(
-    parts: list[tuple[xr.Dataset, xr.Dataset]], labels: np.ndarray
-) -> tuple[xr.Dataset, xr.Dataset]:
-    """Traces and ROI sets of all planes as one, in the order of ``labels``."""
+def join_planes(sets: list[xr.Dataset], labels: np.ndarray) -> xr.Dataset:
+    """ROI sets of all planes as one, in the order of ``labels``."""
+    if len(sets) == 1:
+        return sets[0]
+    whole = join_rois(sets)
+    order = _order(whole, labels)
+    return whole if order is None else compact(whole.isel(roi=order))
+
+
+def join_traces(parts: list[xr.Dataset], labels: np.ndarray) -> xr.Dataset:
+    """Traces of all planes as one Dataset, in the order of ``labels``."""
     if len(parts) == 1:
         return parts[0]
     traces = xr.concat(
-        [traces for traces, _ in parts],
+        parts,
         "roi",
         data_vars="all",
         coords="minimal",
@@ -70,12 +77,15 @@ def join_planes(
         join="exact",
         combine_attrs="override",
     )
-    whole = join_rois([rois for _, rois in parts])
-    place = {label: n for n, label in enumerate(whole["roi"].values.tolist())}
+    order = _order(traces, labels)
+    return traces if order is None else traces.isel(roi=order)
+
+
+def _order(joined: xr.Dataset, labels: np.ndarray) -> list[int] | None:
+    """Where the ROIs of these labels are; None where they are in this order already."""
+    place = {label: n for n, label in enumerate(joined["roi"].values.tolist())}
     order = [place[label] for label in labels.tolist() if label in place]
-    if order != sorted(order):
-        traces, whole = traces.isel(roi=order), compact(whole.isel(roi=order))
-    return traces, whole
+    return None if order == sorted(order) else order
 
 
 def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:

@@ -304,12 +304,18 @@ def _in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
 SAMPLES = 2**18  # of a variable in one chunk of time, at least
 
 
+def long_chunks(frames: tuple[int, ...], n_rois: int, reach: int) -> tuple[int, ...]:
+    """Join chunks of time until the steps to come are at ease with them."""
+    return joined_chunks(frames, n_rois, reach, SAMPLES)
+
+
 def joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
     """Traces in chunks of time that are long enough for the steps to come, the same for all."""
     if traces["F"].chunks is None:
         return traces
     # The variables alone: ds.chunk would make Dask arrays of the labels too.
-    frames = join(traces["F"].data, reach, SAMPLES).chunks[-1]
+    data = traces["F"].data
+    frames = long_chunks(data.chunks[-1], data.size // max(data.shape[-1], 1), reach)
     joined: dict[str, Any] = {
         str(name): (
             array.dims,

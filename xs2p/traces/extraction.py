@@ -16,6 +16,8 @@ from xs2p.masks.layout import Layout, PackedMasks
 from xs2p.masks.masks import Masks
 from xs2p.masks.packing import MaskArrays, pack, tiles
 from xs2p.movie.check import check_movie
+from xs2p.movie.open import open_movie
+from xs2p.movie.sources import is_paths
 from xs2p.traces.blocks import in_chunks
 
 if TYPE_CHECKING:
@@ -69,6 +71,14 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     >>> extract_traces(xs2p.sample_movie(), masks).F.sizes
     Frozen({'roi': 98, 'time': 500})
     """
+    if not isinstance(masks, Masks):
+        raise ValueError(
+            f"masks must be Masks, got {type(masks).__name__}; xs2p.build_masks(rois) makes them"
+        )
+    if is_paths(movie):
+        movie = open_movie(movie)
+    check_movie(movie, masks.shape, taken=masks.rois.coords)
+    device = resolve_device(device, unread(movie), "the movie")
     return extract_in_chunks(movie, masks, device=device)
 
 
@@ -76,20 +86,14 @@ def extract_in_chunks(
     movie: xr.DataArray,
     masks: Masks,
     *,
-    device: str | None,
+    device: str,
     frames: tuple[int, ...] | None = None,
 ) -> xr.Dataset:
-    """:func:`extract_traces`; lazy traces are chunked into so many ``frames``, if given.
+    """:func:`extract_traces` of what is checked; lazy traces in chunks of so many ``frames``.
 
     Chunks are joined before ``F`` and ``Fneu`` are taken apart, so that a chunk of the movie takes
     one task and no more.
     """
-    if not isinstance(masks, Masks):
-        raise ValueError(
-            f"masks must be Masks, got {type(masks).__name__}; xs2p.build_masks(rois) makes them"
-        )
-    check_movie(movie, masks.shape, taken=masks.rois.coords)
-    device = resolve_device(device, unread(movie), "the movie")
     values: dict[str, Any]
     if movie.chunks is None:
         values = _eager(movie.data, masks, device)
