@@ -15,7 +15,6 @@ import argparse
 import datetime
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import time
 import warnings
@@ -31,6 +30,7 @@ import xs2p
 from benchmarks.suite.recordings import FS, SHAPE, TAU, make_frames, make_stat, make_traces
 from xs2p.compute.arrays import to_host
 from xs2p.compute.device import gpu_status
+from xs2p.compute.threads import cores
 from xs2p.traces import sums_gpu
 
 WITHOUT_TORCH = (
@@ -176,7 +176,7 @@ def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterato
         return Row("extraction", work, how, seconds, n, n * frame_bytes, limit, agreement)
 
     seconds, cpu = device.timed(lambda: xs2p.extract_traces(some, masks), 1)
-    yield row(f"xs2p, CPU ({os.cpu_count()} cores)", seconds, len(some), "none")
+    yield row(f"xs2p, CPU ({cores()} cores)", seconds, len(some), "none")
     expected = np.concatenate([cpu.F.values, cpu.Fneu.values])
 
     def apart(found: np.ndarray) -> str:
@@ -297,7 +297,7 @@ def steps(device: Device, sizes: Sizes, torch: Any) -> Iterator[Row]:
             off = np.abs(to_host(found[: len(expected)]) - expected).max()
             return "identical" if off == 0 else f"within {off:.1g}"
 
-        yield row(step, f"xs2p, CPU ({os.cpu_count()} cores)", cpu_seconds, len(some))
+        yield row(step, f"xs2p, CPU ({cores()} cores)", cpu_seconds, len(some))
         seconds, result = device.timed(lambda do=do: do(traces), sizes.repeats)
         yield row(step, "xs2p", seconds, n, apart(result.data))
         del result
@@ -399,7 +399,7 @@ def machine(device: Device) -> str:
             pass
     where = gpu_status()[1] if device.gpu else "no GPU: numpy stands for it"
     return (
-        f"{datetime.date.today()}; {where}; {os.cpu_count()} cores; {platform.system()}, "
+        f"{datetime.date.today()}; {where}; {cores()} cores; {platform.system()}, "
         f"Python {platform.python_version()}; xs2p {xs2p.__version__}; {', '.join(versions)}"
     )
 

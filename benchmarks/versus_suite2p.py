@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import os
 import platform
 import sys
 import tempfile
@@ -38,6 +37,7 @@ from benchmarks.suite.recordings import (
     make_traces,
     write_movie,
 )
+from xs2p.compute.threads import cores
 
 HOW = (
     "suite2p is not installed here; it is needed only for this comparison:\n"
@@ -353,7 +353,7 @@ def machine(reference: Any) -> str:
         except importlib.metadata.PackageNotFoundError:
             pass
     return (
-        f"{datetime.date.today()}; {os.cpu_count()} cores, {model}; {platform.system()}, "
+        f"{datetime.date.today()}; {cores()} cores, {model}; {platform.system()}, "
         f"Python {platform.python_version()}; xs2p {xs2p.__version__} against {reference.name}; "
         f"{', '.join(versions)}"
     )

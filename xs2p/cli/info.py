@@ -12,6 +12,7 @@ from typing import Any
 
 from xs2p._version import __version__
 from xs2p.compute.device import gpu_status
+from xs2p.compute.threads import cores
 
 _PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "distributed", "zarr", "numba")
 _CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
@@ -41,10 +42,7 @@ def _versions() -> Iterator[tuple[str, str]]:
 
 
 def _cpus() -> str:
-    allowed = getattr(os, "sched_getaffinity", None)
-    count = os.cpu_count() or 1
-    usable = len(allowed(0)) if allowed is not None else count
-    return f"{count}, {usable} of them for this process"
+    return f"{os.cpu_count() or 1}, {cores()} of them for this process"
 
 
 def _memory() -> str:

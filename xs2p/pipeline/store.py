@@ -8,7 +8,8 @@ import inspect
 import json
 import os
 import shutil
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -24,14 +25,32 @@ from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.rois.pixels import pixel_table
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
 
 
+def _with_options_of(described: Callable[..., Any]) -> Callable[[F], F]:
+    """Let ``**options`` of a function be seen as the keywords of another, by tools and by help."""
+    own = inspect.signature(described).parameters.values()
+    options = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = signature.replace(parameters=[*named, *options])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@_with_options_of(extract)
 def extract_to_zarr(
-    movie: xr.DataArray,
-    rois: xr.Dataset,
+    movie: xr.DataArray | str | os.PathLike[str],
+    rois: xr.Dataset | str | os.PathLike[str],
     path: str | os.PathLike[str],
     *,
     resume: bool = False,
