@@ -406,5 +406,5 @@ def forget():
     """Forget what was found out about a device."""
     from xs2p.compute import device, gpu
 
-    for cached in (device.gpu_status, device._automatic, gpu._module, gpu._kernel):
+    for cached in (device._look, device._automatic, gpu._module, gpu._kernel):
         cached.cache_clear()

@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import logging
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -20,18 +21,26 @@ DEVICES = ("cpu", "gpu", "auto")
 INSTALL = 'pip install "xs2p[gpu13]" (CUDA 13) or "xs2p[gpu12]" (CUDA 12)'
 
 _log = logging.getLogger("xs2p")
+_LOOKING = threading.Lock()  # two threads that import CuPy at once see parts of it
 
 
-@functools.cache
 def gpu_status() -> tuple[bool, str]:
     """Whether a GPU can be used, and why not, or which one it is; never raises.
 
     Found out at the first call by a small product on the device, and then remembered.
     """
+    with _LOOKING:
+        return _look()
+
+
+@functools.cache
+def _look() -> tuple[bool, str]:
     try:
         if importlib.util.find_spec("cupy") is None:
             return False, "CuPy is not installed"
+        # Both, since each imports the other: threads that began with one each would see half.
         import cupy
+        import cupyx  # noqa: F401
     except Exception as error:  # a broken installation is no GPU, whatever it raises
         return False, f"CuPy cannot be imported ({_brief(error)})"
     try:
