@@ -117,7 +117,9 @@ def process(*command, env=None, **options):
     """A process that has ended when the block has, whatever happens."""
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, [Path(xs2p.__file__).parents[1], HERE])),
+        "PYTHONPATH": os.pathsep.join(
+            map(str, [Path(xs2p.__file__).parents[1], HERE, Path(__file__).parent])
+        ),
         "PYTHONUNBUFFERED": "1",
         **(env or {}),
     }
