@@ -14,7 +14,7 @@ from xs2p.rois.convert import compact
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks
-from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
 
@@ -168,24 +168,17 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     traces = joined(traces, job.reach)
     ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
     ds["Fc"] = correct(ds, job.neuropil_coefficient)
-    ds["F0"] = estimate_baseline(
-        ds["Fc"],
-        job.baseline,
-        fs=job.fs,
-        **job.baseline_options,
-        device=job.device,
-        in_passes=in_passes,
-    )
-    if job.tau is not None:
+    ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
+    if job.decay is not None:
         # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-        ds["spks"] = deconvolve(corrected, tau=job.tau, fs=job.fs, device=job.device)
+        ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
     return _with_rois(ds, job.rois).assign_attrs(
-        job.baseline_attrs,
+        job.baseline.attrs,
         **attributes(
             fs=job.fs,
-            tau=None if isinstance(job.tau, xr.DataArray) else job.tau,
+            tau=None if job.decay is None else job.decay.tau,
             neuropil_coefficient=job.neuropil_coefficient if "Fneu" in traces else None,
             snr_threshold=job.snr_threshold if job.snr_threshold > 0 else None,
         ),

@@ -15,8 +15,8 @@ from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, split_planes
-from xs2p.traces.baseline import baseline_parameters, baseline_reach, needs_fs
-from xs2p.traces.deconvolve import decay_frames, oasis_reach
+from xs2p.traces.baseline import Baseline, check_baseline
+from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
 
 
 class Part(NamedTuple):
@@ -38,17 +38,19 @@ class Job(NamedTuple):
     """What :func:`xs2p.build_masks` takes beside the ROIs."""
     neuropil_coefficient: float
     snr_threshold: float
-    baseline: str
-    baseline_options: dict[str, float]
-    baseline_attrs: dict[str, Any]
+    baseline: Baseline
+    decay: Decay | None
+    """None leaves out spikes."""
     fs: float | None
     """Hz; None where nothing needs it and nobody says it."""
-    tau: float | xr.DataArray | None
-    """Seconds, one number or one for each ROI; None leaves out spikes."""
-    reach: int
-    """Frames that a sample of the results can depend on, to each side."""
     device: str
     """``"cpu"`` or ``"gpu"``."""
+
+    @property
+    def reach(self) -> int:
+        """Frames that a sample of the results can depend on, to each side."""
+        of_spikes = 0 if self.decay is None else oasis_reach(self.decay.frames)
+        return max(self.baseline.reach, of_spikes)
 
 
 def check_job(
@@ -80,19 +82,18 @@ def check_job(
     device = resolve_device(device, unread(movie), "movie")
     check_number("neuropil_coefficient", neuropil_coefficient)
     _check_snr(snr_threshold, movie, tau)
-    baseline_options = {
-        "win_baseline": win_baseline,
-        "sig_baseline": sig_baseline,
-        "prctile_baseline": prctile_baseline,
-    }
-    if tau is not None or needs_fs(baseline):
+    how = check_baseline(
+        baseline,
+        fs,
+        movie,
+        win_baseline=win_baseline,
+        sig_baseline=sig_baseline,
+        prctile_baseline=prctile_baseline,
+    )
+    decay = None
+    if tau is not None:
         fs = resolve("fs", fs, movie)
-    window, baseline_attrs = baseline_parameters(baseline, fs, **baseline_options)
-    reach = baseline_reach(baseline, window, sig_baseline)
-    if tau is not None and fs is not None:
-        tau_fs, seconds = decay_frames(tau, fs, rois["npix"])
-        reach = max(reach, oasis_reach(tau_fs))
-        tau = tau if seconds is None else seconds
+        decay = check_decay(tau, fs, rois["npix"])
     return Job(
         movie=movie,
         movie_chan2=movie_chan2,
@@ -101,12 +102,9 @@ def check_job(
         mask_options=mask_options,
         neuropil_coefficient=float(neuropil_coefficient),
         snr_threshold=float(snr_threshold),
-        baseline=baseline,
-        baseline_options=baseline_options,
-        baseline_attrs=baseline_attrs,
-        fs=fs,
-        tau=tau,
-        reach=reach,
+        baseline=how,
+        decay=decay,
+        fs=how.attrs.get("fs", fs),
         device=device,
     )
 

@@ -48,10 +48,9 @@ def keep_rois(job: Job, ratio: xr.DataArray) -> Job:
         own = ratio.sel(roi=rois["roi"].values)
         parts.append(part._replace(rois=rois.assign_coords(snr=own.variable)))
     rois = join_planes([part.rois for part in parts], job.rois["roi"].values)
-    tau = job.tau
-    if isinstance(tau, xr.DataArray) and "roi" in tau.dims:
-        tau = tau.sel(roi=rois["roi"].values)
-    return job._replace(parts=parts, rois=rois, tau=tau)
+    stays = np.flatnonzero(np.isin(job.rois["roi"].values, rois["roi"].values))
+    decay = None if job.decay is None else job.decay.of_rois(stays)
+    return job._replace(parts=parts, rois=rois, decay=decay)
 
 
 def _ratio(job: Job) -> xr.DataArray:

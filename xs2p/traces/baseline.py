@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,7 @@ from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.traces.blocks import check_traces, map_traces, reduce_whole
 
 _FILTERS = "xs2p.traces.filters"
+_IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
 
 
@@ -73,15 +74,16 @@ def baseline(
     >>> baseline(F, "prctile", prctile_baseline=50).values[:, 0].tolist()
     [2.5, 8.5]
     """
-    return estimate_baseline(
-        F,
+    check_traces(F, "baseline")
+    how = check_baseline(
         method,
-        fs=fs,
+        fs,
+        F,
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
-        device=device,
     )
+    return estimate_baseline(F, how, resolve_device(device, unread(F), "the array of traces"))
 
 
 def preprocess(
@@ -136,31 +138,47 @@ def preprocess(
     return corrected.rename(F.name)
 
 
-def needs_fs(method: str) -> bool:
-    """Whether a method's window is in seconds; a ValueError for an unknown method."""
-    if method not in METHODS:
-        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
-    return method in ("maximin", "maximin_legacy")
+class Baseline(NamedTuple):
+    """How a baseline is estimated, checked; what the method does not use is as it was given."""
+
+    method: str
+    window: int
+    """Frames of the running minimum and maximum."""
+    sigma: float
+    """Standard deviation of the Gaussian, in frames."""
+    percentile: float
+    attrs: dict[str, Any]
+    """What the result says of it."""
+
+    @property
+    def reach(self) -> int:
+        """How many frames to each side F0 can depend on, but for what is taken over all."""
+        if self.method == "maximin":
+            return round(3 * self.sigma) + 2 * (self.window // 2)
+        if self.method == "maximin_legacy":
+            return _scipy_radius(self.sigma) + 2 * (self.window // 2)
+        return _scipy_radius(self.sigma) if self.method.startswith("constant") else 0
 
 
-def baseline_parameters(
+def check_baseline(
     method: str,
     fs: float | None,
+    array: xr.DataArray,
+    *,
     win_baseline: float,
     sig_baseline: float,
     prctile_baseline: float,
-) -> tuple[int, dict[str, Any]]:
-    """Check the parameters; the window in frames and the attributes of the result.
-
-    ``fs`` is a number where the method needs it.
-    """
-    in_seconds = needs_fs(method)
+) -> Baseline:
+    """Check the parameters of :func:`baseline`; ``fs`` is else that of ``array``, where needed."""
+    if method not in METHODS:
+        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
     check_number("win_baseline", win_baseline, low=0, unit="seconds")
     check_number("sig_baseline", sig_baseline, low=0, unit="frames")
     check_number("prctile_baseline", prctile_baseline, 0, 100)
     window = 1
     uses: dict[str, Any] = {"baseline": method}
-    if in_seconds and fs is not None:
+    if method in _IN_SECONDS:
+        fs = resolve("fs", fs, array)
         if win_baseline * fs > 2**31:
             raise ValueError(
                 f"win_baseline={win_baseline!r} s at fs={fs!r} Hz is {win_baseline * fs:.3g} "
@@ -174,44 +192,30 @@ def baseline_parameters(
         uses["sig_baseline"] = float(sig_baseline)
     if method == "prctile":
         uses["prctile_baseline"] = float(prctile_baseline)
-    return int(window), attributes(**uses)
+    sigma, percentile = float(sig_baseline), float(prctile_baseline)
+    return Baseline(method, int(window), sigma, percentile, attributes(**uses))
 
 
 def estimate_baseline(
-    F: xr.DataArray,
-    method: str,
-    *,
-    fs: float | None,
-    win_baseline: float,
-    sig_baseline: float,
-    prctile_baseline: float,
-    device: str | None = None,
-    in_passes: bool = False,
+    F: xr.DataArray, how: Baseline, device: str, in_passes: bool = False
 ) -> xr.DataArray:
-    """:func:`baseline`; ``in_passes``: compute what is one number for all of a trace at once."""
-    in_seconds = needs_fs(method)
-    check_traces(F, "baseline")
-    device = resolve_device(device, unread(F), "the array of traces")
-    window, parameters = baseline_parameters(
-        method,
-        resolve("fs", fs, F) if in_seconds else None,
-        win_baseline,
-        sig_baseline,
-        prctile_baseline,
-    )
-    if in_seconds:
+    """:func:`baseline` of what is checked.
+
+    ``in_passes``: what is one number for all of a trace is computed at once.
+    """
+    if how.method in _IN_SECONDS:
         F0 = map_traces(
             _running_block,
             F,
-            reach=baseline_reach(method, window, sig_baseline),
+            reach=how.reach,
             whole=device == "gpu",
             device=device,
-            method=method,
-            window=window,
-            sigma=float(sig_baseline),
+            method=how.method,
+            window=how.window,
+            sigma=how.sigma,
         )
     else:
-        level = _level(F, method, float(sig_baseline), float(prctile_baseline), device)
+        level = _level(F, how, device)
         if in_passes and level.chunks is not None:
             level = level.compute().chunk()
         F0 = _same_at_all_times(level, F)
@@ -219,19 +223,10 @@ def estimate_baseline(
         "units": "a.u.",
         **F.attrs,
         "long_name": "baseline of the fluorescence",
-        "description": f"Baseline of the trace by the method {method}, by xs2p.baseline.",
-        **parameters,
+        "description": f"Baseline of the trace by the method {how.method}, by xs2p.baseline.",
+        **how.attrs,
     }
     return F0.rename("F0")
-
-
-def baseline_reach(method: str, window: int, sig_baseline: float) -> int:
-    """How many frames to each side a baseline can depend on, but for what is taken over all."""
-    if method == "maximin":
-        return round(3 * sig_baseline) + 2 * (window // 2)
-    if method == "maximin_legacy":
-        return _scipy_radius(sig_baseline) + 2 * (window // 2)
-    return _scipy_radius(sig_baseline) if method.startswith("constant") else 0
 
 
 def _scipy_radius(sigma: float) -> int:
@@ -253,25 +248,22 @@ def _percentile_block(F: Any, percentile: float, device: str) -> Any:
     return kernels_on(device, _FILTERS).percentile(F, percentile)
 
 
-def _level(
-    F: xr.DataArray, method: str, sigma: float, percentile: float, device: str
-) -> xr.DataArray:
+def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
     """Baseline of each trace where it is one number, float32 over the dims but time."""
     F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
-    if method == "none" or F.size == 0:  # no ROI has a baseline
+    whole = device == "gpu"
+    if how.method == "none" or F.size == 0:  # no ROI has a baseline
         first = F.isel(time=0, drop=True)
         return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
-    if method == "prctile":
-        level = reduce_whole(
-            _percentile_block, F, whole=device == "gpu", device=device, percentile=percentile
-        )
+    if how.method == "prctile":
+        options = {"device": device, "percentile": how.percentile}
+        level = reduce_whole(_percentile_block, F, whole=whole, **options)
     else:
-        reach = _scipy_radius(sigma)
         smooth = map_traces(
-            _smooth_block, F, reach=reach, whole=device == "gpu", device=device, sigma=sigma
+            _smooth_block, F, reach=how.reach, whole=whole, device=device, sigma=how.sigma
         )
         level = smooth.min("time", skipna=False)
-    if method == "constant_global" and "roi" in level.dims:
+    if how.method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -65,14 +65,40 @@ def deconvolve(
     [[0.0, 1.0, 0.0, 0.0]]
     """
     check_traces(F, "deconvolve")
-    device = resolve_device(device, unread(F), "the array of traces")
-    fs = resolve("fs", fs, F)
-    tau_fs, seconds = decay_frames(tau, fs, F)
-    if seconds is not None:
-        # A decay time for each ROI that an earlier deconvolution used is not that of this one.
-        F = F.drop_vars("tau", errors="ignore")
+    decay = check_decay(tau, fs, F)
+    return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))
+
+
+class Decay(NamedTuple):
+    """How fast the indicator decays, checked."""
+
+    fs: float
+    """Hz."""
+    frames: np.ndarray
+    """Decay time ``tau · fs`` in frames, float32 ``(roi or 1, 1)``."""
+    tau: float | None
+    """Seconds; None where each ROI has its own."""
+    taus: np.ndarray | None
+    """Seconds of each ROI, float64, where they have their own."""
+
+    def of_rois(self, positions: np.ndarray) -> Decay:
+        """Keep what is said of some ROIs."""
+        if self.taus is None:
+            return self
+        return self._replace(frames=self.frames[positions], taus=self.taus[positions])
+
+
+def estimate_spikes(F: xr.DataArray, decay: Decay, device: str) -> xr.DataArray:
+    """:func:`deconvolve` of what is checked."""
+    # A decay time for each ROI that an earlier deconvolution used is not that of this one.
+    F = F.drop_vars("tau", errors="ignore")
     spks = map_traces(
-        _oasis_block, F, tau_fs, reach=oasis_reach(tau_fs), whole=device == "gpu", device=device
+        _oasis_block,
+        F,
+        decay.frames,
+        reach=oasis_reach(decay.frames),
+        whole=device == "gpu",
+        device=device,
     )
     kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
@@ -81,15 +107,15 @@ def deconvolve(
         "long_name": "deconvolved fluorescence",
         "description": "Activity from the trace less its baseline by OASIS, no count of spikes, by "
         "xs2p.deconvolve.",
-        **attributes(fs=fs, tau=seconds),
+        **attributes(fs=decay.fs, tau=decay.tau),
     }
-    if isinstance(tau, xr.DataArray) and seconds is None:
+    if decay.taus is not None:
         attrs = {
             "long_name": "decay time of the indicator",
             "units": "s",
             "description": "The tau that spks of the ROI was made with, as it was given.",
         }
-        spks = spks.assign_coords(tau=("roi", tau.values.astype(np.float64), attrs))
+        spks = spks.assign_coords(tau=("roi", decay.taus, attrs))
     return spks.rename("spks")
 
 
@@ -98,17 +124,13 @@ def oasis_reach(tau_fs: np.ndarray) -> int:
     return math.ceil(37 * float(tau_fs.max(initial=0)))
 
 
-def decay_frames(
-    tau: float | xr.DataArray | None, fs: float, F: xr.DataArray
-) -> tuple[np.ndarray, float | None]:
-    """Check ``tau`` for an array over ``roi``: the decay times in frames, and tau itself.
-
-    The first is float32, ``(roi or 1, 1)``; the second is in seconds, None where every ROI has
-    a tau of its own.
-    """
-    seconds = None
+def check_decay(tau: float | xr.DataArray | None, fs: float | None, array: xr.DataArray) -> Decay:
+    """Check ``tau`` and ``fs`` for an array over ``roi``, which may say them itself."""
+    fs = resolve("fs", fs, array)
+    seconds = taus = None
     if isinstance(tau, xr.DataArray) and tau.ndim:
-        _check_taus(tau, F)
+        _check_taus(tau, array)
+        taus = tau.values.astype(np.float64)
         tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
     else:
         given = tau.item() if isinstance(tau, xr.DataArray) else tau
@@ -118,7 +140,7 @@ def decay_frames(
                 f"{type(given).__name__} of {np.size(given)} numbers; with one for each ROI: "
                 'xr.DataArray(tau, dims="roi", coords={"roi": F.roi})'
             )
-        seconds = resolve("tau", given, F)
+        seconds = resolve("tau", given, array)
         tau_fs = np.full((1, 1), np.float32(seconds) * np.float32(fs))
     if not (np.isfinite(tau_fs) & (tau_fs > 0)).all():
         raise ValueError(
@@ -131,7 +153,7 @@ def decay_frames(
             f"tau is {longest:g} s, and indicators of calcium decay in tenths of a second to "
             "some seconds: tau is in seconds, not in milliseconds or frames"
         )
-    return tau_fs, seconds
+    return Decay(fs, tau_fs, seconds, taus)
 
 
 def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
