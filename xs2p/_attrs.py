@@ -53,6 +53,12 @@ def check_number(
     raise ValueError(f"{name} must be a number{unit and ' of ' + unit}{limits}; got {shown}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise a ValueError unless ``value`` is True or False: "no" and 2 are true for Python."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     """Return the argument, else the array's attribute, as a positive number.
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.masks.build import cell_pixels, neuropil_pixels
+from xs2p.masks.build import MaskOptions, cell_pixels, neuropil_pixels
 from xs2p.masks.layout import layout
 from xs2p.masks.packing import MaskArrays
 from xs2p.rois.build import rois_from_stat
@@ -26,16 +26,11 @@ from xs2p.rois.pixels import PixelTable, pixel_table
 
 CellMask = tuple[np.ndarray, np.ndarray]
 
-_SETTINGS = {
+_SETTINGS: dict[str, Any] = {
     "snr_threshold": 0.0,
     "batch_size": 500,
-    "neuropil_extract": True,
     "neuropil_coefficient": 0.7,
-    "inner_neuropil_radius": 2,
-    "min_neuropil_pixels": 350,
-    "lam_percentile": 50.0,
-    "allow_overlap": False,
-    "circular_neuropil": False,
+    **MaskOptions()._asdict(),
 }
 
 
@@ -273,17 +268,8 @@ def extraction_wrapper(
     chosen = {**_SETTINGS, **settings}
     _, Ly, Lx = f_reg.shape
     if cell_masks is None:
-        cell_masks, neuropil_masks = create_masks(
-            stat,
-            Ly,
-            Lx,
-            lam_percentile=chosen["lam_percentile"],
-            allow_overlap=chosen["allow_overlap"],
-            neuropil_extract=chosen["neuropil_extract"],
-            inner_neuropil_radius=chosen["inner_neuropil_radius"],
-            min_neuropil_pixels=chosen["min_neuropil_pixels"],
-            circular_neuropil=chosen["circular_neuropil"],
-        )
+        of_masks = {name: chosen[name] for name in MaskOptions._fields}
+        cell_masks, neuropil_masks = create_masks(stat, Ly, Lx, **of_masks)
     batch_size = int(chosen["batch_size"])
     F, Fneu = extract_traces(f_reg, cell_masks, neuropil_masks, batch_size, device)
     if f_reg_chan2 is None:

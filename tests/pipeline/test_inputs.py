@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import xarray as xr
 from loaders import as_movie, square
 
 import xs2p
+from xs2p import suite2p
 from xs2p.testing import raise_if_dask_computes
 
 
@@ -75,3 +78,15 @@ def test_flags_of_a_run(name, tmp_path):
     with raise_if_dask_computes(), pytest.raises(ValueError, match=f"{name} must be True or False"):
         xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **{name: "no"})
     assert not list(tmp_path.iterdir())
+
+
+def test_mask_options_are_the_same_wherever_they_are_named():
+    """Written out in MaskOptions; signatures that show them to users must agree."""
+    from xs2p.masks.build import MaskOptions
+
+    expected = MaskOptions()._asdict()
+    for function in (xs2p.build_masks, xs2p.extract, xs2p.extract_to_zarr, suite2p.create_masks):
+        shown = inspect.signature(function).parameters
+        assert {name: shown[name].default for name in expected} == expected, function
+    settings = inspect.signature(suite2p.extraction_wrapper).parameters["settings"].default
+    assert {name: settings[name] for name in expected} == expected

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TEXT, attributes, check_number
+from xs2p._attrs import TEXT, attributes, check_flag, check_number
 from xs2p._warnings import names, warn
 from xs2p.masks.masks import Masks, csc, equal_weights, roi_labels
 from xs2p.rois.assemble import NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OK, OUTSIDE_FRAME, STATUS
+from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import PixelTable, pixel_table, planes_of, shared_pixels
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def build_masks(
-    rois: xr.Dataset,
+    rois: xr.Dataset | str | os.PathLike[str],
     *,
     lam_percentile: float = 50.0,
     allow_overlap: bool = False,
@@ -32,7 +34,7 @@ def build_masks(
     Parameters
     ----------
     rois
-        ROI set over ``roi`` and ``pixel``.
+        ROI set over ``roi`` and ``pixel``, or the path of one that says its frame's size.
     lam_percentile
         Percentile, 0 to 100, that a pixel's weight must reach among its surroundings to count
         as a cell pixel, which no neuropil mask may use; 0 makes every ROI pixel one.
@@ -66,53 +68,84 @@ def build_masks(
     >>> build_masks(xs2p.sample_rois())
     <xs2p.Masks: 98 ROIs on 64 × 64, cell 2024 pixels, neuropil 44931 pixels>
     """
-    check_number("inner_neuropil_radius", inner_neuropil_radius, low=0, unit="pixels")
-    if inner_neuropil_radius != int(inner_neuropil_radius):
-        raise ValueError(
-            f"inner_neuropil_radius must be a whole number of pixels, got {inner_neuropil_radius!r}"
-        )
-    check_number("min_neuropil_pixels", min_neuropil_pixels, low=0, unit="pixels")
-    check_number("lam_percentile", lam_percentile, 0, 100)
+    options = check_mask_options(
+        lam_percentile=lam_percentile,
+        allow_overlap=allow_overlap,
+        neuropil_extract=neuropil_extract,
+        inner_neuropil_radius=inner_neuropil_radius,
+        min_neuropil_pixels=min_neuropil_pixels,
+        circular_neuropil=circular_neuropil,
+    )
+    return masks_of(rois_given(rois), options)
+
+
+class MaskOptions(NamedTuple):
+    """How masks are made: what :func:`build_masks` and :func:`xs2p.extract` take for it."""
+
+    lam_percentile: float = 50.0
+    allow_overlap: bool = False
+    neuropil_extract: bool = True
+    inner_neuropil_radius: int = 2
+    min_neuropil_pixels: int = 350
+    circular_neuropil: bool = False
+
+
+def check_mask_options(**given: Any) -> MaskOptions:
+    """Check the options of :func:`build_masks`; what is not given is as by default."""
+    options = MaskOptions(**given)
+    radius = options.inner_neuropil_radius
+    check_number("inner_neuropil_radius", radius, low=0, unit="pixels")
+    if radius != int(radius):
+        raise ValueError(f"inner_neuropil_radius must be a whole number of pixels, got {radius!r}")
+    check_number("min_neuropil_pixels", options.min_neuropil_pixels, low=0, unit="pixels")
+    check_number("lam_percentile", options.lam_percentile, 0, 100)
+    for name in ("allow_overlap", "neuropil_extract", "circular_neuropil"):
+        check_flag(name, getattr(options, name))
+    return options._replace(
+        lam_percentile=float(options.lam_percentile), inner_neuropil_radius=int(radius)
+    )
+
+
+def masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
+    """:func:`build_masks` by options that are checked."""
     table = pixel_table(rois)
     shape = table.shape
-    if not allow_overlap:
+    if not options.allow_overlap:
         _compare_overlap(table, planes_of(rois))
-    used = np.ones(table.lam.size, bool) if allow_overlap else ~table.overlap
+    used = np.ones(table.lam.size, bool) if options.allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
     status = np.full(cell_npix.shape, OK, dtype=TEXT)
     if "status" in rois:
         status[rois["status"].values == OUTSIDE_FRAME] = OUTSIDE_FRAME
     neuropil = None
-    if neuropil_extract:
-        image = cell_pixels(table, rois["radius"].values, lam_percentile)
+    if options.neuropil_extract:
+        image = cell_pixels(table, rois["radius"].values, options.lam_percentile)
         indptr, indices = neuropil_pixels(
-            table, image, int(inner_neuropil_radius), min_neuropil_pixels, circular_neuropil
+            table,
+            image,
+            options.inner_neuropil_radius,
+            options.min_neuropil_pixels,
+            options.circular_neuropil,
         )
         npix = np.diff(indptr)
         neuropil = csc(npix, indices, equal_weights(npix), shape)
         status[(npix == 0) & (status == OK)] = NO_NEUROPIL_PIXELS
     status[(cell_npix == 0) & (status != OUTSIDE_FRAME)] = NO_CELL_PIXELS
-    attrs = attributes(
-        lam_percentile=float(lam_percentile),
-        allow_overlap=allow_overlap,
-        neuropil_extract=neuropil_extract,
-        inner_neuropil_radius=int(inner_neuropil_radius),
-        min_neuropil_pixels=min_neuropil_pixels,
-        circular_neuropil=circular_neuropil,
-    )
-    _report(status, table.roi, allow_overlap)
-    why = ("roi", status, STATUS)
-    return Masks(cell, neuropil, roi_labels(rois).assign_coords(status=why), shape, attrs)
+    _report(status, table.roi, options.allow_overlap)
+    labels = roi_labels(rois).assign_coords(status=("roi", status, STATUS))
+    return Masks(cell, neuropil, labels, shape, attributes(**options._asdict()))
 
 
-def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
+def cell_image(
+    rois: xr.Dataset | str | os.PathLike[str], lam_percentile: float = 50.0
+) -> xr.DataArray:
     """Mark the pixels that belong to cells and that no neuropil mask may use.
 
     Parameters
     ----------
     rois
-        ROI set over ``roi`` and ``pixel``.
+        ROI set over ``roi`` and ``pixel``, or the path of one that says its frame's size.
     lam_percentile
         A pixel counts where its largest weight reaches this percentile, 0 to 100, of the
         weights in a square of five median radii around it; 0: wherever an ROI is.
@@ -123,8 +156,9 @@ def cell_image(rois: xr.Dataset, lam_percentile: float = 50.0) -> xr.DataArray:
         Bool ``(y, x)``.
     """
     check_number("lam_percentile", lam_percentile, 0, 100)
-    table = pixel_table(rois)
-    image = cell_pixels(table, rois["radius"].values, lam_percentile)
+    given = rois_given(rois)
+    table = pixel_table(given)
+    image = cell_pixels(table, given["radius"].values, lam_percentile)
     return xr.DataArray(
         image,
         dims=("y", "x"),

@@ -7,7 +7,7 @@ import os
 import xarray as xr
 
 from xs2p._attrs import attributes
-from xs2p.masks.build import build_masks
+from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import compact
@@ -143,7 +143,7 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
 
 
 def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
-    masks = build_masks(part.rois, **job.mask_options)
+    masks = masks_of(part.rois, job.mask_options)
     traces = extract_in_chunks(part.movie, masks, device=job.device, frames=frames)
     if part.movie_chan2 is None:
         return traces

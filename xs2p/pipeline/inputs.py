@@ -9,6 +9,7 @@ import xarray as xr
 from xs2p._attrs import check_number, resolve
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
+from xs2p.masks.build import MaskOptions, check_mask_options
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
@@ -34,8 +35,7 @@ class Job(NamedTuple):
     movie_chan2: xr.DataArray | None
     rois: xr.Dataset
     parts: list[Part]
-    mask_options: dict[str, Any]
-    """What :func:`xs2p.build_masks` takes beside the ROIs."""
+    mask_options: MaskOptions
     neuropil_coefficient: float
     snr_threshold: float
     baseline: Baseline
@@ -99,7 +99,7 @@ def check_job(
         movie_chan2=movie_chan2,
         rois=rois,
         parts=parts,
-        mask_options=mask_options,
+        mask_options=check_mask_options(**mask_options),
         neuropil_coefficient=float(neuropil_coefficient),
         snr_threshold=float(snr_threshold),
         baseline=how,

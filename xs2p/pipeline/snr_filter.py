@@ -8,7 +8,7 @@ import xarray as xr
 from xs2p._warnings import names, warn
 from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import count_reads, reading, watch
-from xs2p.masks.build import build_masks
+from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part
 from xs2p.rois.convert import compact, recompute_overlap
 from xs2p.rois.planes import join_planes
@@ -68,7 +68,7 @@ def _ratio(job: Job) -> xr.DataArray:
 
 
 def _ratio_of_part(part: Part, job: Job) -> xr.DataArray:
-    masks = build_masks(part.rois, **job.mask_options)
+    masks = masks_of(part.rois, job.mask_options)
     traces = extract_in_chunks(part.movie, masks, device=job.device)
     ratio = snr(correct(joined(traces, job.reach), job.neuropil_coefficient))
     return ratio.drop_vars([name for name in ratio.coords if name != "roi"])

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import check_flag
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.disk.replace import put_in_place
@@ -122,6 +123,8 @@ def extract_to_zarr(
     >>> ds = xs2p.extract_to_zarr(movie, rois, "traces.zarr", tau=1.0, resume=True)
     ... # doctest: +SKIP
     """
+    for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
+        check_flag(name, flag)
     final = _check_path(path)
     growing = partial_path(final)
     _check_free(final, growing, resume, overwrite)
