@@ -396,8 +396,7 @@ def test_a_killed_process_goes_on(recording, whole, tmp_path):
         """
         import functools, sys, time
         import xs2p
-        from xs2p.movie import chunks
-from xs2p.pipeline import regions as _regions
+        from xs2p.pipeline import regions as _regions
         from xs2p.testing import simulate
         movie, rois, _ = simulate(8, (40, 44), 1000, fs=10.0, chunks=50)
         plain = _regions._write_block

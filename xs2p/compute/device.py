@@ -70,14 +70,14 @@ def resolve_device(device: str | None, array: Any = None, name: str = "the input
         raise ValueError(
             f'device must be "cpu", "gpu", "auto" or None (where the data is), got {device!r}'
         )
-    on_gpu = is_cupy(array)
-    if on_gpu and device == "cpu":
+    there = is_cupy(array)
+    if there and device == "cpu":
         raise ValueError(
             f"device='cpu', but {name} is made of CuPy arrays, on a GPU; leave device out, or "
             "copy them first: array.copy(data=array.data.map_blocks(cupy.asnumpy)) where it is "
             "lazy, array.as_numpy() where not"
         )
-    if on_gpu:
+    if there:
         return "gpu"
     if device == "gpu":
         require_gpu(everywhere=getattr(array, "dask", None) is not None)

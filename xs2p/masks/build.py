@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -104,6 +105,13 @@ def check_mask_options(**given: Any) -> MaskOptions:
     return options._replace(
         lam_percentile=float(options.lam_percentile), inner_neuropil_radius=int(radius)
     )
+
+
+def mask_options_in(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    """Options that attributes say masks were made with; flags are numbers there."""
+    found = {name: attrs[name] for name in MaskOptions._fields if name in attrs}
+    default = MaskOptions()._asdict()
+    return {n: bool(v) if isinstance(default[n], bool) else v for n, v in found.items()}
 
 
 def masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:

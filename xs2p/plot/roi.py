@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p.masks.build import build_masks, cell_image
+from xs2p.masks.build import build_masks, cell_image, mask_options_in
 from xs2p.masks.masks import Masks
 from xs2p.plot.drawing import (
     COLORS,
@@ -118,8 +118,7 @@ def plot_roi(
     place = position_of(table.roi, roi)
     image = None if background is None else check_image(background, table.shape)
     if masks is None:
-        made_with = {name: rois.attrs[name] for name in options if name in rois.attrs}
-        masks = build_masks(rois, **{**made_with, **given})
+        masks = build_masks(rois, **{**mask_options_in(rois.attrs), **given})
     elif given:
         raise ValueError(
             f"{', '.join(given)} and masks= are both given; leave one out: masks are built with "
