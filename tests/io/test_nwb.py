@@ -325,7 +325,8 @@ class TestWrite:
 
     def test_a_failed_write_leaves_nothing(self, ds, tmp_path, monkeypatch):
         target = tmp_path / "a.nwb"
-        target.write_text("old")
+        xs2p.write_nwb(ds, target, session_start_time=START)
+        old = target.read_bytes()
 
         def fail(*args):
             raise OSError("the disk is full")
@@ -333,7 +334,7 @@ class TestWrite:
         monkeypatch.setattr("xs2p.io.nwb.parts._blocks", fail)
         with pytest.raises(OSError, match="disk is full"):
             xs2p.write_nwb(ds, target, session_start_time=START, overwrite=True)
-        assert os.listdir(tmp_path) == ["a.nwb"] and target.read_text() == "old"
+        assert os.listdir(tmp_path) == ["a.nwb"] and target.read_bytes() == old
 
     def test_without_pynwb(self, ds, tmp_path, monkeypatch):
         monkeypatch.setitem(__import__("sys").modules, "pynwb", None)

@@ -122,7 +122,7 @@ class TestReadRealFolder:
             for key in a:
                 np.testing.assert_array_equal(a[key], b[key])
         before, after = (load_npy(f / "ops.npy").item() for f in (REAL, tmp_path / "out"))
-        assert set(before) == set(after)
+        assert set(before) | {"xs2p_version"} == set(after)
         for key, value in before.items():
             if isinstance(value, np.ndarray):
                 assert after[key].dtype == value.dtype
@@ -198,8 +198,8 @@ class TestRead:
         ds = read_suite2p(folder)
         assert ds.attrs["neuropil_coefficient"] == 0.8 and ds.attrs["baseline"] == "prctile"
         ds.attrs["neuropil_coefficient"] = 0.5
-        write_suite2p(ds, folder, overwrite=True)
-        ops = load_npy(folder / "ops.npy").item()
+        write_suite2p(ds, folder / "new")
+        ops = load_npy(folder / "new" / "ops.npy").item()
         assert ops["neucoeff"] == ops["extraction"]["neuropil_coefficient"] == 0.5
 
     @pytest.mark.parametrize("absent", ["F", "Fneu", "spks", "iscell", "ops", "stat", "redcell"])
@@ -472,6 +472,12 @@ class TestWrite:
             write_suite2p(lazy, folder)
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
         (folder / "data.bin").write_bytes(b"movie")
+        with pytest.raises(FileExistsError, match=r"F\.npy exists and is suite2p's own"):
+            write_suite2p(lazy, folder, overwrite=True)
+        for name in before:
+            assert (folder / name).read_bytes() == before[name]
+            (folder / name).unlink()
+        write_suite2p(dataset().assign(F_chan2=dataset().F), folder)
         write_suite2p(lazy, folder, overwrite=True)
         names = ["F", "Fneu", "iscell", "ops", "spks", "stat"]
         assert sorted(os.listdir(folder)) == [*(f"{n}.npy" for n in names[:2]), "data.bin",
@@ -480,9 +486,9 @@ class TestWrite:
 
     @pytest.mark.parametrize("when", ["write", "fsync"])
     @pytest.mark.parametrize("number", [1, 3])
-    def test_an_error_on_the_way_leaves_nothing_new(
-        self, folder, tmp_path, monkeypatch, when, number
-    ):
+    def test_an_error_on_the_way_leaves_nothing_new(self, tmp_path, monkeypatch, when, number):
+        folder = tmp_path / "old"
+        write_suite2p(dataset(), folder)
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         calls = []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p import plot
-from xs2p.cli.output import check_output, partial, write_store
-from xs2p.disk.replace import hidden
+from xs2p.cli.output import MADE_BY, check_demo, write_store
+from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
@@ -50,18 +49,15 @@ def run(compute: Callable[[xr.Dataset], xr.Dataset]) -> tuple[xr.DataArray, xr.D
     """
     import xs2p
 
-    check_output(STORE, overwrite=True)
+    check_demo(STORE, FIGURE)
     movie, rois = xs2p.sample_movie(), xs2p.sample_rois()
-    with partial(STORE, overwrite=True) as store:
-        ds = compute(movie.s2p.extract(rois, tau=1.0))
-        write_store(ds, store)
-    sketch = hidden(FIGURE, ".png")
-    try:
+    ds = compute(movie.s2p.extract(rois, tau=1.0))
+    write_store(ds, STORE)
+    figure = os.path.realpath(FIGURE)
+    with scratch_folder(figure) as scratch:
+        sketch = os.path.join(scratch, os.path.basename(figure))
         plot_demo(movie.mean("time"), rois, xs2p.build_masks(rois), ds, path=sketch)
-        os.replace(sketch, FIGURE)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(sketch)
+        put_file_in_place(sketch, figure, overwrite=True)
     return movie, ds
 
 
@@ -137,7 +133,7 @@ def plot_demo(
         plot.say(zoom, "no masks to show")
         plot.say(traces, "no traces to show")
     if path is not None:
-        figure.savefig(path, format="png")
+        figure.savefig(path, format="png", metadata={"Software": MADE_BY})
     return figure
 
 

@@ -30,7 +30,6 @@ from xs2p.cli.options import (
     of_rois,
     switch,
 )
-from xs2p.cli.output import check_output
 from xs2p.cli.report import reporting, say, summary
 
 
@@ -253,8 +252,11 @@ def extract(
     }
     with reporting(debug):
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
-        check_output(out, overwrite, sources, resume)
         import xs2p
+        from xs2p.disk.inputs import paths_read
+        from xs2p.pipeline.store import check_target
+
+        check_target(out, resume, overwrite, paths_read(*sources))
 
         frame = None if shape is None else parse_shape(shape)
         require_shape(movie, frame)

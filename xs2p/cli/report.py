@@ -55,6 +55,7 @@ def _one_line(error: BaseException) -> str:
     """Tell an error and what was noted about it in the words of a shell."""
     text = "; ".join([_told(error), *getattr(error, "__notes__", [])])
     for python, shell in (
+        ("resume=True, overwrite=True", "--resume --overwrite"),
         ("overwrite=True, resume=False", "--overwrite and without --resume"),
         ("overwrite=True", "--overwrite"),
         ("resume=True", "--resume"),

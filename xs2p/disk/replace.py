@@ -1,4 +1,9 @@
-"""A new file or folder in the place of an old one: the old one stays until the new is whole."""
+"""A new file or folder in the place of an old one: the ONE way, with its guard.
+
+Every writer asks `check_place` at its door, before any work: what is there is replaced only where
+this package made it, and never where it is an input or holds one. The new one is written under
+another name, whole and on disk, before the old one goes.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +12,127 @@ import os
 import secrets
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+# What file managers leave in folders.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+_ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
+Look = Callable[[str], str | None]
+
+
+def check_place(
+    path: str, *, overwrite: bool, foreign: Look, inputs: Iterable[str] = (), step: str = ""
+) -> None:
+    """Raise a FileExistsError unless a file or folder may be put there.
+
+    ``foreign`` says of what is there why this package did not make it, or None; ``inputs`` are
+    paths of what is being read; ``step`` is who asks.
+    """
+    who = f"{step}: " if step else ""
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise FileExistsError(
+            f"{who}{path} exists; overwrite=True replaces it once the new one is complete, "
+            "another name leaves it"
+        )
+    check_not_read(path, inputs, who)
+    why = foreign(path)
+    if why is not None:
+        raise FileExistsError(
+            f"{who}{path} exists and {why}; xs2p replaces only what it made: it is left as it is, "
+            "choose another name or delete it first"
+        )
+
+
+def check_not_read(path: str, inputs: Iterable[str], who: str = "") -> None:
+    """Raise a FileExistsError where a path is one of the inputs, or a folder that holds one."""
+    here = os.path.normcase(os.path.realpath(path))
+    for source in inputs:
+        there = os.path.normcase(os.path.realpath(source))
+        if there == here or there.startswith(here.rstrip(os.sep) + os.sep):
+            told = "is" if there == here else "holds"
+            raise FileExistsError(
+                f"{who}{path} {told} the input {source}, which is being read; it is left as it is: "
+                "choose another output"
+            )
+
+
+def foreign_store(path: str, marks: Iterable[str]) -> str | None:
+    """Why a Zarr store is not this package's: its root has none of the marks, or more is in it.
+
+    ``marks`` are attributes of the root that this package sets.
+    """
+    why = foreign_folder(path)
+    if why is not None:
+        return why
+    import zarr
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it does not know, which was looked at
+            group = zarr.open_group(path, mode="r", use_consolidated=False)
+            attrs, arrays = dict(group.attrs), dict(group.arrays())
+        dims = {key: _dims(array) for key, array in arrays.items()}
+    except Exception as error:
+        return f"cannot be read as a Zarr store ({type(error).__name__}: {error})"
+    if not set(marks) & set(attrs):
+        return f"is a Zarr store of something else ({_listed(arrays) or 'no arrays'})"
+    movies = [key for key in dims if {"time", "y", "x"} <= dims[key]]
+    return f"holds a movie ({_listed(movies)})" if movies else None
+
+
+def _dims(array: Any) -> set[Any]:
+    names = getattr(array.metadata, "dimension_names", None)
+    return set(names or array.attrs.get("_ARRAY_DIMENSIONS") or ())
+
+
+def foreign_folder(path: str) -> str | None:
+    """Why a folder is no Zarr store: nothing of Zarr's is in it, or something else beside it."""
+    if not os.path.isdir(path):
+        return "is a file"
+    inside = sorted(set(os.listdir(path)) - set(_LITTER))
+    if not set(_ZARR) & set(inside):
+        return f"is no Zarr store, but a folder that holds {_listed(inside) or 'nothing'}"
+    odd = [
+        name
+        for name in inside
+        if name not in _ZARR
+        and not any(os.path.exists(os.path.join(path, name, part)) for part in _ZARR)
+        and not holds_only_zarr(os.path.join(path, name))
+    ]
+    return f"holds {_listed(odd)}, which is not of a Zarr store" if odd else None
+
+
+def holds_only_zarr(folder: str) -> bool:
+    """Whether all files in a folder are such as a write of Zarr's leaves, also one that was killed.
+
+    That is metadata, and chunks in a folder ``c``.
+    """
+    if not os.path.isdir(folder) or os.path.islink(folder):
+        return False
+    for within, _, files in os.walk(folder):
+        of_chunks = "c" in os.path.relpath(within, folder).split(os.sep)
+        odd = [name for name in files if not name.startswith(_ZARR) and name not in _LITTER]
+        if odd and not of_chunks:
+            return False
+    return True
+
+
+def _listed(names: Iterable[Any], most: int = 5) -> str:
+    shown = [str(name) for name in names]
+    return ", ".join(shown[:most]) + (f", … ({len(shown)} in all)" if len(shown) > most else "")
 
 
 def put_in_place(new: str, path: str, overwrite: bool) -> None:
-    """Give a complete folder its final name, in the place of an old one with ``overwrite``."""
-    if overwrite and os.path.exists(path):
+    """Give a complete folder its final name, in the place of an old one with ``overwrite``.
+
+    All of it is on disk before that, and the name after it.
+    """
+    sync_tree(new)
+    if overwrite and os.path.lexists(path):
         old = hidden(path, ".old")
         os.rename(path, old)
         try:
@@ -20,17 +140,48 @@ def put_in_place(new: str, path: str, overwrite: bool) -> None:
         except BaseException:
             os.rename(old, path)
             raise
-        shutil.rmtree(old, ignore_errors=True)
-    elif os.path.exists(path):
+        sync_folder(os.path.dirname(path))
+        remove(old)
+    elif os.path.lexists(path):
         raise FileExistsError(f"{path} has come into being meanwhile; it is left as it is")
     else:
         os.rename(new, path)
+    sync_folder(os.path.dirname(path))
+
+
+def put_file_in_place(new: str, path: str, overwrite: bool) -> None:
+    """Give a complete file its final name, as :func:`put_in_place` does a folder."""
+    sync_file(new)
+    sync_folder(os.path.dirname(new))
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(f"{path} has come into being meanwhile; it is left as it is")
+    os.replace(new, path)
+    sync_folder(os.path.dirname(path))
+
+
+def remove(path: str) -> None:
+    """Remove what has been replaced: a link, and not what it leads to."""
+    if os.path.islink(path) or not os.path.isdir(path):
+        os.remove(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def hidden(path: str, suffix: str) -> str:
     """Return a name beside ``path`` that nothing has."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.{uuid.uuid4().hex[:8]}{suffix}")
+
+
+@contextlib.contextmanager
+def scratch_folder(path: str) -> Iterator[str]:
+    """Give the name of a folder beside ``path`` to work in; it is gone afterwards."""
+    scratch = hidden(path, ".tmp")
+    os.mkdir(scratch)  # now, so that a folder that cannot be written to is known before the work
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def check_absent(folder: str, names: Iterable[str]) -> None:
@@ -66,15 +217,16 @@ def file_set(
     try:
         yield new
         for temporary in pending.values():
-            with open(temporary, "r+b") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
+        sync_folder(folder)
         if not overwrite:
             check_absent(folder, known)
         _exchange(folder, pending, known)
-        _sync_folder(folder)
+        sync_folder(folder)
     except BaseException:
         for temporary in pending.values():
-            os.remove(temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(temporary)
         if made and not os.listdir(folder):
             os.rmdir(folder)
         raise
@@ -107,10 +259,28 @@ def _exchange(folder: str, pending: dict[str, str], known: Iterable[str]) -> Non
         os.remove(old)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_tree(folder: str) -> None:
+    """See to it that a folder and all in it are on disk."""
+    for within, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync_file(os.path.join(within, name))
+        sync_folder(within)
+
+
+def sync_file(path: str) -> None:
+    """See to it that a file is on disk, and not on its way there."""
+    handle = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))  # Windows syncs no other
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(folder: str) -> None:
+    """See to it that the names in a folder are on disk, where the system can."""
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder or ".", os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

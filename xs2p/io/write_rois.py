@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.inputs import paths_read
+from xs2p.disk.npy import read_header
+from xs2p.disk.replace import check_place, file_set, foreign_folder, put_in_place, scratch_folder
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -85,6 +89,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
             f"write_rois: {name!r} ends in {suffix or 'nothing'}; choose .zip or .roi (ImageJ), "
             ".tif or .npy (label image), stat.npy (suite2p), .zarr or .nc (the ROI set as it is)"
         )
+    read = paths_read(rois)
     pixel_table(rois)  # says what is wrong with what is no ROI set
     rois = compact(rois_of_dataset(rois, None))
     table = pixel_table(rois)
@@ -96,12 +101,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     folder = os.path.dirname(name) or "."
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"write_rois: no folder {folder!r} to write into")
-    if os.path.lexists(name) and not overwrite:
-        raise FileExistsError(
-            f"write_rois: {name} exists; replace it with overwrite=True, or choose another name"
-        )
-    if suffix in (".zarr", ".nc") and os.path.lexists(name):
-        _check_replaced(name)
+    check_place(name, overwrite=overwrite, foreign=_foreign, inputs=read, step="write_rois")
     if suffix == ".zarr":
         _write_zarr(rois, name, overwrite)
         return name
@@ -118,8 +118,6 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
 
 
 def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrite: bool) -> None:
-    from xs2p.disk.replace import file_set
-
     folder, file = os.path.split(name)
     with file_set(folder or ".", [file], overwrite=overwrite) as new:
         path = new(file)
@@ -274,44 +272,74 @@ def _stat(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     return stat
 
 
-def _check_replaced(path: str) -> None:
-    """Raise a FileExistsError where a store or file is more than an ROI set, or none at all."""
+def _foreign(path: str) -> str | None:
+    """Why what is there is not of the kind that is written, or None."""
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix in (".zarr", ".nc"):
+        return _foreign_set(path, suffix)
+    if os.path.isdir(path):
+        return "is a folder"
+    try:
+        return _foreign_file(path, suffix)
+    except Exception as error:  # whatever a library says of a file that is none of its own
+        return f"cannot be read as {suffix} ({type(error).__name__}: {error})"
+
+
+def _foreign_file(path: str, suffix: str) -> str | None:
+    if suffix == ".zip":
+        import zipfile
+
+        with zipfile.ZipFile(path) as archive:
+            odd = [name for name in archive.namelist() if not name.lower().endswith(".roi")]
+        return f"is an archive of other things ({odd[0]})" if odd else None
+    if suffix == ".roi":
+        with open(path, "rb") as file:
+            return None if file.read(4) == b"Iout" else "is no file of ImageJ's"
+    if suffix == ".npy":
+        with open(path, "rb") as file:
+            shape, _, dtype = read_header(file, path)
+        ours = dtype.hasobject if path.endswith("stat.npy") else _is_image(shape, dtype)
+        return None if ours else f"is an array of {dtype} of shape {shape}"
+    import tifffile
+
+    with tifffile.TiffFile(path) as tif:
+        shape, dtype = tif.series[0].shape, tif.series[0].dtype
+        ours = len(tif.pages) == 1 and dtype is not None and _is_image(shape, dtype)
+    return None if ours else f"is an image of {dtype} of shape {shape}, and no label image"
+
+
+def _is_image(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return len(shape) == 2 and dtype.kind in "iu"
+
+
+def _foreign_set(path: str, suffix: str) -> str | None:
+    """Why a store or NetCDF file is more than an ROI set, or none at all."""
     import xarray as xr
 
-    zarr = path.lower().endswith(".zarr")
-    if zarr and not any(
-        os.path.exists(os.path.join(path, file)) for file in ("zarr.json", ".zgroup", ".zarray")
-    ):
-        raise FileExistsError(f"write_rois: {path} is no Zarr store; it is left as it is")
+    why = foreign_folder(path) if suffix == ".zarr" else None
+    if why is not None:
+        return why
     try:
-        with xr.open_zarr(path, consolidated=False) if zarr else xr.open_dataset(path) as stored:
+        stores = suffix == ".zarr"
+        with xr.open_zarr(path, consolidated=False) if stores else xr.open_dataset(path) as stored:
             held = sorted(map(str, stored.data_vars))
             more = [dim for dim in ("time", "y", "x") if dim in stored.dims]
             known = {"roi", "npix", "ypix", "xpix", "lam"} <= set(stored.variables)
     except (ValueError, OSError, KeyError, TypeError) as error:
-        raise FileExistsError(
-            f"write_rois: {path} exists, and what it holds cannot be read ({error}); it is left as "
-            "it is: choose another name, or delete it first"
-        ) from error
-    if more or not known:
-        what = f"data over {', '.join(more)}" if more else "no ROI set"
-        raise FileExistsError(
-            f"write_rois: {path} holds {what} ({', '.join(held) or 'no variables'}), which an ROI "
-            "set does not replace; it is left as it is: choose another name, or delete it first"
-        )
+        return f"cannot be read ({error})"
+    if known and not more:
+        return None
+    what = f"data over {', '.join(more)}" if more else "no ROI set"
+    return f"holds {what} ({', '.join(held) or 'no variables'}), which no ROI set replaces"
 
 
 def _write_zarr(rois: xr.Dataset, path: str, overwrite: bool) -> None:
-    import shutil
     import warnings
 
-    from xs2p.disk.replace import hidden, put_in_place
-
-    new = hidden(os.path.realpath(path), ".partial")
-    try:
+    path = os.path.realpath(path)
+    with scratch_folder(path) as scratch:
+        new = os.path.join(scratch, os.path.basename(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Consolidated metadata")
             rois.to_zarr(new, mode="w", consolidated=True)
-        put_in_place(new, os.path.realpath(path), overwrite)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        put_in_place(new, path, overwrite)

@@ -23,6 +23,7 @@ from xs2p._attrs import UNFINISHED
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
+from xs2p.disk.replace import holds_only_zarr, put_in_place, remove, sync_file, sync_folder
 from xs2p.traces.blocks import rechunk
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
@@ -54,7 +55,10 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
     ds = ds.assign(empty).drop_encoding()
     ds = ds.assign_attrs({RUN: json.dumps(run), UNFINISHED: _UNFINISHED, _OWNER: uuid.uuid4().hex})
     new = os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
-    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed just here
+    if holds_only_zarr(new):  # of a run that was killed just here
+        remove(new)
+    elif os.path.lexists(new):
+        raise FileExistsError(f"{new} is in the way, and holds more than a Zarr store; delete it")
     try:
         ds.to_zarr(new, compute=False, encoding=encoding, consolidated=False)
         group = zarr.open_group(new, mode="r+")
@@ -66,7 +70,7 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
             group.create_array(
                 name, shape=shape, chunks=(1,) * len(shape), dtype="u1", dimension_names=dims
             )
-        os.rename(new, growing)
+        put_in_place(new, growing, overwrite=False)
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -261,19 +265,10 @@ def _sync(array: Any, store: str, name: str, where: tuple[slice, ...]) -> None:
         at = tuple(a + i for a, i in zip(first, index, strict=True))
         path = os.path.join(store, name, array.metadata.encode_chunk_key(at))
         if os.path.exists(path):  # Zarr writes no chunk that holds the fill value only
-            _fsync(path)
+            sync_file(path)
             folders.add(os.path.dirname(path))
-    if os.name == "posix":
-        for folder in folders:
-            _fsync(folder)
-
-
-def _fsync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    for folder in folders:
+        sync_folder(folder)
 
 
 def complete(store: str) -> None:

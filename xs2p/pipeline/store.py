@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,8 @@ import xarray as xr
 from xs2p._attrs import check_flag
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
-from xs2p.disk.replace import put_in_place
+from xs2p.disk.inputs import paths_read
+from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove
 from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
@@ -125,9 +127,8 @@ def extract_to_zarr(
     """
     for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
         check_flag(name, flag)
-    final = _check_path(path)
-    growing = partial_path(final)
-    _check_free(final, growing, resume, overwrite)
+    sources = (movie, rois, options.get("movie_chan2"))
+    final, growing = check_target(path, resume, overwrite, paths_read(*sources))
     options = _with_defaults(movie, rois, options)
     job = _on_its_way(check_job(movie, rois, **options))
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
@@ -150,7 +151,8 @@ def extract_to_zarr(
     if goes_on:
         _check_same(run, growing)
     else:
-        shutil.rmtree(growing, ignore_errors=True)
+        if os.path.lexists(growing):
+            remove(growing)
         _regions.create(growing, whole, regions[0], run)
     try:
         _regions.write_traces(growing, traces, regions[0], job.movie, progress)
@@ -175,7 +177,18 @@ def partial_path(path: str) -> str:
 # What is asked for
 
 
-def _check_path(path: str | os.PathLike[str]) -> str:
+def check_target(
+    path: str | os.PathLike[str], resume: bool, overwrite: bool, inputs: Iterable[str]
+) -> tuple[str, str]:
+    """Check where a run is to write; what its store is called in the end, and until then.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there can be no store of that name.
+    FileExistsError
+        If something is there that must stay: see :mod:`xs2p.disk.replace`.
+    """
     final = os.path.abspath(os.fspath(path))
     if os.path.splitext(final)[1].lower() != ".zarr":
         raise ValueError(
@@ -187,22 +200,28 @@ def _check_path(path: str | os.PathLike[str]) -> str:
             f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
             "make it first, with os.makedirs"
         )
-    return final
+    growing, inputs = partial_path(final), list(inputs)
+    _check_unfinished(final, growing, resume, overwrite, inputs)
+    if overwrite or not resume:
+        foreign = functools.partial(foreign_store, marks=("xs2p_version", _regions.RUN))
+        check_place(final, overwrite=overwrite, foreign=foreign, inputs=inputs)
+    return final, growing
 
 
-def _check_free(final: str, growing: str, resume: bool, overwrite: bool) -> None:
-    if resume and not overwrite and os.path.lexists(final) and os.path.lexists(growing):
+def _check_unfinished(
+    final: str, growing: str, resume: bool, overwrite: bool, inputs: list[str]
+) -> None:
+    if not os.path.lexists(growing):
+        return
+    if resume and not overwrite and os.path.lexists(final):
         raise FileExistsError(
             f"{growing} is from a run that did not end and was to replace {final}; "
             "resume=True, overwrite=True goes on with it"
         )
-    if resume:
-        return
-    if os.path.lexists(final) and not overwrite:
-        raise FileExistsError(
-            f"{final} exists; overwrite=True replaces it once the new one is complete"
-        )
-    if os.path.lexists(growing) and not overwrite:
+    # Whatever is done with it, it must be of a run.
+    foreign = functools.partial(foreign_store, marks=(_regions.RUN,))
+    check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
+    if not (overwrite or resume):
         raise FileExistsError(
             f"{growing} exists, from a run that did not end; resume=True goes on with it, "
             "overwrite=True starts anew"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Columns of the table of ROIs that are no data of the ROI's own.
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
 _OTHERWISE = "xs2p_"  # before the name of a column that NWB's table uses for something else
+MADE_BY = "ROIs of xs2p"  # what the description of a table of ours begins with
 IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
@@ -133,7 +134,7 @@ def roi_table(
             columns.append(VectorData(name=name, description=text, data=some))
     made = pynwb.ophys.PlaneSegmentation(
         name=f"PlaneSegmentation{suffix}",
-        description=f"ROIs of xs2p {__version__}; weights as the ROI set has them",
+        description=f"{MADE_BY} {__version__}; weights as the ROI set has them",
         imaging_plane=imaging_plane,
         id=ElementIdentifiers(name="id", data=table.roi.astype(np.int64)),
         columns=columns,

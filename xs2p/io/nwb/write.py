@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-import shutil
-import tempfile
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xs2p._attrs import UNFINISHED
+from xs2p.disk.inputs import paths_read
+from xs2p.disk.replace import check_place, put_file_in_place, scratch_folder
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import (
+    MADE_BY,
     add_images,
     add_series,
     column_names,
@@ -118,7 +121,8 @@ def write_nwb(
 
     Examples
     --------
-    >>> from datetime import datetime
+    >>> from datetime import contextlib
+    import datetime
     >>> from zoneinfo import ZoneInfo
     >>> start = datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo("Europe/London"))
     >>> write_nwb(ds, "session.nwb", session_start_time=start)  # doctest: +SKIP
@@ -126,7 +130,9 @@ def write_nwb(
     from xs2p.io.nwb.file import require_pynwb
 
     pynwb = require_pynwb()
-    target = _check_path(path, overwrite)
+    stored = getattr(nwbfile, "container_source", None)  # the file that it was read from
+    read = paths_read(ds, *([stored] if stored else []))
+    target = _check_path(path, overwrite, read)
     _check(ds)
     traces = _traces(ds)
     clock = _clock(ds)
@@ -151,13 +157,13 @@ def write_nwb(
         "emission_lambda": float(emission_lambda),
         "rate": clock.get("rate"),
     }
-    folder, name = os.path.split(target)
-    scratch = tempfile.mkdtemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
     module = None
+    stack = contextlib.ExitStack()
     try:
+        scratch = stack.enter_context(scratch_folder(target))
         held = _in_reach(traces, scratch)
         images = {k: v.compute() for k, v in images.items()}
-        new = os.path.join(scratch, name)
+        new = os.path.join(scratch, os.path.basename(target))
         module = made.processing.get("ophys")
         if module is None:
             module = made.create_processing_module(
@@ -170,11 +176,7 @@ def write_nwb(
             add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
         _write(pynwb, made, new)
-        with open(new, "r+b") as file:
-            os.fsync(file.fileno())
-        if os.path.lexists(target) and not overwrite:
-            raise FileExistsError(f"{target} has come into being meanwhile; it is left as it is")
-        os.replace(new, target)
+        put_file_in_place(new, target, overwrite)
     except BaseException:
         # An nwbfile that was given is as it was, for another try.
         parts = {} if module is None else module.data_interfaces
@@ -182,10 +184,31 @@ def write_nwb(
             parts.pop(key)
         raise
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        stack.close()
 
 
-def _check_path(path: str | os.PathLike[str], overwrite: bool) -> str:
+def _foreign(path: str) -> str | None:
+    """Why an NWB file is not one of ours, or is more than that."""
+    import h5py
+
+    found = []
+
+    def look(name: str, item: Any) -> None:
+        if "description" in item.attrs and item.attrs.get("neurodata_type") == "PlaneSegmentation":
+            found.append(str(item.attrs["description"]).startswith(MADE_BY))
+
+    try:
+        with h5py.File(path, "r") as file:
+            file.visititems(look)
+            recorded = list(file.get("acquisition", ()))
+    except (OSError, KeyError) as error:
+        return f"cannot be read as NWB ({error})"
+    if recorded:
+        return f"holds a recording ({', '.join(recorded)})"
+    return None if found and all(found) else "is an NWB file of something else"
+
+
+def _check_path(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[str]) -> str:
     target = os.path.abspath(os.fspath(path))
     if os.path.splitext(target)[1].lower() != ".nwb":
         raise ValueError(f"write_nwb: {os.fspath(path)!r} must be a file whose name ends in .nwb")
@@ -202,6 +225,7 @@ def _check_path(path: str | os.PathLike[str], overwrite: bool) -> str:
             "overwrite=True. To add to an existing file: "
             "write_nwb(ds, new, nwbfile=pynwb.read_nwb(old))"
         )
+    check_place(target, overwrite=overwrite, foreign=_foreign, inputs=inputs, step="write_nwb")
     return target
 
 

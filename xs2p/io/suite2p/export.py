@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._version import __version__
 from xs2p.compute.progress import watch
 from xs2p.disk.npy import data_offset, make_npy
+from xs2p.disk.suite2p_ops import read_ops
 from xs2p.io.suite2p.names import PARAMETERS, TRACES
 
 if TYPE_CHECKING:
@@ -205,6 +207,15 @@ def flag_table(ds: xr.Dataset, key: str) -> np.ndarray:
     return np.stack([flag.astype(dtype), prob.astype(dtype)], axis=1)
 
 
+def foreign_file(path: str) -> str | None:
+    """Why a file of a plane folder is not of a set that was written here: its ops say who did."""
+    try:
+        ops = read_ops(os.path.join(os.path.dirname(path), "ops.npy"))
+    except ValueError as error:
+        return f"lies beside an ops.npy that cannot be read ({error})"
+    return None if "xs2p_version" in ops else "is suite2p's own, or somebody's"
+
+
 def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
     """``ops``: what was kept of suite2p's, what the attributes say, and defaults under it."""
     from xs2p.io.suite2p.packed_ops import unpack_ops
@@ -230,4 +241,5 @@ def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
     ops.setdefault("diameter", np.array([12.0, 12.0]))
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
     ops.setdefault("save_path", os.path.abspath(folder))
+    ops["xs2p_version"] = __version__
     return {**DEFAULTS, **ops}

@@ -118,13 +118,14 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     folder : str or path-like
         The plane folder, made where it is not there.
     overwrite : bool
-        Replace such files where they exist; those of them that this set has not, such as an
-        old ``F_chan2.npy``, are removed.
+        Replace the files of an earlier `write_suite2p`, which its ``ops.npy`` tells, not those of
+        suite2p itself; such of them that this set has not, as an old ``F_chan2.npy``, are removed.
 
     Raises
     ------
     FileExistsError
-        A file of the set exists and ``overwrite`` is False.
+        A file of the set exists and ``overwrite`` is False, or it was not written here, or the
+        Dataset is read from it.
     ValueError
         The Dataset has no ``F``, no ROI set or no ``fs``, or a trace has NaN in some frames.
 
@@ -133,8 +134,15 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
     >>> write_suite2p(ds, "export/suite2p/plane0")  # doctest: +SKIP
     """
-    from xs2p.disk.replace import check_absent, file_set
-    from xs2p.io.suite2p.export import check_writable, flag_table, ops_of, write_traces
+    from xs2p.disk.inputs import paths_read
+    from xs2p.disk.replace import check_absent, check_place, file_set
+    from xs2p.io.suite2p.export import (
+        check_writable,
+        flag_table,
+        foreign_file,
+        ops_of,
+        write_traces,
+    )
     from xs2p.rois.convert import rois_to_stat
 
     name = os.fspath(folder)
@@ -142,6 +150,9 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     check_writable(ds)
     if not overwrite:
         check_absent(name, known)
+    read = paths_read(ds)
+    for target in (os.path.join(name, file) for file in known):
+        check_place(target, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p")
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in TRACES]
     with file_set(name, known, overwrite=overwrite) as new:
         ds = write_traces(ds.drop_vars(other), new)
