@@ -106,8 +106,10 @@ class TestStores:
             (tmp_path / name).mkdir()
             (tmp_path / name / "thesis.txt").write_text("all of it")
             target = tmp_path / ("precious.zarr" if name[0] == "p" else "out.zarr")
-            self.refused(f"{name} exists and is no Zarr store, but a folder that holds thesis.txt",
-                         as_movie(frames), rois, target, tmp_path, overwrite=True, resume=resume)  # fmt: skip
+            self.refused(
+                f"{name} exists and is no Zarr store, but a folder that holds thesis.txt",
+                as_movie(frames), rois, target, tmp_path, overwrite=True, resume=resume,
+            )  # fmt: skip
 
     @pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}, {}], ids=str)
     def test_an_unfinished_store_of_something_else(

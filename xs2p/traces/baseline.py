@@ -10,7 +10,7 @@ import xarray as xr
 from xs2p._attrs import attributes, check_number, resolve
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import check_traces, map_traces, reduce_whole
+from xs2p.traces.blocks import check_traces, map_traces, reduce_whole, with_data
 
 _FILTERS = "xs2p.traces.filters"
 _IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
@@ -254,7 +254,7 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
     whole = device == "gpu"
     if how.method == "none" or F.size == 0:  # no ROI has a baseline
         first = F.isel(time=0, drop=True)
-        return first.copy(data=np.zeros_like(first.data, dtype=np.float32))
+        return with_data(first, np.zeros_like(first.data, dtype=np.float32))
     if how.method == "prctile":
         options = {"device": device, "percentile": how.percentile}
         level = reduce_whole(_percentile_block, F, whole=whole, **options)
@@ -272,8 +272,8 @@ def _same_at_all_times(level: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
     dims = (*level.dims, "time")
     F = F.transpose(*dims)
     if F.chunks is None:
-        return F.copy(data=np.repeat(level.data[..., None], F.sizes["time"], axis=-1))
+        return with_data(F, np.repeat(level.data[..., None], F.sizes["time"], axis=-1))
     import dask.array as da
 
     data = level.data.rechunk(F.chunks[:-1])[..., None]
-    return F.copy(data=da.broadcast_to(data, F.shape, chunks=F.chunks))
+    return with_data(F, da.broadcast_to(data, F.shape, chunks=F.chunks))

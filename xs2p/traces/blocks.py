@@ -58,7 +58,7 @@ def map_traces(
     F = _ordered(F)
     held = F.data
     if F.chunks is None and whole:
-        return F.copy(data=block(held, *per_trace, **options))
+        return with_data(F, block(held, *per_trace, **options))
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
@@ -67,7 +67,7 @@ def map_traces(
             out[some] = block(held[some], *own, **options)
 
         _in_parallel(write, F.shape)
-        return F.copy(data=out)
+        return with_data(F, out)
     import dask.array as da
 
     traces = join(held, reach)
@@ -91,7 +91,14 @@ def map_traces(
         meta=meta(traces, F.ndim, dtype),
         **options,
     )
-    return F.copy(data=data)
+    return with_data(F, data)
+
+
+def with_data(F: xr.DataArray, data: Any) -> xr.DataArray:
+    """Put new data in the place of an array's: how the old were packed in a file is not theirs."""
+    new = F.copy(data=data)
+    new.encoding = {}
+    return new
 
 
 def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
