@@ -24,7 +24,6 @@ def test_schema_and_computed_fields():
     assert dict(rois.sizes) == {"roi": 3, "pixel": 22}
     assert rois.attrs == {"Ly": 16, "Lx": 20}
     assert rois.npix.values.tolist() == [9, 9, 4]
-    assert rois.npix.attrs["sample_dimension"] == "pixel"
     assert rois.med_y.values.tolist() == [2, 4, 10.5]
     assert rois.med_x.values.tolist() == [3, 5, 10.5]
     assert rois.overlap.values.sum() == 2

@@ -329,11 +329,11 @@ def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:
 
 
 def _cells(rois: xr.Dataset) -> xr.Dataset:
-    from xs2p.rois.convert import compact
+    from xs2p.rois.convert import contiguous
 
     for key in ("iscell", "accepted"):
         if key in rois.variables and rois[key].dims == ("roi",):
-            return compact(rois.isel(roi=rois[key].values > 0))
+            return contiguous(rois.isel(roi=rois[key].values > 0))
     raise ValueError(
         "cells_only=True, but the source does not say which ROIs are cells: there is neither "
         "iscell.npy beside suite2p's stat.npy nor CaImAn's idx_components. Choose by another "

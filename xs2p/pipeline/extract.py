@@ -14,7 +14,7 @@ from xs2p.masks.build import build_masks
 from xs2p.movie.check import check_movie
 from xs2p.pipeline.inputs import check_channels, without_old_results
 from xs2p.pipeline.snr_filter import filter_by_snr
-from xs2p.rois.convert import compact
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import join_planes, split_planes
 from xs2p.traces.baseline import baseline_parameters, baseline_reach, estimate_baseline, needs_fs
@@ -262,6 +262,6 @@ def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
 
 def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
     """Let the ROI set ride along as coordinates, so that the result explains itself."""
-    rois = compact(rois).reset_coords()
+    rois = contiguous(rois).reset_coords()
     own = {str(n): v.variable for n, v in rois.data_vars.items() if n not in ds.coords}
     return ds.assign_coords(own).assign_attrs(Ly=rois.attrs["Ly"], Lx=rois.attrs["Lx"])

@@ -32,7 +32,6 @@ DESCRIPTIONS = {
         "long_name": "number of pixels",
         "units": "pixel",
         "description": "How many of the pixels, in the order of roi, are the ROI's.",
-        "sample_dimension": "pixel",
     },
     "ypix": {
         "long_name": "row of the pixel in the frame",

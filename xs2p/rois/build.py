@@ -1,10 +1,4 @@
-"""ROI sets: one Dataset over ``roi`` with a ragged table of pixels.
-
-An ROI set holds ``npix(roi)`` and, over ``pixel``, ``ypix``, ``xpix``, ``lam`` (weight) and
-``overlap`` (another ROI has the pixel too): a CF contiguous ragged array. ``pixel_roi`` says
-beside each pixel which ROI it belongs to, by ``roi_id(roi)``, so that ``rois.isel(roi=[3, 5])``,
-every other selection or order over ``roi``, and other labels stay a valid ROI set.
-"""
+"""ROI sets made of stats, of label images and of footprints."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names
-from xs2p.rois.convert import compact
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import planes_of
 
 Planes = list[tuple[xr.DataArray, xr.Dataset]]
@@ -49,7 +49,7 @@ def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
     }
     rois = rois.assign_coords(plane=("roi", own, attrs))
     return [
-        (movie.isel(plane=n, drop=True), compact(rois.isel(roi=np.flatnonzero(own == plane))))
+        (movie.isel(plane=n, drop=True), contiguous(rois.isel(roi=np.flatnonzero(own == plane))))
         for n, plane in enumerate(known)
         if (own == plane).any() or (n == 0 and not own.size)
     ]
@@ -74,14 +74,14 @@ def join_planes(
     place = {label: n for n, label in enumerate(whole["roi"].values.tolist())}
     order = [place[label] for label in labels.tolist() if label in place]
     if order != sorted(order):
-        traces, whole = traces.isel(roi=order), compact(whole.isel(roi=order))
+        traces, whole = traces.isel(roi=order), contiguous(whole.isel(roi=order))
     return traces, whole
 
 
 def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
     """ROI sets of one frame size as one, the ROIs of the first before those of the second."""
     names = {str(v) for rois in sets for v in rois.coords}
-    bare = [compact(rois).reset_coords() for rois in sets]
+    bare = [contiguous(rois).reset_coords() for rois in sets]
     ids = np.concatenate([s["roi_id"].values if "roi_id" in s else [0, 0] for s in bare])
     if np.unique(ids).size < ids.size:
         # Of sets that come from apart, what ties pixels to ROIs counts from one on to the next.

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names, warn
-from xs2p.rois.convert import compact
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import (
     PixelTable,
     frame_shape,
@@ -67,7 +67,7 @@ def warp_rois(
     """
     frame = frame_shape(shape)
     (dy, dx), (sy, sx) = pair("shift", shift), pair("scale", scale)
-    rois = compact(rois)
+    rois = contiguous(rois)
     rois = rois.drop_dims([dim for dim in rois.dims if dim not in ("roi", "pixel")])
     table = pixel_table(rois)
     if sy == sx == 1 and dy == int(dy) and dx == int(dx):
