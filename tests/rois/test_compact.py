@@ -61,6 +61,15 @@ def test_compact_keeps_the_pixels_of_the_rois_at_hand():
     xr.testing.assert_identical(compact(made), made)
 
 
+def test_compact_leaves_out_what_stat_lists_of_other_rois():
+    rings = [{**square(i, i), "ring": np.arange(n)} for i, n in ((1, 20), (5, 30), (9, 40))]
+    some = xs2p.rois_from_stat(rings, (20, 30)).isel(roi=[2, 0])
+    made = some.s2p.compact()
+    assert made.sizes["ring_element"] == 60 < some.sizes["ring_element"]
+    for entry, n in zip(made.s2p.to_stat(), (40, 20), strict=True):
+        assert entry["ring"].tolist() == list(range(n))
+
+
 def test_compact_of_traces_leaves_them_lazy(recording, expected):
     ds = xs2p.extract(*recording, tau=1.0)
     with raise_if_dask_computes():

@@ -109,9 +109,10 @@ def compact(rois: xr.Dataset) -> xr.Dataset:
     -------
     Dataset
         The same over ``roi``; over ``pixel`` the pixels of its first ROI, then those of its second,
-        and so on. That makes it a contiguous ragged array of the CF conventions, and ``npix`` says
-        so by its attribute ``sample_dimension``. A selection from the result is none again, though
-        it keeps the attribute: select first.
+        and so on; of fields of a stat such as ``neuropil_mask`` the elements of its ROIs. That
+        makes it a contiguous ragged array of the CF conventions, and ``npix`` says so by its
+        attribute ``sample_dimension``. A selection from the result is none again, though it keeps
+        the attribute: select first.
 
     Raises
     ------
@@ -138,7 +139,18 @@ def contiguous(rois: xr.Dataset) -> xr.Dataset:
     The next selection would make that untrue, and no selection drops an attribute.
     """
     order, _ = pixel_order(rois)
-    return without_claim(rois if order is None else rois.isel(pixel=order))
+    return without_claim(_own_elements(rois if order is None else rois.isel(pixel=order)))
+
+
+def _own_elements(rois: xr.Dataset) -> xr.Dataset:
+    """Drop the elements of 1-D fields of a stat, such as ``neuropil_mask``, of other ROIs."""
+    kept = {}
+    for dim in map(str, rois.dims):
+        owner = f"{dim.removesuffix('_element')}_roi"
+        if dim.endswith("_element") and owner in rois.variables and "roi_id" in rois.variables:
+            own = np.isin(rois[owner].values, rois["roi_id"].values)
+            kept |= {} if own.all() else {dim: np.flatnonzero(own)}
+    return rois.isel(kept) if kept else rois
 
 
 def without_claim(rois: xr.Dataset) -> xr.Dataset:
