@@ -342,7 +342,7 @@ def test_bad_input_is_named(case):
 
 def test_outside_pixels_can_be_dropped():
     stat = [square(0, 0), square(7, 7), square(20, 20)]
-    with pytest.warns(UserWarning, match="2 ROIs have pixels outside"):
+    with pytest.warns(UserWarning, match="14 pixels of 2 ROIs lie outside"):
         rois = xs2p.rois_from_stat(stat, (9, 9), outside="drop")
     assert rois.npix.values.tolist() == [9, 4, 0]
     assert rois.status.values.tolist() == ["ok", "ok", "outside_frame"]

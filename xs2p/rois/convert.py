@@ -35,10 +35,11 @@ def recompute_overlap(rois: xr.Dataset) -> xr.Dataset:
     """
     rois = contiguous(rois)
     table = pixel_table(rois)
-    overlap = shared_pixels(table, planes_of(rois))
+    table = table._replace(overlap=shared_pixels(table, planes_of(rois)))
     rois = rois.copy()
-    rois["overlap"] = ("pixel", overlap, DESCRIPTIONS["overlap"])
-    return rois.assign_coords(frac_overlap=frac_overlap(overlap, table.offsets))
+    rois["overlap"] = ("pixel", table.overlap, DESCRIPTIONS["overlap"])
+    share = ("roi", frac_overlap(table), DESCRIPTIONS["frac_overlap"])
+    return rois.assign_coords(frac_overlap=share)
 
 
 def rois_to_labels(rois: xr.Dataset) -> xr.DataArray:
@@ -144,7 +145,7 @@ def contiguous(rois: xr.Dataset) -> xr.Dataset:
 
 def _own_elements(rois: xr.Dataset) -> xr.Dataset:
     """Drop the elements of 1-D fields of a stat, such as ``neuropil_mask``, of other ROIs."""
-    kept = {}
+    kept: dict[str, np.ndarray] = {}
     for dim in map(str, rois.dims):
         owner = f"{dim.removesuffix('_element')}_roi"
         if dim.endswith("_element") and owner in rois.variables and "roi_id" in rois.variables:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names
+from xs2p.rois.assemble import ties
 from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import planes_of
 
@@ -86,16 +85,10 @@ def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
     if np.unique(ids).size < ids.size:
         # Of sets that come from apart, what ties pixels to ROIs counts from one on to the next.
         first = np.cumsum([0, *(s.sizes["roi"] for s in bare)])
-        ranges = [np.arange(a, b) for a, b in itertools.pairwise(first)]
-        bare = [
-            s.assign(roi_id=("roi", n), pixel_roi=("pixel", np.repeat(n, s["npix"].values)))
-            for s, n in zip(bare, ranges, strict=True)
-        ]
+        bare = [s.assign(ties(s["npix"].values, n)) for s, n in zip(bare, first, strict=False)]
     whole = xr.Dataset(attrs=bare[0].attrs)
     for dim in ("roi", "pixel"):
         columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in bare]
         joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
         whole = whole.assign({v: joined[v].variable for v in joined.variables})
-    for name in ("roi_id", "pixel_roi"):
-        whole[name].attrs = dict(sets[0][name].attrs) if name in sets[0].variables else {}
     return whole.set_coords([v for v in whole.variables if v in {*names, "roi_id", "pixel_roi"}])
