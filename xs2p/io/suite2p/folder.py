@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import TIME
-from xs2p.disk.suite2p_ops import read_ops
+from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, TRACES, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
 
@@ -59,7 +59,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
 
     name = os.fspath(folder)
     here = _plane_files(name)
-    ops = read_ops(os.path.join(name, "ops.npy"))
+    ops = read_ops(name)
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -71,7 +71,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         coords.update({str(key): value for key, value in rois.variables.items()})
         attrs.update(rois.attrs)
         counts["stat.npy"] = rois.sizes["roi"]
-    elif {"Ly", "Lx"} <= set(ops):
+    elif frame_in(ops) is not None:
         frame = frame_shape_in(os.path.join(name, "ops.npy"), shape, ops)
         attrs.update(Ly=frame[0], Lx=frame[1])
     attrs.update(parameters_of(ops))
