@@ -214,7 +214,7 @@ def test_footprints_dense_and_sparse_in_both_orders():
     in_c = sp.csr_matrix(dense.reshape(len(stat), -1).T)
     in_f = sp.coo_array(dense.transpose(0, 2, 1).reshape(len(stat), -1).T)
     for matrix, order in ((in_c, "C"), (in_f, "F")):
-        rois = xs2p.rois_from_footprints(matrix, shape, order=order)
+        rois = xs2p.rois_from_footprints(matrix, shape=shape, order=order)
         masks = xs2p.build_masks(rois)
         assert masks.token == xs2p.build_masks(expected).token
 
@@ -311,15 +311,15 @@ BAD = {
         "stat must be a list or array of dicts, one per ROI, got NoneType; xs2p.read_rois",
     ),
     "sparse without order": (
-        without_warning(xs2p.rois_from_footprints, sp.csc_array((16, 2)), (4, 4)),
+        without_warning(xs2p.rois_from_footprints, sp.csc_array((16, 2)), shape=(4, 4)),
         "order='F'",
     ),
     "sparse transposed": (
-        without_warning(xs2p.rois_from_footprints, sp.csc_array((2, 16)), (4, 4), order="C"),
+        without_warning(xs2p.rois_from_footprints, sp.csc_array((2, 16)), shape=(4, 4), order="C"),
         "pass A.T if it is rois × pixels",
     ),
     "dense shape": (
-        without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), (4, 5)),
+        without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), shape=(4, 5)),
         r"shape=\(4, 5\) but the footprints are \(4, 4\); leave shape out",
     ),
     "not rois": (

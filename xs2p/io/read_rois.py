@@ -27,8 +27,8 @@ Footprints in other layouts: xs2p.rois_from_footprints"""
 
 def read_rois(
     source: Any,
-    shape: Shape | None = None,
     *,
+    shape: Shape | None = None,
     shift: tuple[float, float] | None = None,
     scale: float | tuple[float, float] | None = None,
     cells_only: bool = False,
@@ -169,7 +169,7 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
     if isinstance(source, xr.DataArray) and "roi" in source.dims:
         from xs2p.rois.build import rois_from_footprints
 
-        return rois_from_footprints(source, own)
+        return rois_from_footprints(source, shape=own)
     if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.ndim == 2):
         from xs2p.io.rois.labels import rois_of_labels
 
@@ -203,11 +203,11 @@ def _framed(
 ) -> xr.Dataset:
     """Read what may or may not say its frame; one that does keeps it where ROIs are moved."""
     try:
-        return read(source, None if moved else shape)
+        return read(source, shape=None if moved else shape)
     except ValueError as error:
         if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
             raise
-    return read(source, shape)
+    return read(source, shape=shape)
 
 
 def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:

@@ -176,7 +176,7 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
 
 
 def rois_from_footprints(
-    A: Any, shape: tuple[int, int] | None = None, *, order: Literal["C", "F"] | None = None
+    A: Any, *, shape: tuple[int, int] | None = None, order: Literal["C", "F"] | None = None
 ) -> xr.Dataset:
     """Build an ROI set from spatial footprints, dense or sparse.
 

@@ -21,8 +21,8 @@ _FRAME = ("Ly", "Lx")
 
 def read_nwb(
     path: str | os.PathLike[str],
-    shape: tuple[int, int] | None = None,
     *,
+    shape: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> xr.Dataset:
     """Read the traces of an NWB file and their ROIs as one labelled Dataset.

@@ -32,8 +32,8 @@ _OF_PIXELS = ("ypix", "xpix", "lam", "overlap", "soma_crop", "med")
 
 def rois_from_nwb(
     source: Any,
-    shape: tuple[int, int] | None = None,
     *,
+    shape: tuple[int, int] | None = None,
     name: str | None = None,
     order: Literal["xy", "yx"] = "xy",
 ) -> xr.Dataset:

@@ -94,7 +94,7 @@ def _rois(
     if frame is not None and len(frame) != 2:
         raise ValueError(
             f"{name}: its frame has the dims {frame}, and ROIs here lie in one plane; pass the "
-            "rows of A of one plane to xs2p.rois_from_footprints(A, shape, order='F')"
+            "rows of A of one plane to xs2p.rois_from_footprints(A, shape=(Ly, Lx), order='F')"
         )
     if frame is None and shape is None:
         raise ValueError(
@@ -103,7 +103,7 @@ def _rois(
     if frame is not None and shape is not None and frame_shape(shape) != frame:
         raise ValueError(f"shape={tuple(shape)} disagrees with {name}, whose dims are {frame}")
     try:
-        rois = rois_from_footprints(A, frame or shape, order="F")
+        rois = rois_from_footprints(A, shape=frame or shape, order="F")
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     n = rois.sizes["roi"]

@@ -13,7 +13,7 @@ from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, Path
 
 
-def read_stat(path: Path, shape: tuple[int, int] | None = None) -> xr.Dataset:
+def read_stat(path: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
     """Read suite2p's ``stat.npy`` as an ROI set.
 
     Parameters
