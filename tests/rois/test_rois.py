@@ -366,3 +366,23 @@ def test_inputs_are_not_modified():
     with pytest.warns(UserWarning):
         xs2p.build_masks(rois)
     xr.testing.assert_identical(rois, before)
+
+
+def test_names_of_traces_are_not_taken_by_fields_of_a_stat():
+    from xs2p._attrs import TRACES
+    from xs2p.io.nwb.file import SERIES
+    from xs2p.io.suite2p.names import STORED
+
+    assert tuple(SERIES) == TRACES and set(STORED) < set(TRACES)
+    stat = [{**square(1, 1), **dict.fromkeys(TRACES, 0.5)}]
+    rois = xs2p.rois_from_stat(stat, (9, 9))
+    assert not set(TRACES) & set(rois.variables)
+    assert rois_to_stat(rois)[0]["dFF"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "reader", ["read_rois", "rois_from_footprints", "rois_from_nwb", "read_nwb"]
+)
+def test_readers_take_shape_by_name_only(reader):
+    with pytest.raises(TypeError, match="positional"):
+        getattr(xs2p, reader)("stat.npy", (9, 9))

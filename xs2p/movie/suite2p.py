@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
+from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import to_dask
 from xs2p.movie.frames import RawFrames
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
@@ -66,7 +67,7 @@ def open_planes(
             coords["plane"] = ("plane", np.array(numbers), attrs)
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
-    movie = xr.DataArray(data, coords, (*dims, "time", "y", "x"), name="movie")
+    movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
     return movie, next(iter(rates), None) if fs is None else fs
 
 

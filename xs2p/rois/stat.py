@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TEXT
+from xs2p._attrs import TEXT, TRACES
 from xs2p._warnings import names, warn
 from xs2p.rois.assemble import Fields, Known
 
@@ -20,8 +20,7 @@ REQUIRED = ("ypix", "xpix", "lam")
 _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
 _OF_ROIS = ("roi", "pixel", "pixel_roi", "roi_id", "status", "frac_overlap", "med_y", "med_x")
-_OF_TRACES = ("F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2", "tau", "time", "channel")
-TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
+TAKEN = (*_OF_ROIS, *TRACES, "tau", "time", "channel", "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"

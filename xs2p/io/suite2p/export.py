@@ -11,7 +11,7 @@ import numpy as np
 
 from xs2p.compute.progress import watch
 from xs2p.disk.npy import data_offset, make_npy
-from xs2p.io.suite2p.names import PARAMETERS, TRACES
+from xs2p.io.suite2p.names import PARAMETERS, STORED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,7 +48,7 @@ def check_writable(ds: xr.Dataset) -> None:
             "write_suite2p: the Dataset has no F(roi, time), only "
             f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
         )
-    for key in TRACES:
+    for key in STORED:
         if key not in ds:
             continue
         if set(ds[key].dims) != {"roi", "time"}:
@@ -88,7 +88,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
 
     missing = np.zeros(ds.sizes["roi"], bool)
     paths, holes = {}, {}
-    for key in TRACES:
+    for key in STORED:
         if key in ds:
             paths[key] = new(f"{key}.npy")
             holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])

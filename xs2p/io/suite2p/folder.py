@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import TIME
+from xs2p._attrs import time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
-from xs2p.io.suite2p.names import FLAGS, TRACES, Path, parameters_of
+from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
 
 if TYPE_CHECKING:
@@ -82,10 +82,10 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
-        coords["time"] = ("time", seconds, TIME)
+        coords["time"] = ("time", seconds, time_attrs())
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
-        taken = {*TRACES, *coords, *dims, "time", "y", "x"}
+        taken = {*STORED, *coords, *dims, "time", "y", "x"}
         attrs["ops"], variables = pack_ops(ops, frame, taken)
         data.update(variables)
     return xr.Dataset(data, coords, {**attrs, "source": name})
@@ -138,11 +138,11 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     from xs2p.rois.convert import rois_to_stat
 
     name = os.fspath(folder)
-    known = [f"{key}.npy" for key in (*TRACES, *FLAGS, "stat", "ops")]
+    known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
     check_writable(ds)
     if not overwrite:
         check_absent(name, known)
-    other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in TRACES]
+    other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in STORED]
     with file_set(name, known, overwrite=overwrite) as new:
         ds = write_traces(ds.drop_vars(other), new)
         tables = {
@@ -164,7 +164,7 @@ def _plane_files(name: str) -> set[str]:
             f"read_suite2p: {name!r} {kind}, expected a plane folder such as 'suite2p/plane0'"
         )
     here = set(os.listdir(name))
-    if {"stat.npy", *(f"{key}.npy" for key in TRACES)} & here:
+    if {"stat.npy", *(f"{key}.npy" for key in STORED)} & here:
         return here
     planes = [
         os.path.join(top, plane)
@@ -188,7 +188,7 @@ def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str,
 
     data: dict[str, Any] = {}
     first = ""
-    for key, meaning in TRACES.items():
+    for key, meaning in STORED.items():
         file = f"{key}.npy"
         if file not in here:
             continue
