@@ -142,10 +142,6 @@ def read_rois(
 
 def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
     """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
-    import numpy as np
-    import xarray as xr
-
-    own = None if moved else shape
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
@@ -160,8 +156,16 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
             f"is {path or kind}; leave name out"
         )
-    if path:
-        return _read_path(path, shape, moved)
+    return _read_path(path, shape, moved) if path else _read_object(source, shape, moved)
+
+
+def _read_object(source: Any, shape: Shape | None, moved: bool) -> xr.Dataset:
+    """Read what is in memory."""
+    import numpy as np
+    import xarray as xr
+
+    own = None if moved else shape
+    kind = type(source).__name__
     if isinstance(source, xr.Dataset):
         from xs2p.io.rois.stored import rois_of_dataset
 
