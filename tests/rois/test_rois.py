@@ -320,7 +320,7 @@ BAD = {
     ),
     "dense shape": (
         without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), shape=(4, 5)),
-        r"shape=\(4, 5\) but the footprints are \(4, 4\); leave shape out",
+        r"shape=\(4, 5\) disagrees with the array of footprints.*\(4, 4\); leave shape out",
     ),
     "not rois": (
         without_warning(xs2p.build_masks, [square(0, 0)]),

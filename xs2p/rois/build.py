@@ -10,7 +10,7 @@ import xarray as xr
 
 from xs2p.rois.assemble import assemble, cut_to_frame, status_of, warn_of_lost
 from xs2p.rois.convert import recompute_overlap
-from xs2p.rois.pixels import frame_shape, planes_of
+from xs2p.rois.pixels import agreed_frame, frame_shape, planes_of
 from xs2p.rois.stat import REQUIRED, stat_fields
 
 
@@ -222,11 +222,7 @@ def rois_from_footprints(
             f"dense footprints must be (roi, y, x), got shape {dense.shape}; pass a scipy sparse "
             "matrix pixels × rois with shape= and order= otherwise"
         )
-    if shape is not None and frame_shape(shape) != dense.shape[1:]:
-        raise ValueError(
-            f"shape={shape} but the footprints are {dense.shape[1:]}; leave shape out, or give the "
-            "footprints of that frame"
-        )
+    agreed_frame(shape, (dense.shape[1], dense.shape[2]), "the array of footprints")
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
     rois = assemble(

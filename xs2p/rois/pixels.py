@@ -228,3 +228,22 @@ def frame_shape(shape: Any) -> tuple[int, int]:
     if ly < 1 or lx < 1 or (ly, lx) != tuple(shape):
         raise ValueError(f"shape must be (Ly, Lx), two positive integers, got {shape!r}")
     return ly, lx
+
+
+def agreed_frame(shape: Any, known: tuple[int, int] | None, name: str) -> tuple[int, int] | None:
+    """Frame size as given, else as ``name`` says it; None where neither does.
+
+    Raises
+    ------
+    ValueError
+        Where both do and disagree.
+    """
+    if shape is None:
+        return known
+    given = frame_shape(shape)
+    if known is not None and given != known:
+        raise ValueError(
+            f"shape={given} disagrees with {name}, which says (Ly, Lx) = {known}; leave shape out "
+            "to take that"
+        )
+    return given

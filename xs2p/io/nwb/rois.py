@@ -16,7 +16,7 @@ import numpy as np
 
 from xs2p._warnings import names, warn
 from xs2p.io.nwb.file import opened, pick, require_pynwb
-from xs2p.rois.pixels import frame_shape
+from xs2p.rois.pixels import agreed_frame
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -288,21 +288,14 @@ def _frame(table: Any, shape: tuple[int, int] | None, order: str, where: str) ->
     for width, height in _known_shapes(table):
         stored = (height, width) if order == "xy" else (width, height)
         break
-    if shape is None:
-        if stored is None:
-            raise ValueError(
-                f"{where}: the size of the frame is not known, since {table.name!r} has no image "
-                "masks or reference images and the file no movie of its imaging plane; give "
-                "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
-            )
-        return stored
-    given = frame_shape(shape)
-    if stored is not None and stored != given:
+    frame = agreed_frame(shape, stored, where)
+    if frame is None:
         raise ValueError(
-            f"shape={given} disagrees with {where}, which says (Ly, Lx) = {stored}; leave shape "
-            "out to take that"
+            f"{where}: the size of the frame is not known, since {table.name!r} has no image "
+            "masks or reference images and the file no movie of its imaging plane; give "
+            "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
-    return given
+    return frame
 
 
 def _known_shapes(table: Any) -> Iterator[tuple[int, int]]:

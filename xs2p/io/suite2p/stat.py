@@ -66,22 +66,15 @@ def frame_shape_in(
 ) -> tuple[int, int]:
     """Frame size as given, else of ``ops``; they must agree."""
     from xs2p.movie.check import checked_shape
+    from xs2p.rois.pixels import agreed_frame
 
-    given = checked_shape(shape)
-    stored = frame_in(ops)
-    if given is None:
-        if stored is None:
-            raise ValueError(
-                f"{path}: the size of the frame is not known, since no ops.npy with Ly and Lx lies "
-                "beside it; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
-            )
-        return stored
-    if stored is not None and stored != given:
+    frame = agreed_frame(checked_shape(shape), frame_in(ops), f"ops.npy beside {path}")
+    if frame is None:
         raise ValueError(
-            f"shape={given} disagrees with ops.npy beside {path}, which says (Ly, Lx) = "
-            f"{stored}; leave shape out to take that"
+            f"{path}: the size of the frame is not known, since no ops.npy with Ly and Lx lies "
+            "beside it; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
-    return given
+    return frame
 
 
 def rois_in(path: str, shape: tuple[int, int], stat: Any = None) -> xr.Dataset:
