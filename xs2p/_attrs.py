@@ -11,11 +11,14 @@ import xarray as xr
 
 from xs2p._version import __version__
 
-# Of a coordinate that was made of the frame rate; a dict of its own each time it is used.
-TIME = {
-    "units": "s",
-    "long_name": "time",
-    "description": "Time of each frame: its number, from 0, over the frame rate fs.",
+# Names of traces over (roi, time): no other variable of a Dataset has one of them.
+TRACES = ("F", "Fneu", "Fc", "F0", "spks", "dFF", "F_chan2", "Fneu_chan2")
+# How the times of frames are known.
+_TIMES = {
+    "fs": "Time of each frame: its number, from 0, over the frame rate fs.",
+    "file": "Time of each frame from the start of the session, as the file has it.",
+    "start": "Time of each frame, from the start of the session: that of the first, as the file "
+    "has it, plus its number over fs.",
 }
 # Of text over roi: Python strings, and known for text by Zarr and NetCDF also where there are none.
 TEXT = np.dtype(object, metadata={"element_type": str})
@@ -25,6 +28,11 @@ _HOW = {
     "fs": "frames per second: fs=30.0, or movie.attrs['fs'] = 30.0",
     "tau": "the decay time of the indicator in seconds: tau=1.0 (GCaMP6f 0.7, 6m 1.0, 6s 1.25–1.5)",
 }
+
+
+def time_attrs(known_by: str = "fs") -> dict[str, str]:
+    """Attributes of the coordinate ``time``, in seconds: by ``fs``, by a ``file``, by its start."""
+    return {"units": "s", "long_name": "time", "description": _TIMES[known_by]}
 
 
 def attributes(**parameters: Any) -> dict[str, Any]:

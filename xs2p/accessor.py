@@ -16,7 +16,7 @@ from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.extract import extract
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
-from xs2p.rois.convert import recompute_overlap, rois_to_labels, rois_to_stat
+from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.extraction import extract_traces
@@ -66,6 +66,7 @@ class S2pDataset:
 
     build_masks = _method(build_masks)
     cell_image = _method(cell_image)
+    compact = _method(compact)
     recompute_overlap = _method(recompute_overlap)
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TIME
+from xs2p._attrs import time_attrs
 
 _FS = 7.0
 
@@ -37,7 +37,7 @@ def sample_movie(chunks: int | None = 100) -> xr.DataArray:
         frames,
         dims=("time", "y", "x"),
         coords={
-            "time": ("time", np.arange(len(frames)) / _FS, TIME),
+            "time": ("time", np.arange(len(frames)) / _FS, time_attrs()),
         },
         name="movie",
         attrs={

@@ -80,7 +80,7 @@ def simulate(
     """
     from scipy.signal import lfilter
 
-    from xs2p._attrs import TIME
+    from xs2p._attrs import time_attrs
     from xs2p.rois.build import rois_from_stat
 
     if n_rois < 0 or n_frames < 1 or min(shape) < 1:
@@ -97,7 +97,7 @@ def simulate(
     calcium = lfilter([1.0], [1.0, -np.exp(-1 / (tau * fs))], spikes, axis=1)
     neuropil = lfilter([1.0], [1.0, -np.exp(-1 / fs)], rng.normal(size=n_frames) / np.sqrt(fs))
 
-    time = ("time", np.arange(n_frames) / fs, TIME)
+    time = ("time", np.arange(n_frames) / fs, time_attrs())
     truth = xr.Dataset(
         {
             "spikes": (

@@ -150,7 +150,7 @@ def test_extract_with_what_other_programs_leave(xs2p_shell, recording, path):
     code, out, err = xs2p_shell("extract", "movie.npy", path, "out.zarr", "--fs", FS, "-q")
     assert (code, err) == (0, "")
     with xr.open_zarr("out.zarr") as ds:
-        expected = movie.s2p.extract(xs2p.read_rois(path, frame), fs=FS)
+        expected = movie.s2p.extract(xs2p.read_rois(path, shape=frame), fs=FS)
         assert set(ds.coords) == {*expected.coords, "time"}
         np.testing.assert_array_equal(ds.F, expected.F)
 
@@ -163,7 +163,9 @@ def test_rois_of_another_session(xs2p_shell, recording):
         warnings.simplefilter("ignore")
         code, _, err = xs2p_shell(*args, "--roi-shift=-3,2.5", "--roi-scale", "1.1")
         assert code == 0
-        moved = xs2p.read_rois("stat.npy", (LY, LX), shift=(-3, 2.5), scale=1.1, cells_only=True)
+        moved = xs2p.read_rois(
+            "stat.npy", shape=(LY, LX), shift=(-3, 2.5), scale=1.1, cells_only=True
+        )
         expected = movie.s2p.extract(moved, fs=FS)
     with xr.open_zarr("out.zarr") as ds:
         assert ds.roi.values.tolist() == [1, 3, 5, 7, 9, 11]

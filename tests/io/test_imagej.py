@@ -91,7 +91,7 @@ def test_what_has_no_area_is_named(name, what, tmp_path):
     assert name in ODD
     (tmp_path / "a.roi").write_bytes(REGIONS[name].tobytes())
     with pytest.raises(ValueError, match=rf"a\.roi: the region '{name}' is {what}"):
-        xs2p.read_rois(tmp_path / "a.roi", (40, 40))
+        xs2p.read_rois(tmp_path / "a.roi", shape=(40, 40))
 
 
 corners = st.lists(
@@ -159,7 +159,7 @@ class TestSet:
             raise_if_dask_computes(),
             pytest.warns(UserWarning, match=r"pixels of 4 ROIs .*neg-oval, neg-pol"),
         ):
-            rois = xs2p.read_rois(path, (250, 260))
+            rois = xs2p.read_rois(path, shape=(250, 260))
         assert rois.name.values.tolist() == list(MASKS)
         assert rois.roi.values.tolist() == list(range(len(MASKS)))
         assert (rois.lam == 1).all() and rois.attrs == {"Ly": 250, "Lx": 260}
@@ -176,12 +176,12 @@ class TestSet:
 
     def test_objects_of_roifile(self):
         for source in (REGIONS["rect-0"], [REGIONS["rect-0"]], np.array([REGIONS["rect-0"]])):
-            rois = xs2p.read_rois(source, (40, 40))
+            rois = xs2p.read_rois(source, shape=(40, 40))
             assert pixels(rois.ypix.values, rois.xpix.values) == MASKS["rect-0"]
 
     def test_wholly_outside(self):
         with pytest.warns(UserWarning, match=r"1 ROIs lie wholly outside .* outside_frame"):
-            rois = xs2p.read_rois([REGIONS["rect-0"], REGIONS["rect-1"]], (3, 9))
+            rois = xs2p.read_rois([REGIONS["rect-0"], REGIONS["rect-1"]], shape=(3, 9))
         assert "outside_frame" in rois.status.values
 
     def test_archives(self, tmp_path, path):
@@ -189,20 +189,20 @@ class TestSet:
             archive.writestr("__MACOSX/._b.roi", b"junk")
             archive.writestr("note.txt", b"junk")
         with pytest.raises(ValueError, match=r"a\.zip: no \.roi is in it \(of 2 files\)"):
-            xs2p.read_rois(tmp_path / "a.zip", (9, 9))
+            xs2p.read_rois(tmp_path / "a.zip", shape=(9, 9))
         nameless = REGIONS["rect-0"].tobytes()
         nameless = nameless[:60] + bytes(4) + nameless[64:]  # as before ImageJ 1.43: no header 2
         with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
             archive.writestr("in/first.roi", nameless)
-        rois = xs2p.read_rois(tmp_path / "a.zip", (40, 40))
+        rois = xs2p.read_rois(tmp_path / "a.zip", shape=(40, 40))
         assert rois.name.values.tolist() == ["first"]
         with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
             archive.writestr("bad.roi", b"Iout" + bytes(3))
         with pytest.raises(ValueError, match=r"a\.zip: bad\.roi is no region of ImageJ's"):
-            xs2p.read_rois(tmp_path / "a.zip", (9, 9))
+            xs2p.read_rois(tmp_path / "a.zip", shape=(9, 9))
         path.write_bytes(path.read_bytes()[:500])
         with pytest.raises(ValueError, match=r"RoiSet\.zip: no zip archive can be read"):
-            xs2p.read_rois(path, (9, 9))
+            xs2p.read_rois(path, shape=(9, 9))
 
     def test_damaged_outlines(self):
         composite = next(r for r in REGIONS.values() if r.shape_roi_size)
@@ -210,11 +210,11 @@ class TestSet:
             roi = roifile.ImagejRoi.frombytes(composite.tobytes())
             roi.multi_coordinates = np.array(steps, np.float32)
             with pytest.raises(ValueError, match="is damaged"):
-                xs2p.read_rois(roi, (40, 40))
+                xs2p.read_rois(roi, shape=(40, 40))
         roi = roifile.ImagejRoi.frompoints([[1.0, 2], [3, 3], [4, 5]])
         roi.subpixel_coordinates[1, 0] = np.nan
         with pytest.raises(ValueError, match="is damaged .* not finite"):
-            xs2p.read_rois(roi, (40, 40))
+            xs2p.read_rois(roi, shape=(40, 40))
 
 
 blobs = st.tuples(st.integers(1, 9), st.integers(1, 9)).flatmap(
@@ -264,7 +264,7 @@ def test_a_result_of_extract_goes_to_imagej(tmp_path):
     ds = xs2p.sample_movie().s2p.extract(rois, tau=1.0)
     with raise_if_dask_computes():
         path = xs2p.write_rois(ds, tmp_path / "RoiSet.zip")
-    back = xs2p.read_rois(path, (64, 64))
+    back = xs2p.read_rois(path, shape=(64, 64))
     for key in ("roi", "npix"):
         xr.testing.assert_equal(back[key].variable, rois[key].variable)
 

@@ -416,7 +416,7 @@ class TestRois:
                   "where": [[0, 1], [2, 3], [4, 5]]},
         )  # fmt: skip
         with pytest.warns(UserWarning, match="columns where of 'rois' are left out"):
-            rois = xs2p.rois_from_nwb(path, (8, 30))
+            rois = xs2p.rois_from_nwb(path, shape=(8, 30))
         assert rois.roi.values.tolist() == [0, 10, 20]
         assert rois.xpix.values.tolist() == [20, 21, 21, 22, 22, 23]
         assert rois.ypix.values.tolist() == [3, 4] * 3
@@ -426,21 +426,21 @@ class TestRois:
         assert rois.nwb_F.values.tolist() == [0.5, 1, 2]  # F is what traces are called
         assert rois.kind.attrs["description"] == "the kind"
         with pytest.warns(UserWarning, match="left out"):
-            xr.testing.assert_identical(xs2p.rois_from_nwb(made, (8, 30)), rois)
+            xr.testing.assert_identical(xs2p.rois_from_nwb(made, shape=(8, 30)), rois)
         with pytest.raises(ValueError, match=r"size of the frame is not known.*shape=\(Ly, Lx\)"):
             xs2p.rois_from_nwb(path)
 
     def test_pixel_masks_the_other_way_round(self, tmp_path):
         path, _ = self.table(tmp_path, lambda n: {"pixel_mask": [(3, 20 + n, 1.0)]})
         with pytest.raises(ValueError, match=r"'rois' has no traces \(RoiResponseSeries\)"):
-            xs2p.read_nwb(path, (30, 8))
+            xs2p.read_nwb(path, shape=(30, 8))
         with pytest.raises(
             ValueError, match=r"outside the frame .*from_nwb\(path, order='yx'\) reads"
         ):
-            xs2p.rois_from_nwb(path, (8, 30))
+            xs2p.rois_from_nwb(path, shape=(8, 30))
         with pytest.raises(ValueError, match=r"xs2p\.rois_from_nwb\(path, order='yx'\) reads"):
-            xs2p.read_rois(path, (8, 30))  # which has no argument order
-        rois = xs2p.rois_from_nwb(path, (8, 30), order="yx")
+            xs2p.read_rois(path, shape=(8, 30))  # which has no argument order
+        rois = xs2p.rois_from_nwb(path, shape=(8, 30), order="yx")
         assert rois.ypix.values.tolist() == [3, 3, 3] and rois.xpix.values.tolist() == [20, 21, 22]
 
     def test_image_masks_are_x_y(self, tmp_path):
@@ -458,17 +458,17 @@ class TestRois:
         for name in expected.variables:
             xr.testing.assert_identical(rois[name].variable, expected[name].variable)
         with pytest.raises(ValueError, match=r"shape=\(30, 8\) disagrees.*\(8, 30\)"):
-            xs2p.rois_from_nwb(path, (30, 8))
+            xs2p.rois_from_nwb(path, shape=(30, 8))
 
     def test_voxel_masks(self, tmp_path):
         path, _ = self.table(tmp_path, lambda n: {"voxel_mask": [(20, 3, n, 1.0), (21, 3, n, 2.0)]})
-        rois = xs2p.rois_from_nwb(path, (8, 30))
+        rois = xs2p.rois_from_nwb(path, shape=(8, 30))
         assert rois.plane.values.tolist() == [0, 1, 2] and not rois.overlap.any()
         path, _ = self.table(
             tmp_path, lambda n: {"voxel_mask": [(2, 3, 0, 1.0), (2, 3, n, 2.0)]}, 2
         )
         with pytest.raises(ValueError, match=r"1 ROIs lie in several planes \(roi 1;.*z 0 to 1"):
-            xs2p.rois_from_nwb(path, (8, 30))
+            xs2p.rois_from_nwb(path, shape=(8, 30))
 
     def test_traces_of_others(self, tmp_path):
         """Some ROIs of a table, in another order, and frames that are not regular."""
@@ -479,7 +479,7 @@ class TestRois:
             some = {"name": name, "data": values, "unit": "V", "timestamps": at, "rois": rois}
             traces.add_roi_response_series(pynwb.ophys.RoiResponseSeries(**some))
         with pytest.warns(UserWarning, match="late are left out, whose frames are at other times"):
-            ds = xs2p.read_nwb(saved(file, tmp_path / "a.nwb"), (8, 30))
+            ds = xs2p.read_nwb(saved(file, tmp_path / "a.nwb"), shape=(8, 30))
         assert list(ds.data_vars) == ["F", "mine"] and "fs" not in ds.attrs
         assert ds.time.values.tolist() == times.tolist()
         np.testing.assert_array_equal(ds.F.sel(roi=20), values[:, 0])
@@ -497,7 +497,7 @@ class TestRois:
     def test_conversion_and_offset(self, tmp_path, dtype):
         data = np.arange(8, dtype=dtype).reshape(4, 2)
         path = self.with_traces(tmp_path, data, conversion=10.0, offset=100.0)
-        F = xs2p.read_nwb(path, (8, 30)).F
+        F = xs2p.read_nwb(path, shape=(8, 30)).F
         assert F.sel(roi=20).values.tolist() == [100, 120, 140, 160]
         assert F.sel(roi=0).values.tolist() == [110, 130, 150, 170]
         assert F.dtype == np.float32 and F.attrs["units"] == "volts"
@@ -507,9 +507,9 @@ class TestRois:
         turned = np.arange(8.0).reshape(2, 4)
         message = r"data of shape \(2, 4\), expected \(time, roi\) = \(2, 2\).*as \(roi, time\)"
         with pytest.raises(ValueError, match=message):
-            xs2p.read_nwb(self.with_traces(tmp_path, turned), (8, 30))
+            xs2p.read_nwb(self.with_traces(tmp_path, turned), shape=(8, 30))
         one = self.with_traces(tmp_path, np.arange(4.0), region=[1])
-        assert xs2p.read_nwb(one, (8, 30)).F.sel(roi=10).values.tolist() == [0, 1, 2, 3]
+        assert xs2p.read_nwb(one, shape=(8, 30)).F.sel(roi=10).values.tolist() == [0, 1, 2, 3]
 
     @pytest.mark.parametrize(
         "name", ["lam", "overlap", "ypix", "xpix", "med", "soma_crop", "pixel_roi", "status"]
@@ -519,7 +519,7 @@ class TestRois:
             tmp_path, lambda n: {"pixel_mask": [(20 + n, 3, 1.0), (21 + n, 4, 0.5)]},
             more={name: [1.0, 2.0, 4.0], f"nwb_{name}": [5.0, 6.0, 7.0]},
         )  # fmt: skip
-        rois = xs2p.rois_from_nwb(path, (8, 30))
+        rois = xs2p.rois_from_nwb(path, shape=(8, 30))
         assert rois[f"nwb_nwb_{name}"].values.tolist() == [1, 2, 4]
         assert rois[f"nwb_{name}"].values.tolist() == [5, 6, 7]
         assert rois.lam.values.tolist() == [1, 0.5] * 3
@@ -532,11 +532,11 @@ class TestRois:
             more={"radius": [3.0, -1.0, np.nan, np.inf], "med_y": [9.0, np.nan, 7.0, 6.0],
                   "med_x": [2.0, 2.0, 2.0, np.inf]},
         )  # fmt: skip
-        rois = xs2p.rois_from_nwb(path, (8, 30))
+        rois = xs2p.rois_from_nwb(path, shape=(8, 30))
         path, _ = self.table(
             tmp_path, lambda n: {"pixel_mask": pixels[n]}, 4, more={"radius": list("abcd")}
         )
-        computed = xs2p.rois_from_nwb(path, (8, 30))
+        computed = xs2p.rois_from_nwb(path, shape=(8, 30))
         assert computed.nwb_radius.values.tolist() == list("abcd")
         assert rois.radius.values.tolist() == [3, *computed.radius.values[1:]]
         assert rois.med_y.values.tolist() == [9, 3.5, 7, 3.5]

@@ -58,7 +58,7 @@ class TestSuite2p:
         same_pixels(rois, whole.isel(roi=iscell, pixel=iscell[whole.pixel_roi]))
         stat = [square(0, 0), square(5, 5)]
         with pytest.raises(ValueError, match=r"cells_only=True, but .* there are .*radius"):
-            xs2p.read_rois(stat, (9, 9), cells_only=True)
+            xs2p.read_rois(stat, shape=(9, 9), cells_only=True)
 
     @pytest.mark.parametrize(
         "field",
@@ -74,7 +74,7 @@ class TestSuite2p:
         expected = xs2p.read_rois(REAL)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            rois = xs2p.read_rois(path, FRAME)
+            rois = xs2p.read_rois(path, shape=FRAME)
         assert [f"no ROI has {field}" in str(w.message) for w in caught] == [True] * (
             field == "lam"
         )
@@ -94,7 +94,7 @@ class TestSuite2p:
     def test_nothing_but_pixels(self, stat, tmp_path):
         path = saved(tmp_path / "stat.npy", [{k: s[k] for k in ("ypix", "xpix")} for s in stat])
         with pytest.warns(UserWarning, match=r"stat\.npy: no ROI has lam.*the weight 1"):
-            rois = xs2p.read_rois(path, FRAME)
+            rois = xs2p.read_rois(path, shape=FRAME)
         assert rois.npix.values.tolist() == [s["ypix"].size for s in stat]
 
     @pytest.mark.parametrize("field", ["overlap", "soma_crop"])
@@ -103,7 +103,7 @@ class TestSuite2p:
         del stat[3][field]
         path = saved(tmp_path / "stat.npy", stat)
         with pytest.warns(UserWarning, match=rf"1 of 55 ROIs have no {field} \(roi 3\)"):
-            rois = xs2p.read_rois(path, FRAME)
+            rois = xs2p.read_rois(path, shape=FRAME)
         for entry in stat:
             entry.pop(field, None)
         xr.testing.assert_identical(rois, xs2p.rois_from_stat(stat, FRAME))
@@ -113,10 +113,10 @@ class TestSuite2p:
         del stat[2][key]
         path = saved(tmp_path / "stat.npy", stat)
         with pytest.raises(ValueError, match=rf"stat\.npy: stat\[2\] has no {key}"):
-            xs2p.read_rois(path, FRAME)
+            xs2p.read_rois(path, shape=FRAME)
         del stat[1]["lam"]
         with pytest.raises(ValueError, match=r"stat\[1\] has no lam"):
-            xs2p.read_rois(stat[:2], FRAME)
+            xs2p.read_rois(stat[:2], shape=FRAME)
 
     def test_ops_as_a_bare_pickle(self, tmp_path):
         shutil.copy(REAL / "stat.npy", tmp_path)
@@ -192,9 +192,9 @@ class TestLabels:
         files = [tmp_path / name for name in ("a.npy", "b.npy", "a.tif", "b.TIFF")]
         for source in [*images, *files]:
             for shape in (None, (9, 7)):
-                xr.testing.assert_identical(xs2p.read_rois(source, shape), expected)
+                xr.testing.assert_identical(xs2p.read_rois(source, shape=shape), expected)
             with pytest.raises(ValueError, match=r"shape=\(7, 9\) disagrees with .*\(9, 7\)"):
-                xs2p.read_rois(source, (7, 9))
+                xs2p.read_rois(source, shape=(7, 9))
 
     @pytest.mark.parametrize(
         ("image", "what"),
@@ -245,7 +245,7 @@ class TestLabels:
 
     def test_the_outlines_that_cellpose_saves_for_imagej(self):
         """They run through the centres of border pixels, so ImageJ fills fewer pixels."""
-        rois = xs2p.read_rois(DATA / "cellpose_rois.zip", (24, 30))
+        rois = xs2p.read_rois(DATA / "cellpose_rois.zip", shape=(24, 30))
         masks = xs2p.read_rois(DATA / "cellpose_seg.npy").s2p.to_labels().values
         assert rois.sizes["roi"] == 3 and (rois.npix > 10).all()
         for i in range(3):
@@ -294,7 +294,7 @@ class TestCaiman:
         assert rois.SNR_comp.values.tolist() == [0, 1, 2, 3] and "cnn_preds" not in rois.variables
         assert xs2p.read_rois(path, cells_only=True).roi.values.tolist() == [0, 2]
         with pytest.raises(ValueError, match=r"shape=\(9, 12\) disagrees.*\(12, 9\)"):
-            xs2p.read_rois(path, (9, 12))
+            xs2p.read_rois(path, shape=(9, 12))
 
     def test_other_files(self, footprints, tmp_path):
         """Of before 2019, all at the top; without dims; not assessed; footprints not sparse."""
@@ -304,7 +304,7 @@ class TestCaiman:
                          idx_components="NoneType")  # fmt: skip
         with pytest.raises(ValueError, match=r"b\.hdf5 does not say the size .* shape=\(Ly, Lx\)"):
             xs2p.read_rois(path)
-        rois = xs2p.read_rois(path, (12, 9))
+        rois = xs2p.read_rois(path, shape=(12, 9))
         same_pixels(rois, expected)
         assert "accepted" not in rois.variables
         with h5py.File(tmp_path / "c.hdf5", "w") as file:
@@ -348,11 +348,11 @@ class TestCaiman:
             same_pixels(xs2p.read_rois(source), expected)
         assert xs2p.read_rois(estimates).accepted.values.tolist() == [False, True, False, False]
         for matrix in (A, A.tocsr(), sp.coo_array(A)):
-            same_pixels(xs2p.read_rois(matrix, (12, 9)), expected)
+            same_pixels(xs2p.read_rois(matrix, shape=(12, 9)), expected)
             with pytest.raises(ValueError, match=r"sparse matrix .* shape=\(Ly, Lx\)"):
                 xs2p.read_rois(matrix)
         with pytest.raises(ValueError, match="A has 108 rows but shape"):
-            xs2p.read_rois(A, (12, 10))
+            xs2p.read_rois(A, shape=(12, 10))
         dense = xr.DataArray(footprints, dims=("roi", "y", "x"), coords={"roi": [4, 5, 6, 9]})
         assert xs2p.read_rois(dense).roi.values.tolist() == [4, 5, 6, 9]
 
@@ -370,7 +370,7 @@ class TestOwn:
         else:
             ds.to_zarr(path, consolidated=False)
         for source in (ds, path, str(path)):
-            back = xs2p.read_rois(source, (64, 64))
+            back = xs2p.read_rois(source, shape=(64, 64))
             same_pixels(back, rois)
             assert set(back.dims) == set(rois.dims) and back.attrs == {"Ly": 64, "Lx": 64}
             assert set(back.data_vars) == set(rois.data_vars)
@@ -412,12 +412,12 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
     path = tmp_path / "a.NWB"
     path.write_bytes(b"")
     assert xs2p.read_rois(table) is rois
-    assert xs2p.read_rois(path, (9, 9), name="second") is rois
-    assert xs2p.read_rois(path, (7, 7), shift=(1, 1)).attrs["Ly"] == 7
+    assert xs2p.read_rois(path, shape=(9, 9), name="second") is rois
+    assert xs2p.read_rois(path, shape=(7, 7), shift=(1, 1)).attrs["Ly"] == 7
     assert calls == [
-        ((table, None), {"name": None}),
-        ((path, (9, 9)), {"name": "second"}),
-        ((path, None), {"name": None}),
+        ((table,), {"name": None, "shape": None}),
+        ((path,), {"name": "second", "shape": (9, 9)}),
+        ((path,), {"name": None, "shape": None}),
     ]
 
     def without_frame(source, shape, name):
@@ -426,7 +426,7 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
         return rois
 
     monkeypatch.setattr(reader, without_frame)
-    assert xs2p.read_rois(path, (9, 9), shift=(1, 1)).attrs["Ly"] == 9
+    assert xs2p.read_rois(path, shape=(9, 9), shift=(1, 1)).attrs["Ly"] == 9
     for options in ({}, {"shift": (1, 1)}):
         with pytest.raises(ValueError, match="give shape"):
             xs2p.read_rois(path, **options)
@@ -446,7 +446,7 @@ ACCEPTED = ("stat.npy", "_seg.npy", "RoiSet.zip", "CaImAn", "PlaneSegmentation",
 )
 def test_what_is_no_source_lists_what_is(source):
     with pytest.raises(ValueError, match="read_rois: cannot read") as caught:
-        xs2p.read_rois(source, (9, 9))
+        xs2p.read_rois(source, shape=(9, 9))
     assert type(source).__name__ in str(caught.value)
     assert all(word in str(caught.value) for word in ACCEPTED)
 
@@ -473,13 +473,13 @@ class TestFromReview:
         stat = [{"ypix": [3, 3], "xpix": [3, 4], "lam": [1.0, 1.0]}] * 2
         rois = xs2p.rois_from_stat(stat, (9, 9)).assign_coords(iscell=("roi", [True, False]))
         for shift in ((0, 0), (1, 1), (1.25, 1)):
-            kept = xs2p.read_rois(rois, (9, 9), shift=shift, cells_only=True)
+            kept = xs2p.read_rois(rois, shape=(9, 9), shift=shift, cells_only=True)
             assert kept.sizes["roi"] == 1 and kept.overlap.all()
 
     def test_a_source_without_a_frame_can_be_shifted(self, tmp_path):
         A = sp.csc_array(np.eye(20)[:, [7]])
         estimates = types.SimpleNamespace(A=A, dims=None)
-        moved = xs2p.read_rois(estimates, (4, 5), shift=(0, 1))
+        moved = xs2p.read_rois(estimates, shape=(4, 5), shift=(0, 1))
         assert (moved.ypix.item(), moved.xpix.item()) == (3, 2)
 
     def test_footprints_overlap_within_their_plane(self):

@@ -283,33 +283,33 @@ class TestReadRois:
                 assert rois.iscell.values.tolist() == [False, True, False, True, False]
                 xr.testing.assert_identical(rois.drop_vars(flags), expected)
         for source in (stat, tuple(stat), np.array(stat, dtype=object)):
-            xr.testing.assert_identical(read_rois(source, (LY, LX)), expected)
+            xr.testing.assert_identical(read_rois(source, shape=(LY, LX)), expected)
         assert read_rois(expected) is expected
-        assert read_rois([], (LY, LX)).sizes["roi"] == 0
+        assert read_rois([], shape=(LY, LX)).sizes["roi"] == 0
 
     def test_errors(self, folder, tmp_path):
         with pytest.raises(ValueError, match=r"read_rois\(stat, shape=\(Ly, Lx\)\)"):
             read_rois(stat_of())
         for source in (3, None, ["a"], {"ypix": [1]}, np.zeros(())):
             with pytest.raises(ValueError, match=r"expected one of\s+suite2p  .*stat\.npy"):
-                read_rois(source, (LY, LX))
+                read_rois(source, shape=(LY, LX))
         rois = rois_from_stat(stat_of(), (LY, LX))
         with pytest.raises(ValueError, match=r"shape=\(1, 2\) disagrees.*\(20, 30\)"):
-            read_rois(rois, (1, 2))
+            read_rois(rois, shape=(1, 2))
         with pytest.raises(ValueError, match="lacks ypix"):
             read_rois(rois.drop_vars("ypix"))
         (tmp_path / "rois.zip").write_bytes(b"")
         with pytest.raises(ValueError, match="no zip archive can be read"):
-            read_rois(tmp_path / "rois.zip", (LY, LX))
+            read_rois(tmp_path / "rois.zip", shape=(LY, LX))
         with pytest.raises(FileNotFoundError, match="no file or folder"):
             read_rois(tmp_path / "gone.npy")
         (tmp_path / "empty").mkdir()
         with pytest.raises(FileNotFoundError, match="has no stat"):
-            read_rois(tmp_path / "empty", (LY, LX))
+            read_rois(tmp_path / "empty", shape=(LY, LX))
         with pytest.raises(ValueError, match="shape=5: expected"):
-            read_rois(folder, 5)
+            read_rois(folder, shape=5)
         with pytest.raises(ValueError, match="disagrees"):
-            read_rois(folder, (1, 2))
+            read_rois(folder, shape=(1, 2))
 
 
 class TestWrite:

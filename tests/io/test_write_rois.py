@@ -54,7 +54,7 @@ def test_every_format_gives_the_same_pixels(tmp_path_factory, blobs, weight):
     rois = rois.assign_coords(roi=("roi", 3 * np.arange(len(blobs)) + 2, rois.roi.attrs))
     for name in ("RoiSet.zip", "stat.npy", "a.nc"):
         here = plain if name == "stat.npy" else rois
-        back = xs2p.read_rois(xs2p.write_rois(here, folder / name, overwrite=True), SHAPE)
+        back = xs2p.read_rois(xs2p.write_rois(here, folder / name, overwrite=True), shape=SHAPE)
         assert pixel_sets(back) == pixel_sets(rois)
         weights = 1.0 if name == "RoiSet.zip" else weight
         assert (back.lam == weights).all()
@@ -63,14 +63,14 @@ def test_every_format_gives_the_same_pixels(tmp_path_factory, blobs, weight):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in ("a.tif", "a.npy"):
-            back = xs2p.read_rois(xs2p.write_rois(rois, folder / name), SHAPE)
+            back = xs2p.read_rois(xs2p.write_rois(rois, folder / name), shape=SHAPE)
             np.testing.assert_array_equal(rois_to_labels(back), rois_to_labels(rois))
 
 
 def test_own_formats_lose_nothing(tmp_path):
     rois = xs2p.read_rois(REAL)
     for name in ("a.zarr", "a.nc", "stat.npy"):
-        back = xs2p.read_rois(xs2p.write_rois(rois, tmp_path / name), (142, 247))
+        back = xs2p.read_rois(xs2p.write_rois(rois, tmp_path / name), shape=(142, 247))
         assert set(back.variables) == set(rois.variables)
         for key in rois.variables:
             a, b = back[key].values, rois[key].values
@@ -83,7 +83,7 @@ def test_from_one_format_to_the_next(tmp_path):
     rois = rois.assign_coords(name=("roi", np.array(["a", "b"], object)))
     there = rois
     for name in ("a.zarr", "a.nc", "b.zarr", "stat.npy", "a.zip"):
-        there = xs2p.read_rois(xs2p.write_rois(there, tmp_path / name), SHAPE)
+        there = xs2p.read_rois(xs2p.write_rois(there, tmp_path / name), shape=SHAPE)
         assert pixel_sets(there) == pixel_sets(rois)
         assert there.name.values.tolist() == ["a", "b"] and there.name.dtype == object
 
@@ -91,7 +91,7 @@ def test_from_one_format_to_the_next(tmp_path):
 def test_a_selection(tmp_path):
     rois = xs2p.sample_rois().isel(roi=[7, 3, 50])
     for name in ("a.zip", "a.zarr", "a.nc"):
-        back = xs2p.read_rois(xs2p.write_rois(rois, tmp_path / name), (64, 64))
+        back = xs2p.read_rois(xs2p.write_rois(rois, tmp_path / name), shape=(64, 64))
         assert back.roi.values.tolist() == [7, 3, 50]
         assert back.sizes["pixel"] == rois.npix.sum()
 
@@ -116,7 +116,7 @@ class TestImagej:
     def test_one_roi(self, tmp_path):
         rois = xs2p.rois_from_stat([square(0, 0), square(3, 3)], SHAPE)
         path = xs2p.write_rois(rois.isel(roi=[1]), tmp_path / "one.roi")
-        back = xs2p.read_rois(path, SHAPE)
+        back = xs2p.read_rois(path, shape=SHAPE)
         assert pixel_sets(back) == pixel_sets(rois)[1:] and back.roi.values.tolist() == [1]
         with pytest.raises(ValueError, match=r"one ROI, and there are 2; write a \.zip"):
             xs2p.write_rois(rois, tmp_path / "two.roi")
@@ -128,13 +128,13 @@ class TestImagej:
         path = xs2p.write_rois(named, tmp_path / "a.zip")
         with zipfile.ZipFile(path) as archive:
             assert archive.namelist() == ["a_b.roi", "a_b-2.roi", "Purkinje ü.roi"]
-        back = xs2p.read_rois(path, SHAPE)
+        back = xs2p.read_rois(path, shape=SHAPE)
         assert back.name.values.tolist() == given.tolist()
         assert back.z_position.values.tolist() == [0, 2, 3]
         for same in (["a", "a", "b"], ["a", "b", ""]):  # names that do not tell ROIs apart
             named = rois.assign_coords(name=("roi", np.array(same, object)))
             path = xs2p.write_rois(named, tmp_path / "a.zip", overwrite=True)
-            assert xs2p.read_rois(path, SHAPE).name.values.tolist() == ["0", "1", "2"]
+            assert xs2p.read_rois(path, shape=SHAPE).name.values.tolist() == ["0", "1", "2"]
 
     def test_names_that_are_labels(self, tmp_path):
         rois = xs2p.rois_from_stat([square(0, 0), square(3, 3)], SHAPE)
@@ -147,7 +147,7 @@ class TestImagej:
         ):
             named = rois.assign_coords(roi=labels, name=("roi", np.array(titles, object)))
             path = xs2p.write_rois(named, tmp_path / "a.zip", overwrite=True)
-            back = xs2p.read_rois(path, SHAPE)
+            back = xs2p.read_rois(path, shape=SHAPE)
             assert back.roi.values.tolist() == labels and back.name.values.tolist() == titles
 
     def test_names_that_are_other_labels(self, tmp_path):
@@ -158,7 +158,7 @@ class TestImagej:
         with pytest.warns(UserWarning, match=message) as caught:
             path = xs2p.write_rois(rois, tmp_path / "a.zip")
         assert len(caught) == 1
-        back = xs2p.read_rois(path, SHAPE)
+        back = xs2p.read_rois(path, shape=SHAPE)
         assert back.roi.values.tolist() == [10, 20, 30]
         assert back.name.values.tolist() == ["10", "20", "30"]
 
@@ -169,10 +169,10 @@ class TestImagej:
         with pytest.warns(UserWarning, match=message) as caught:
             path = xs2p.write_rois(rois, tmp_path / "a.zip")
         assert len(caught) == 1
-        back = xs2p.read_rois(path, SHAPE)
+        back = xs2p.read_rois(path, shape=SHAPE)
         assert back.roi.values.tolist() == [0, 1] and back.name.values.tolist() == ["a", "b"]
         path = xs2p.write_rois(rois.drop_vars("name"), path, overwrite=True)  # as it says
-        assert xs2p.read_rois(path, SHAPE).roi.values.tolist() == [7, 4]
+        assert xs2p.read_rois(path, shape=SHAPE).roi.values.tolist() == [7, 4]
 
     def test_nothing_to_outline(self, tmp_path):
         rois = xs2p.rois_from_stat([square(0, 0), square(3, 3)], SHAPE)
@@ -186,18 +186,18 @@ class TestImagej:
 
     def test_rois_without_pixels(self, tmp_path):
         with pytest.warns(UserWarning, match="wholly outside"):
-            rois = xs2p.read_rois([square(0, 0), square(5, 5)], SHAPE, shift=(-3, 0))
+            rois = xs2p.read_rois([square(0, 0), square(5, 5)], shape=SHAPE, shift=(-3, 0))
         with pytest.warns(UserWarning, match=r"1 ROIs without pixels .* \(roi 0\)") as caught:
             path = xs2p.write_rois(rois, tmp_path / "a.zip")
         assert len(caught) == 1
-        assert xs2p.read_rois(path, SHAPE).roi.values.tolist() == [1]
+        assert xs2p.read_rois(path, shape=SHAPE).roi.values.tolist() == [1]
         with pytest.raises(ValueError, match="roi 0 has no pixels to outline"):
             xs2p.write_rois(rois.isel(roi=[0]), tmp_path / "a.roi")
 
     def test_frames_beyond_the_format(self, tmp_path):
         far = xs2p.rois_from_stat([square(40_000, 60_530)], (50_000, 70_000))
         path = xs2p.write_rois(far, tmp_path / "a.zip")
-        assert pixel_sets(xs2p.read_rois(path, (50_000, 70_000))) == pixel_sets(far)
+        assert pixel_sets(xs2p.read_rois(path, shape=(50_000, 70_000))) == pixel_sets(far)
         far = xs2p.rois_from_stat([square(40_000, 60_540)], (50_000, 70_000))
         with pytest.raises(ValueError, match="coordinates up to 60535"):
             xs2p.write_rois(far, tmp_path / "b.zip")
@@ -240,7 +240,7 @@ def test_stat_holds_no_labels(tmp_path):
     with pytest.warns(UserWarning, match=message) as caught:
         path = xs2p.write_rois(rois, tmp_path / "stat.npy")
     assert len(caught) == 1
-    assert xs2p.read_rois(path, (64, 64)).roi.values.tolist() == [0, 1, 2]
+    assert xs2p.read_rois(path, shape=(64, 64)).roi.values.tolist() == [0, 1, 2]
 
 
 def test_stat_is_suite2ps(tmp_path):
@@ -262,9 +262,9 @@ class TestSafety:
         path = xs2p.write_rois(rois, tmp_path / name)
         with pytest.raises(FileExistsError, match=rf"{name} exists; .*overwrite=True"):
             xs2p.write_rois(rois.isel(roi=[0]), path)
-        assert xs2p.read_rois(path, SHAPE).sizes["roi"] == 2
+        assert xs2p.read_rois(path, shape=SHAPE).sizes["roi"] == 2
         assert xs2p.write_rois(rois.isel(roi=[0]), path, overwrite=True) == path
-        assert xs2p.read_rois(path, SHAPE).sizes["roi"] == 1
+        assert xs2p.read_rois(path, shape=SHAPE).sizes["roi"] == 1
         assert os.listdir(tmp_path) == [name]
 
     @pytest.mark.parametrize("name", NAMES)
@@ -282,7 +282,7 @@ class TestSafety:
             xs2p.write_rois(rois.isel(roi=[0]), path, overwrite=True)
         monkeypatch.undo()
         assert os.listdir(tmp_path) == [name]
-        assert xs2p.read_rois(path, SHAPE).sizes["roi"] == 2
+        assert xs2p.read_rois(path, shape=SHAPE).sizes["roi"] == 2
 
     def test_what_is_wrong_is_said_first(self, tmp_path):
         rois = xs2p.rois_from_stat([square(0, 0)], SHAPE)
@@ -336,7 +336,7 @@ class TestSafety:
         rois = xs2p.rois_from_stat([square(0, 0)], SHAPE)
         for name in ("a.zip", "a.zarr"):
             assert xs2p.write_rois(rois, name) == name
-            assert xs2p.read_rois(name, SHAPE).sizes["roi"] == 1
+            assert xs2p.read_rois(name, shape=SHAPE).sizes["roi"] == 1
 
 
 def test_a_result_leaves_its_scalars_behind(tmp_path):

@@ -518,3 +518,20 @@ def test_shape_disagrees_with_the_ops_beside_it(tmp_path):
     with pytest.raises(ValueError, match=r"shape=\(3, 8\) disagrees with the ops.npy.*\(6, 8\)"):
         open_movie(tmp_path / "data.bin", shape=(3, 8))
     assert open_movie(tmp_path / "other.bin", shape=(3, 8)).shape == (8, 3, 8)
+
+
+@pytest.mark.parametrize("size", [6.5, 0, "6", None])
+def test_ops_beside_a_binary_is_checked_as_everywhere(tmp_path, size):
+    np.zeros((4, 6, 8), "<i2").tofile(tmp_path / "data.bin")
+    np.save(tmp_path / "ops.npy", {"Ly": size, "Lx": 8})
+    message = (
+        "holds no Ly and Lx" if size is None else rf"ops\.npy: Ly is {size!r}, expected a whole"
+    )
+    with pytest.raises(ValueError, match=message):
+        open_movie(tmp_path / "data.bin")
+
+
+def test_ops_that_is_a_bare_pickle_says_the_shape(tmp_path):
+    np.zeros((4, 6, 8), "<i2").tofile(tmp_path / "data.bin")
+    (tmp_path / "ops.npy").write_bytes(pickle.dumps({"Ly": 6, "Lx": 8}))
+    assert open_movie(tmp_path / "data.bin").shape == (4, 6, 8)

@@ -693,3 +693,10 @@ def test_another_process_reads_them_all(tmp_path, frames):
     sums = [movie.astype("i8").sum(("y", "x")) for movie in movies]
     for got in dask.compute(*sums, scheduler="processes", num_workers=1):
         np.testing.assert_array_equal(got, frames.astype("i8").sum((1, 2)))
+
+
+def test_a_single_number_is_no_movie():
+    with pytest.raises(ValueError, match=r"movie has dims \(\), expected .* a single number"):
+        open_movie(xr.DataArray(3.0))
+    with pytest.raises(ValueError, match=r"movie has dims \(\), expected .* a single number"):
+        xs2p.extract(xr.DataArray(3.0), xs2p.sample_rois(), fs=1.0)

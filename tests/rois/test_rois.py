@@ -24,7 +24,6 @@ def test_schema_and_computed_fields():
     assert dict(rois.sizes) == {"roi": 3, "pixel": 22}
     assert rois.attrs == {"Ly": 16, "Lx": 20}
     assert rois.npix.values.tolist() == [9, 9, 4]
-    assert rois.npix.attrs["sample_dimension"] == "pixel"
     assert rois.med_y.values.tolist() == [2, 4, 10.5]
     assert rois.med_x.values.tolist() == [3, 5, 10.5]
     assert rois.overlap.values.sum() == 2
@@ -215,7 +214,7 @@ def test_footprints_dense_and_sparse_in_both_orders():
     in_c = sp.csr_matrix(dense.reshape(len(stat), -1).T)
     in_f = sp.coo_array(dense.transpose(0, 2, 1).reshape(len(stat), -1).T)
     for matrix, order in ((in_c, "C"), (in_f, "F")):
-        rois = xs2p.rois_from_footprints(matrix, shape, order=order)
+        rois = xs2p.rois_from_footprints(matrix, shape=shape, order=order)
         masks = xs2p.build_masks(rois)
         assert masks.token == xs2p.build_masks(expected).token
 
@@ -312,16 +311,16 @@ BAD = {
         "stat must be a list or array of dicts, one per ROI, got NoneType; xs2p.read_rois",
     ),
     "sparse without order": (
-        without_warning(xs2p.rois_from_footprints, sp.csc_array((16, 2)), (4, 4)),
+        without_warning(xs2p.rois_from_footprints, sp.csc_array((16, 2)), shape=(4, 4)),
         "order='F'",
     ),
     "sparse transposed": (
-        without_warning(xs2p.rois_from_footprints, sp.csc_array((2, 16)), (4, 4), order="C"),
+        without_warning(xs2p.rois_from_footprints, sp.csc_array((2, 16)), shape=(4, 4), order="C"),
         "pass A.T if it is rois × pixels",
     ),
     "dense shape": (
-        without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), (4, 5)),
-        r"shape=\(4, 5\) but the footprints are \(4, 4\); leave shape out",
+        without_warning(xs2p.rois_from_footprints, np.zeros((2, 4, 4)), shape=(4, 5)),
+        r"shape=\(4, 5\) disagrees with the array of footprints.*\(4, 4\); leave shape out",
     ),
     "not rois": (
         without_warning(xs2p.build_masks, [square(0, 0)]),
@@ -343,7 +342,7 @@ def test_bad_input_is_named(case):
 
 def test_outside_pixels_can_be_dropped():
     stat = [square(0, 0), square(7, 7), square(20, 20)]
-    with pytest.warns(UserWarning, match="2 ROIs have pixels outside"):
+    with pytest.warns(UserWarning, match="14 pixels of 2 ROIs lie outside"):
         rois = xs2p.rois_from_stat(stat, (9, 9), outside="drop")
     assert rois.npix.values.tolist() == [9, 4, 0]
     assert rois.status.values.tolist() == ["ok", "ok", "outside_frame"]
@@ -367,3 +366,23 @@ def test_inputs_are_not_modified():
     with pytest.warns(UserWarning):
         xs2p.build_masks(rois)
     xr.testing.assert_identical(rois, before)
+
+
+def test_names_of_traces_are_not_taken_by_fields_of_a_stat():
+    from xs2p._attrs import TRACES
+    from xs2p.io.nwb.file import SERIES
+    from xs2p.io.suite2p.names import STORED
+
+    assert tuple(SERIES) == TRACES and set(STORED) < set(TRACES)
+    stat = [{**square(1, 1), **dict.fromkeys(TRACES, 0.5)}]
+    rois = xs2p.rois_from_stat(stat, (9, 9))
+    assert not set(TRACES) & set(rois.variables)
+    assert rois_to_stat(rois)[0]["dFF"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "reader", ["read_rois", "rois_from_footprints", "rois_from_nwb", "read_nwb"]
+)
+def test_readers_take_shape_by_name_only(reader):
+    with pytest.raises(TypeError, match="positional"):
+        getattr(xs2p, reader)("stat.npy", (9, 9))

@@ -63,8 +63,8 @@ class TestWholePixels:
     def test_real_rois_there_and_back(self):
         rois = xs2p.read_rois(REAL)
         frame = (200, 300)
-        there = xs2p.read_rois(REAL, frame, shift=(40, 20))
-        back = xs2p.read_rois(there, (142, 247), shift=(-40, -20))
+        there = xs2p.read_rois(REAL, shape=frame, shift=(40, 20))
+        back = xs2p.read_rois(there, shape=(142, 247), shift=(-40, -20))
         assert "neuropil_mask" in rois.variables  # pixels of the old frame, so they go
         names = [n for n in rois.variables if rois[n].dims in (("roi",), ("pixel",))]
         names = [n for n in names if not str(n).endswith("_present")]
@@ -94,8 +94,8 @@ class TestWholePixels:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             stat = [square(0, 0), square(6, 6)]
-            moved = xs2p.read_rois(stat, (13, 13), shift=(0, -9))
-            moved = xs2p.read_rois(stat, (13, 13), shift=(0, -4))
+            moved = xs2p.read_rois(stat, shape=(13, 13), shift=(0, -9))
+            moved = xs2p.read_rois(stat, shape=(13, 13), shift=(0, -4))
             ds = movie.s2p.extract_traces(xs2p.build_masks(moved, min_neuropil_pixels=5))
         assert ds.status.values.tolist() == ["outside_frame", "ok"]
         assert np.isnan(ds.F[0]).all() and (ds.F[1] == 1).all()
@@ -126,7 +126,7 @@ class TestResampled:
         rois = xs2p.rois_from_footprints(weights[None])
         # A frame with a margin, so that nothing leaves it.
         shift, shape = (dy + 4, dx + 4), (20, 24)
-        moved = xs2p.read_rois(rois, shape, shift=shift, scale=(sy, sx))
+        moved = xs2p.read_rois(rois, shape=shape, shift=shift, scale=(sy, sx))
         weight, covered = by_areas(weights, shape, shift, (sy, sx))
         most = min(covered.max(), 0.5)
         wanted = np.where(covered >= most - 1e-9, weight, 0)
@@ -135,7 +135,7 @@ class TestResampled:
 
     def test_a_whole_scale_repeats_pixels_and_its_inverse_undoes_it(self):
         rois = xs2p.sample_rois()
-        large = xs2p.read_rois(rois, (128, 192), scale=(2, 3))
+        large = xs2p.read_rois(rois, shape=(128, 192), scale=(2, 3))
         np.testing.assert_array_equal(
             dense(large), dense(rois).repeat(2, axis=1).repeat(3, axis=2).astype("f4")
         )
@@ -143,13 +143,13 @@ class TestResampled:
                                       dense(rois, "overlap").repeat(2, 1).repeat(3, 2))  # fmt: skip
         np.testing.assert_allclose(large.med_y, 2 * rois.med_y + 0.5)
         np.testing.assert_allclose(large.med_x, 3 * rois.med_x + 1)
-        back = xs2p.read_rois(large, (64, 64), scale=(1 / 2, 1 / 3))
+        back = xs2p.read_rois(large, shape=(64, 64), scale=(1 / 2, 1 / 3))
         np.testing.assert_allclose(dense(back), dense(rois), rtol=1e-6)
 
     @pytest.mark.parametrize("scale", [1.1, 1.37, 2.5, 7.3])
     @pytest.mark.parametrize("shift", [(0, 0), (0.3, 0.7), (2.5, 1.5)])
     def test_scaling_up_leaves_no_holes(self, scale, shift):
-        moved = xs2p.read_rois([square(2, 3, size=6)], (90, 99), scale=scale, shift=shift)
+        moved = xs2p.read_rois([square(2, 3, size=6)], shape=(90, 99), scale=scale, shift=shift)
         image = dense(moved)[0] > 0
         rows, columns = image.any(1), image.any(0)
         missing = np.argwhere(~image & np.outer(rows, columns))
@@ -159,13 +159,13 @@ class TestResampled:
         assert abs(rows.sum() - 6 * scale) <= 1 and abs(columns.sum() - 6 * scale) <= 1
 
     def test_half_a_pixel_belongs_to_both_sides(self):
-        moved = xs2p.read_rois([square(2, 2, size=2, lam=3)], (9, 9), shift=(0, 0.5))
+        moved = xs2p.read_rois([square(2, 2, size=2, lam=3)], shape=(9, 9), shift=(0, 0.5))
         np.testing.assert_array_equal(dense(moved)[0][2], [0, 0, 1.5, 3, 1.5, 0, 0, 0, 0])
 
     def test_less_than_half_is_left_to_the_neighbour(self):
         """Cells that touch stay apart: a shift of a third makes no overlap between them."""
         stat = [square(2, 2, size=3), square(2, 5, size=3)]
-        moved = xs2p.read_rois(stat, (9, 12), shift=(0, 1 / 3))
+        moved = xs2p.read_rois(stat, shape=(9, 12), shift=(0, 1 / 3))
         assert not moved.overlap.any() and moved.npix.values.tolist() == [9, 9]
 
     def test_rois_of_two_planes_share_nothing(self):
@@ -179,7 +179,7 @@ class TestResampled:
             np.testing.assert_allclose(moved.overlap.values[owner == i].mean(), 2 / 3)
 
     def test_a_tiny_roi_is_not_lost(self):
-        moved = xs2p.read_rois([square(4, 5, size=1)], (5, 5), scale=0.25)
+        moved = xs2p.read_rois([square(4, 5, size=1)], shape=(5, 5), scale=0.25)
         assert moved.npix.values.tolist() == [1]
         assert (int(moved.ypix[0]), int(moved.xpix[0])) == (1, 1)
         assert float(moved.lam[0]) == 0.25**2
@@ -188,14 +188,14 @@ class TestResampled:
         """The shift that the docstring gives keeps the middle of the frame where it is."""
         shape, s = (21, 21), 3
         shift = ((1 - s) * 21 / 2, (1 - s) * 21 / 2)
-        moved = xs2p.read_rois([square(10, 10, size=1)], shape, scale=s, shift=shift)
+        moved = xs2p.read_rois([square(10, 10, size=1)], shape=shape, scale=s, shift=shift)
         image = np.zeros(shape)
         image[9:12, 9:12] = 1
         np.testing.assert_array_equal(dense(moved)[0], image)
 
     def test_labels_and_what_is_known_of_rois_stay(self):
         rois = xs2p.read_rois(REAL)
-        moved = xs2p.read_rois(REAL, (300, 500), scale=2, shift=(0.5, 0))
+        moved = xs2p.read_rois(REAL, shape=(300, 500), scale=2, shift=(0.5, 0))
         for name in ("roi", "skew", "iscell"):
             xr.testing.assert_equal(moved[name].variable, rois[name].variable)
         np.testing.assert_allclose(moved.radius, 2 * rois.radius)
@@ -203,7 +203,7 @@ class TestResampled:
         xs2p.build_masks(xs2p.recompute_overlap(moved))
 
     def test_goes_to_zarr(self, tmp_path):
-        moved = xs2p.read_rois(xs2p.sample_rois(), (96, 96), scale=1.5)
+        moved = xs2p.read_rois(xs2p.sample_rois(), shape=(96, 96), scale=1.5)
         back = xs2p.read_rois(xs2p.write_rois(moved, tmp_path / "rois.zarr"))
         xr.testing.assert_identical(back.drop_encoding(), moved)
 
@@ -212,30 +212,30 @@ class TestSources:
     def test_a_source_that_knows_its_frame_may_have_another(self):
         labels = np.zeros((10, 12), int)
         labels[2:4, 8:11] = 5
-        moved = xs2p.read_rois(labels, (8, 8), shift=(0, -4))
+        moved = xs2p.read_rois(labels, shape=(8, 8), shift=(0, -4))
         assert moved.attrs == {"Ly": 8, "Lx": 8} and moved.xpix.values.tolist() == [4, 5, 6] * 2
         assert xs2p.read_rois(labels, shift=(1, 0)).attrs == {"Ly": 10, "Lx": 12}
 
     def test_one_that_does_not_may_reach_beyond_it(self):
         """Pixels outside this frame that the shift brings in are not lost, and raise nothing."""
-        moved = xs2p.read_rois([square(2, 9)], (10, 10), shift=(0, -3))
+        moved = xs2p.read_rois([square(2, 9)], shape=(10, 10), shift=(0, -3))
         assert moved.xpix.values.tolist() == [6, 7, 8] * 3 and moved.attrs["Lx"] == 10
         rois = xs2p.rois_from_stat([square(2, 9)], (10, 12))
-        moved = xs2p.read_rois(rois, (10, 10), shift=(0, -3))
+        moved = xs2p.read_rois(rois, shape=(10, 10), shift=(0, -3))
         assert moved.npix.values.tolist() == [9]
 
     def test_what_is_wrong_is_said_before_anything_is_read(self, tmp_path):
         gone = tmp_path / "gone.npy"
         for shift in (3, (1, 2, 3), ("a", 1), (np.nan, 0)):
             with pytest.raises(ValueError, match=r"shift=.*expected \(dy, dx\)"):
-                xs2p.read_rois(gone, (9, 9), shift=shift)
+                xs2p.read_rois(gone, shape=(9, 9), shift=shift)
         for scale in ((1, 2, 3), "a", np.inf):
             with pytest.raises(ValueError, match=r"scale=.*expected a number or \(sy, sx\)"):
-                xs2p.read_rois(gone, (9, 9), scale=scale)
+                xs2p.read_rois(gone, shape=(9, 9), scale=scale)
         for scale in (0, -1, (1, 0)):
             with pytest.raises(ValueError, match=r"scale=.*must be above 0"):
-                xs2p.read_rois(gone, (9, 9), scale=scale)
+                xs2p.read_rois(gone, shape=(9, 9), scale=scale)
         with pytest.raises(ValueError, match=r"scale=2 .*give it in pixels: shape=\(Ly, Lx\)"):
             xs2p.read_rois(gone, scale=2)
         with pytest.raises(FileNotFoundError):
-            xs2p.read_rois(gone, (9, 9), scale=2)
+            xs2p.read_rois(gone, shape=(9, 9), scale=2)

@@ -275,7 +275,7 @@ def extract(
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
         roi_set = xs2p.read_rois(
             rois,
-            (frames.sizes["y"], frames.sizes["x"]),
+            shape=(frames.sizes["y"], frames.sizes["x"]),
             shift=parse_numbers("--roi-shift", roi_shift),
             scale=parse_numbers("--roi-scale", roi_scale),
             cells_only=cells_only,

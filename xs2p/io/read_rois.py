@@ -29,8 +29,8 @@ Footprints in other layouts: xs2p.rois_from_footprints"""
 
 def read_rois(
     source: Any,
-    shape: Shape | None = None,
     *,
+    shape: Shape | None = None,
     shift: tuple[float, float] | None = None,
     scale: float | tuple[float, float] | None = None,
     cells_only: bool = False,
@@ -144,10 +144,6 @@ def read_rois(
 
 def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
     """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
-    import numpy as np
-    import xarray as xr
-
-    own = None if moved else shape
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
@@ -162,8 +158,16 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
             f"is {path or kind}; leave name out"
         )
-    if path:
-        return _read_path(path, shape, moved)
+    return _read_path(path, shape, moved) if path else _read_object(source, shape, moved)
+
+
+def _read_object(source: Any, shape: Shape | None, moved: bool) -> xr.Dataset:
+    """Read what is in memory."""
+    import numpy as np
+    import xarray as xr
+
+    own = None if moved else shape
+    kind = type(source).__name__
     if isinstance(source, xr.Dataset):
         from xs2p.io.rois.stored import rois_of_dataset
 
@@ -171,7 +175,7 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
     if isinstance(source, xr.DataArray) and "roi" in source.dims:
         from xs2p.rois.build import rois_from_footprints
 
-        return rois_from_footprints(source, own)
+        return rois_from_footprints(source, shape=own)
     if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.ndim == 2):
         from xs2p.io.rois.labels import rois_of_labels
 
@@ -205,11 +209,11 @@ def _framed(
 ) -> xr.Dataset:
     """Read what may or may not say its frame; one that does keeps it where ROIs are moved."""
     try:
-        return read(source, None if moved else shape)
+        return read(source, shape=None if moved else shape)
     except ValueError as error:
         if not moved or shape is None or "shape=(Ly, Lx)" not in str(error):
             raise
-    return read(source, shape)
+    return read(source, shape=shape)
 
 
 def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
@@ -331,11 +335,11 @@ def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:
 
 
 def _cells(rois: xr.Dataset) -> xr.Dataset:
-    from xs2p.rois.convert import compact
+    from xs2p.rois.convert import contiguous
 
     for key in ("iscell", "accepted"):
         if key in rois.variables and rois[key].dims == ("roi",):
-            return compact(rois.isel(roi=rois[key].values > 0))
+            return contiguous(rois.isel(roi=rois[key].values > 0))
     raise ValueError(
         "cells_only=True, but the source does not say which ROIs are cells: there is neither "
         "iscell.npy beside suite2p's stat.npy nor CaImAn's idx_components. Choose by another "

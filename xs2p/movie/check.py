@@ -9,6 +9,8 @@ import numpy as np
 import xarray as xr
 
 DIMS = ("time", "y", "x")
+# Dims of a movie that can be opened: channels and planes are in front where there are several.
+LABELLED = (DIMS, ("channel", *DIMS), ("plane", *DIMS), ("channel", "plane", *DIMS))
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
@@ -52,20 +54,7 @@ def check_movie(
             f"{name} must be an xarray DataArray, got {type(movie).__name__}; wrap an array with "
             'xr.DataArray(array, dims=("time", "y", "x")) or open a file with xs2p.open_movie'
         )
-    dims = movie.dims
-    if dims not in (DIMS, ("channel", *DIMS)):
-        if sorted(map(str, dims)) in (sorted(DIMS), sorted(("channel", *DIMS))):
-            order = ("channel", *DIMS) if "channel" in dims else DIMS
-            mend = f"reorder them with {name}.transpose{order}"
-        elif len(dims) == 3:
-            renames = {d: want for d, want in zip(dims, DIMS, strict=True) if d != want}
-            mend = f"if these are they, rename them with {name}.rename({renames})"
-        else:
-            mend = f"select or rename, as in {name}.rename({{{str(dims[0])!r}: 'time', ...}})"
-        raise ValueError(
-            f"{name} has dims {dims}, expected ('time', 'y', 'x') or "
-            f"('channel', 'time', 'y', 'x'); {mend}"
-        )
+    check_dims(movie, LABELLED[:2], name)
     if movie.dtype.kind not in "iufb" or movie.dtype.itemsize > 8:
         raise ValueError(
             f"{name} must be of real numbers, got dtype {movie.dtype}; "
@@ -90,25 +79,24 @@ def check_movie(
         )
 
 
-LEADS = ((), ("channel",), ("plane",), ("channel", "plane"))
-
-
-def check_dims(movie: xr.DataArray) -> None:
-    """Raise unless a DataArray has the dims that :func:`xs2p.open_movie` takes."""
-    if movie.dims in [(*lead, *DIMS) for lead in LEADS]:
+def check_dims(
+    movie: xr.DataArray, known: Sequence[tuple[str, ...]] = LABELLED, name: str = "movie"
+) -> None:
+    """Raise unless a DataArray has dims that are ``known``, by default those of any movie."""
+    dims = movie.dims
+    if dims in known:
         return
-    if set(movie.dims) in [{*lead, *DIMS} for lead in LEADS]:
-        wanted = [dim for dim in ("channel", "plane", *DIMS) if dim in movie.dims]
-        mend = f"reorder them with movie.transpose({', '.join(map(repr, wanted))})"
-    elif movie.ndim == 3:
-        renames = {d: want for d, want in zip(movie.dims, DIMS, strict=True) if d != want}
-        mend = f"if these are they, rename them with movie.rename({renames})"
+    alike = [order for order in known if set(order) == set(dims)]
+    if alike:
+        mend = f"reorder them with {name}.transpose{alike[0]}"
+    elif len(dims) == 3:
+        renames = {d: want for d, want in zip(dims, DIMS, strict=True) if d != want}
+        mend = f"if these are they, rename them with {name}.rename({renames})"
+    elif dims:
+        mend = f"select or rename, as in {name}.rename({{{str(dims[0])!r}: 'time', ...}})"
     else:
-        mend = f"select or rename, as in movie.rename({{{str(movie.dims[0])!r}: 'time'}})"
-    raise ValueError(
-        f"open_movie: the DataArray has dims {movie.dims}, expected (time, y, x), with channel and "
-        f"plane in front where there are several; {mend}"
-    )
+        mend = "it is a single number"
+    raise ValueError(f"{name} has dims {dims}, expected {' or '.join(map(str, known))}; {mend}")
 
 
 def rate_of(time: np.ndarray) -> float | None:

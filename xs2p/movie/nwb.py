@@ -7,18 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.check import rate_of
+from xs2p._attrs import time_attrs
+from xs2p.movie.check import DIMS, rate_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SERIES = ("TwoPhotonSeries", "OnePhotonSeries")
+# NWB's kinds of series that are movies by themselves.
+MOVIES = ("TwoPhotonSeries", "OnePhotonSeries")
 _NO_UNIT = ("", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
-_TIME = {
-    "units": "s",
-    "long_name": "time",
-    "description": "Time of each frame from the start of the session, as the file has it.",
-}
 
 
 def open_nwb_movie(
@@ -91,13 +88,13 @@ def open_nwb_movie(
         }
     movie = xr.DataArray(
         h5_to_dask(frames, chunks),
-        dims=("time", "y", "x"),
+        dims=DIMS,
         name="movie",
         attrs={**attrs, "source": name},
     )
     if time is None:
         return movie
-    return movie.assign_coords(time=("time", time, dict(_TIME)))
+    return movie.assign_coords(time=("time", time, time_attrs("file")))
 
 
 def _pick(file: Any, name: str, variable: str | None) -> Any:
@@ -107,18 +104,18 @@ def _pick(file: Any, name: str, variable: str | None) -> Any:
 
     def visit(key: str, item: Any) -> None:
         kind = _text(item.attrs.get("neurodata_type", ""))
-        if isinstance(item, h5py.Group) and kind in (*SERIES, "ImageSeries"):
+        if isinstance(item, h5py.Group) and kind in (*MOVIES, "ImageSeries"):
             found[key] = item
 
     file.visititems(visit)
-    photon = {k: v for k, v in found.items() if _text(v.attrs["neurodata_type"]) in SERIES}
+    photon = {k: v for k, v in found.items() if _text(v.attrs["neurodata_type"]) in MOVIES}
     listing = "; ".join(_described(key, item) for key, item in found.items()) or "no image series"
     if variable is None:
         if len(photon) == 1:
             return next(iter(photon.values()))
         if not photon:
             raise ValueError(
-                f"{name}: holds no {' or '.join(SERIES)}, so no movie"
+                f"{name}: holds no {' or '.join(MOVIES)}, so no movie"
                 + (f"; an ImageSeries is opened by name. It holds: {listing}" if found else "")
             )
         first = next(iter(photon)).rsplit("/", 1)[-1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import TIME
+from xs2p._attrs import time_attrs
 from xs2p.movie.check import checked_shape, is_whole
 
 if TYPE_CHECKING:
@@ -298,15 +298,7 @@ def _labelled(
     if fs is None:
         return movie
     seconds = start + np.arange(movie.sizes["time"]) / fs
-    label = (
-        TIME
-        if not start
-        else TIME
-        | {
-            "description": "Time of each frame, from the start of "
-            "the session: that of the first, as the file has it, plus its number over fs."
-        }
-    )
+    label = time_attrs("start" if start else "fs")
     return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, label))
 
 

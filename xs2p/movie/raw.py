@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.suite2p_ops import shape_in_ops
+from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.movie.check import check_dtype
 from xs2p.movie.frames import Frames
 
@@ -27,7 +27,7 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
     if frame is None:
         frame = _shape_from_ops(name)
     elif os.path.basename(name) in _SUITE2P:
-        known = shape_in_ops(name)
+        known = frame_in(read_ops(os.path.dirname(name)))
         if known not in (None, frame):
             raise ValueError(
                 f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
@@ -51,13 +51,14 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 
 def _shape_from_ops(name: str) -> tuple[int, int]:
     call = f"open_movie({name!r}, shape=(Ly, Lx))"
-    path = os.path.join(os.path.dirname(name), "ops.npy")
-    if not os.path.exists(path):
+    ops = read_ops(os.path.dirname(name))
+    if not ops:
         raise ValueError(
             f"{name}: a raw binary does not say the size of its frames; give it in pixels: {call}"
         )
-    known = shape_in_ops(name)
+    known = frame_in(ops)
     if known is None:
+        path = os.path.join(os.path.dirname(name), "ops.npy")
         raise ValueError(f"{path}: holds no Ly and Lx; give them: {call}")
     return known
 

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
+from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import to_dask
 from xs2p.movie.frames import RawFrames
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
@@ -66,14 +67,14 @@ def open_planes(
             coords["plane"] = ("plane", np.array(numbers), attrs)
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
-    movie = xr.DataArray(data, coords, (*dims, "time", "y", "x"), name="movie")
+    movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
     return movie, next(iter(rates), None) if fs is None else fs
 
 
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
 ) -> tuple[list[RawFrames], float | None]:
-    from xs2p.disk.suite2p_ops import read_ops
+    from xs2p.disk.suite2p_ops import frame_in, rate_in, read_ops
     from xs2p.movie.raw import raw_frames
 
     names = [os.path.join(folder, name) for name in CHANNELS]
@@ -84,21 +85,20 @@ def _plane(
             f"open_movie: no {CHANNELS[0]} in {folder!r}: suite2p deletes it where its setting "
             f"delete_bin is on{hint}"
         )
-    ops = read_ops(os.path.join(folder, "ops.npy"))
-    if frame is None and not {"Ly", "Lx"} <= set(ops):
+    ops = read_ops(folder)
+    frame = frame or frame_in(ops)
+    if frame is None:
         raise ValueError(
             f"open_movie: no ops.npy with Ly and Lx in {folder!r}, and binaries do not say the "
             "size of their frames; give it in pixels: shape=(Ly, Lx)"
         )
-    frame = frame or (int(ops["Ly"]), int(ops["Lx"]))
     channels = [raw_frames(name, frame, dtype) for name in names if os.path.exists(name)]
     if len({frames.shape for frames in channels}) > 1:
         raise ValueError(
             f"open_movie: {names[0]!r} holds {channels[0].shape[0]} frames and {names[1]!r} "
             f"{channels[1].shape[0]}: they must be of the same frames"
         )
-    rate = ops.get("fs")
-    return channels, None if rate is None else float(rate)
+    return channels, rate_in(ops)
 
 
 def _equally_long(grid: Grid, folders: Sequence[str], told: str) -> Grid:

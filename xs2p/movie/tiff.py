@@ -110,9 +110,6 @@ def _check_directories(file: _Opened, found: Sequence[Any]) -> None:
 
 
 def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> Stack:
-    from xs2p.movie.frames import RawFrames, TiffPages
-    from xs2p.movie.tiff_pages import offsets
-
     name, first = file.name, all_series[0]
     alike = {(s.shape, str(s.dtype), s.axes) for s in all_series}
     if len(all_series) > 1 and len(alike) == 1 and first.axes == "YX":
@@ -126,18 +123,14 @@ def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> S
             "Read the one you want with tifffile.imread(path, series=i) and write it with "
             "tifffile.imwrite(path, frames, photometric='minisblack')"
         )
-    axes, shape = first.axes, tuple(int(n) for n in first.shape)
-    if axes[-2:] != "YX" or "S" in axes:
+    if first.axes[-2:] != "YX" or "S" in first.axes:
+        shape = tuple(int(n) for n in first.shape)
         raise ValueError(
-            f"{name}: a TIFF of shape {shape} with axes {axes!r}, expected one grey-scale frame "
-            "after the other, (time, y, x), and not colours: take one of them with "
+            f"{name}: a TIFF of shape {shape} with axes {first.axes!r}, expected one grey-scale "
+            "frame after the other, (time, y, x), and not colours: take one of them with "
             "tifffile.imread(path) and write it with tifffile.imwrite(path, frames, "
             "photometric='minisblack')"
         )
-    n_frames = int(np.prod(shape[:-2]))
-    frame = (n_frames, shape[-2], shape[-1])
-    named = tuple(zip(axes[:-2], shape[:-2], strict=True))
-    stored = np.dtype(first.dtype)
     if first.kind in ("mmstack", "ndtiff") and plain:
         # All pages as they were written: also of a recording that was stopped within a turn.
         _check_codec(name, file.tif.pages.first)
@@ -147,31 +140,44 @@ def _series(file: _Opened, all_series: list[Any], alone: bool, plain: bool) -> S
             f"{name}: its metadata name other files of the same movie; open this one alone, and "
             f"they come with it: open_movie({name!r})"
         )
-    if first.dataoffset is not None and not first.is_multifile:
-        if first.kind in ("imagej", "ome"):
+    return _one_series(file, first, alone)
+
+
+def _one_series(file: _Opened, series: Any, alone: bool) -> Stack:
+    """Frames of the only series: raw, of pages wherever they lie, or of all pages."""
+    from xs2p.movie.frames import RawFrames, TiffPages
+    from xs2p.movie.tiff_pages import offsets
+
+    name, shape = file.name, tuple(int(n) for n in series.shape)
+    n_frames = int(np.prod(shape[:-2]))
+    frame = (n_frames, shape[-2], shape[-1])
+    named = tuple(zip(series.axes[:-2], shape[:-2], strict=True))
+    stored = np.dtype(series.dtype)
+    if series.dataoffset is not None and not series.is_multifile:
+        if series.kind in ("imagej", "ome"):
             _check_number(file, n_frames, (1, n_frames))
         stored = stored.newbyteorder(file.tif.byteorder)
-        needed = first.dataoffset + int(np.prod(shape)) * stored.itemsize
+        needed = series.dataoffset + int(np.prod(shape)) * stored.itemsize
         if file.stamp.size < needed:
             raise ValueError(
                 f"{name}: {file.stamp.size} bytes, but {shape} of {stored} needs {needed}: "
                 "the file was cut"
             )
-        return Stack(RawFrames(file.stamp, frame, stored.str, first.dataoffset), named)
-    if len(first.pages) != n_frames:
+        return Stack(RawFrames(file.stamp, frame, stored.str, series.dataoffset), named)
+    if len(series.pages) != n_frames:
         raise ValueError(
-            f"{name}: {len(first.pages)} pages for {n_frames} frames, expected a page a "
+            f"{name}: {len(series.pages)} pages for {n_frames} frames, expected a page a "
             "frame; write it anew with tifffile.imwrite(path, tifffile.imread(path), "
             "photometric='minisblack')"
         )
-    _check_codec(name, first.keyframe)
+    _check_codec(name, series.keyframe)
     stored = stored.newbyteorder("=")
-    if first.is_multifile or first.kind in ("ome", "mmstack", "ndtiff"):
-        return Stack(_scattered(file, first, frame, stored, alone), named)
+    if series.is_multifile or series.kind in ("ome", "mmstack", "ndtiff"):
+        return Stack(_scattered(file, series, frame, stored, alone), named)
     if file.n_pages != n_frames:
         _check_directories(file, offsets(name))
         return Stack(TiffPages(file.stamp, frame, stored.str, 0), named)
-    return Stack(_all_pages(file, first.keyframe, file.n_pages), named)
+    return Stack(_all_pages(file, series.keyframe, file.n_pages), named)
 
 
 def _all_pages(file: _Opened, page: Any, n_pages: int | None = None) -> Frames:

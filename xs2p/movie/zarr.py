@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p.disk.reads import named_read
-from xs2p.movie.check import DIMS, LEADS
+from xs2p.movie.check import DIMS, LABELLED
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# Dims that a labelled movie may have.
-LABELLED = [(*lead, *DIMS) for lead in LEADS]
 MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 

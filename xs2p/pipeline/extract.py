@@ -10,7 +10,7 @@ from xs2p._attrs import attributes
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois
-from xs2p.rois.convert import compact
+from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks
@@ -192,6 +192,6 @@ def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:
 
 def _with_rois(ds: xr.Dataset, rois: xr.Dataset) -> xr.Dataset:
     """Let the ROI set ride along as coordinates, so that the result explains itself."""
-    rois = compact(rois).reset_coords()
+    rois = contiguous(rois).reset_coords()
     own = {str(n): v.variable for n, v in rois.data_vars.items() if n not in ds.coords}
     return ds.assign_coords(own).assign_attrs(Ly=rois.attrs["Ly"], Lx=rois.attrs["Lx"])

@@ -10,7 +10,7 @@ from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import count_reads, reading, watch
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part
-from xs2p.rois.convert import compact, recompute_overlap
+from xs2p.rois.convert import contiguous, recompute_overlap
 from xs2p.rois.planes import join_planes
 from xs2p.traces.blocks import joined
 from xs2p.traces.extraction import extract_in_chunks
@@ -44,7 +44,7 @@ def keep_rois(job: Job, ratio: xr.DataArray) -> Job:
         kept = np.flatnonzero(np.isin(part.rois["roi"].values, ratio["roi"].values))
         rois = part.rois
         if kept.size < rois.sizes["roi"]:
-            rois = recompute_overlap(compact(rois.isel(roi=kept)))
+            rois = recompute_overlap(contiguous(rois.isel(roi=kept)))
         own = ratio.sel(roi=rois["roi"].values)
         parts.append(part._replace(rois=rois.assign_coords(snr=own.variable)))
     rois = join_planes([part.rois for part in parts], job.rois["roi"].values)

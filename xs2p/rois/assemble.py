@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -10,14 +11,10 @@ import xarray as xr
 from xs2p._attrs import TEXT
 from xs2p._warnings import names, warn
 from xs2p.rois.pixels import PixelTable, check_pixels, frame_shape, medians, radii, shared_pixels
-from xs2p.rois.stat import describe
 
 OK = "ok"
-
 NO_CELL_PIXELS = "no_cell_pixels"
-
 NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
-
 OUTSIDE_FRAME = "outside_frame"
 KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME)
 
@@ -32,7 +29,6 @@ DESCRIPTIONS = {
         "long_name": "number of pixels",
         "units": "pixel",
         "description": "How many of the pixels, in the order of roi, are the ROI's.",
-        "sample_dimension": "pixel",
     },
     "ypix": {
         "long_name": "row of the pixel in the frame",
@@ -92,92 +88,116 @@ DESCRIPTIONS = {
 }
 
 
+class Known(NamedTuple):
+    """What is known of some ROIs and need not be computed from the pixels."""
+
+    where: np.ndarray
+    """Of which ROIs, bool ``(roi,)``."""
+    values: np.ndarray
+    """Over ``roi``, and ``(roi, 2)`` of medians; arbitrary where it is not known."""
+
+
+class Fields(NamedTuple):
+    """What an ROI set holds beside its pixels and weights; what is absent is computed."""
+
+    pixels: Mapping[str, xr.Variable] = {}
+    """Over ``pixel``; of ``overlap`` the values, and of ``soma_crop`` the radius follows."""
+    per_roi: Mapping[str, xr.Variable] = {}
+    """Further coordinates over ``roi``; of ``plane`` or ``iplane`` the overlap follows."""
+    ragged: Mapping[str, tuple[np.ndarray, xr.Variable]] = {}
+    """Positions of the ROIs that elements are of, and the variables over ``<name>_element``."""
+    radius: Known | None = None
+    med: Known | None = None
+    status: np.ndarray | None = None
+
+
 def assemble(
+    *,
     roi: np.ndarray,
     npix: np.ndarray,
     ypix: np.ndarray,
     xpix: np.ndarray,
     lam: np.ndarray,
     shape: tuple[int, ...],
-    outside: str = "raise",
-    fields: dict[str, Any] | None = None,
+    fields: Fields | None = None,
 ) -> xr.Dataset:
-    """Check pixels and assemble the Dataset; what is not given is computed."""
-    if outside not in ("raise", "drop"):
-        raise ValueError(f"outside={outside!r}; choose 'raise' or 'drop'")
-    fields = fields or {}
-    pixels: dict[str, np.ndarray] = fields.pop("pixels", {})
-    per_roi: dict[str, Any] = fields.pop("per_roi", {})
-    ragged: dict[str, tuple[np.ndarray, np.ndarray]] = fields.pop("ragged", {})
-    ly, lx = frame_shape(shape)
+    """Make the ROI set of pixels ROI after ROI, ``npix`` of each, all in the frame.
+
+    Raises
+    ------
+    ValueError
+        Where pixels are outside the frame, doubled, or without a usable weight.
+    """
+    fields = fields or Fields()
+    frame = frame_shape(shape)
     npix = np.asarray(npix, dtype=np.int64)
-    status = np.full(npix.size, OK, dtype=TEXT)
-    status[npix == 0] = NO_CELL_PIXELS
-    inside = (ypix >= 0) & (ypix < ly) & (xpix >= 0) & (xpix < lx)
-    if outside == "drop" and not inside.all():
-        owner = np.repeat(np.arange(npix.size), npix)[inside]
-        left = np.bincount(owner, minlength=npix.size)
-        status[(left == 0) & (npix > 0)] = OUTSIDE_FRAME
-        lost = np.flatnonzero(left < npix)
-        warn(
-            f"{lost.size} ROIs have pixels outside the frame ({ly}, {lx}); those pixels are left "
-            f"out (roi {names(roi[lost])}); {(status == OUTSIDE_FRAME).sum()} ROIs lie wholly "
-            "outside and get the status outside_frame"
-        )
-        npix, ypix, xpix, lam = left, ypix[inside], xpix[inside], lam[inside]
-        pixels = {key: values[inside] for key, values in pixels.items()}
     offsets = np.concatenate([[0], np.cumsum(npix)]).astype(np.int64)
-    no_overlap = np.zeros(ypix.size, bool)
-    table = PixelTable(roi, offsets, ypix, xpix, np.asarray(lam), no_overlap, (ly, lx))
+    none = np.zeros(ypix.size, bool)
+    table = PixelTable(roi, offsets, ypix, xpix, np.asarray(lam), none, frame)
     check_pixels(table)
-    overlap = pixels.pop("overlap", None)
-    if overlap is None:
-        plane = per_roi.get("plane", per_roi.get("iplane"))
-        overlap = shared_pixels(table, None if plane is None else plane[1])
-    overlap = overlap.astype(bool)
-    table = table._replace(overlap=overlap)
-    crop = pixels.get("soma_crop")
-    radius = radii(table, None if crop is None else crop.astype(bool))
-    given, values = per_roi.pop("radius", (np.zeros(npix.size, bool), radius))
-    wrong = given & ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        raise ValueError(
-            f"radius must be finite and not negative, but is {values[wrong][0]} for roi "
-            f"{names(roi[wrong])}; leave it out of stat and it is computed"
-        )
-    radius = np.where(given, values, radius)
-    given, values = per_roi.pop("med", (np.zeros(npix.size, bool), np.zeros((npix.size, 2))))
-    med = np.where(given[:, None], values, medians(table))
-    ds = xr.Dataset(
-        {
-            "npix": ("roi", npix),
-            "ypix": ("pixel", ypix.astype(np.int32)),
-            "xpix": ("pixel", xpix.astype(np.int32)),
-            "lam": ("pixel", np.asarray(lam).astype(np.float32)),
-            "overlap": ("pixel", overlap),
-        },
-        coords={
-            "roi": ("roi", np.asarray(roi, dtype=np.int64)),
-            "roi_id": ("roi", np.arange(npix.size)),
-            "pixel_roi": ("pixel", np.repeat(np.arange(npix.size), npix)),
-            "med_y": ("roi", med[:, 0]),
-            "med_x": ("roi", med[:, 1]),
-            "radius": ("roi", np.asarray(radius, dtype=np.float64)),
-            "frac_overlap": frac_overlap(overlap, offsets),
-            "status": ("roi", status),
-        },
-        attrs={"Ly": ly, "Lx": lx},
-    )
-    for key, values in pixels.items():
-        ds[key] = ("pixel", values, describe(key.removeprefix("stat_")))
-    for key, coordinate in per_roi.items():
-        ds = ds.assign_coords({key: coordinate})
-    for key, (owner, values) in ragged.items():
-        ds = ds.assign({key: (f"{key}_element", values, describe(key.removeprefix("stat_")))})
+    table = table._replace(overlap=_overlap(table, fields))
+    ds = _pixels_of(table).assign_coords(measures(table, fields))
+    ds = ds.assign({key: v for key, v in fields.pixels.items() if key != "overlap"})
+    ds = ds.assign_coords(fields.per_roi)
+    for key, (owner, values) in fields.ragged.items():
+        ds = ds.assign({key: values})
         ds = ds.assign_coords({f"{key}_roi": (f"{key}_element", owner, _owner_of(key))})
-    for name, attrs in DESCRIPTIONS.items():
-        ds[name].attrs.update(attrs)
     return ds
+
+
+def _overlap(table: PixelTable, fields: Fields) -> np.ndarray:
+    if "overlap" in fields.pixels:
+        return np.asarray(fields.pixels["overlap"].values, dtype=bool)
+    plane = fields.per_roi.get("plane", fields.per_roi.get("iplane"))
+    return shared_pixels(table, None if plane is None else plane.values)
+
+
+def _pixels_of(table: PixelTable) -> xr.Dataset:
+    """Pixels, and what ties them to their ROIs."""
+    npix = np.diff(table.offsets)
+    columns = {
+        "npix": ("roi", npix),
+        "ypix": ("pixel", table.ypix.astype(np.int32)),
+        "xpix": ("pixel", table.xpix.astype(np.int32)),
+        "lam": ("pixel", table.lam.astype(np.float32)),
+        "overlap": ("pixel", table.overlap),
+    }
+    return xr.Dataset(
+        {name: (*column, DESCRIPTIONS[name]) for name, column in columns.items()},
+        coords={"roi": ("roi", table.roi, DESCRIPTIONS["roi"]), **ties(npix)},
+        attrs={"Ly": table.shape[0], "Lx": table.shape[1]},
+    )
+
+
+def ties(npix: np.ndarray, first: int = 0) -> dict[str, xr.Variable]:
+    """``roi_id`` and ``pixel_roi``, which tie pixels to their ROIs, counted from ``first`` on."""
+    ids = np.arange(first, first + npix.size)
+    return {
+        "roi_id": xr.Variable("roi", ids, DESCRIPTIONS["roi_id"]),
+        "pixel_roi": xr.Variable("pixel", np.repeat(ids, npix), DESCRIPTIONS["pixel_roi"]),
+    }
+
+
+def measures(table: PixelTable, fields: Fields) -> dict[str, xr.Variable]:
+    """Coordinates over ``roi`` that say where ROIs are and how large; known, else computed."""
+    crop = fields.pixels.get("soma_crop")
+    radius = radii(table, None if crop is None else crop.values.astype(bool))
+    if fields.radius is not None:
+        radius = np.where(fields.radius.where, fields.radius.values, radius)
+    med = medians(table)
+    if fields.med is not None:
+        med = np.where(fields.med.where[:, None], fields.med.values, med)
+    status = fields.status
+    if status is None:
+        status = status_of(np.diff(table.offsets), np.zeros(table.roi.size, bool))
+    columns = {
+        "med_y": med[:, 0],
+        "med_x": med[:, 1],
+        "radius": np.asarray(radius, dtype=np.float64),
+        "frac_overlap": frac_overlap(table),
+        "status": status,
+    }
+    return {k: xr.Variable("roi", values, DESCRIPTIONS[k]) for k, values in columns.items()}
 
 
 def _owner_of(key: str) -> dict[str, str]:
@@ -187,9 +207,51 @@ def _owner_of(key: str) -> dict[str, str]:
     }
 
 
-def frac_overlap(overlap: np.ndarray, offsets: np.ndarray) -> tuple[str, np.ndarray, dict]:
-    """Share of each ROI's pixels that another has too, as a coordinate."""
-    npix = np.diff(offsets)
-    owner = np.repeat(np.arange(npix.size), npix)
-    shared = np.bincount(owner, weights=overlap, minlength=npix.size)
-    return "roi", shared / np.maximum(npix, 1), DESCRIPTIONS["frac_overlap"]
+def frac_overlap(table: PixelTable) -> np.ndarray:
+    """Share of each ROI's pixels that another has too."""
+    npix = np.diff(table.offsets)
+    shared = np.bincount(table.owner, weights=table.overlap, minlength=npix.size)
+    return np.asarray(shared / np.maximum(npix, 1))
+
+
+def status_of(npix: np.ndarray, gone: np.ndarray) -> np.ndarray:
+    """Status of ROIs of so many pixels, of which ``gone`` lie wholly outside the frame."""
+    status = np.full(npix.size, OK, dtype=TEXT)
+    status[npix == 0] = NO_CELL_PIXELS
+    status[gone] = OUTSIDE_FRAME
+    return status
+
+
+class Cut(NamedTuple):
+    """What is left of ROIs within a frame."""
+
+    inside: np.ndarray
+    """Which pixels, bool ``(pixel,)``."""
+    npix: np.ndarray
+    """How many of each ROI, ``(roi,)``."""
+    lost: np.ndarray
+    """ROIs that lost some or all, bool ``(roi,)``."""
+    gone: np.ndarray
+    """ROIs that lost all, bool ``(roi,)``."""
+
+
+def cut_to_frame(
+    owner: np.ndarray, ypix: np.ndarray, xpix: np.ndarray, n_rois: int, frame: tuple[int, int]
+) -> Cut:
+    """Find the pixels in the frame; ``owner`` are the positions of the ROIs that pixels are of."""
+    inside = (ypix >= 0) & (ypix < frame[0]) & (xpix >= 0) & (xpix < frame[1])
+    before = np.bincount(owner, minlength=n_rois)
+    left = np.bincount(owner[inside], minlength=n_rois)
+    return Cut(inside, left, left < before, (left == 0) & (before > 0))
+
+
+def warn_of_lost(
+    cut: Cut, shown: np.ndarray, where: str, source: str = "", kind: str = "roi "
+) -> None:
+    """Warn of pixels outside the frame, if any; ``shown`` are the names, by ``kind``, of ROIs."""
+    if cut.lost.any():
+        warn(
+            f"{source}{(~cut.inside).sum()} pixels of {cut.lost.sum()} ROIs lie outside the frame "
+            f"{where} and are left out ({kind}{names(shown[cut.lost])}); {cut.gone.sum()} ROIs lie "
+            "wholly outside and get the status outside_frame"
+        )

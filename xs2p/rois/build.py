@@ -1,25 +1,16 @@
-"""ROI sets: one Dataset over ``roi`` with a ragged table of pixels.
-
-An ROI set holds ``npix(roi)`` and, over ``pixel``, ``ypix``, ``xpix``, ``lam`` (weight) and
-``overlap`` (another ROI has the pixel too): a CF contiguous ragged array. ``pixel_roi`` says
-beside each pixel which ROI it belongs to, by ``roi_id(roi)``, so that ``rois.isel(roi=[3, 5])``,
-every other selection or order over ``roi``, and other labels stay a valid ROI set.
-"""
+"""ROI sets made of stats, of label images and of footprints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 
-from xs2p.rois.assemble import assemble
+from xs2p.rois.assemble import assemble, cut_to_frame, status_of, warn_of_lost
 from xs2p.rois.convert import recompute_overlap
-from xs2p.rois.pixels import (
-    frame_shape,
-    planes_of,
-)
+from xs2p.rois.pixels import agreed_frame, frame_shape, planes_of
 from xs2p.rois.stat import REQUIRED, stat_fields
 
 
@@ -97,18 +88,33 @@ def rois_from_stat(
             raise ValueError(
                 f"stat[{i}]: ypix, xpix and lam must be 1-D and equally long: {lengths}"
             )
+    return _of_columns(columns, entries, shape, outside)
+
+
+def _of_columns(
+    columns: Mapping[str, list[np.ndarray]],
+    entries: Sequence[Mapping[str, Any]],
+    shape: tuple[int, int],
+    outside: str,
+) -> xr.Dataset:
+    """ROI set of checked pixels and weights of each ROI, and of the other fields of its stat."""
     npix = np.array([y.size for y in columns["ypix"]], dtype=np.int64)
     fields = stat_fields(entries, npix)
-    return assemble(
-        roi=np.arange(npix.size),
-        npix=npix,
-        ypix=_concatenate(columns["ypix"], np.int64, "ypix"),
-        xpix=_concatenate(columns["xpix"], np.int64, "xpix"),
-        lam=_concatenate(columns["lam"], np.float64, "lam"),
-        shape=shape,
-        outside=outside,
-        fields=fields,
-    )
+    ypix = _concatenate(columns["ypix"], np.int64, "ypix")
+    xpix = _concatenate(columns["xpix"], np.int64, "xpix")
+    lam = _concatenate(columns["lam"], np.float64, "lam")
+    if outside not in ("raise", "drop"):
+        raise ValueError(f"outside={outside!r}; choose 'raise' or 'drop'")
+    roi, frame = np.arange(npix.size), frame_shape(shape)
+    if outside == "drop":
+        cut = cut_to_frame(np.repeat(roi, npix), ypix, xpix, roi.size, frame)
+        warn_of_lost(cut, roi, str(frame), "rois_from_stat: ")
+        npix, ypix, xpix, lam = cut.npix, ypix[cut.inside], xpix[cut.inside], lam[cut.inside]
+        fields = fields._replace(
+            pixels={key: values[cut.inside] for key, values in fields.pixels.items()},
+            status=status_of(npix, cut.gone),
+        )
+    return assemble(roi=roi, npix=npix, ypix=ypix, xpix=xpix, lam=lam, shape=frame, fields=fields)
 
 
 def rois_from_labels(labels: Any) -> xr.Dataset:
@@ -165,11 +171,12 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
     order = np.argsort(values, kind="stable")
     roi, npix = np.unique(values, return_counts=True)
     ypix, xpix = np.divmod(flat[order], image.shape[1])
-    return assemble(roi, npix, ypix, xpix, np.ones(flat.size), image.shape)
+    weights = np.ones(flat.size)
+    return assemble(roi=roi, npix=npix, ypix=ypix, xpix=xpix, lam=weights, shape=image.shape)
 
 
 def rois_from_footprints(
-    A: Any, shape: tuple[int, int] | None = None, *, order: Literal["C", "F"] | None = None
+    A: Any, *, shape: tuple[int, int] | None = None, order: Literal["C", "F"] | None = None
 ) -> xr.Dataset:
     """Build an ROI set from spatial footprints, dense or sparse.
 
@@ -204,31 +211,7 @@ def rois_from_footprints(
     [2, 1]
     """
     if hasattr(A, "tocsc"):
-        if shape is None or order not in ("C", "F"):
-            raise ValueError(
-                "a sparse matrix of footprints needs shape=(Ly, Lx) and order='C' (pixel "
-                f"y*Lx + x) or order='F' (x*Ly + y, CaImAn); got shape={shape}, order={order!r}"
-            )
-        ly, lx = frame_shape(shape)
-        if A.shape[0] != ly * lx:
-            raise ValueError(
-                f"A has {A.shape[0]} rows but shape={shape} has {ly * lx} pixels; A is "
-                "pixels × rois: pass A.T if it is rois × pixels"
-            )
-        columns = A.tocsc(copy=True)
-        columns.sum_duplicates()
-        columns.eliminate_zeros()
-        npix = np.diff(columns.indptr)
-        flat = columns.indices.astype(np.int64)
-        if order == "C":
-            ypix, xpix = np.divmod(flat, lx)
-        else:
-            xpix, ypix = np.divmod(flat, ly)
-        # Row by row in either numbering: equal footprints give equal ROI sets.
-        rows = np.lexsort((xpix, ypix, np.repeat(np.arange(npix.size), npix)))
-        return assemble(
-            np.arange(npix.size), npix, ypix[rows], xpix[rows], columns.data[rows], (ly, lx)
-        )
+        return _of_sparse(A, shape, order)
     labels: dict[Any, Any] = {}
     if isinstance(A, xr.DataArray):
         A = _require_dims(A, ("roi", "y", "x"), "A")
@@ -239,17 +222,52 @@ def rois_from_footprints(
             f"dense footprints must be (roi, y, x), got shape {dense.shape}; pass a scipy sparse "
             "matrix pixels × rois with shape= and order= otherwise"
         )
-    if shape is not None and frame_shape(shape) != dense.shape[1:]:
-        raise ValueError(
-            f"shape={shape} but the footprints are {dense.shape[1:]}; leave shape out, or give the "
-            "footprints of that frame"
-        )
+    agreed_frame(shape, (dense.shape[1], dense.shape[2]), "the array of footprints")
     owner, ypix, xpix = np.nonzero(dense)
     npix = np.bincount(owner, minlength=dense.shape[0])
-    weights = dense[owner, ypix, xpix]
-    rois = assemble(np.arange(dense.shape[0]), npix, ypix, xpix, weights, dense.shape[1:])
+    rois = assemble(
+        roi=np.arange(dense.shape[0]),
+        npix=npix,
+        ypix=ypix,
+        xpix=xpix,
+        lam=dense[owner, ypix, xpix],
+        shape=dense.shape[1:],
+    )
     rois = rois.assign_coords({k: v for k, v in labels.items() if k == "roi" or k not in rois})
     return rois if planes_of(rois) is None else recompute_overlap(rois)
+
+
+def _of_sparse(A: Any, shape: tuple[int, int] | None, order: str | None) -> xr.Dataset:
+    if shape is None or order not in ("C", "F"):
+        raise ValueError(
+            "a sparse matrix of footprints needs shape=(Ly, Lx) and order='C' (pixel "
+            f"y*Lx + x) or order='F' (x*Ly + y, CaImAn); got shape={shape}, order={order!r}"
+        )
+    ly, lx = frame_shape(shape)
+    if A.shape[0] != ly * lx:
+        raise ValueError(
+            f"A has {A.shape[0]} rows but shape={shape} has {ly * lx} pixels; A is "
+            "pixels × rois: pass A.T if it is rois × pixels"
+        )
+    columns = A.tocsc(copy=True)
+    columns.sum_duplicates()
+    columns.eliminate_zeros()
+    npix = np.diff(columns.indptr)
+    flat = columns.indices.astype(np.int64)
+    if order == "C":
+        ypix, xpix = np.divmod(flat, lx)
+    else:
+        xpix, ypix = np.divmod(flat, ly)
+    # Row by row in either numbering: equal footprints give equal ROI sets.
+    rows = np.lexsort((xpix, ypix, np.repeat(np.arange(npix.size), npix)))
+    return assemble(
+        roi=np.arange(npix.size),
+        npix=npix,
+        ypix=ypix[rows],
+        xpix=xpix[rows],
+        lam=columns.data[rows],
+        shape=(ly, lx),
+    )
 
 
 def _require_dims(array: xr.DataArray, dims: tuple[str, ...], name: str) -> xr.DataArray:

@@ -84,32 +84,8 @@ def shared_pixels(table: PixelTable, plane: np.ndarray | None = None) -> np.ndar
 
 def pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
     """Where the pixels of each ROI are: ``(order or None if contiguous, offsets)``."""
-    if not isinstance(rois, xr.Dataset):
-        raise ValueError(
-            f"rois must be an ROI set (an xarray Dataset), got {type(rois).__name__}; make one "
-            "with xs2p.read_rois, rois_from_stat, rois_from_labels or rois_from_footprints"
-        )
-    absent = [name for name in ("npix", "ypix", "xpix", "lam", "overlap") if name not in rois]
-    absent += [name for name in ("Ly", "Lx") if name not in rois.attrs]
-    if absent or "roi" not in rois.coords:
-        raise ValueError(
-            f"this Dataset is no ROI set: it lacks {', '.join(absent) or 'the coordinate roi'}; "
-            "make one with xs2p.read_rois, rois_from_stat, rois_from_labels or "
-            "rois_from_footprints"
-        )
-    roi = rois["roi"].values
-    expected = {"npix": "roi", **dict.fromkeys(("ypix", "xpix", "lam", "overlap"), "pixel")}
-    odd = [name for name, dim in expected.items() if rois[name].dims != (dim,)]
-    if roi.ndim != 1 or rois["npix"].dtype.kind not in "iu":
-        odd.append("npix")
-    if odd:
-        first = rois[odd[0]]
-        raise ValueError(
-            f"this is no ROI set any more: {odd[0]} has dims {first.dims} and dtype "
-            f"{first.dtype}. Choose ROIs with a list or a mask over roi, as in "
-            "rois.isel(roi=[3]) or rois.sel(roi=rois.npix > 20)"
-        )
-    npix = rois["npix"].values.astype(np.int64)
+    _check_is_roi_set(rois)
+    roi, npix = rois["roi"].values, rois["npix"].values.astype(np.int64)
     n_pixels = rois.sizes["pixel"]
     offsets = np.concatenate([[0], np.cumsum(npix)])
     if np.unique(roi).size != roi.size:
@@ -126,6 +102,39 @@ def pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
     owner, ids = rois["pixel_roi"].values, rois["roi_id"].values
     if owner.size == offsets[-1] and np.array_equal(owner, np.repeat(ids, npix)):
         return None, offsets
+    return _order_by_id(owner, ids, npix), offsets
+
+
+def _check_is_roi_set(rois: Any) -> None:
+    """Raise unless a Dataset has the variables of an ROI set, over its dims."""
+    if not isinstance(rois, xr.Dataset):
+        raise ValueError(
+            f"rois must be an ROI set (an xarray Dataset), got {type(rois).__name__}; make one "
+            "with xs2p.read_rois, rois_from_stat, rois_from_labels or rois_from_footprints"
+        )
+    absent = [name for name in ("npix", "ypix", "xpix", "lam", "overlap") if name not in rois]
+    absent += [name for name in ("Ly", "Lx") if name not in rois.attrs]
+    if absent or "roi" not in rois.coords:
+        raise ValueError(
+            f"this Dataset is no ROI set: it lacks {', '.join(absent) or 'the coordinate roi'}; "
+            "make one with xs2p.read_rois, rois_from_stat, rois_from_labels or "
+            "rois_from_footprints"
+        )
+    expected = {"npix": "roi", **dict.fromkeys(("ypix", "xpix", "lam", "overlap"), "pixel")}
+    odd = [name for name, dim in expected.items() if rois[name].dims != (dim,)]
+    if rois["roi"].ndim != 1 or rois["npix"].dtype.kind not in "iu":
+        odd.append("npix")
+    if odd:
+        first = rois[odd[0]]
+        raise ValueError(
+            f"this is no ROI set any more: {odd[0]} has dims {first.dims} and dtype "
+            f"{first.dtype}. Choose ROIs with a list or a mask over roi, as in "
+            "rois.isel(roi=[3]) or rois.sel(roi=rois.npix > 20)"
+        )
+
+
+def _order_by_id(owner: np.ndarray, ids: np.ndarray, npix: np.ndarray) -> np.ndarray:
+    """Places of the pixels of each ROI in turn, by the ``roi_id`` beside ROIs and pixels."""
     if np.unique(ids).size != ids.size:
         raise ValueError(
             "an ROI is in the set twice, or two sets were joined; put stats together instead: "
@@ -138,13 +147,12 @@ def pixel_order(rois: xr.Dataset) -> tuple[np.ndarray | None, np.ndarray]:
     position[known] = by_id[place[known]]
     known[known] = ids[position[known]] == owner[known]
     kept = np.flatnonzero(known)
-    order = kept[np.argsort(position[kept], kind="stable")]
     if not np.array_equal(np.bincount(position[kept], minlength=ids.size), npix):
         raise ValueError(
             "npix and pixel_roi disagree: pixels were selected apart from their ROIs. Select "
             "over roi only: rois.isel(roi=...)"
         )
-    return order, offsets
+    return np.asarray(kept[np.argsort(position[kept], kind="stable")])
 
 
 def check_pixels(table: PixelTable) -> None:
@@ -220,3 +228,22 @@ def frame_shape(shape: Any) -> tuple[int, int]:
     if ly < 1 or lx < 1 or (ly, lx) != tuple(shape):
         raise ValueError(f"shape must be (Ly, Lx), two positive integers, got {shape!r}")
     return ly, lx
+
+
+def agreed_frame(shape: Any, known: tuple[int, int] | None, name: str) -> tuple[int, int] | None:
+    """Frame size as given, else as ``name`` says it; None where neither does.
+
+    Raises
+    ------
+    ValueError
+        Where both do and disagree.
+    """
+    if shape is None:
+        return known
+    given = frame_shape(shape)
+    if known is not None and given != known:
+        raise ValueError(
+            f"shape={given} disagrees with {name}, which says (Ly, Lx) = {known}; leave shape out "
+            "to take that"
+        )
+    return given

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names
-from xs2p.rois.convert import compact
+from xs2p.rois.assemble import ties
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import planes_of
 
 Planes = list[tuple[xr.DataArray, xr.Dataset]]
@@ -49,7 +48,7 @@ def split_planes(movie: xr.DataArray, rois: xr.Dataset, name: str) -> Planes:
     }
     rois = rois.assign_coords(plane=("roi", own, attrs))
     return [
-        (movie.isel(plane=n, drop=True), compact(rois.isel(roi=np.flatnonzero(own == plane))))
+        (movie.isel(plane=n, drop=True), contiguous(rois.isel(roi=np.flatnonzero(own == plane))))
         for n, plane in enumerate(known)
         if (own == plane).any() or (n == 0 and not own.size)
     ]
@@ -61,7 +60,7 @@ def join_planes(sets: list[xr.Dataset], labels: np.ndarray) -> xr.Dataset:
         return sets[0]
     whole = join_rois(sets)
     order = _order(whole, labels)
-    return whole if order is None else compact(whole.isel(roi=order))
+    return whole if order is None else contiguous(whole.isel(roi=order))
 
 
 def join_traces(parts: list[xr.Dataset], labels: np.ndarray) -> xr.Dataset:
@@ -91,21 +90,15 @@ def _order(joined: xr.Dataset, labels: np.ndarray) -> list[int] | None:
 def join_rois(sets: list[xr.Dataset]) -> xr.Dataset:
     """ROI sets of one frame size as one, the ROIs of the first before those of the second."""
     names = {str(v) for rois in sets for v in rois.coords}
-    bare = [compact(rois).reset_coords() for rois in sets]
+    bare = [contiguous(rois).reset_coords() for rois in sets]
     ids = np.concatenate([s["roi_id"].values if "roi_id" in s else [0, 0] for s in bare])
     if np.unique(ids).size < ids.size:
         # Of sets that come from apart, what ties pixels to ROIs counts from one on to the next.
         first = np.cumsum([0, *(s.sizes["roi"] for s in bare)])
-        ranges = [np.arange(a, b) for a, b in itertools.pairwise(first)]
-        bare = [
-            s.assign(roi_id=("roi", n), pixel_roi=("pixel", np.repeat(n, s["npix"].values)))
-            for s, n in zip(bare, ranges, strict=True)
-        ]
+        bare = [s.assign(ties(s["npix"].values, n)) for s, n in zip(bare, first, strict=False)]
     whole = xr.Dataset(attrs=bare[0].attrs)
     for dim in ("roi", "pixel"):
         columns = [s[[v for v in s.variables if s[v].dims == (dim,)]] for s in bare]
         joined = xr.concat(columns, dim, join="outer", combine_attrs="override")
         whole = whole.assign({v: joined[v].variable for v in joined.variables})
-    for name in ("roi_id", "pixel_roi"):
-        whole[name].attrs = dict(sets[0][name].attrs) if name in sets[0].variables else {}
     return whole.set_coords([v for v in whole.variables if v in {*names, "roi_id", "pixel_roi"}])

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TEXT
+from xs2p._attrs import TEXT, TRACES
 from xs2p._warnings import names, warn
+from xs2p.rois.assemble import Fields, Known
 
 if TYPE_CHECKING:
     from xs2p.rois.pixels import PixelTable
@@ -19,8 +20,7 @@ REQUIRED = ("ypix", "xpix", "lam")
 _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
 _OF_ROIS = ("roi", "pixel", "pixel_roi", "roi_id", "status", "frac_overlap", "med_y", "med_x")
-_OF_TRACES = ("F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2", "tau", "time", "channel")
-TAKEN = (*_OF_ROIS, *_OF_TRACES, "y", "x")
+TAKEN = (*_OF_ROIS, *TRACES, "tau", "time", "channel", "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
@@ -74,42 +74,27 @@ def widened(stat: Iterable[Any], shape: tuple[int, int]) -> tuple[int, int]:
     return frame[0], frame[1]
 
 
-def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[str, Any]:
-    """Sort every field that is not a pixel position or weight by the shape it has.
-
-    Returns ``pixels`` (arrays over pixel), ``per_roi`` (coordinate tuples over roi; of ``med`` and
-    ``radius`` which ROIs have it and the values) and ``ragged`` (owner and values of 1-D arrays
-    of other lengths).
-    """
-    pixels: dict[str, np.ndarray] = {}
-    per_roi: dict[str, Any] = {}
-    ragged: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> Fields:
+    """Sort every field that is not a pixel position or weight by the shape it has."""
+    pixels: dict[str, xr.Variable] = {}
+    per_roi: dict[str, xr.Variable] = {}
+    ragged: dict[str, tuple[np.ndarray, xr.Variable]] = {}
+    known: dict[str, Known] = {}
     keys = dict.fromkeys(key for entry in entries for key in entry if key not in _DERIVED)
     for key in keys:
         values = [entry.get(key) for entry in entries]
         present = np.array([value is not None for value in values], dtype=bool)
         arrays = [np.asarray(value) for value in values if value is not None]
-        name = _PREFIX + key if key in TAKEN else key
         if not arrays:
             continue
-        if key in ("med", "radius"):
-            shape = (2,) if key == "med" else ()
-            if any(a.shape != shape or a.dtype.kind not in "biuf" for a in arrays):
-                raise ValueError(f"stat field {key!r} must be {_MEANINGS[key]} in every ROI")
-            column = np.zeros((present.size, *shape))
-            column[present] = arrays
-            per_roi[key] = present, column
+        if key in _MEANINGS:
+            known[key] = _known(key, arrays, present)
             continue
-        text = [a.dtype.kind in "US" for a in arrays]
-        depths = {a.ndim for a in arrays}
-        odd = any(a.dtype.kind not in "biufcUS" for a in arrays) or any(text) != all(text)
-        if odd or depths not in ({0}, {1}):
-            warn(
-                f"stat field {key!r} is left out: it is not one kind of number, string or 1-D "
-                "array of those in all ROIs"
-            )
+        name = _PREFIX + key if key in TAKEN else key
+        depth = _depth(key, arrays)
+        if depth is None:
             continue
-        if depths == {0} and key not in _PER_PIXEL:
+        if depth == 0 and key not in _PER_PIXEL:
             per_roi[name] = _scalar_column(key, arrays, present)
             continue
         sizes = np.array([a.size for a in arrays])
@@ -121,17 +106,53 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> dict[
                 f"stat field {key!r} must hold one value per pixel in every ROI or be absent "
                 f"from all; it does not for ROIs {names(short)}"
             )
+        attrs = describe(name.removeprefix(_PREFIX))
         if whole:
-            pixels[name] = np.concatenate(arrays)
+            pixels[name] = xr.Variable("pixel", np.concatenate(arrays), attrs)
             continue
-        ragged[name] = np.repeat(np.flatnonzero(present), sizes), np.concatenate(arrays)
+        elements = xr.Variable(f"{name}_element", np.concatenate(arrays), attrs)
+        ragged[name] = np.repeat(np.flatnonzero(present), sizes), elements
         if not present.all():
-            attrs = {
-                "long_name": f"the ROI has {key}",
-                "description": f"Whether the stat of the ROI had the field {key}.",
-            }
-            per_roi[f"{name}_present"] = "roi", present, attrs
-    return {"pixels": pixels, "per_roi": per_roi, "ragged": ragged}
+            per_roi[f"{name}_present"] = _presence(key, present)
+    return Fields(pixels, per_roi, ragged, known.get("radius"), known.get("med"))
+
+
+def _known(key: str, arrays: list[np.ndarray], present: np.ndarray) -> Known:
+    """``med`` or ``radius`` of the ROIs that have it, checked."""
+    shape = (2,) if key == "med" else ()
+    if any(a.shape != shape or a.dtype.kind not in "biuf" for a in arrays):
+        raise ValueError(f"stat field {key!r} must be {_MEANINGS[key]} in every ROI")
+    column = np.zeros((present.size, *shape))
+    column[present] = arrays
+    wrong = present & ~(np.isfinite(column) & (column >= 0)) if key == "radius" else present[:0]
+    if wrong.any():
+        raise ValueError(
+            f"radius must be finite and not negative, but is {column[wrong][0]} for roi "
+            f"{names(np.flatnonzero(wrong))}; leave it out of stat and it is computed"
+        )
+    return Known(present, column)
+
+
+def _depth(key: str, arrays: list[np.ndarray]) -> int | None:
+    """0 where a field is one value per ROI, 1 where it is a list; None, with a warning, else."""
+    text = [a.dtype.kind in "US" for a in arrays]
+    depths = {a.ndim for a in arrays}
+    odd = any(a.dtype.kind not in "biufcUS" for a in arrays) or any(text) != all(text)
+    if odd or depths not in ({0}, {1}):
+        warn(
+            f"stat field {key!r} is left out: it is not one kind of number, string or 1-D "
+            "array of those in all ROIs"
+        )
+        return None
+    return depths.pop()
+
+
+def _presence(key: str, present: np.ndarray) -> xr.Variable:
+    attrs = {
+        "long_name": f"the ROI has {key}",
+        "description": f"Whether the stat of the ROI had the field {key}.",
+    }
+    return xr.Variable("roi", present, attrs)
 
 
 def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]]:
@@ -193,9 +214,7 @@ def describe(key: str) -> dict[str, str]:
     return described if units is None else {**described, "units": units}
 
 
-def _scalar_column(
-    key: str, arrays: list[np.ndarray], present: np.ndarray
-) -> tuple[str, np.ndarray, dict]:
+def _scalar_column(key: str, arrays: list[np.ndarray], present: np.ndarray) -> xr.Variable:
     """One value per ROI; where a ROI lacks the field NaN or an empty string stands for it."""
     stacked = np.stack(arrays)
     attrs = describe(key)
@@ -203,11 +222,11 @@ def _scalar_column(
         column = np.full(present.size, "", dtype=TEXT)
         column[present] = [str(value) for value in stacked.astype(str)]
     elif present.all():
-        return "roi", stacked, attrs
+        return xr.Variable("roi", stacked, attrs)
     else:
         column = np.full(present.size, np.nan, dtype=np.result_type(stacked.dtype, np.float64))
         column[present] = stacked
     if not present.all():
         attrs["stat_dtype"] = stacked.dtype.str if stacked.dtype.kind not in "US" else "str"
         attrs["absent"] = "NaN or an empty string stands for a field that the ROI did not have"
-    return "roi", column, attrs
+    return xr.Variable("roi", column, attrs)

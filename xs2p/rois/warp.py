@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from xs2p._warnings import names, warn
-from xs2p.rois.convert import compact
-from xs2p.rois.pixels import (
-    PixelTable,
-    frame_shape,
-    medians,
-    pixel_table,
-    planes_of,
-    radii,
-    shared_pixels,
+from xs2p.rois.assemble import (
+    DESCRIPTIONS,
+    OUTSIDE_FRAME,
+    Cut,
+    Fields,
+    Known,
+    assemble,
+    cut_to_frame,
+    warn_of_lost,
 )
+from xs2p.rois.convert import contiguous
+from xs2p.rois.pixels import PixelTable, frame_shape, pixel_table
 
 # Coordinates this close to a pixel's edge are on it: 0.1 + 0.2 is not quite 0.3.
 _CLOSE = 1e-9
-_OUTSIDE_FRAME = "outside_frame"
+Pair = tuple[float, float]
 
 
 def warp_rois(
@@ -66,52 +67,93 @@ def warp_rois(
         If ``shift`` or ``scale`` is not as above.
     """
     frame = frame_shape(shape)
-    (dy, dx), (sy, sx) = pair("shift", shift), pair("scale", scale)
-    rois = compact(rois)
+    shift, factors = pair("shift", shift), pair("scale", scale)
+    rois = contiguous(rois)
     rois = rois.drop_dims([dim for dim in rois.dims if dim not in ("roi", "pixel")])
     table = pixel_table(rois)
-    if sy == sx == 1 and dy == int(dy) and dx == int(dx):
+    moved = _moved(rois, table, shift, factors)
+    cut = cut_to_frame(moved.owner, moved.ypix, moved.xpix, table.roi.size, frame)
+    warn_of_lost(cut, table.roi, f"{frame} after shift and scale")
+    inside = cut.inside
+    made = assemble(
+        roi=table.roi,
+        npix=cut.npix,
+        ypix=moved.ypix[inside],
+        xpix=moved.xpix[inside],
+        lam=moved.lam[inside],
+        shape=frame,
+        fields=Fields(
+            pixels={name: values[inside] for name, values in moved.columns.items()},
+            per_roi={n: v for n, v in _columns(rois, "roi").items() if n not in DESCRIPTIONS},
+            radius=_radius(rois, factors, ~cut.lost),
+            med=_med(rois, shift, factors, ~cut.lost),
+            status=_status(rois, cut),
+        ),
+    )
+    return _labelled_as(rois, made)
+
+
+class _Moved(NamedTuple):
+    """Pixels on the new frame and beside it, and what else is known of each."""
+
+    owner: np.ndarray
+    ypix: np.ndarray
+    xpix: np.ndarray
+    lam: np.ndarray
+    columns: dict[str, xr.Variable]
+
+
+def _moved(rois: xr.Dataset, table: PixelTable, shift: Pair, scale: Pair) -> _Moved:
+    """Move pixels as they are where they can be, with all that is known of them; else resample."""
+    (dy, dx), columns = shift, _columns(rois, "pixel")
+    if scale == (1, 1) and dy == int(dy) and dx == int(dx):
         y, x = table.ypix.astype(np.int64) + int(dy), table.xpix.astype(np.int64) + int(dx)
-        moved, owner, whole = rois, table.owner, True
-    else:
-        crop = rois["soma_crop"].values if "soma_crop" in rois.variables else None
-        owner, y, x, lam, crop = _resampled(table, crop, (dy, dx), (sy, sx))
-        whole = False
-        moved = rois.drop_dims("pixel").assign(
-            lam=("pixel", lam.astype(np.float32), rois["lam"].attrs),
-            overlap=("pixel", np.zeros(lam.size, bool), rois["overlap"].attrs),
-            ypix=("pixel", y, rois["ypix"].attrs),
-            xpix=("pixel", x, rois["xpix"].attrs),
-        )
-        if crop is not None:
-            moved["soma_crop"] = ("pixel", crop, rois["soma_crop"].attrs)
-    inside = (y >= 0) & (y < frame[0]) & (x >= 0) & (x < frame[1])
-    before = np.bincount(owner, minlength=table.roi.size)
-    npix = np.bincount(owner[inside], minlength=table.roi.size)
-    _warn_of_lost(table.roi, before, npix, frame)
-    moved = moved.isel(pixel=inside)
-    ids, where = np.arange(npix.size), ("pixel", np.repeat(np.arange(npix.size), npix))
-    moved = moved.assign(
-        npix=("roi", npix, rois["npix"].attrs),
-        ypix=("pixel", y[inside].astype(np.int32), rois["ypix"].attrs),
-        xpix=("pixel", x[inside].astype(np.int32), rois["xpix"].attrs),
-    ).assign_coords(roi_id=("roi", ids, _about(rois, "roi_id")))
-    moved = moved.assign_coords(pixel_roi=(*where, _about(rois, "pixel_roi")))
-    moved.attrs = {**rois.attrs, "Ly": frame[0], "Lx": frame[1]}
-    if not whole:
-        shared = shared_pixels(pixel_table(moved), planes_of(moved))
-        moved["overlap"] = ("pixel", shared, rois["overlap"].attrs)
+        known = {n: v for n, v in columns.items() if n == "overlap" or n not in DESCRIPTIONS}
+        return _Moved(table.owner, y, x, table.lam, known)
+    crop = columns.get("soma_crop")
+    owner, y, x, lam, kept = _resampled(table, None if crop is None else crop.values, shift, scale)
+    new = {} if crop is None else {"soma_crop": xr.Variable("pixel", kept, crop.attrs)}
+    return _Moved(owner, y, x, lam.astype(np.float32), new)
+
+
+def _columns(rois: xr.Dataset, dim: str) -> dict[str, xr.Variable]:
+    return {str(name): v for name, v in rois.variables.items() if v.dims == (dim,)}
+
+
+def _radius(rois: xr.Dataset, scale: Pair, whole: np.ndarray) -> Known | None:
+    """Radii of ROIs that lost no pixels, where they are scaled alike in y and x."""
+    return Known(whole, scale[0] * rois["radius"].values) if scale[0] == scale[1] else None
+
+
+def _med(rois: xr.Dataset, shift: Pair, scale: Pair, whole: np.ndarray) -> Known:
     # The centre of pixel 0 is at 0: scaled about the corner of the frame it moves.
-    middle = {"med_y": sy * rois["med_y"] + dy + (sy - 1) / 2}
-    middle["med_x"] = sx * rois["med_x"] + dx + (sx - 1) / 2
-    return _with_measures(moved, rois, middle, sy if sy == sx else None, npix == before)
+    moved = [
+        factor * rois[name].values + by + (factor - 1) / 2
+        for name, by, factor in zip(("med_y", "med_x"), shift, scale, strict=True)
+    ]
+    return Known(whole, np.stack(moved, axis=1))
 
 
-def _about(rois: xr.Dataset, name: str) -> dict[str, Any]:
-    return rois[name].attrs if name in rois.variables else {}
+def _status(rois: xr.Dataset, cut: Cut) -> np.ndarray | None:
+    """Status as it was, but of ROIs that lost pixels and have none left."""
+    if "status" not in rois.variables:
+        return None
+    status = rois["status"].values.astype(object)
+    status[cut.lost & (cut.npix == 0)] = OUTSIDE_FRAME
+    return np.asarray(status)
 
 
-def pair(name: str, value: Any) -> tuple[float, float]:
+def _labelled_as(rois: xr.Dataset, made: xr.Dataset) -> xr.Dataset:
+    """Give a moved set the scalars and attributes of the old one, and the same for coordinates."""
+    made = made.assign({n: v for n, v in rois.variables.items() if not v.dims})
+    for name in set(made.variables) & set(rois.variables):
+        made[name].attrs = dict(rois[name].attrs)
+    data = [n for n in made.coords if n in rois.data_vars]
+    coords = [n for n in made.data_vars if n in rois.coords]
+    return made.reset_coords(data).set_coords(coords).assign_attrs({**rois.attrs, **made.attrs})
+
+
+def pair(name: str, value: Any) -> Pair:
     """Two finite numbers (y, x); a single scale serves for both."""
     if name == "scale" and np.ndim(value) == 0:
         value = (value, value)
@@ -133,8 +175,8 @@ def pair(name: str, value: Any) -> tuple[float, float]:
 def _resampled(
     table: PixelTable,
     crop: np.ndarray | None,
-    shift: tuple[float, float],
-    scale: tuple[float, float],
+    shift: Pair,
+    scale: Pair,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """``(owner, y, x, lam, soma_crop)`` of the new pixels, ROI by ROI and row by row."""
     starts, shares = [], []
@@ -168,47 +210,3 @@ def _resampled(
 def _snapped(edges: np.ndarray) -> np.ndarray:
     whole = np.round(edges)
     return np.where(np.abs(edges - whole) < _CLOSE, whole, edges)
-
-
-def _warn_of_lost(
-    roi: np.ndarray, before: np.ndarray, after: np.ndarray, frame: tuple[int, int]
-) -> None:
-    lost = np.flatnonzero(after < before)
-    if lost.size:
-        wholly = ((after == 0) & (before > 0)).sum()
-        warn(
-            f"{(before - after).sum()} pixels of {lost.size} ROIs lie outside the frame {frame} "
-            f"after shift and scale and are left out (roi {names(roi[lost])}); {wholly} ROIs lie "
-            "wholly outside and get the status outside_frame"
-        )
-
-
-def _with_measures(
-    moved: xr.Dataset,
-    rois: xr.Dataset,
-    middle: dict[str, xr.DataArray],
-    scale: float | None,
-    intact: np.ndarray,
-) -> xr.Dataset:
-    """Set what an ROI set says of each ROI; what lost pixels is measured anew."""
-    table = pixel_table(moved)
-    npix = np.diff(table.offsets)
-    crop = moved["soma_crop"].values.astype(bool) if "soma_crop" in moved.variables else None
-    radius = radii(table, crop)
-    if scale is not None:
-        radius = np.where(intact, scale * rois["radius"].values, radius)
-    med = medians(table)
-    shares = np.bincount(table.owner, weights=table.overlap, minlength=npix.size)
-    measures = {
-        "radius": radius,
-        "med_y": np.where(intact, middle["med_y"].values, med[:, 0]),
-        "med_x": np.where(intact, middle["med_x"].values, med[:, 1]),
-        "frac_overlap": shares / np.maximum(npix, 1),
-    }
-    if "status" in moved.variables:
-        status = moved["status"].values.astype(object)
-        status[~intact & (npix == 0)] = _OUTSIDE_FRAME
-        measures["status"] = status
-    return moved.assign_coords(
-        {key: ("roi", values, _about(rois, key)) for key, values in measures.items()}
-    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import time_attrs
 from xs2p._warnings import warn
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import IMAGES
@@ -21,8 +22,8 @@ _FRAME = ("Ly", "Lx")
 
 def read_nwb(
     path: str | os.PathLike[str],
-    shape: tuple[int, int] | None = None,
     *,
+    shape: tuple[int, int] | None = None,
     name: str | None = None,
 ) -> xr.Dataset:
     """Read the traces of an NWB file and their ROIs as one labelled Dataset.
@@ -85,18 +86,8 @@ def read_nwb(
                 f"those of {next(iter(found))}"
             )
         ds = rois.reset_coords()
-        ds = ds.set_coords(list(ds.data_vars)).assign_coords(
-            time=(
-                "time",
-                time,
-                {
-                    "units": "s",
-                    "long_name": "time",
-                    "description": "Time of each frame from the start of the session, as the file "
-                    "has it.",
-                },
-            )
-        )
+        ds = ds.set_coords(list(ds.data_vars))
+        ds = ds.assign_coords(time=("time", time, time_attrs("file")))
         common: dict[str, Any] = {}
         for key, series in found.items():
             if key not in odd:

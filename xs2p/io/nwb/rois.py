@@ -16,7 +16,7 @@ import numpy as np
 
 from xs2p._warnings import names, warn
 from xs2p.io.nwb.file import opened, pick, require_pynwb
-from xs2p.rois.pixels import frame_shape
+from xs2p.rois.pixels import agreed_frame
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,8 +32,8 @@ _OF_PIXELS = ("ypix", "xpix", "lam", "overlap", "soma_crop", "med")
 
 def rois_from_nwb(
     source: Any,
-    shape: tuple[int, int] | None = None,
     *,
+    shape: tuple[int, int] | None = None,
     name: str | None = None,
     order: Literal["xy", "yx"] = "xy",
 ) -> xr.Dataset:
@@ -136,21 +136,20 @@ def _assembled(
     x: np.ndarray,
     weight: np.ndarray,
     frame: tuple[int, int],
-    columns: dict[str, Any],
+    columns: dict[str, xr.Variable],
 ) -> xr.Dataset:
-    from xs2p.rois.assemble import assemble
+    from xs2p.rois.assemble import Fields, Known, assemble
 
-    per_roi = {key: value for key, value in columns.items() if key not in _DERIVED}
+    fields = Fields(per_roi={key: v for key, v in columns.items() if key not in _DERIVED})
     if "radius" in columns:
-        radius = columns["radius"][1].astype(np.float64)
-        per_roi["radius"] = np.isfinite(radius) & (radius >= 0), radius
+        radius = columns["radius"].values.astype(np.float64)
+        fields = fields._replace(radius=Known(np.isfinite(radius) & (radius >= 0), radius))
     if "med_y" in columns and "med_x" in columns:
-        med = np.stack([columns[key][1].astype(np.float64) for key in ("med_y", "med_x")], axis=1)
-        per_roi["med"] = np.isfinite(med).all(axis=1), med
-    ds = assemble(roi, npix, y, x, weight, frame, fields={"per_roi": per_roi})
+        med = np.stack([columns[k].values.astype(np.float64) for k in ("med_y", "med_x")], axis=1)
+        fields = fields._replace(med=Known(np.isfinite(med.sum(axis=1)), med))
     if "status" in columns:
-        ds["status"] = ds["status"].copy(data=columns["status"][1])
-    return ds
+        fields = fields._replace(status=columns["status"].values)
+    return assemble(roi=roi, npix=npix, ypix=y, xpix=x, lam=weight, shape=frame, fields=fields)
 
 
 Masks = tuple[np.ndarray, np.ndarray, "np.ndarray | None", np.ndarray, np.ndarray]
@@ -197,8 +196,10 @@ def _image_masks(table: Any, kind: str) -> Masks:
     return x, y, z if depth == 3 else None, weight, npix
 
 
-def _plane_of(z: np.ndarray, npix: np.ndarray, roi: np.ndarray, where: str) -> Any:
+def _plane_of(z: np.ndarray, npix: np.ndarray, roi: np.ndarray, where: str) -> xr.Variable:
     """Plane of each ROI of a volume; a ValueError where one lies in several."""
+    import xarray as xr
+
     owner = np.repeat(np.arange(npix.size), npix)
     low, high = np.full(npix.size, np.iinfo(np.int64).max), np.full(npix.size, -1)
     np.minimum.at(low, owner, z)
@@ -212,17 +213,18 @@ def _plane_of(z: np.ndarray, npix: np.ndarray, roi: np.ndarray, where: str) -> A
             "them into one ROI a plane"
         )
     attrs = {"long_name": "plane of the ROI", "description": "z of the ROI's voxels in the file."}
-    return "roi", np.where(npix > 0, low, 0), attrs
+    return xr.Variable("roi", np.where(npix > 0, low, 0), attrs)
 
 
-def _columns(table: Any, where: str) -> dict[str, Any]:
+def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
     """Columns of one value per ROI, as coordinates."""
+    import xarray as xr
     from hdmf.common import VectorIndex
 
     from xs2p.io.nwb.parts import name_here
-    from xs2p.rois.stat import TAKEN as TAKEN
+    from xs2p.rois.stat import TAKEN
 
-    found: dict[str, Any] = {}
+    found: dict[str, xr.Variable] = {}
     odd = []
     ragged = {column.target.name for column in table.columns if isinstance(column, VectorIndex)}
     for column in table.columns:
@@ -236,19 +238,19 @@ def _columns(table: Any, where: str) -> dict[str, Any]:
         name = name_here(name)
         attrs = {"long_name": name, "description": str(column.description)}
         if values.ndim == 2:  # suite2p's own: flag and probability side by side
-            found[name] = "roi", values[:, 0] > 0, attrs
-            found[f"{name}_prob"] = "roi", values[:, 1], {**attrs, "units": "1"}
+            found[name] = xr.Variable("roi", values[:, 0] > 0, attrs)
+            found[f"{name}_prob"] = xr.Variable("roi", values[:, 1], {**attrs, "units": "1"})
             continue
         key = name
         if name in (*TAKEN, *_OF_PIXELS, *_MEASURED) and not _is_of_rois(name, values):
             key = _PREFIX + name
             while key in table.colnames:
                 key = _PREFIX + key
-        found[key] = "roi", values, attrs
+        found[key] = xr.Variable("roi", values, attrs)
     if "iscell" in found and "Accepted" in found:
         # What write_nwb adds for programs that know these two.
-        flags = found["iscell"][1].astype(bool)
-        if np.array_equal(found["Accepted"][1].astype(bool), flags):
+        flags = found["iscell"].values.astype(bool)
+        if np.array_equal(found["Accepted"].values.astype(bool), flags):
             del found["Accepted"]
             found.pop("Rejected", None)
     if odd:
@@ -286,21 +288,14 @@ def _frame(table: Any, shape: tuple[int, int] | None, order: str, where: str) ->
     for width, height in _known_shapes(table):
         stored = (height, width) if order == "xy" else (width, height)
         break
-    if shape is None:
-        if stored is None:
-            raise ValueError(
-                f"{where}: the size of the frame is not known, since {table.name!r} has no image "
-                "masks or reference images and the file no movie of its imaging plane; give "
-                "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
-            )
-        return stored
-    given = frame_shape(shape)
-    if stored is not None and stored != given:
+    frame = agreed_frame(shape, stored, where)
+    if frame is None:
         raise ValueError(
-            f"shape={given} disagrees with {where}, which says (Ly, Lx) = {stored}; leave shape "
-            "out to take that"
+            f"{where}: the size of the frame is not known, since {table.name!r} has no image "
+            "masks or reference images and the file no movie of its imaging plane; give "
+            "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
-    return given
+    return frame
 
 
 def _known_shapes(table: Any) -> Iterator[tuple[int, int]]:

@@ -5,35 +5,27 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
-import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import UNFINISHED
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import check_place, put_file_in_place, scratch_folder
+from xs2p.disk.replace import put_file_in_place, scratch_folder
+from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import (
-    MADE_BY,
     add_images,
     add_series,
-    column_names,
     frame_images,
     new_imaging_plane,
     roi_table,
 )
 from xs2p.rois.convert import compact
-from xs2p.rois.pixels import pixel_table, planes_of
+from xs2p.rois.pixels import planes_of
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-# What is added to the module ophys.
-_CONTAINERS = ("ImageSegmentation", "Fluorescence", "DfOverF", "SegmentationImages")
 
 
 def write_nwb(
@@ -131,25 +123,18 @@ def write_nwb(
 
     pynwb = require_pynwb()
     stored = getattr(nwbfile, "container_source", None)  # the file that it was read from
-    read = paths_read(ds, *([stored] if stored else []))
-    target = _check_path(path, overwrite, read)
-    _check(ds)
+    target = check_path(path, overwrite, paths_read(ds, *([stored] if stored else [])))
+    check_traces(ds)
     traces = _traces(ds)
     clock = _clock(ds)
     if nwbfile is None:
-        made = _new_file(pynwb, session_start_time, session_description, identifier, fields)
+        made = new_file(pynwb, session_start_time, session_description, identifier, fields)
     else:
-        made = _checked_file(pynwb, nwbfile, session_start_time, session_description, identifier)
-        if fields:
-            raise ValueError(f"nwbfile is given, so its {', '.join(fields)} must be set on it")
+        given = (session_start_time, session_description, identifier)
+        made = checked_file(pynwb, nwbfile, given, fields)
     images = frame_images(ds)
     rois = _rois(ds)
-    planes = _by_plane(rois)
-    if imaging_plane is not None and len(planes) > 1:
-        raise ValueError(
-            f"imaging_plane is one, but the ROIs lie in {len(planes)} planes; leave it out, or "
-            "write each plane: ds.isel(roi=ds.plane.values == 0)"
-        )
+    planes = _by_plane(rois, imaging_plane)
     optics = {
         "indicator": indicator,
         "location": location,
@@ -164,11 +149,7 @@ def write_nwb(
         held = _in_reach(traces, scratch)
         images = {k: v.compute() for k, v in images.items()}
         new = os.path.join(scratch, os.path.basename(target))
-        module = made.processing.get("ophys")
-        if module is None:
-            module = made.create_processing_module(
-                "ophys", "optical physiology: ROIs, their traces and spikes"
-            )
+        module = _ophys(made)
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
@@ -180,147 +161,11 @@ def write_nwb(
     except BaseException:
         # An nwbfile that was given is as it was, for another try.
         parts = {} if module is None else module.data_interfaces
-        for key in set(_CONTAINERS) & set(parts):
+        for key in set(CONTAINERS) & set(parts):
             parts.pop(key)
         raise
     finally:
         stack.close()
-
-
-def _foreign(path: str) -> str | None:
-    """Why an NWB file is not one of ours, or is more than that."""
-    import h5py
-
-    found = []
-
-    def look(name: str, item: Any) -> None:
-        if "description" in item.attrs and item.attrs.get("neurodata_type") == "PlaneSegmentation":
-            found.append(str(item.attrs["description"]).startswith(MADE_BY))
-
-    try:
-        with h5py.File(path, "r") as file:
-            file.visititems(look)
-            recorded = list(file.get("acquisition", ()))
-    except (OSError, KeyError) as error:
-        return f"cannot be read as NWB ({error})"
-    if recorded:
-        return f"holds a recording ({', '.join(recorded)})"
-    return None if found and all(found) else "is an NWB file of something else"
-
-
-def _check_path(path: str | os.PathLike[str], overwrite: bool, inputs: Iterable[str]) -> str:
-    target = os.path.abspath(os.fspath(path))
-    if os.path.splitext(target)[1].lower() != ".nwb":
-        raise ValueError(f"write_nwb: {os.fspath(path)!r} must be a file whose name ends in .nwb")
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(
-            f"write_nwb: no folder {os.path.dirname(target)!r} to write "
-            f"{os.path.basename(target)} into"
-        )
-    if os.path.isdir(target):
-        raise IsADirectoryError(f"write_nwb: {target!r} is a folder, expected a file")
-    if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(
-            f"write_nwb: {target!r} exists; write to another file, or replace it with "
-            "overwrite=True. To add to an existing file: "
-            "write_nwb(ds, new, nwbfile=pynwb.read_nwb(old))"
-        )
-    check_place(target, overwrite=overwrite, foreign=_foreign, inputs=inputs, step="write_nwb")
-    return target
-
-
-def _check(ds: xr.Dataset) -> None:
-    import xarray as xr
-
-    if not isinstance(ds, xr.Dataset):
-        raise ValueError(
-            f"write_nwb: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs that "
-            "xs2p.extract(movie, rois, ...) gives"
-        )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"write_nwb: the traces are not complete: {ds.attrs[UNFINISHED]}")
-    here = [name for name in SERIES if name in ds]
-    if not here:
-        raise ValueError(
-            f"write_nwb: the Dataset has no traces ({', '.join(SERIES)}), only "
-            f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
-        )
-    for name in here:
-        if set(ds[name].dims) - {"channel"} != {"roi", "time"}:
-            raise ValueError(
-                f"write_nwb: {name} has dims {ds[name].dims}, expected ('roi', 'time') or "
-                "('channel', 'roi', 'time'); rename with ds.rename({old: new})"
-            )
-    if 0 in (ds.sizes["roi"], ds.sizes["time"]):
-        raise ValueError(
-            f"write_nwb: there is nothing to write, ds has {ds.sizes['roi']} ROIs and "
-            f"{ds.sizes['time']} frames"
-        )
-    try:
-        table = pixel_table(ds)
-    except ValueError as error:
-        raise ValueError(
-            f"write_nwb: {error}. Put an ROI set beside the traces: "
-            "ds.assign_coords(rois.variables).assign_attrs(rois.attrs)"
-        ) from error
-    if table.roi.dtype.kind not in "iu" or (table.roi < 0).any():
-        raise ValueError(
-            "write_nwb: NWB numbers ROIs, and the roi labels are not all whole numbers from 0 on; "
-            "ds.assign_coords(roi=range(ds.sizes['roi'])) renumbers them"
-        )
-    column_names(ds)
-
-
-def _new_file(
-    pynwb: Any,
-    session_start_time: Any,
-    session_description: str | None,
-    identifier: str | None,
-    fields: dict[str, Any],
-) -> Any:
-    how = (
-        "datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo('Europe/London')), or give "
-        "nwbfile=pynwb.NWBFile(...)"
-    )
-    if not isinstance(session_start_time, datetime.datetime):
-        raise ValueError(
-            f"session_start_time={session_start_time!r}: NWB requires the date and time at which "
-            f"the session began, as in session_start_time={how}"
-        )
-    if session_start_time.tzinfo is None:
-        raise ValueError(
-            f"session_start_time={session_start_time!r} has no time zone, and NWB would take that "
-            f"of this machine; give it, as in {how}"
-        )
-    if isinstance(fields.get("subject"), dict):
-        fields = {**fields, "subject": pynwb.file.Subject(**fields["subject"])}
-    return pynwb.NWBFile(
-        session_description=session_description or "calcium imaging: ROIs, traces and spikes",
-        identifier=identifier or str(uuid.uuid4()),
-        session_start_time=session_start_time,
-        **fields,
-    )
-
-
-def _checked_file(pynwb: Any, nwbfile: Any, *given: Any) -> Any:
-    if not isinstance(nwbfile, pynwb.NWBFile):
-        raise ValueError(
-            f"nwbfile is a {type(nwbfile).__name__}, expected a pynwb.NWBFile: one that you made, "
-            "or pynwb.read_nwb(path)"
-        )
-    if any(value is not None for value in given):
-        raise ValueError(
-            "nwbfile has session_start_time, session_description and identifier already; leave "
-            "them out"
-        )
-    here = nwbfile.processing.get("ophys")
-    taken = set(_CONTAINERS) & set(here.data_interfaces if here is not None else ())
-    if taken:
-        raise ValueError(
-            f"nwbfile holds {', '.join(sorted(taken))} in its module ophys already; they are not "
-            "replaced: write to a file without them"
-        )
-    return nwbfile
 
 
 def _clock(ds: xr.Dataset) -> dict[str, Any]:
@@ -417,13 +262,27 @@ def _rois(ds: xr.Dataset) -> xr.Dataset:
     return ds[keep].compute()
 
 
-def _by_plane(rois: xr.Dataset) -> dict[str, np.ndarray]:
+def _by_plane(rois: xr.Dataset, imaging_plane: Any) -> dict[str, np.ndarray]:
     """Find the positions of the ROIs of each plane, by the ending of its names."""
     planes = planes_of(rois)
     known = np.unique(planes) if planes is not None else np.zeros(1)
     if planes is None or known.size == 1:
         return {"": np.arange(rois.sizes["roi"])}
+    if imaging_plane is not None:
+        raise ValueError(
+            f"imaging_plane is one, but the ROIs lie in {known.size} planes; leave it out, or "
+            "write each plane: ds.isel(roi=ds.plane.values == 0)"
+        )
     return {f"Plane{label}": np.flatnonzero(planes == label) for label in known.tolist()}
+
+
+def _ophys(nwbfile: Any) -> Any:
+    module = nwbfile.processing.get("ophys")
+    if module is not None:
+        return module
+    return nwbfile.create_processing_module(
+        "ophys", "optical physiology: ROIs, their traces and spikes"
+    )
 
 
 def _write(pynwb: Any, nwbfile: Any, path: str) -> None:

@@ -87,23 +87,22 @@ def _rois(
     from scipy.sparse import csc_array
 
     from xs2p.rois.build import rois_from_footprints
-    from xs2p.rois.pixels import frame_shape
+    from xs2p.rois.pixels import agreed_frame
 
     A = A if hasattr(A, "tocsc") else csc_array(np.asarray(A))
     frame = None if dims is None else tuple(int(n) for n in dims)
     if frame is not None and len(frame) != 2:
         raise ValueError(
             f"{name}: its frame has the dims {frame}, and ROIs here lie in one plane; pass the "
-            "rows of A of one plane to xs2p.rois_from_footprints(A, shape, order='F')"
+            "rows of A of one plane to xs2p.rois_from_footprints(A, shape=(Ly, Lx), order='F')"
         )
-    if frame is None and shape is None:
+    agreed = agreed_frame(shape, frame, name)
+    if agreed is None:
         raise ValueError(
             f"{name} does not say the size of the frame; give it in pixels: shape=(Ly, Lx)"
         )
-    if frame is not None and shape is not None and frame_shape(shape) != frame:
-        raise ValueError(f"shape={tuple(shape)} disagrees with {name}, whose dims are {frame}")
     try:
-        rois = rois_from_footprints(A, frame or shape, order="F")
+        rois = rois_from_footprints(A, shape=agreed, order="F")
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     n = rois.sizes["roi"]

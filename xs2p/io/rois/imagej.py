@@ -218,8 +218,7 @@ def rois_of_imagej(
     regions: list[Any], shape: tuple[int, int] | None, name: str, moved: bool = False
 ) -> xr.Dataset:
     """ROI set of regions; ``moved``: they go elsewhere, and ``shape`` does not bound them yet."""
-    from xs2p._warnings import names, warn
-    from xs2p.rois.assemble import OUTSIDE_FRAME, assemble
+    from xs2p.rois.assemble import Fields, assemble, cut_to_frame, status_of, warn_of_lost
     from xs2p.rois.pixels import frame_shape
 
     if shape is None:
@@ -239,32 +238,37 @@ def rois_of_imagej(
         frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
     titles = [str(region.name) for region in regions]
     labels = labels_of(titles)
-    per_roi = {"name": ("roi", np.array(titles, dtype=object), {"long_name": "name in ImageJ"})}
+    owner = np.repeat(np.arange(len(pixels)), [p[0].size for p in pixels])
+    cut = cut_to_frame(owner, ypix, xpix, len(pixels), frame)
+    warn_of_lost(cut, np.array(titles, object), str(frame), f"{name}: ", kind="")
+    return assemble(
+        roi=labels,
+        npix=cut.npix,
+        ypix=ypix[cut.inside],
+        xpix=xpix[cut.inside],
+        lam=np.ones(cut.npix.sum()),
+        shape=frame,
+        fields=Fields(per_roi=_columns(regions, titles), status=status_of(cut.npix, cut.gone)),
+    )
+
+
+def _columns(regions: list[Any], titles: list[str]) -> dict[str, xr.Variable]:
+    """Columns over ``roi`` of what ImageJ says of each region."""
+    import xarray as xr
+
+    text = np.array(titles, dtype=object)
+    found = {"name": xr.Variable("roi", text, {"long_name": "name in ImageJ"})}
     for key in ("position", "c_position", "z_position", "t_position"):
         values = np.array([getattr(region, key) for region in regions])
         if values.any():
-            per_roi[key] = ("roi", values, {"long_name": f"{key} in ImageJ, from 1; 0 for none"})
-    npix = np.array([p[0].size for p in pixels])
-    inside = (ypix >= 0) & (ypix < frame[0]) & (xpix >= 0) & (xpix < frame[1])
-    left = np.bincount(np.repeat(np.arange(npix.size), npix)[inside], minlength=npix.size)
-    outside = (left == 0) & (npix > 0)
-    if not inside.all():
-        lost = np.flatnonzero(left < npix)
-        warn(
-            f"{name}: {(npix - left).sum()} pixels of {lost.size} ROIs lie outside the frame "
-            f"{frame} and are left out ({names(np.array(titles, object)[lost])}); {outside.sum()} "
-            "ROIs lie wholly outside and get the status outside_frame"
-        )
-    weights = np.ones(left.sum())
-    fields = {"per_roi": per_roi}
-    rois = assemble(labels, left, ypix[inside], xpix[inside], weights, frame, fields=fields)
-    rois["status"].values[outside] = OUTSIDE_FRAME
-    return rois
+            attrs = {"long_name": f"{key} in ImageJ, from 1; 0 for none"}
+            found[key] = xr.Variable("roi", values, attrs)
+    return found
 
 
 def labels_of(titles: list[str]) -> np.ndarray:
     """ROI labels: the names where all are different whole numbers, as `write_rois` has them."""
     plain = all(t.isascii() and t.isdigit() and str(int(t)) == t and len(t) < 19 for t in titles)
     if plain and len(set(titles)) == len(titles):
-        return np.array([int(t) for t in titles])
+        return np.array([int(t) for t in titles], dtype=np.int64)
     return np.arange(len(titles))

@@ -14,15 +14,13 @@ if TYPE_CHECKING:
 def rois_of_labels(labels: Any, shape: tuple[int, int] | None, name: str) -> xr.Dataset:
     """ROI set of a label image; ``name`` is what errors call it."""
     from xs2p.rois.build import rois_from_labels
-    from xs2p.rois.pixels import frame_shape
+    from xs2p.rois.pixels import agreed_frame
 
     try:
         rois = rois_from_labels(labels)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
-    frame = (int(rois.attrs["Ly"]), int(rois.attrs["Lx"]))
-    if shape is not None and frame_shape(shape) != frame:
-        raise ValueError(f"shape={tuple(shape)} disagrees with {name}, an image of {frame} pixels")
+    agreed_frame(shape, (rois.attrs["Ly"], rois.attrs["Lx"]), name)
     return rois
 
 

@@ -12,7 +12,8 @@ _PIXELS = ("npix", "ypix", "xpix", "lam", "overlap")
 
 def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "") -> xr.Dataset:
     """Return the ROI set that a Dataset is, or that it carries beside traces."""
-    from xs2p.rois.pixels import frame_shape
+    from xs2p.rois.convert import without_claim
+    from xs2p.rois.pixels import agreed_frame
 
     where = f"{name}: it" if name else "read_rois: the Dataset"
     absent = [key for key in ("roi", *_PIXELS) if key not in ds.variables]
@@ -23,15 +24,14 @@ def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "
             "xs2p.write_rois or xs2p.extract leaves, or an ROI set's own ds.to_zarr(path)"
         )
     frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
-    if shape is not None and frame_shape(shape) != frame:
-        raise ValueError(f"shape={tuple(shape)} disagrees with the ROI set's (Ly, Lx) = {frame}")
+    agreed_frame(shape, frame, name or "the ROI set")
     if not {"time", "y", "x"} & set(ds.dims):
-        return ds
+        return without_claim(ds)
     # Traces and images go, and with them the parameters in the attributes that made them.
     ds = ds.drop_dims(["time", "y", "x"], errors="ignore").reset_coords(_PIXELS)
     ds = ds.drop_vars([key for key in ds.variables if ds[key].dims == ()])
     ds.attrs = {"Ly": frame[0], "Lx": frame[1]}
-    return ds
+    return without_claim(ds)
 
 
 def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:

@@ -13,7 +13,7 @@ from xs2p._version import __version__
 from xs2p.compute.progress import watch
 from xs2p.disk.npy import data_offset, make_npy
 from xs2p.disk.suite2p_ops import read_ops
-from xs2p.io.suite2p.names import PARAMETERS, TRACES
+from xs2p.io.suite2p.names import PARAMETERS, STORED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -50,7 +50,7 @@ def check_writable(ds: xr.Dataset) -> None:
             "write_suite2p: the Dataset has no F(roi, time), only "
             f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
         )
-    for key in TRACES:
+    for key in STORED:
         if key not in ds:
             continue
         if set(ds[key].dims) != {"roi", "time"}:
@@ -90,7 +90,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
 
     missing = np.zeros(ds.sizes["roi"], bool)
     paths, holes = {}, {}
-    for key in TRACES:
+    for key in STORED:
         if key in ds:
             paths[key] = new(f"{key}.npy")
             holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])
@@ -210,7 +210,7 @@ def flag_table(ds: xr.Dataset, key: str) -> np.ndarray:
 def foreign_file(path: str) -> str | None:
     """Why a file of a plane folder is not of a set that was written here: its ops say who did."""
     try:
-        ops = read_ops(os.path.join(os.path.dirname(path), "ops.npy"))
+        ops = read_ops(os.path.dirname(path))
     except ValueError as error:
         return f"lies beside an ops.npy that cannot be read ({error})"
     return None if "xs2p_version" in ops else "is suite2p's own, or somebody's"

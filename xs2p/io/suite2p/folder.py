@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import TIME
-from xs2p.disk.suite2p_ops import read_ops
-from xs2p.io.suite2p.names import FLAGS, TRACES, Path, parameters_of
+from xs2p._attrs import time_attrs
+from xs2p.disk.suite2p_ops import frame_in, read_ops
+from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
 
     name = os.fspath(folder)
     here = _plane_files(name)
-    ops = read_ops(os.path.join(name, "ops.npy"))
+    ops = read_ops(name)
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
     counts: dict[str, int] = {}
@@ -71,7 +71,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         coords.update({str(key): value for key, value in rois.variables.items()})
         attrs.update(rois.attrs)
         counts["stat.npy"] = rois.sizes["roi"]
-    elif {"Ly", "Lx"} <= set(ops):
+    elif frame_in(ops) is not None:
         frame = frame_shape_in(os.path.join(name, "ops.npy"), shape, ops)
         attrs.update(Ly=frame[0], Lx=frame[1])
     attrs.update(parameters_of(ops))
@@ -82,10 +82,10 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
-        coords["time"] = ("time", seconds, TIME)
+        coords["time"] = ("time", seconds, time_attrs())
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
-        taken = {*TRACES, *coords, *dims, "time", "y", "x"}
+        taken = {*STORED, *coords, *dims, "time", "y", "x"}
         attrs["ops"], variables = pack_ops(ops, frame, taken)
         data.update(variables)
     return xr.Dataset(data, coords, {**attrs, "source": name})
@@ -146,14 +146,14 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     from xs2p.rois.convert import rois_to_stat
 
     name = os.fspath(folder)
-    known = [f"{key}.npy" for key in (*TRACES, *FLAGS, "stat", "ops")]
+    known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
     check_writable(ds)
     if not overwrite:
         check_absent(name, known)
     read = paths_read(ds)
     for target in (os.path.join(name, file) for file in known):
         check_place(target, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p")
-    other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in TRACES]
+    other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in STORED]
     with file_set(name, known, overwrite=overwrite) as new:
         ds = write_traces(ds.drop_vars(other), new)
         tables = {
@@ -175,7 +175,7 @@ def _plane_files(name: str) -> set[str]:
             f"read_suite2p: {name!r} {kind}, expected a plane folder such as 'suite2p/plane0'"
         )
     here = set(os.listdir(name))
-    if {"stat.npy", *(f"{key}.npy" for key in TRACES)} & here:
+    if {"stat.npy", *(f"{key}.npy" for key in STORED)} & here:
         return here
     planes = [
         os.path.join(top, plane)
@@ -199,7 +199,7 @@ def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str,
 
     data: dict[str, Any] = {}
     first = ""
-    for key, meaning in TRACES.items():
+    for key, meaning in STORED.items():
         file = f"{key}.npy"
         if file not in here:
             continue

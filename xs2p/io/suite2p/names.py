@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-TRACES = {
+# Traces that a folder holds, each in a file of its name, and what suite2p's are.
+STORED = {
     "F": "fluorescence",
     "Fneu": "neuropil fluorescence",
     "spks": "deconvolved activity",

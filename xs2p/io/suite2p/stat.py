@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p.disk.suite2p_ops import read_ops
+from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, Path
 
 
-def read_stat(path: Path, shape: tuple[int, int] | None = None) -> xr.Dataset:
+def read_stat(path: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
     """Read suite2p's ``stat.npy`` as an ROI set.
 
     Parameters
@@ -38,7 +38,7 @@ def read_stat(path: Path, shape: tuple[int, int] | None = None) -> xr.Dataset:
         file is damaged or holds no ROIs of suite2p's.
     """
     name = os.fspath(path)
-    ops = read_ops(os.path.join(os.path.dirname(name), "ops.npy"))
+    ops = read_ops(os.path.dirname(name))
     return rois_in(name, frame_shape_in(name, shape, ops))
 
 
@@ -50,9 +50,9 @@ def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = Fals
     from xs2p.rois.stat import widened
 
     folder = os.path.dirname(path)
-    ops = read_ops(os.path.join(folder, "ops.npy"))
+    ops = read_ops(folder)
     stat = load_stat(path)
-    known = {"Ly", "Lx"} <= set(ops)
+    known = frame_in(ops) is not None
     frame = frame_shape_in(path, None if moved and known else shape, ops)
     rois = rois_in(path, widened(stat, frame) if moved and not known else frame, stat)
     if os.path.basename(path) != "stat.npy":
@@ -66,22 +66,15 @@ def frame_shape_in(
 ) -> tuple[int, int]:
     """Frame size as given, else of ``ops``; they must agree."""
     from xs2p.movie.check import checked_shape
+    from xs2p.rois.pixels import agreed_frame
 
-    given = checked_shape(shape)
-    stored = (int(ops["Ly"]), int(ops["Lx"])) if {"Ly", "Lx"} <= set(ops) else None
-    if given is None:
-        if stored is None:
-            raise ValueError(
-                f"{path}: the size of the frame is not known, since no ops.npy with Ly and Lx lies "
-                "beside it; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
-            )
-        return stored
-    if stored is not None and stored != given:
+    frame = agreed_frame(checked_shape(shape), frame_in(ops), f"ops.npy beside {path}")
+    if frame is None:
         raise ValueError(
-            f"shape={given} disagrees with ops.npy beside {path}, which says (Ly, Lx) = "
-            f"{stored}; leave shape out to take that"
+            f"{path}: the size of the frame is not known, since no ops.npy with Ly and Lx lies "
+            "beside it; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
-    return given
+    return frame
 
 
 def rois_in(path: str, shape: tuple[int, int], stat: Any = None) -> xr.Dataset:
