@@ -113,8 +113,7 @@ def write_nwb(
 
     Examples
     --------
-    >>> from datetime import contextlib
-    import datetime
+    >>> from datetime import datetime
     >>> from zoneinfo import ZoneInfo
     >>> start = datetime(2024, 5, 1, 14, 30, tzinfo=ZoneInfo("Europe/London"))
     >>> write_nwb(ds, "session.nwb", session_start_time=start)  # doctest: +SKIP
