@@ -283,7 +283,7 @@ def steps(device: Device, sizes: Sizes, torch: Any) -> Iterator[Row]:
         return xs2p.baseline(F, "maximin", win_baseline=sizes.window)
 
     def oasis(F: xr.DataArray) -> xr.DataArray:
-        return xs2p.deconvolve(F, TAU)
+        return xs2p.deconvolve(F, tau=TAU)
 
     def row(step: str, how: str, seconds: float, n: int, agreement: str = "") -> Row:
         moved, limit = 8.0 * n * sizes.samples, "none" if "CPU" in how else "memory"

@@ -140,8 +140,8 @@ def check_step(step, backend, cupy, device, exact=True):
 def check_taus(backend, cupy, device):
     F = traces() - np.float32(300)
     tau = xr.DataArray([0.5, 1.0, 0.5, 2.0, 1.0, 0.7, 0.1], dims="roi", coords={"roi": F.roi})
-    expected = xs2p.deconvolve(F, tau, FS)
-    result = xs2p.deconvolve(on(backend, F, cupy, (400, 3)), tau, FS, device=device)
+    expected = xs2p.deconvolve(F, tau=tau, fs=FS)
+    result = xs2p.deconvolve(on(backend, F, cupy, (400, 3)), tau=tau, fs=FS, device=device)
     equal(checked(result, backend, cupy), expected)
 
 
@@ -194,12 +194,12 @@ def check_threads_at_once(cupy, n_threads=8):
     movie, rois = recording(n_frames=150)
     masks = xs2p.build_masks(rois)
     F = traces() - np.float32(300)
-    expected = xs2p.extract_traces(movie, masks), xs2p.deconvolve(F, 0.7, FS)
+    expected = xs2p.extract_traces(movie, masks), xs2p.deconvolve(F, tau=0.7, fs=FS)
 
     def both(_):
         return (
             xs2p.extract_traces(movie, masks, device="gpu"),
-            xs2p.deconvolve(F, 0.7, FS, device="gpu"),
+            xs2p.deconvolve(F, tau=0.7, fs=FS, device="gpu"),
         )
 
     with ThreadPoolExecutor(n_threads) as pool:

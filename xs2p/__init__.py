@@ -64,3 +64,20 @@ __all__ = [
     "write_rois",
     "write_suite2p",
 ]
+
+# Modules that are part of what is public, and imported when they are asked for.
+_MODULES = ("io", "masks", "plot", "rois", "suite2p", "testing")
+
+
+def __dir__() -> list[str]:
+    """Return what is public, for completion."""
+    return sorted([*__all__, *_MODULES])
+
+
+def __getattr__(name: str) -> object:
+    """Import a public module at its first use: ``xs2p.suite2p`` needs no import of its own."""
+    if name in _MODULES:
+        import importlib
+
+        return importlib.import_module(f"xs2p.{name}")
+    raise AttributeError(f"module 'xs2p' has no attribute {name!r}; it has {', '.join(__dir__())}")

@@ -15,6 +15,7 @@ from xs2p.compute.progress import compute
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.store import extract_to_zarr
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
@@ -37,14 +38,50 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+class _Methods:
+    """What completion and ``repr`` show of an accessor: its methods, and nothing else."""
+
+    _obj: Any
+
+    def __dir__(self) -> list[str]:
+        return [name for name in vars(type(self)) if not name.startswith("_")]
+
+    def _fitting(self) -> list[str]:
+        """Names of the methods that make sense for the object at hand."""
+        return list(self.__dir__())
+
+    def __repr__(self) -> str:
+        names = self._fitting()
+        width = max(map(len, names)) + 2
+        lines = [f"  {name + '()':<{width}}  {_first_line(type(self), name)}" for name in names]
+        return "\n".join([f"{self._obj_is()} has these methods in .s2p:", *lines])
+
+    def _obj_is(self) -> str:
+        dims = ", ".join(map(str, self._obj.dims))
+        return f"{type(self._obj).__name__} ({dims})"
+
+
+def _first_line(cls: type, name: str) -> str:
+    return (inspect.getdoc(getattr(cls, name)) or "").partition("\n")[0]
+
+
 @xr.register_dataarray_accessor("s2p")
-class S2pDataArray:
+class S2pDataArray(_Methods):
     """Methods of a movie ``(time, y, x)`` and of traces ``(roi, time)``."""
 
     def __init__(self, obj: xr.DataArray) -> None:
         self._obj = obj
 
+    def _fitting(self) -> list[str]:
+        of_movies = ("extract", "extract_to_zarr", "extract_traces")
+        if {"y", "x"} <= set(self._obj.dims):
+            return [*of_movies, "compute"]
+        if "roi" in self._obj.dims:
+            return [name for name in self.__dir__() if name not in of_movies]
+        return list(self.__dir__())
+
     extract = _method(extract)
+    extract_to_zarr = _method(extract_to_zarr)
     extract_traces = _method(extract_traces)
     baseline = _method(baseline)
     preprocess = _method(preprocess)
@@ -56,13 +93,18 @@ class S2pDataArray:
 
 
 @xr.register_dataset_accessor("s2p")
-class S2pDataset:
+class S2pDataset(_Methods):
     """Methods of an ROI set, and of a Dataset of traces, which carries one."""
 
     def __init__(self, obj: xr.Dataset) -> None:
         if UNFINISHED in obj.attrs:
             warn(f"these traces are from a store that is not complete: {obj.attrs[UNFINISHED]}")
         self._obj = obj
+
+    def _fitting(self) -> list[str]:
+        of_traces = ("plot_traces", "plot_summary", "browse")
+        traces = "time" in self._obj.dims
+        return [name for name in self.__dir__() if traces or name not in of_traces]
 
     build_masks = _method(build_masks)
     cell_image = _method(cell_image)

@@ -259,8 +259,8 @@ def test_without_cupy(no_gpu):
         lambda **o: xs2p.baseline(F, **o),
         lambda **o: xs2p.preprocess(F, "prctile", **o),
         lambda **o: xs2p.baseline(F, "constant", **o),
-        lambda **o: xs2p.deconvolve(F, 1.0, **o),
-        lambda **o: xs2p.deconvolve(F.chunk(roi=2), 1.0, **o),
+        lambda **o: xs2p.deconvolve(F, tau=1.0, **o),
+        lambda **o: xs2p.deconvolve(F.chunk(roi=2), tau=1.0, **o),
     ):
         with raise_if_dask_computes(), pytest.raises(ValueError, match=match):
             call(device="gpu")
@@ -420,7 +420,7 @@ def test_traces_of_other_shapes(cupy):
     both = xr.concat([F, F + 5], "channel").assign_attrs(F.attrs)
     for traces in (F[0], both, both.transpose("time", "roi", "channel"), F[:0]):
         for call in (
-            lambda x, **o: xs2p.deconvolve(x, 0.7, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, **o),
             lambda x, **o: xs2p.baseline(x, win_baseline=3.0, **o),
         ):
             for backend in ("numpy", "cupy"):
@@ -436,7 +436,7 @@ def test_windows_beyond_shared_memory(cupy):
 
 def test_long_traces_are_cut_in_time(cupy):
     F = checks.traces(2, 20000) - np.float32(300)
-    checks.equal(xs2p.deconvolve(F, 0.1, device="gpu"), xs2p.deconvolve(F, 0.1))
+    checks.equal(xs2p.deconvolve(F, tau=0.1, device="gpu"), xs2p.deconvolve(F, tau=0.1))
 
 
 def test_masks_are_uploaded_once(cupy):
@@ -466,7 +466,7 @@ def test_out_of_memory_for_good(cupy):
     cupy.get_default_memory_pool().set_limit(size=cupy.get_default_memory_pool().used_bytes() + 9)
     try:
         with pytest.raises(MemoryError, match="what one trace needs"):
-            xs2p.deconvolve(checks.traces(), 1.0, device="gpu")
+            xs2p.deconvolve(checks.traces(), tau=1.0, device="gpu")
     finally:
         cupy.get_default_memory_pool().set_limit(size=0)
 

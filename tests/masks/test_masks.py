@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 
 import hypothesis.strategies as st
@@ -116,3 +117,19 @@ def test_masks_refuse_matrices_that_do_not_fit():
         dataclasses.replace(masks, cell=masks.cell[:, [0]])
     with pytest.raises(ValueError, match="neuropil weights of an ROI must be equal"):
         dataclasses.replace(masks, neuropil=masks.neuropil * 2)
+
+
+def test_tokens_cover_labels():
+    """Equal pixels of other ROIs are other masks; what goes into a graph for pixels is shared."""
+    from dask.base import tokenize
+
+    rois = xs2p.sample_rois()
+    masks = xs2p.build_masks(rois)
+    assert tokenize(masks) == tokenize(xs2p.build_masks(xs2p.sample_rois()))
+    other = xs2p.build_masks(rois.assign_coords(roi=rois.roi + 1000))
+    named = xs2p.build_masks(rois.assign_coords(depth=("roi", np.arange(98.0))))
+    assert masks.token == other.token == named.token
+    assert len({tokenize(masks), tokenize(other), tokenize(named)}) == 3
+    status = masks.rois.status.copy(data=np.array(["no_cell_pixels"] * 98, object))
+    changed = dataclasses.replace(masks, rois=masks.rois.assign_coords(status=status))
+    assert tokenize(changed) != tokenize(masks)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -222,3 +227,41 @@ def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
     np.testing.assert_array_equal(oasis_cpu.oasis(F, np.float32(tau)), expected)
     stacked = oasis_cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
     np.testing.assert_array_equal(stacked[1], expected[::-1])
+
+
+def test_kernels_do_not_ask_what_a_pointer_points_to():
+    """Pointers of newer LLVM do not tell: llvmlite's ``pointee`` is on its way out.
+
+    A process in which asking for it from our file is an error compiles the kernels anew.
+    """
+    code = """
+import sys, numpy as np
+from llvmlite import ir
+class Forgets:
+    def __set_name__(self, owner, name): pass
+    def __get__(self, thing, owner):
+        assert not sys._getframe(1).f_code.co_filename.endswith("sums_cpu.py"), "asked"
+        return thing.__dict__["pointee"]
+    def __set__(self, thing, value): thing.__dict__["pointee"] = value
+ir.PointerType.pointee = Forgets()
+from mask_cases import random_masks
+from xs2p.masks.layout import layout
+from xs2p.traces import sums_cpu
+rng = np.random.default_rng(0)
+masks = layout(random_masks(rng, (9, 40), 3)[0])
+for dtype in ("int16", "int32", "float32"):
+    frames = rng.integers(0, 99, (9, 9, 40)).astype(dtype)
+    print(float(sums_cpu.mask_sums(frames, masks).sum()))
+"""
+    rng = np.random.default_rng(0)
+    masks = layout(random_masks(rng, (9, 40), 3)[0])
+    expected = []
+    for dtype in ("int16", "int32", "float32"):
+        frames = rng.integers(0, 99, (9, 9, 40)).astype(dtype)
+        expected.append(float(sums_cpu.mask_sums(frames, masks).sum()))
+    here = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as cache:  # nothing that was compiled before
+        env = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        env["PYTHONPATH"] = os.pathsep.join([str(here.parent), str(here)])
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert [float(line) for line in done.stdout.split()] == expected, done.stderr[-2000:]

@@ -156,7 +156,7 @@ def test_fs_that_no_longer_fits_the_time_is_refused():
 
 def test_steps_keep_what_made_their_input():
     F = make_traces(neuropil_coefficient=0.7)
-    for result in (xs2p.baseline(F), xs2p.preprocess(F), xs2p.deconvolve(F, 1.0)):
+    for result in (xs2p.baseline(F), xs2p.preprocess(F), xs2p.deconvolve(F, tau=1.0)):
         assert result.attrs["neuropil_coefficient"] == 0.7
         assert result.attrs["units"] == "photons"
 
@@ -233,7 +233,7 @@ def test_accessor_methods_are_the_functions():
     F = make_traces(mean=0)
     xr.testing.assert_identical(F.s2p.baseline("prctile"), xs2p.baseline(F, "prctile"))
     xr.testing.assert_identical(F.s2p.preprocess(), xs2p.preprocess(F))
-    xr.testing.assert_identical(F.s2p.deconvolve(tau=0.7), xs2p.deconvolve(F, 0.7))
+    xr.testing.assert_identical(F.s2p.deconvolve(tau=0.7), xs2p.deconvolve(F, tau=0.7))
     for name in ("baseline", "preprocess", "deconvolve", "snr", "skew", "std", "extract"):
         method, function = getattr(F.s2p, name), getattr(xs2p, name)
         assert method.__doc__ == function.__doc__
@@ -256,11 +256,11 @@ ERRORS = {
     ),
     "fs 0": (lambda: xs2p.baseline(bare(), fs=0), "fs must be a positive number, got 0"),
     "fs text": (
-        lambda: xs2p.deconvolve(bare(), 1.0, fs="fast"),
+        lambda: xs2p.deconvolve(bare(), tau=1.0, fs="fast"),
         "fs must be a positive number, got 'fast'",
     ),
     "tau text": (
-        lambda: xs2p.deconvolve(bare(), "1.0", fs=30.0),
+        lambda: xs2p.deconvolve(bare(), tau="1.0", fs=30.0),
         "tau must be a positive number, got '1.0'",
     ),
     "no tau": (lambda: xs2p.deconvolve(make_traces()), "tau is not known: give the decay time"),
@@ -284,11 +284,11 @@ ERRORS = {
         lambda: xs2p.baseline(make_traces(), "prctile", prctile_baseline=101),
         "prctile_baseline must be a number from 0 to 100; got 101",
     ),
-    "tau list": (lambda: xs2p.deconvolve(make_traces(), [1.0] * 6), "or a DataArray over roi"),
-    "tau tiny": (lambda: xs2p.deconvolve(make_traces(), 1e-46), "leave none in float32"),
+    "tau list": (lambda: xs2p.deconvolve(make_traces(), tau=[1.0] * 6), "or a DataArray over roi"),
+    "tau tiny": (lambda: xs2p.deconvolve(make_traces(), tau=1e-46), "leave none in float32"),
     "sigma text": (lambda: xs2p.baseline(make_traces(), sig_baseline="10"), "number of frames"),
     "array": (
-        lambda: xs2p.deconvolve(np.zeros((2, 3)), 1.0, 1.0),
+        lambda: xs2p.deconvolve(np.zeros((2, 3)), tau=1.0, fs=1.0),
         "deconvolve takes a DataArray of traces, got ndarray",
     ),
     "dims": (lambda: xs2p.snr(make_traces().rename(time="t")), r"rename\({...: 'time'}\)"),
@@ -298,17 +298,17 @@ ERRORS = {
     ),
     "no frames": (lambda: xs2p.std(make_traces().isel(time=[])), "at least one frame"),
     "tau dims": (
-        lambda: xs2p.deconvolve(make_traces(), xr.DataArray([1.0, 2.0], dims="roi")),
+        lambda: xs2p.deconvolve(make_traces(), tau=xr.DataArray([1.0, 2.0], dims="roi")),
         "one value per roi",
     ),
     "tau labels": (
         lambda: xs2p.deconvolve(
-            make_traces(), xr.DataArray(np.ones(6), dims="roi", coords={"roi": range(6)})
+            make_traces(), tau=xr.DataArray(np.ones(6), dims="roi", coords={"roi": range(6)})
         ),
         "roi labels of tau are not those of the traces",
     ),
     "tau values": (
-        lambda: xs2p.deconvolve(make_traces(), xr.DataArray(np.zeros(6), dims="roi")),
+        lambda: xs2p.deconvolve(make_traces(), tau=xr.DataArray(np.zeros(6), dims="roi")),
         "every tau must be a positive number of seconds; it is 0.0 for roi 0",
     ),
 }
@@ -323,4 +323,4 @@ def test_errors_name_the_thing(case):
 
 def test_tau_in_milliseconds_is_doubted():
     with pytest.warns(UserWarning, match="tau is 700 s.*not in milliseconds"):
-        xs2p.deconvolve(bare(), 700.0, fs=1.0)
+        xs2p.deconvolve(bare(), tau=700.0, fs=1.0)

@@ -679,9 +679,9 @@ def test_no_progress_where_nobody_looks(recording, tmp_path, request, capfd, whe
     traces = opened(path).s2p.extract(rois, **STEPS)
     traces.s2p.compute()
     assert capfd.readouterr() == ("", "")
-    with contextlib.redirect_stdout(Terminal()) as seen:
+    with contextlib.redirect_stderr(Terminal()) as seen:
         traces.s2p.compute()
-    assert "100% Completed" in seen.getvalue()
+    assert re.search(rf"{N} of {N} frames .* 100 %", seen.getvalue())
 
 
 def test_progress_can_be_asked_for(capsys):

@@ -77,7 +77,7 @@ def test_statistic(cupy, backend, name):
 
 def test_long_traces_are_cut_in_time(cupy):
     F = checks.traces(3, 200_000) - np.float32(300)
-    checks.equal(xs2p.deconvolve(F, 0.5, device="gpu"), xs2p.deconvolve(F, 0.5))
+    checks.equal(xs2p.deconvolve(F, tau=0.5, device="gpu"), xs2p.deconvolve(F, tau=0.5))
 
 
 def test_windows_beyond_shared_memory(cupy):

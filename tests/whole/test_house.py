@@ -16,7 +16,7 @@ PACKAGE = Path(xs2p.__file__).parent
 # From the ground up; what stands on one line does not import each other.
 FLOORS = [
     {"_version"},
-    {"_attrs", "_warnings"},
+    {"_attrs", "_names", "_warnings"},
     {"disk"},
     {"compute"},
     {"movie", "rois"},
@@ -167,7 +167,13 @@ def test_faces_only_pass_on():
         for node in tree(name).body:
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             listed = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-            assert docstring or listed or isinstance(node, ast.ImportFrom), (
+            # xs2p itself says what is public, and imports the rest of that when it is asked for.
+            lazy = name == "xs2p" and (
+                isinstance(node, ast.FunctionDef)
+                and node.name in ("__dir__", "__getattr__")
+                or ast.unparse(node).startswith("_MODULES = ")
+            )
+            assert docstring or listed or lazy or isinstance(node, ast.ImportFrom), (
                 f"{name}: {ast.unparse(node)}"
             )
 

@@ -211,3 +211,16 @@ def test_whole_pipeline_on_the_reference_is_the_sum_of_its_steps():
     np.testing.assert_array_equal(ds.F0, F0)
     np.testing.assert_array_equal(ds.spks, xs2p.deconvolve(Fc - F0, tau=1.0, fs=30.0))
     assert masks.n_rois == ds.sizes["roi"]
+
+
+@pytest.mark.parametrize("baseline", ["none", "maximin", "constant", "prctile", "anything"])
+def test_the_drop_in_gives_new_arrays(baseline):
+    """Where suite2p changes its input, or gives it back, this gives a new array."""
+    F = np.random.default_rng(0).normal(100, 5, (3, 60)).astype(np.float32)
+    before = F.copy()
+    made = suite2p.preprocess(F, baseline, 2.0, 3.0, 10.0)
+    assert not np.shares_memory(made, F)
+    made[:] = 0
+    suite2p.oasis(F, 100, 1.0, 10.0)[:] = 0
+    suite2p.baseline_maximin(F, 2.0, 3.0, 10.0)[:] = 0
+    np.testing.assert_array_equal(F, before)

@@ -5,7 +5,6 @@ Everything heavy is imported inside the commands, so that ``xs2p --help`` is qui
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 
 from xs2p.cli import extract  # noqa: F401  (registers the command)
 from xs2p.cli.options import Debug, Quiet, app
-from xs2p.cli.report import complain, compute, reporting, summary
+from xs2p.cli.report import complain, reporting, summary
 
 __all__ = ["app", "main"]
 
@@ -83,7 +82,7 @@ def _demo(quiet: Quiet = False, debug: Debug = False) -> None:
     with reporting(debug):
         from xs2p.cli.demo import FIGURE, STORE, TRY_NEXT, run
 
-        movie, ds = run(functools.partial(compute, quiet=quiet))
+        movie, ds = run(lambda ds: ds.s2p.compute(progress=not quiet))
         n_frames, height, width = movie.shape
         typer.echo(
             f"read the sample movie: {n_frames} frames of {height} x {width} pixels at "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -72,13 +71,6 @@ def _told(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return f"not enough memory: {error}" if str(error) else "not enough memory"
     return str(error) or type(error).__name__
-
-
-def compute(ds: xr.Dataset, quiet: bool) -> xr.Dataset:
-    """Compute with the bar on stderr: stdout is for the result's one line."""
-    with contextlib.redirect_stdout(sys.stderr):
-        computed: xr.Dataset = ds.s2p.compute(progress=not quiet)
-    return computed
 
 
 def summary(ds: xr.Dataset) -> str:

@@ -11,20 +11,23 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
+from xs2p._attrs import check_flag
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 
-READS, MARKS = "xs2p-extract", "xs2p-mark"  # in the names of tasks that are counted
+# In the names of tasks that are counted: those that read a movie, write traces, note what is done.
+READS, WRITES, MARKS = "xs2p-extract", "xs2p-write", "xs2p-mark"
 _EVERY = 0.5  # seconds between two looks at a cluster
 
 _Tell = Callable[[float, float], tuple[str, str]]
 
 
-def reading(frames: float, movie_bytes: float) -> _Tell:
+def reading(frames: float, movie_bytes: float | None = None) -> _Tell:
     """Say how much of a movie has been read, and how fast."""
 
     def tell(share: float, seconds: float) -> tuple[str, str]:
-        speed = frames * share / seconds if seconds else 0.0
-        read = f"{speed:,.0f} frames/s {movie_bytes * share / 1e9:.1f} GB read"
+        read = f"{frames * share / seconds if seconds else 0.0:,.0f} frames/s"
+        if movie_bytes is not None:
+            read += f" {movie_bytes * share / 1e9:.1f} GB read"
         return f"{frames * share:,.0f} of {frames:,.0f} frames", read
 
     return tell
@@ -60,15 +63,41 @@ def watch(
     them that is done, and the seconds that took, what stands before the bar and behind it. It is
     shown on stderr where that is a terminal, and in a notebook.
     """
-    show = sys.stderr.isatty() or in_notebook() if show is None else show
+    show = is_watched() if show is None else show
     if not show or n_tasks <= 0:
         yield Watch(task, None)
         return
+    with _bar(tell) as report:
+        report(0.0)
+        yield Watch(task, lambda done: report(done / n_tasks))
+
+
+@contextlib.contextmanager
+def progress_bar(patience: float = 1.0) -> Iterator[None]:
+    """Show a bar while the block computes, if that takes longer than some seconds and is seen.
+
+    It counts all tasks of whatever is computed, locally or on a cluster.
+    """
+    if not is_watched():
+        yield
+        return
+    count = _all_on_cluster if has_client() else _all_in_process
+    with _bar(lambda *_: ("computing", ""), patience) as report, count(report):
+        yield
+
+
+@contextlib.contextmanager
+def _bar(tell: _Tell, patience: float = 0.0) -> Iterator[Callable[[float], None]]:
+    """Give a function that is told the share that is done: the ONE bar, rich's, on stderr.
+
+    In a notebook it is a line of text that is written anew. It appears after ``patience`` seconds.
+    """
     if in_notebook():
-        yield Watch(task, _line(tell, n_tasks))
+        yield _line(tell, patience)
         print(flush=True)
         return
     from rich.console import Console
+    from rich.errors import LiveError
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     bar = Progress(
@@ -79,26 +108,36 @@ def watch(
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
     )
-    with bar:
-        shown = bar.add_task("", total=n_tasks, before="", behind="")
+    shown = bar.add_task("", total=1.0, before="", behind="")
+    start = time.monotonic()
 
-        def report(done: float) -> None:
-            done = min(done, n_tasks)
-            before, behind = tell(done / n_tasks, bar.tasks[shown].elapsed or 0.0)
-            bar.update(shown, completed=done, before=before, behind=behind)
+    def report(share: float) -> None:
+        share = min(share, 1.0)
+        if not bar.live.is_started and not bar.disable:
+            if time.monotonic() - start < patience:
+                return
+            try:
+                bar.start()
+            except LiveError:  # somebody else's bar is on the screen
+                bar.disable = True
+        before, behind = tell(share, bar.tasks[shown].elapsed or 0.0)
+        bar.update(shown, completed=share, before=before, behind=behind)
 
-        report(0.0)
-        yield Watch(task, report)
+    try:
+        yield report
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
-def _line(tell: _Tell, n_tasks: float) -> Callable[[float], None]:
+def _line(tell: _Tell, patience: float) -> Callable[[float], None]:
     """Report on one line of a notebook's output; rich would need ipywidgets for it."""
     start = time.monotonic()
     last = [-1.0, 0]
 
-    def report(done: float) -> None:
-        share, seconds = min(done / n_tasks, 1.0), time.monotonic() - start
-        if last[0] + _EVERY > seconds and share < 1 and last[0] >= 0:
+    def report(share: float) -> None:
+        share, seconds = min(share, 1.0), time.monotonic() - start
+        if seconds < patience or (last[0] + _EVERY > seconds and share < 1 and last[0] >= 0):
             return
         before, behind = tell(share, seconds)
         left = f"{seconds / share - seconds:.0f} s left" if 0 < share < 1 else ""
@@ -133,20 +172,65 @@ def _in_process(task: str, report: Callable[[float], None]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _all_in_process(report: Callable[[float], None]) -> Iterator[None]:
+    """Report the share of all tasks of each graph that is computed."""
+    from dask.callbacks import Callback
+
+    left = [0, 0]
+
+    def start_state(_: Any, state: Any) -> None:
+        left[:] = 0, sum(len(state[kind]) for kind in ("ready", "waiting", "finished"))
+
+    def posttask(*_: Any) -> None:
+        left[0] += 1
+        report(left[0] / max(left[1], 1))
+
+    with Callback(start_state=start_state, posttask=posttask):
+        yield
+
+
+@contextlib.contextmanager
+def _all_on_cluster(report: Callable[[float], None]) -> Iterator[None]:
+    from distributed import get_client
+
+    client = get_client()
+    before = set(client.run_on_scheduler(tasks_of_all))
+
+    def look() -> None:
+        found = client.run_on_scheduler(tasks_of_all)
+        new = [counts for name, counts in found.items() if name not in before]
+        report(sum(done for done, _ in new) / max(sum(total for _, total in new), 1))
+
+    with _looking(look):
+        yield
+
+
+@contextlib.contextmanager
 def _on_cluster(task: str, report: Callable[[float], None]) -> Iterator[None]:
     from distributed import get_client
 
     client = get_client()
     before = client.run_on_scheduler(tasks_done, task)
-    ended = threading.Event()
 
     def look() -> None:
+        done = client.run_on_scheduler(tasks_done, task)
+        report(sum(max(n - before.get(name, 0), 0) for name, n in done.items()))
+
+    with _looking(look):
+        yield
+
+
+@contextlib.contextmanager
+def _looking(look: Callable[[], None]) -> Iterator[None]:
+    """Look at a cluster now and then, from a thread beside."""
+    ended = threading.Event()
+
+    def again() -> None:
         while not ended.wait(_EVERY):
             with contextlib.suppress(Exception):  # a look that fails must not end the run
-                done = client.run_on_scheduler(tasks_done, task)
-                report(sum(max(n - before.get(name, 0), 0) for name, n in done.items()))
+                look()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=again, daemon=True)
     thread.start()
     try:
         yield
@@ -162,15 +246,22 @@ def is_counted(key: Any, task: str) -> bool:
 
 def tasks_done(task: str, dask_scheduler: Any = None) -> dict[str, int]:
     """Count the tasks that are done, by the name of their group; on the scheduler."""
-    done = {}
-    for name, group in dask_scheduler.task_groups.items():
-        if task in name:
-            states = group.states
-            ended = states["memory"] + states["forgotten"]
-            # Released: done and no longer needed, or not yet begun.
-            begun = ended + states["processing"] > 0
-            done[name] = ended + (states["released"] if begun else 0)
-    return done
+    groups = dask_scheduler.task_groups.items()
+    return {name: _done_of(group) for name, group in groups if task in name}
+
+
+def tasks_of_all(dask_scheduler: Any = None) -> dict[str, tuple[int, int]]:
+    """Count the tasks that are done, and all of them, by their group; on the scheduler."""
+    groups = dask_scheduler.task_groups.items()
+    return {name: (_done_of(group), sum(group.states.values())) for name, group in groups}
+
+
+def _done_of(group: Any) -> int:
+    states = group.states
+    ended = states["memory"] + states["forgotten"]
+    # Released: done and no longer needed, or not yet begun.
+    begun = ended + states["processing"] > 0
+    return int(ended + (states["released"] if begun else 0))
 
 
 T = TypeVar("T", xr.DataArray, xr.Dataset)
@@ -184,8 +275,8 @@ def compute(obj: T, *, progress: bool = True) -> T:
     obj
         Dataset or DataArray, lazy or not.
     progress
-        Show the bar, on a terminal or in a notebook. With a ``distributed.Client`` it is
-        distributed's, else Dask's own.
+        Show how far it is, on stderr where that is a terminal, or in a notebook: frames that were
+        read where the movie is read, else a share of the tasks.
 
     Returns
     -------
@@ -197,13 +288,14 @@ def compute(obj: T, *, progress: bool = True) -> T:
     MemoryError
         Workers of a cluster died: the message names the part of the movie that they read.
     """
-    with naming_what_was_lost():
-        return _compute(obj, progress and _is_watched())
+    check_flag("progress", progress)
+    with naming_what_was_lost(), _watched(obj) if progress else contextlib.nullcontext():
+        return obj.compute()
 
 
-def _is_watched() -> bool:
+def is_watched() -> bool:
     """Whether a bar is seen: in a log file it would be a line of many megabytes."""
-    return sys.stdout.isatty() or in_notebook()
+    return sys.stderr.isatty() or in_notebook()
 
 
 def in_notebook() -> bool:
@@ -211,35 +303,18 @@ def in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
 
-def _compute(obj: T, progress: bool) -> T:
-    if not progress or not any(v.chunks for v in _variables(obj)):
-        return obj.compute()
-    if has_client():
-        from dask.distributed import progress as distributed_progress
-
-        # The bar follows the persisted chunks; gathering them afterwards is quick.
-        persisted = obj.persist()
-        distributed_progress(persisted, notebook=False)
-        return persisted.compute()
-    from dask.diagnostics import ProgressBar
-
-    with ProgressBar():
-        return obj.compute()
-
-
 @contextlib.contextmanager
-def progress_bar() -> Iterator[None]:
-    """Show Dask's bar while the block computes, if that takes longer than a second and is seen.
-
-    Not on a cluster: its dashboard shows the same.
-    """
-    if not _is_watched() or has_client():
+def _watched(obj: xr.DataArray | xr.Dataset) -> Iterator[None]:
+    lazy = [v.data for v in _variables(obj) if v.chunks]
+    reads = count_reads(*lazy)
+    if not lazy:
         yield
-        return
-    from dask.diagnostics import ProgressBar
-
-    with ProgressBar(minimum=1.0):
-        yield
+    elif reads and "time" in obj.sizes:
+        with watch(reading(obj.sizes["time"]), reads) as watched, watched.part(reads):
+            yield
+    else:
+        with progress_bar(patience=0.0):
+            yield
 
 
 def _variables(obj: xr.DataArray | xr.Dataset) -> list[xr.Variable]:

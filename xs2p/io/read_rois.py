@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from xs2p._attrs import check_flag
 from xs2p.rois.given import register_reader
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def read_rois(
     >>> read_rois(rois, shape=(4, 6), shift=(2, -1)).xpix.values.tolist()
     [1, 2]
     """
+    check_flag("cells_only", cells_only)
     moved = shift is not None or scale is not None
     if moved:
         from xs2p.rois.warp import pair

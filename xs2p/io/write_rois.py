@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import check_flag
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.npy import read_header
 from xs2p.disk.replace import check_place, file_set, foreign_folder, put_in_place, scratch_folder
@@ -82,6 +83,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
     from xs2p.rois.convert import compact
     from xs2p.rois.pixels import pixel_table
 
+    check_flag("overwrite", overwrite)
     name = os.fspath(path).rstrip("/" + os.sep)
     suffix = os.path.splitext(name)[1].lower()
     if suffix not in SUFFIXES:

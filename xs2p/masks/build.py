@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import TEXT, attributes, check_flag, check_number
+from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
 from xs2p.masks.masks import Masks, csc, equal_weights, roi_labels
 from xs2p.rois.assemble import NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OK, OUTSIDE_FRAME, STATUS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csc_array
 
 
+@without_other
 def build_masks(
     rois: xr.Dataset | str | os.PathLike[str],
     *,
@@ -29,6 +31,7 @@ def build_masks(
     inner_neuropil_radius: int = 2,
     min_neuropil_pixels: int = 350,
     circular_neuropil: bool = False,
+    **other: Any,
 ) -> Masks:
     """Build the cell and neuropil masks of an ROI set, equal to suite2p 1.1.0's.
 
@@ -69,6 +72,7 @@ def build_masks(
     >>> build_masks(xs2p.sample_rois())
     <xs2p.Masks: 98 ROIs on 64 × 64, cell 2024 pixels, neuropil 44931 pixels>
     """
+    explain_names("build_masks", build_masks, other)
     options = check_mask_options(
         lam_percentile=lam_percentile,
         allow_overlap=allow_overlap,

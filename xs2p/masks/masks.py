@@ -62,7 +62,7 @@ class Masks:
 
     @functools.cached_property
     def token(self) -> str:
-        """Hash of what the masks hold; equal masks have equal tokens."""
+        """Hash of the pixels and weights: equal masks have equal tokens, whatever their labels."""
         import hashlib
 
         digest = hashlib.blake2b(repr((self.shape, self.n_rois)).encode(), digest_size=16)
@@ -77,8 +77,11 @@ class Masks:
         """The masks as the kernels read them; a GPU has one copy of it for as long as it lives."""
         return layout(self.arrays())
 
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return "xs2p.Masks", self.token
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        # Of what goes into results: the pixels by which they are made, and all that labels them.
+        labels = {str(name): coord.variable for name, coord in self.rois.coords.items()}
+        told = {name: (v.dims, v.values.tolist(), v.attrs) for name, v in labels.items()}
+        return "xs2p.Masks", self.token, sorted(told.items()), sorted(self.attrs.items())
 
     def __repr__(self) -> str:
         neuropil = "none" if self.neuropil is None else f"{self.neuropil.nnz} pixels"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import xarray as xr
 
 from xs2p._attrs import attributes
+from xs2p._names import explain_names, same_as, without_other
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois
@@ -19,6 +21,7 @@ from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
 
 
+@without_other
 def extract(
     movie: xr.DataArray | str | os.PathLike[str],
     rois: xr.Dataset | str | os.PathLike[str],
@@ -39,6 +42,7 @@ def extract(
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
     device: str | None = None,
+    **other: Any,
 ) -> xr.Dataset:
     """Turn a movie and ROIs into labelled traces and spikes.
 
@@ -105,6 +109,8 @@ def extract(
     >>> list(ds.data_vars)
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
+    baseline = same_as("baseline", baseline, "maximin", "method", other)
+    explain_names("extract", extract, other)
     job = check_job(
         movie,
         rois,

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
+from xs2p._names import explain_names, same_as
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.disk.inputs import paths_read
@@ -129,7 +130,7 @@ def extract_to_zarr(
         check_flag(name, flag)
     sources = (movie, rois, options.get("movie_chan2"))
     final, growing = check_target(path, resume, overwrite, paths_read(*sources))
-    options = _with_defaults(movie, rois, options)
+    options = _with_defaults(options)
     job = _on_its_way(check_job(movie, rois, **options))
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
     options["device"] = job.device
@@ -228,16 +229,14 @@ def _check_unfinished(
         )
 
 
-def _with_defaults(movie: Any, rois: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
-    try:
-        bound = inspect.signature(extract).bind(movie, rois, **options)
-    except TypeError as error:
-        raise TypeError(
-            f"extract_to_zarr: {error}; its options are those of xs2p.extract"
-        ) from None
-    bound.apply_defaults()
-    return {key: value for key, value in bound.arguments.items() if key not in ("movie", "rois")}
+    known = inspect.signature(extract).parameters.values()
+    defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
+    method = same_as("baseline", options.get("baseline", "maximin"), "maximin", "method", options)
+    other = {name: value for name, value in options.items() if name not in defaults}
+    explain_names("extract_to_zarr", extract_to_zarr, other)
+    return {**defaults, **options, "baseline": method}
 
 
 def _on_its_way(job: Job) -> Job:

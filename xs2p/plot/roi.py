@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import check_flag
 from xs2p.masks.build import build_masks, cell_image, mask_options_in
 from xs2p.masks.masks import Masks
 from xs2p.plot.drawing import (
@@ -101,6 +102,7 @@ def plot_roi(
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
+    check_flag("legend", legend)
     options = {
         "lam_percentile": lam_percentile,
         "allow_overlap": allow_overlap,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import check_flag
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
     COLORS,
@@ -110,6 +111,8 @@ def plot_rois(
     """
     from matplotlib.collections import PathCollection
 
+    check_flag("filled", filled)
+    check_flag("legend", legend)
     table = pixel_table(rois)
     named = (
         [] if isinstance(labels, bool | np.bool_) else [position_of(table.roi, n) for n in labels]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import check_flag
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import extremes
@@ -99,6 +100,9 @@ def plot_traces(
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
+    check_flag("same_scale", same_scale)
+    check_flag("corrected", corrected)
+    check_flag("legend", legend)
     check_traces_of(ds)
     seconds, label = time_axis(ds)
     frames = _range(seconds, time, label)

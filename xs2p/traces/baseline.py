@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
+from xs2p._names import explain_names, same_as, without_other
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.traces.blocks import check_traces, map_traces, reduce_whole, with_data
@@ -17,6 +18,7 @@ _IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
 METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
 
 
+@without_other
 def baseline(
     F: xr.DataArray,
     method: str = "maximin",
@@ -26,6 +28,7 @@ def baseline(
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
     device: str | None = None,
+    **other: Any,
 ) -> xr.DataArray:
     """Estimate the baseline F0 of every trace.
 
@@ -74,6 +77,8 @@ def baseline(
     >>> baseline(F, "prctile", prctile_baseline=50).values[:, 0].tolist()
     [2.5, 8.5]
     """
+    method = same_as("method", method, "maximin", "baseline", other)
+    explain_names("baseline", baseline, other)
     check_traces(F, "baseline")
     how = check_baseline(
         method,
@@ -86,6 +91,7 @@ def baseline(
     return estimate_baseline(F, how, resolve_device(device, unread(F), "the array of traces"))
 
 
+@without_other
 def preprocess(
     F: xr.DataArray,
     method: str = "maximin",
@@ -95,6 +101,7 @@ def preprocess(
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
     device: str | None = None,
+    **other: Any,
 ) -> xr.DataArray:
     """Take the baseline off every trace: ``F − baseline(F)``, what deconvolution wants.
 
@@ -119,6 +126,8 @@ def preprocess(
     >>> preprocess(F, "constant", sig_baseline=0).values.tolist()
     [[1.0, 0.0, 2.0]]
     """
+    method = same_as("method", method, "maximin", "baseline", other)
+    explain_names("preprocess", preprocess, other)
     F0 = baseline(
         F,
         method,

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, resolve
+from xs2p._names import explain_names, without_other
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
@@ -17,12 +18,14 @@ from xs2p.traces.blocks import check_traces, map_traces
 _LONG = 60.0  # seconds that no indicator takes to decay
 
 
+@without_other
 def deconvolve(
     F: xr.DataArray,
+    *,
     tau: float | xr.DataArray | None = None,
     fs: float | None = None,
-    *,
     device: str | None = None,
+    **other: Any,
 ) -> xr.DataArray:
     """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
 
@@ -64,6 +67,7 @@ def deconvolve(
     >>> deconvolve(F, tau=1 / np.log(2), fs=1.0).values.round(3).tolist()
     [[0.0, 1.0, 0.0, 0.0]]
     """
+    explain_names("deconvolve", deconvolve, other)
     check_traces(F, "deconvolve")
     decay = check_decay(tau, fs, F)
     return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))

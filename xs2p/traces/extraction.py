@@ -11,6 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
 from xs2p.masks.layout import Layout, PackedMasks
 from xs2p.masks.masks import Masks
@@ -210,7 +211,7 @@ def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, devic
         },
         dtype=dtype,
         meta=meta(movie, movie.ndim, dtype),
-        name=f"xs2p-extract-{dask.base.tokenize(movie.name, key, block.__name__, device)}",
+        name=f"{READS}-{dask.base.tokenize(movie.name, key, block.__name__, device)}",
     )
 
 

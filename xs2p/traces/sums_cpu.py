@@ -37,8 +37,13 @@ def _vector(builder, kind, address, step=None, i=0):  # type: ignore[no-untyped-
     """LLVM's pointer to 8 numbers of a numba type, ``i`` steps of bytes behind an address."""
     if step is not None:
         address = builder.add(address, builder.mul(step, ir.Constant(address.type, i)))
+    return builder.inttoptr(address, _eight(kind).as_pointer())
+
+
+def _eight(kind):  # type: ignore[no-untyped-def]
+    """LLVM's type of 8 numbers of a numba type; its pointers do not tell what they point to."""
     item = ir.DoubleType() if kind == types.float64 else ir.IntType(kind.bitwidth)
-    return builder.inttoptr(address, ir.VectorType(item, 8).as_pointer())
+    return ir.VectorType(item, 8)
 
 
 @intrinsic
@@ -49,7 +54,9 @@ def _add_up_8_by_8(typingctx, element, total, source, frame_step, target, step):
         _, _, source, frame_step, target, step = arguments
         rows = [
             builder.load(
-                _vector(builder, element, source, frame_step, i), align=element.bitwidth // 8
+                _vector(builder, element, source, frame_step, i),
+                align=element.bitwidth // 8,
+                typ=_eight(element),
             )
             for i in range(8)
         ]
@@ -65,9 +72,9 @@ def _add_up_8_by_8(typingctx, element, total, source, frame_step, target, step):
             ]
         extend = builder.sext if element.signed else builder.zext
         pointer = _vector(builder, total, target)
-        sums = builder.load(pointer, align=total.bitwidth // 8)
+        sums = builder.load(pointer, align=total.bitwidth // 8, typ=_eight(total))
         for i, row in enumerate(rows):
-            sums = builder.add(sums, extend(row, pointer.type.pointee))
+            sums = builder.add(sums, extend(row, _eight(total)))
             pointer = _vector(builder, total, target, step, i + 1)
             builder.store(sums, pointer, align=total.bitwidth // 8)
         return context.get_dummy_value()
@@ -82,12 +89,15 @@ def _add_difference(typingctx, total, sums, weight, target, stop, start):  # typ
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, factor, target, stop, start = arguments
         last, first = (
-            builder.load(_vector(builder, total, address), align=total.bitwidth // 8)
+            builder.load(
+                _vector(builder, total, address), align=total.bitwidth // 8, typ=_eight(total)
+            )
             for address in (stop, start)
         )
         pointer = _vector(builder, sums, target)
-        kind, align = pointer.type.pointee, sums.bitwidth // 8
-        change, before = builder.sub(last, first), builder.load(pointer, align=align)
+        kind, align = _eight(sums), sums.bitwidth // 8
+        change = builder.sub(last, first)
+        before = builder.load(pointer, align=align, typ=kind)
         if sums == types.float64:
             factors = ir.Constant(kind, ir.Undefined)
             for i in range(8):

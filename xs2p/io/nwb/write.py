@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import check_flag
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
@@ -120,6 +121,8 @@ def write_nwb(
     """
     from xs2p.io.nwb.file import require_pynwb
 
+    check_flag("overwrite", overwrite)
+    check_flag("image_masks", image_masks)
     pynwb = require_pynwb()
     stored = getattr(nwbfile, "container_source", None)  # the file that it was read from
     target = check_path(path, overwrite, paths_read(ds, *([stored] if stored else [])))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._version import __version__
-from xs2p.compute.progress import watch
+from xs2p.compute.progress import WRITES, watch
 from xs2p.disk.npy import data_offset, make_npy
 from xs2p.disk.suite2p_ops import read_ops
 from xs2p.io.suite2p.names import PARAMETERS, STORED
@@ -29,7 +29,6 @@ DEFAULTS = {
     "nplanes": 1,
     "functional_chan": 1,
 }
-WRITES = "xs2p-write"  # in the names of tasks that are counted
 ROI_VARIABLES = ("roi", "npix", "ypix", "xpix", "lam", "overlap")
 SUITE2P_BASELINES = {"maximin_legacy": "maximin", "constant_global": "constant"}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import time_attrs
+from xs2p._attrs import check_flag, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
@@ -145,6 +145,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     )
     from xs2p.rois.convert import rois_to_stat
 
+    check_flag("overwrite", overwrite)
     name = os.fspath(folder)
     known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
     check_writable(ds)
