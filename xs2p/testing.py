@@ -98,39 +98,8 @@ def simulate(
     neuropil = lfilter([1.0], [1.0, -np.exp(-1 / fs)], rng.normal(size=n_frames) / np.sqrt(fs))
 
     time = ("time", np.arange(n_frames) / fs, time_attrs())
-    truth = xr.Dataset(
-        {
-            "spikes": (
-                ("roi", "time"),
-                spikes,
-                {
-                    "long_name": "number of spikes",
-                    "units": "1",
-                    "description": "How many spikes the ROI fired in the frame, at random.",
-                },
-            ),
-            "calcium": (
-                ("roi", "time"),
-                calcium,
-                {
-                    "long_name": "calcium",
-                    "units": "spikes",
-                    "description": "The spikes, each decaying with tau, as they were simulated.",
-                },
-            ),
-            "neuropil": (
-                "time",
-                neuropil,
-                {
-                    "long_name": "neuropil signal",
-                    "units": "a.u.",
-                    "description": "The signal that all pixels share, as it was simulated.",
-                },
-            ),
-        },
-        coords={"roi": rois.roi, "time": time},
-        attrs={"fs": fs, "tau": tau, "seed": seed},
-    )
+    truth = _truth(spikes, calcium, neuropil).assign_coords(roi=rois.roi, time=time)
+    truth = truth.assign_attrs(fs=fs, tau=tau, seed=seed)
     scene = {
         "pixels": rois.ypix.values.astype(np.int64) * shape[1] + rois.xpix.values,
         "lam": rois.lam.values,
@@ -155,6 +124,25 @@ def simulate(
         },
     )
     return movie, rois, truth
+
+
+def _truth(spikes: np.ndarray, calcium: np.ndarray, neuropil: np.ndarray) -> xr.Dataset:
+    """Describe what a simulated movie was made of."""
+
+    def described(long_name: str, units: str, description: str) -> dict[str, str]:
+        return {"long_name": long_name, "units": units, "description": description}
+
+    fired = "How many spikes the ROI fired in the frame, at random."
+    decayed = "The spikes, each decaying with tau, as they were simulated."
+    shared = "The signal that all pixels share, as it was simulated."
+    over = ("roi", "time")
+    return xr.Dataset(
+        {
+            "spikes": (over, spikes, described("number of spikes", "1", fired)),
+            "calcium": (over, calcium, described("calcium", "spikes", decayed)),
+            "neuropil": ("time", neuropil, described("neuropil signal", "a.u.", shared)),
+        }
+    )
 
 
 @contextlib.contextmanager

@@ -327,18 +327,28 @@ class Browser:
             )
             plot.add_layout(plot.legend[0], "above")
         if not alone:
-            spikes = figure(
-                height=190,
-                x_range=along,
-                y_range=Range1d(0, 1),
-                x_axis_label=self._label,
-                y_axis_label=f"spks ({self._ds['spks'].attrs.get('units', 'a.u.')})",
-                **tools,
-            )
-            spikes.segment("time", 0, "time", "value", source=lines["spks"], color=INK)
-            _dress(spikes)
+            units = self._ds["spks"].attrs.get("units", "a.u.")
+            spikes = _make_spikes(lines["spks"], along, self._label, units, tools)
         _dress(plot)
         return plot, spikes, lines
+
+
+def _make_spikes(source: Any, along: Any, label: str, units: str, tools: dict[str, Any]) -> Any:
+    """Make the plot of spikes below that of the traces, over the same time."""
+    from bokeh.models import Range1d
+    from bokeh.plotting import figure
+
+    plot = figure(
+        height=190,
+        x_range=along,
+        y_range=Range1d(0, 1),
+        x_axis_label=label,
+        y_axis_label=f"spks ({units})",
+        **tools,
+    )
+    plot.segment("time", 0, "time", "value", source=source, color=INK)
+    _dress(plot)
+    return plot
 
 
 def _dress(plot: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -27,7 +27,7 @@ from xs2p.plot.drawing import (
     zoom,
 )
 from xs2p.rois.convert import compact
-from xs2p.rois.pixels import pixel_table, planes_of
+from xs2p.rois.pixels import PixelTable, pixel_table, planes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,8 +117,47 @@ def plot_roi(
     if plane is not None:
         rois = compact(rois.isel(roi=np.flatnonzero(plane == plane[place])))
     table = pixel_table(rois)
-    place = position_of(table.roi, roi)
     image = None if background is None else check_image(background, table.shape)
+    pixels = _pixels(rois, table, roi, _masks(rois, masks, given, table.shape))
+    if ax is None:
+        ax = new_axes((7.0, 4.6))
+    show_image(ax, image, table.shape)
+    if image is None:
+        ax.set_facecolor("#F4F4F4")
+    shades = _ON_PAPER if image is None else _ON_IMAGE
+    layers = list(zip((pixels.ring, pixels.neuropil, pixels.others), shades, strict=True))
+    strength = 1.0 if image is None else 0.5
+    _tint(ax, table.shape, layers, pixels.own, pixels.cell, pixels.weights, color, strength)
+    _outline(ax, rois, position_of(table.roi, roi))
+    _hatch(ax, pixels.own[pixels.shared], table.shape[1])
+    seen = np.concatenate([pixels.own, pixels.neuropil, pixels.ring])
+    zoom(ax, seen, table.shape, margin)
+    draw_length(ax)
+    ax.set_title(f"ROI {roi}", loc="left", fontsize=NORMAL, color=INK)
+    if legend:
+        _legend(ax, _kinds(ax, pixels, table.shape, color, shades))
+    return ax
+
+
+class _Pixels(NamedTuple):
+    """Flat pixels of what is drawn of one ROI, and what its masks were made with."""
+
+    own: np.ndarray
+    shared: np.ndarray
+    """Whether another ROI has each of its own too."""
+    cell: np.ndarray
+    weights: np.ndarray
+    neuropil: np.ndarray
+    ring: np.ndarray
+    others: np.ndarray
+    radius: int
+    allow_overlap: bool
+
+
+def _masks(
+    rois: xr.Dataset, masks: Masks | None, given: dict[str, Any], shape: tuple[int, int]
+) -> Masks:
+    """Take the masks that are given, or build them."""
     if masks is None:
         masks = build_masks(rois, **{**mask_options_in(rois.attrs), **given})
     elif given:
@@ -126,68 +165,57 @@ def plot_roi(
             f"{', '.join(given)} and masks= are both given; leave one out: masks are built with "
             "those parameters only where none are given"
         )
-    if masks.shape != table.shape:
-        raise ValueError(f"the masks are for frames of {masks.shape}, the ROIs for {table.shape}")
-    column = position_of(masks.rois["roi"].values, roi)
-    own = table.flat[slice(*table.offsets[place : place + 2])]
-    shared = table.overlap[slice(*table.offsets[place : place + 2])]
-    cell = mask_pixels(masks.cell, column)
-    weights = np.asarray(masks.cell.data[slice(*masks.cell.indptr[column : column + 2])])
+    if masks.shape != shape:
+        raise ValueError(f"the masks are for frames of {masks.shape}, the ROIs for {shape}")
+    return masks
+
+
+def _pixels(rois: xr.Dataset, table: PixelTable, roi: Any, masks: Masks) -> _Pixels:
+    place, column = position_of(table.roi, roi), position_of(masks.rois["roi"].values, roi)
+    some = slice(*table.offsets[place : place + 2])
+    own = table.flat[some]
+    if not own.size:
+        raise ValueError(f"roi {roi} has no pixels to draw")
     neuropil = np.empty(0, np.int64)
     if masks.neuropil is not None:
         neuropil = mask_pixels(masks.neuropil, column)
-    if not own.size:
-        raise ValueError(f"roi {roi} has no pixels to draw")
-
     cells = cell_image(rois, float(masks.attrs.get("lam_percentile", 50.0))).values.ravel()
     radius = int(masks.attrs.get("inner_neuropil_radius", 2))
     ring = _around(own, table.shape, radius if masks.neuropil is not None else 0)
-    ring = ring[~cells[ring]]
-    seen = np.concatenate([own, neuropil, ring])
-    others = np.setdiff1d(np.flatnonzero(cells), own)
-    if ax is None:
-        ax = new_axes((7.0, 4.6))
-    show_image(ax, image, table.shape)
-    if image is None:
-        ax.set_facecolor("#F4F4F4")
-    shades = _ON_PAPER if image is None else _ON_IMAGE
-    layers = list(zip((ring, neuropil, others), shades, strict=True))
-    _tint(ax, table.shape, layers, own, cell, weights, color, 1.0 if image is None else 0.5)
-    used = bool(masks.attrs.get("allow_overlap", False))
-    _outline(ax, rois, place)
-    _hatch(ax, own[shared], table.shape[1])
-    zoom(ax, seen, table.shape, margin)
-    draw_length(ax)
-    ax.set_title(f"ROI {roi}", loc="left", fontsize=NORMAL, color=INK)
-    if legend:
-        n_shared = int(shared.sum())
-        unused = max(own.size - cell.size - (0 if used else n_shared), 0)
-        y, x = np.divmod(others, table.shape[1])
-        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-        visible = ((x > left) & (x < right) & (y > top) & (y < bottom)).any()
-        ring_shade, neuropil_shade, others_shade = shades
-        _legend(
-            ax,
-            [
-                (cell.size + 1, color, "", f"cell mask, {cell.size} pixels\n(stronger is heavier)"),
-                (
-                    n_shared,
-                    "white",
-                    "//////",
-                    f"shared, {'' if used else 'not '}used, {n_shared} pixels",
-                ),
-                (unused, "white", "", f"of no weight, {unused} pixels"),
-                (
-                    ring.size,
-                    ring_shade,
-                    "",
-                    f"left out around it\n(inner_neuropil_radius {radius})",
-                ),
-                (neuropil.size, neuropil_shade, "", f"neuropil, {neuropil.size} pixels"),
-                (visible, others_shade, "", "cell pixels of other ROIs"),
-            ],
-        )
-    return ax
+    return _Pixels(
+        own=own,
+        shared=table.overlap[some],
+        cell=mask_pixels(masks.cell, column),
+        weights=np.asarray(masks.cell.data[slice(*masks.cell.indptr[column : column + 2])]),
+        neuropil=neuropil,
+        ring=ring[~cells[ring]],
+        others=np.setdiff1d(np.flatnonzero(cells), own),
+        radius=radius,
+        allow_overlap=bool(masks.attrs.get("allow_overlap", False)),
+    )
+
+
+def _kinds(
+    ax: Axes, pixels: _Pixels, shape: tuple[int, int], color: str, shades: tuple[str, ...]
+) -> list[tuple[Any, str, str, str]]:
+    """Entries of the legend: how many there are, their shade and hatch, and what they are."""
+    n_shared, used = int(pixels.shared.sum()), pixels.allow_overlap
+    unused = max(pixels.own.size - pixels.cell.size - (0 if used else n_shared), 0)
+    y, x = np.divmod(pixels.others, shape[1])
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    visible = ((x > left) & (x < right) & (y > top) & (y < bottom)).any()
+    ring, neuropil, others = shades
+    shared = f"shared, {'' if used else 'not '}used, {n_shared} pixels"
+    cell = f"cell mask, {pixels.cell.size} pixels\n(stronger is heavier)"
+    around = f"left out around it\n(inner_neuropil_radius {pixels.radius})"
+    return [
+        (pixels.cell.size + 1, color, "", cell),
+        (n_shared, "white", "//////", shared),
+        (unused, "white", "", f"of no weight, {unused} pixels"),
+        (pixels.ring.size, ring, "", around),
+        (pixels.neuropil.size, neuropil, "", f"neuropil, {pixels.neuropil.size} pixels"),
+        (visible, others, "", "cell pixels of other ROIs"),
+    ]
 
 
 def _around(own: np.ndarray, shape: tuple[int, int], radius: int) -> np.ndarray:

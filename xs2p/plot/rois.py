@@ -109,8 +109,6 @@ def plot_rois(
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
-    from matplotlib.collections import PathCollection
-
     check_flag("filled", filled)
     check_flag("legend", legend)
     table = pixel_table(rois)
@@ -145,17 +143,7 @@ def plot_rois(
     paths = outline_paths(table)
     widths = np.full(len(paths), linewidth if highlight is None else 0.5)
     widths[marked] = max(linewidth, 1.8)
-    order = [*np.setdiff1d(np.arange(len(paths)), marked), *marked]
-    ax.add_collection(
-        PathCollection(
-            [paths[i] for i in order],
-            facecolors="none",
-            edgecolors=shades.rgba[order] if len(paths) else "none",
-            linewidths=widths[order],
-            capstyle="projecting",
-        ),
-        autolim=False,
-    )
+    _outline(ax, paths, shades.rgba, widths, marked)
     for i in chosen:
         if len(paths[i].vertices):
             outline = paths[i].vertices.reshape(-1, 2, 2)
@@ -166,6 +154,25 @@ def plot_rois(
     if legend:
         _explain(ax, shades)
     return ax
+
+
+def _outline(
+    ax: Axes, paths: list[Any], rgba: np.ndarray, widths: np.ndarray, marked: list[int]
+) -> None:
+    """Draw outlines, those that are marked over the others."""
+    from matplotlib.collections import PathCollection
+
+    order = [*np.setdiff1d(np.arange(len(paths)), marked), *marked]
+    ax.add_collection(
+        PathCollection(
+            [paths[i] for i in order],
+            facecolors="none",
+            edgecolors=rgba[order] if len(paths) else "none",
+            linewidths=widths[order],
+            capstyle="projecting",
+        ),
+        autolim=False,
+    )
 
 
 class _Shades(NamedTuple):
