@@ -83,6 +83,17 @@ class TestStores:
         match = r"out\.zarr exists and holds movie\.npy, which is not of a Zarr store"
         self.refused(match, as_movie(frames), rois, traces, tmp_path, overwrite=True)
 
+    def test_nor_a_folder_that_holds_files_given_by_a_pattern(self, rois, frames, tmp_path):
+        traces = tmp_path / "out.zarr"
+        xs2p.extract_to_zarr(as_movie(frames), rois, traces, **OPTIONS)
+        (traces / "F" / "c").mkdir(exist_ok=True)
+        for n in range(2):
+            tifffile.imwrite(traces / "F" / "c" / f"rec_{n}.tif", frames)
+        pattern = str(traces / "F" / "c" / "rec_*.tif")
+        for movie in (pattern, sorted((traces / "F" / "c").glob("rec_*.tif"))):
+            match = r"out\.zarr holds the input .*rec_\d\.tif"
+            self.refused(match, movie, rois, traces, tmp_path, overwrite=True)
+
     def test_nor_traces_with_a_movie_beside_them(self, rois, frames, tmp_path):
         ds = as_movie(frames).s2p.extract(rois, fs=10.0, min_neuropil_pixels=50)
         ds.assign(movie=as_movie(frames)).to_zarr(tmp_path / "both.zarr", consolidated=False)
@@ -316,4 +327,8 @@ def test_paths_that_arrays_read(tmp_path, frames, monkeypatch):
         assert len(paths_read(lazy)) == len(paths_read(lazy.movie.drop_attrs() + 1)) == 1
     assert paths_read(as_movie(np.load("a.npy", mmap_mode="r"))) == {str(tmp_path / "a.npy")}
     assert paths_read(as_movie(frames), as_movie(da.from_array(frames)), None) == set()
+    (tmp_path / "movie").mkdir()  # as the array in the store is called
+    assert paths_read(xr.open_zarr("a.zarr", consolidated=False).movie + 1) == {
+        str(tmp_path / "a.zarr")
+    }
     assert paths_read("a.npy", tmp_path / "gone.npy", "s3://a/b") == {"a.npy"}

@@ -50,7 +50,7 @@ def check_place(
 def check_not_read(path: str, inputs: Iterable[str], who: str = "") -> None:
     """Raise a FileExistsError where a path is one of the inputs, or a folder that holds one."""
     here = os.path.normcase(os.path.realpath(path))
-    for source in inputs:
+    for source in sorted(inputs, key=len):
         there = os.path.normcase(os.path.realpath(source))
         if there == here or there.startswith(here.rstrip(os.sep) + os.sep):
             told = "is" if there == here else "holds"

@@ -128,10 +128,13 @@ def extract_to_zarr(
     """
     for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
         check_flag(name, flag)
-    sources = (movie, rois, options.get("movie_chan2"))
-    final, growing = check_target(path, resume, overwrite, paths_read(*sources))
+    given = paths_read(movie, rois, options.get("movie_chan2"))
+    check_target(path, resume, overwrite, given)
     options = _with_defaults(options)
     job = _on_its_way(check_job(movie, rois, **options))
+    # Patterns and lists have become files by now.
+    given |= paths_read(job.movie, job.movie_chan2)
+    final, growing = check_target(path, resume, overwrite, given)
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
     options["device"] = job.device
     regions = _regions_of(job, frames_per_region)
