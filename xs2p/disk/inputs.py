@@ -94,9 +94,8 @@ def _followed(thing: Any, depth: int = 0) -> Iterator[str]:
             yield from _followed(part, depth + 1)
         return
     # The path of an array of Zarr's is that within its store.
-    within = type(thing).__module__.startswith("zarr") and not type(thing).__name__.endswith(
-        "Store"
-    )
+    kind = type(thing)
+    within = kind.__module__.startswith("zarr") and not kind.__name__.endswith("Store")
     for name in () if within else _NAMES:
         path = _attribute(thing, name)
         if isinstance(path, str | os.PathLike):
