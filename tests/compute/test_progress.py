@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import subprocess
@@ -15,26 +14,12 @@ import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
+from terminals import Terminal
 
 import xs2p
 from xs2p.compute import progress
 
 PACKAGE = Path(xs2p.__file__).parent
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """What stderr shows while the block runs."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    return lambda: contextlib.redirect_stderr(Terminal())
 
 
 @pytest.fixture(scope="module")

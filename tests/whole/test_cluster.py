@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import logging
 import os
 import random
@@ -24,6 +23,7 @@ import pytest
 import xarray as xr
 import zarr
 from loaders import as_movie, reference
+from terminals import Terminal
 
 import xs2p
 from xs2p.compute import progress as _progress
@@ -611,29 +611,6 @@ def test_the_command_resumes_after_it_was_killed(folder, from_shell):
 
 
 # Progress
-
-
-class Terminal(io.StringIO):
-    """Stands for a terminal that somebody looks at."""
-
-    def isatty(self):
-        return True
-
-    def lines(self):
-        """The bars as they stood in the end."""
-        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.getvalue())
-        shown = [re.split(r"\r", line) for line in text.split("\n")]
-        return [parts[-1] for parts in shown if parts[-1].strip()]
-
-
-@pytest.fixture
-def terminal(monkeypatch):
-    """What stderr is while the block runs."""
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
-    return lambda: contextlib.redirect_stderr(Terminal())
 
 
 DONE = r"{n} of {n} frames .* 100 % +[\d,]+ frames/s +\d+\.\d GB read +\d+:\d\d:\d\d"
