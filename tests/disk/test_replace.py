@@ -167,6 +167,18 @@ class TestFiles:
             xs2p.write_rois(rois.isel(roi=[0]), path, overwrite=True)
         assert path.read_bytes() == before
 
+    def test_a_label_image_or_regions_of_another_program(self, rois, tmp_path):
+        import zipfile
+
+        tifffile.imwrite(tmp_path / "a.tif", np.ones((20, 24), np.uint16))
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("0001.roi", b"Iout")
+        before = everything_in(tmp_path)
+        for name in ("a.tif", "a.zip"):
+            with pytest.raises(FileExistsError, match=f"{name} exists and .* another program made"):
+                xs2p.write_rois(rois, tmp_path / name, overwrite=True)
+        assert everything_in(tmp_path) == before
+
     def test_a_recording_in_nwb(self, rois, frames, tmp_path):
         pynwb = pytest.importorskip("pynwb")
         ds = as_movie(frames).s2p.extract(rois, fs=10.0, min_neuropil_pixels=50)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xs2p.rois.pixels import PixelTable
 
 SUFFIXES = (".tif", ".tiff", ".npy", ".zip", ".roi", ".zarr", ".nc")
+_MADE_BY = "xs2p write_rois"  # where a format has a place to say so
 # What ImageJ's files can hold of a coordinate.
 _MOST = 60_535
 
@@ -46,8 +47,9 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
 
         ImageJ's files and label images hold no weights: read again, every pixel weighs 1.
     overwrite
-        Replace an existing file, once the new one is complete; of Zarr stores and NetCDF files
-        an ROI set only, and neither traces nor a movie.
+        Replace an existing file that this made, once the new one is complete. Of ``.npy``,
+        ``.roi``, Zarr stores and NetCDF files, which do not say who made them: a label image, a
+        stat, a region or an ROI set only, and neither traces nor a movie.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrit
         else:
             import tifffile
 
-            tifffile.imwrite(path, content)
+            tifffile.imwrite(path, content, software=_MADE_BY)
 
 
 def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
@@ -220,6 +222,7 @@ def _write_zip(regions: list[Any], path: str) -> None:
                 entry = f"{plain}-{n}"
             taken.add(entry.lower())
             archive.writestr(f"{entry}.roi", made.tobytes())
+        archive.comment = _MADE_BY.encode()
 
 
 def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
@@ -293,7 +296,10 @@ def _foreign_file(path: str, suffix: str) -> str | None:
 
         with zipfile.ZipFile(path) as archive:
             odd = [name for name in archive.namelist() if not name.lower().endswith(".roi")]
-        return f"is an archive of other things ({odd[0]})" if odd else None
+            ours = archive.comment == _MADE_BY.encode()
+        if odd:
+            return f"is an archive of other things ({odd[0]})"
+        return None if ours else "is an archive of regions that another program made"
     if suffix == ".roi":
         with open(path, "rb") as file:
             return None if file.read(4) == b"Iout" else "is no file of ImageJ's"
@@ -306,8 +312,8 @@ def _foreign_file(path: str, suffix: str) -> str | None:
 
     with tifffile.TiffFile(path) as tif:
         shape, dtype = tif.series[0].shape, tif.series[0].dtype
-        ours = len(tif.pages) == 1 and dtype is not None and _is_image(shape, dtype)
-    return None if ours else f"is an image of {dtype} of shape {shape}, and no label image"
+        ours = len(tif.pages) == 1 and tif.pages.first.software == _MADE_BY
+    return None if ours else f"is an image of {dtype} of shape {shape} that another program made"
 
 
 def _is_image(shape: tuple[int, ...], dtype: np.dtype) -> bool:

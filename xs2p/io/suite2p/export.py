@@ -212,7 +212,11 @@ def foreign_file(path: str) -> str | None:
         ops = read_ops(os.path.dirname(path))
     except ValueError as error:
         return f"lies beside an ops.npy that cannot be read ({error})"
-    return None if "xs2p_version" in ops else "is suite2p's own, or somebody's"
+    return (
+        None
+        if "xs2p_version" in ops
+        else "is suite2p's own, or somebody's (another folder leaves it)"
+    )
 
 
 def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
