@@ -122,12 +122,13 @@ def test_memory_does_not_grow_with_the_recording(way, tmp_path):
     As glibc manages memory by default, what is freed is not all given back: there from 200,000 on.
     """
 
-    def peak(n_frames, **environ):  # of three runs, since which threads meet is chance
+    def peak(n_frames, runs=1, **environ):
         arguments = "frames", way, n_frames, 50, 2000, str(tmp_path)
-        peaks = [scaling.in_new_process(*arguments, **environ)["peak"] for _ in range(3)]
+        peaks = [scaling.in_new_process(*arguments, **environ)["peak"] for _ in range(runs)]
         return statistics.median(peaks)
 
-    assert peak(500_000, **scaling.AS_WORKER) < 1.15 * peak(5_000, **scaling.AS_WORKER)
+    # In a short run it is chance how many chunks meet in memory.
+    assert peak(500_000, **scaling.AS_WORKER) < 1.15 * peak(5_000, runs=3, **scaling.AS_WORKER)
     assert peak(1_000_000) < 1.15 * peak(200_000)
 
 
