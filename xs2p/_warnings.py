@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from types import FrameType
@@ -10,26 +9,37 @@ from typing import Any
 
 import numpy as np
 
-_PACKAGE = os.path.dirname(__file__) + os.sep
-# Packages, and modules of Python's own, through which a call comes here from the user's line.
-_BETWEEN = ("xarray", "dask", "distributed", "typer", "click")
-_WRAPPERS = ("contextlib.py", "functools.py", "threading.py")
+# Whose lines say nothing to a user: ours, and what calls us or is called by us on the way.
+_NOT_THE_USERS = {
+    *("xs2p", "xarray", "dask", "distributed", "numpy", "numba"),
+    *("contextlib", "functools", "concurrent", "threading", "typer", "click"),
+}
 
 
 def warn(message: str) -> None:
-    """Warn at the line of the user's own code, not inside the package or what calls it."""
-    level, frame = 1, sys._getframe(0)
-    while frame.f_back is not None and _is_between(frame):
-        frame = frame.f_back
+    """Warn at the line of the caller's own code, not inside the package or xarray.
+
+    In a thread of Dask's there is no such line: the warning then points at the outermost of ours.
+    """
+    level = ours = 1
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
         level += 1
-    warnings.warn(message, UserWarning, stacklevel=level)
+        if _is_users(frame):
+            break
+        if _package(frame) == "xs2p":
+            ours = level
+        frame = frame.f_back
+    warnings.warn(message, UserWarning, stacklevel=ours if frame is None else level)
 
 
-def _is_between(frame: FrameType) -> bool:
-    file = frame.f_code.co_filename
-    if file.startswith(_PACKAGE) or os.path.basename(file) in _WRAPPERS:
-        return True
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in _BETWEEN
+def _is_users(frame: FrameType) -> bool:
+    # A doctest or a cell of a notebook is the user's, also where it runs among a module's names.
+    return frame.f_code.co_filename.startswith("<doctest") or _package(frame) not in _NOT_THE_USERS
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def names(values: Any, most: int = 5) -> str:

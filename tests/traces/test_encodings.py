@@ -69,6 +69,15 @@ def test_steps_on_packed_traces(packed, tmp_path, step, chunks):
     stays_as_it_is(STEPS[step](packed("F", chunks)), tmp_path)
 
 
+def test_corrected_traces_without_neuropil(packed):
+    """Fc is F as it is, and yet no copy of how F was packed."""
+    from xs2p.traces.neuropil import correct
+
+    F = packed("F", None)
+    assert not correct(F.to_dataset(name="F"), 0.7).encoding
+    assert F.encoding["scale_factor"] == 0.5
+
+
 @pytest.mark.parametrize("chunks", [None, {"time": 9}], ids=["eager", "lazy"])
 def test_traces_of_a_packed_movie(packed, tmp_path, chunks):
     rois = xs2p.rois_from_stat(

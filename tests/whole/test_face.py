@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import os
 import pydoc
 import subprocess
 import sys
@@ -225,7 +226,7 @@ def test_a_package_beside_ours_is_the_user_s(tmp_path):
 
     code = compile(textwrap.dedent("def f():\n    warn('careful')\n"), "x", "exec")
     space = {"warn": _warnings.warn, "__name__": "xs2p_lab"}
-    beside = _warnings._PACKAGE.rstrip("/\\") + "_lab/module.py"
+    beside = os.path.dirname(_warnings.__file__) + "_lab/module.py"
     exec(code.replace(co_filename=beside), space)
     function = space["f"]
     function.__code__ = function.__code__.replace(co_filename=beside)

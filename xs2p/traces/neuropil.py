@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from xs2p.traces.blocks import with_data
+
 
 def correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
     """Fc = F − coefficient · Fneu."""
@@ -15,7 +17,7 @@ def correct(ds: xr.Dataset, coefficient: float) -> xr.DataArray:
     }
     if "Fneu" not in ds:
         as_it_is = "F as it is, since no neuropil was extracted, by xs2p.extract."
-        return ds["F"].assign_attrs(attrs, description=as_it_is)
+        return with_data(ds["F"], ds["F"].data).assign_attrs(attrs, description=as_it_is)
     corrected = ds["F"] - np.float32(coefficient) * ds["Fneu"]
     corrected.attrs = {**attrs, "neuropil_coefficient": float(coefficient)}
     return corrected
