@@ -138,7 +138,7 @@ def create_cell_mask(
     lam = np.asarray(stat["lam"])[keep]
     lam = lam if lam.dtype.kind == "f" else lam.astype(np.float32)
     flat = _flat(ypix, xpix, (Ly, Lx))
-    return flat, lam / lam.sum() if lam.size else lam
+    return flat, lam / lam.sum()
 
 
 def create_neuropil_masks(
