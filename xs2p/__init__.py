@@ -11,6 +11,8 @@ Examples
 Frozen({'roi': 98, 'time': 500})
 """
 
+from typing import TYPE_CHECKING
+
 from xs2p import accessor as _accessor  # noqa: F401  (registers .s2p)
 from xs2p._version import __version__
 from xs2p.io import (
@@ -74,10 +76,16 @@ def __dir__() -> list[str]:
     return sorted([*__all__, *_MODULES])
 
 
-def __getattr__(name: str) -> object:
-    """Import a public module at its first use: ``xs2p.suite2p`` needs no import of its own."""
-    if name in _MODULES:
-        import importlib
+if TYPE_CHECKING:  # where a __getattr__ would let any name pass
+    from xs2p import io, masks, plot, rois, suite2p, testing  # noqa: F401
+else:
 
-        return importlib.import_module(f"xs2p.{name}")
-    raise AttributeError(f"module 'xs2p' has no attribute {name!r}; it has {', '.join(__dir__())}")
+    def __getattr__(name):
+        """Import a public module at its first use: ``xs2p.suite2p`` needs no import of its own."""
+        if name in _MODULES:
+            import importlib
+
+            return importlib.import_module(f"xs2p.{name}")
+        raise AttributeError(
+            f"module 'xs2p' has no attribute {name!r}; it has {', '.join(__dir__())}"
+        )
