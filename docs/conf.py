@@ -46,11 +46,12 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes that are described again as members have one entry
 default_role = "obj"
 
-# Every reference must resolve but for those to other packages, which would need the network, and
-# the types of parameters, where numpydoc has words such as "optional".
+# Every reference must resolve but for those to other packages, which would need the network, the
+# types of parameters, where numpydoc has words such as "optional", and types that are not public.
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!xs2p\.[a-z]).+"),
+    ("py:class", r"xs2p\.(masks\.layout\.Layout|masks\.packing\.MaskArrays|compute\.progress\.T)"),
     ("py:(obj|func|meth|mod)", r"(?!xs2p\.)\w+\..+"),
 ]
 
@@ -75,6 +76,8 @@ def setup(app):
     """Write what is generated before Sphinx looks for pages."""
     app.connect("missing-reference", find_by_last_name)
     importlib.import_module("api").write(HERE / "reference")
+    house = importlib.import_module("house").picture()
+    (HERE / "reference" / "house.txt").write_text(house, encoding="utf-8")
     shown = HERE / "notebooks"
     shutil.rmtree(shown, ignore_errors=True)
     shown.mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import subprocess
@@ -98,6 +99,16 @@ def test_nothing_where_nobody_looks(lazy, capfd):
     with progress.progress_bar(patience=0.0):
         lazy.F.compute()
     assert capfd.readouterr() == ("", "")
+
+
+def test_without_a_stderr(lazy, monkeypatch):
+    """As in a program without a console, or where somebody has closed it."""
+    closed = io.StringIO()
+    closed.close()
+    for stream in (None, closed):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "stderr", stream)
+            assert lazy.F.s2p.compute().dtype == np.float32
 
 
 def test_within_another_bar(lazy, terminal):

@@ -16,12 +16,16 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="module")
-def api():
-    spec = importlib.util.spec_from_file_location("xs2p_docs_api", ROOT / "docs" / "api.py")
+def loaded(name):
+    spec = importlib.util.spec_from_file_location(f"xs2p_docs_{name}", ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def api():
+    return loaded("api")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +92,19 @@ def test_the_command_line_page_has_every_option(api):
         for option in (o for p in command.params for o in p.opts if o.startswith("--")):
             assert option in page, option
     assert "<span" not in page and "&#" not in page
+
+
+def test_the_picture_of_the_house_is_of_this_one():
+    picture = loaded("house").picture()
+    rooms = re.findall(r"^[ \d]{4}(\w+)(?: +on (.*))?$", picture, re.M)
+    package = Path(xs2p.__file__).parent
+    inside = [*package.glob("[a-z]*.py"), *(file.parent for file in package.glob("*/__init__.py"))]
+    assert sorted(name for name, _ in rooms) == sorted(path.stem for path in inside)
+    for at, (_, on) in enumerate(rooms):
+        below = {name for name, _ in rooms[at + 1 :]}
+        assert set(filter(None, on.split(", "))) <= below
+    for file in ("snr_filter", "oasis_gpu", "suite2p/", "replace"):
+        assert re.search(rf"^ {{14}}.*\b{file}", picture, re.M), file
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -5,7 +5,7 @@
 // (--fmad=false) the results are the CPU's. CuPy always adds -ftz=true: float32 numbers below
 // 1.2e-38 are 0 here.
 
-// As in _layout.py: pixels of a segment, and frames that are added up side by side.
+// As in masks/layout.py: pixels of a segment, and frames that are added up side by side.
 #define SEGMENT 256
 #define LANES 32
 // Rows of threads in a block of LANES columns, and pixels of a segment that each adds up.

@@ -295,7 +295,12 @@ def compute(obj: T, *, progress: bool = True) -> T:
 
 def is_watched() -> bool:
     """Whether a bar is seen: in a log file it would be a line of many megabytes."""
-    return sys.stderr.isatty() or in_notebook()
+    if in_notebook():
+        return True
+    try:
+        return bool(sys.stderr.isatty())
+    except (AttributeError, ValueError, OSError):  # there is none, or it is closed
+        return False
 
 
 def in_notebook() -> bool:

@@ -29,7 +29,7 @@ def rois_from_stat(
         lengths). ``radius``, ``overlap`` and ``med`` are used where present. Every other
         scalar becomes a coordinate over ``roi``, every other array of one value per pixel a
         variable over ``pixel``, and other 1-D arrays ragged variables with a dimension of
-        their own, so that :func:`xs2p.rois.rois_to_stat` gives all of it back.
+        their own, so that `rois_to_stat` gives all of it back.
     shape
         Frame size ``(Ly, Lx)`` in pixels.
     outside
