@@ -17,6 +17,7 @@ from loaders import square
 
 import xs2p
 from xs2p.disk.inputs import paths_read
+from xs2p.disk.replace import scratch_folder
 
 OPTIONS = {"fs": 10.0, "min_neuropil_pixels": 50, "baseline": "none", "progress": False}
 START = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
@@ -270,6 +271,22 @@ def test_whatever_step_fails_there_is_the_old_or_the_new_whole(
             shutil.rmtree(left)
     assert number >= 2
     assert set(everything_in(tmp_path)) == set(old)
+
+
+def test_files_that_a_thread_still_writes_go_with_the_folder(tmp_path, monkeypatch):
+    """As Zarr's do, which raises the first error of its threads while the others go on."""
+    late, rmtree = [1, 2, 3], shutil.rmtree
+
+    def removed(folder, **kwargs):
+        rmtree(folder, **kwargs)
+        if late:
+            (Path(folder) / f"{late.pop()}").mkdir(parents=True)
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    with pytest.raises(OSError, match="disk is full"), scratch_folder(str(tmp_path / "a")):
+        raise OSError("disk is full")
+    assert not late
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="folders are synced on posix")

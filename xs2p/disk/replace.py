@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -180,8 +181,23 @@ def scratch_folder(path: str) -> Iterator[str]:
     os.mkdir(scratch)  # now, so that a folder that cannot be written to is known before the work
     try:
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    except BaseException:
+        remove_written(scratch)
+        raise
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_written(folder: str) -> None:
+    """Remove a folder of ours, also where a writer's threads still put files into it.
+
+    Zarr raises the first error of its threads while the others go on, and those make the folders
+    that they need again.
+    """
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.02)
+        if not os.path.lexists(folder):
+            return
 
 
 def check_absent(folder: str, names: Iterable[str]) -> None:

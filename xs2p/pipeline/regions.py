@@ -23,7 +23,14 @@ from xs2p._attrs import UNFINISHED
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
-from xs2p.disk.replace import holds_only_zarr, put_in_place, remove, sync_file, sync_folder
+from xs2p.disk.replace import (
+    holds_only_zarr,
+    put_in_place,
+    remove,
+    remove_written,
+    sync_file,
+    sync_folder,
+)
 from xs2p.traces.blocks import rechunk
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
@@ -71,8 +78,9 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
                 name, shape=shape, chunks=(1,) * len(shape), dtype="u1", dimension_names=dims
             )
         put_in_place(new, growing, overwrite=False)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    except BaseException:
+        remove_written(new)
+        raise
 
 
 def open_store(store: str) -> xr.Dataset:

@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from xs2p._names import explain_names, same_as
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove
+from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
 from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
@@ -393,7 +392,7 @@ def _keep_what_is_done(store: str, error: BaseException) -> None:
     except Exception:  # the store has gone: that error is not the one to tell
         return
     if done is not None and not done.any():
-        shutil.rmtree(store, ignore_errors=True)
+        remove_written(store)
         return
     part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
     error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")
