@@ -513,5 +513,5 @@ def test_an_error_that_nobody_foresaw_is_one_line_too(xs2p_shell, recording, mon
 
     monkeypatch.setattr(xs2p, "open_movie", broken)
     code, out, err = xs2p_shell("extract", *NPY, "--fs", FS)
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "KeyError: 'surprise' (not foreseen; --debug shows where)" in one_line(err)

@@ -36,11 +36,14 @@ def main(args: list[str] | None = None) -> None:
         code = 130
     except Exception as error:
         # Typer's errors of usage are Click's in older versions and its own in newer ones.
-        if not hasattr(error, "format_message"):
+        if "--debug" in (sys.argv if args is None else args):
             raise
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "xs2p"
-        complain(f"{error.format_message()} ({command} --help lists what it takes)")
+        if hasattr(error, "format_message"):
+            complain(f"{error.format_message()} ({command} --help lists what it takes)")
+        else:
+            complain(f"{type(error).__name__}: {error} (not foreseen)")
         code = 2
     if code == 130:
         complain("interrupted")

@@ -107,6 +107,14 @@ def extract(
             help="In which order they change, the slowest first, if not time,plane,channel.",
         ),
     ] = None,
+    dims: Annotated[
+        str | None,
+        of_movie(
+            metavar="AXES",
+            help="The axes of an array as stored, the slowest first: t, c (channel), z (plane), y, "
+            "x, as in tczyx. Needed where there are four or five and the file does not say.",
+        ),
+    ] = None,
     channel: Annotated[
         int | None,
         of_movie(help="Which channel to extract, from 0 on; all of them unless given."),
@@ -262,7 +270,7 @@ def extract(
         require_shape(movie, frame)
         kind = None if dtype is None else parse_dtype(dtype)
         how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
-        how |= {"channels": channels, "planes": planes, "order": order}
+        how |= {"channels": channels, "planes": planes, "order": order, "dims": dims}
         frames = xs2p.open_movie(movie, variable=variable, **how)
         second = None
         if movie_chan2 is not None:

@@ -45,6 +45,9 @@ def of_second_movie(path: str, how: dict[str, Any]) -> dict[str, Any]:
         if how["order"] is not None:
             kept = how["order"].replace(",", " ").split()
             mine["order"] = [dim for dim in kept if dim != "channel"]
+    axes = (how["dims"] or "tyx").lower().replace("channel", "").replace("c", "")
+    if axes != "tyx" and suffix not in (".bin", ".raw"):
+        mine["dims"] = axes
     return mine
 
 

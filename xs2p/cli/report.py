@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,7 @@ def reporting(debug: bool) -> Iterator[None]:
                 raise
             kind = type(error).__name__
             complain(f"{kind}: {_one_line(error)} (not foreseen; --debug shows where)")
-            raise typer.Exit(1) from error
+            raise typer.Exit(2) from error
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -59,9 +60,10 @@ def _one_line(error: BaseException) -> str:
         ("overwrite=True", "--overwrite"),
         ("resume=True", "--resume"),
         ("cells_only=True", "--cells-only"),
+        ("labels=True", "--labels"),
     ):
         text = text.replace(python, shell)
-    return text
+    return re.sub(r"dims=\([^)]*\), in short dims='(\w+)'", r"--dims \1", text)
 
 
 def _told(error: BaseException) -> str:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _MASKED = "some pixels are masked, and a movie here has a value in each: fill them"
 
 
-def open_array(array: Any, chunks: int | None) -> xr.DataArray:
-    """Label an array as a movie; nothing of it is read or copied."""
+def open_array(array: Any, chunks: int | None, dims: tuple[str, ...] | None = None) -> xr.DataArray:
+    """Label an array as a movie, its axes ``dims``; nothing of it is read or copied."""
     import xarray as xr
 
     from xs2p.movie.check import check_dtype
@@ -42,6 +42,8 @@ def open_array(array: Any, chunks: int | None) -> xr.DataArray:
             f"open_movie: cannot open {told}; expected a path, a list of paths, a Zarr store, or "
             "an array (time, y, x)"
         )
+    if dims is not None and dims != DIMS:
+        array = _named(array, dims)
     if isinstance(array, xr.DataArray):
         check_dims(array)
         check_dtype(np.dtype(array.dtype), "the movie")
@@ -57,12 +59,34 @@ def open_array(array: Any, chunks: int | None) -> xr.DataArray:
     if len(array.shape) != 3:
         raise ValueError(
             f"open_movie: {told} of shape {tuple(array.shape)}, expected 3 dims, (time, y, x); "
-            "with channels or planes name the dims, as in xarray.DataArray(array, "
-            "dims=('channel', 'time', 'y', 'x'))"
+            "with channels or planes say which axis is which, as in open_movie(array, dims='tczyx')"
         )
     check_dtype(np.dtype(array.dtype), told)
     _check_pixels(array, told)
     return xr.DataArray(_data(array, chunks), dims=DIMS, name="movie")
+
+
+def _named(array: Any, dims: tuple[str, ...]) -> Any:
+    """Give an array the names of its axes, and put them as a movie has them."""
+    import xarray as xr
+
+    from xs2p.movie.dims import dims_of
+
+    told = type(array).__name__
+    dims_of(array.shape, dims, f"open_movie: {told}")
+    if not isinstance(array, xr.DataArray | np.ndarray) and _module(array) not in ("cupy", "dask"):
+        raise ValueError(
+            f"open_movie: dims= of {told} is for numpy, Dask and DataArrays; give the path of the "
+            "file or store it is of, with dims= and variable=, or dask.array.from_array(array)"
+        )
+    if isinstance(array, xr.DataArray):
+        movie = array.rename(
+            {old: new for old, new in zip(array.dims, dims, strict=True) if old != new}
+        )
+    else:
+        movie = xr.DataArray(array, dims=dims, name="movie")
+    ones = [dim for dim in ("channel", "plane") if movie.sizes.get(dim) == 1]
+    return movie.squeeze(ones).transpose("channel", "plane", *DIMS, missing_dims="ignore")
 
 
 def _module(array: Any) -> str:
@@ -119,8 +143,8 @@ def _data(array: Any, chunks: int | None) -> Any:
             return h5_to_dask(h5_frames(array), chunks)
         if axes_of(array) != DIMS:
             raise ValueError(
-                f"open_movie: {array.name} of {array.file.filename} is of an NWB file, with dims "
-                "(time, x, y); open that with mode 'r', or give its path"
+                f"open_movie: {array.name} of {array.file.filename} is of NWB or MATLAB, with "
+                "dims (time, x, y); open that with mode 'r', or give its path"
             )
         identity = uuid.uuid4()  # what it holds may change at any time
         warn(

@@ -17,7 +17,9 @@ TARGET_BYTES = 2**27  # upper bound of a chunk; evened out, chunks come to 64-12
 
 def to_dask(frames: Frames, chunks: int | None) -> da.Array:
     """Wrap frames as a Dask array chunked in time, its name derived from file and layout."""
-    time_chunks = even_chunks(frames.shape, frames.dtype.itemsize) if chunks is None else chunks
+    unit = getattr(frames, "unit", 1)
+    whole = even_chunks(frames.shape, frames.dtype.itemsize, unit)
+    time_chunks = whole if chunks is None else chunks
     sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
     return from_array(frames, sizes, frames)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import logging
 import math
 import os
 import re
@@ -13,12 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.movie.boxes import BoxFrames
 from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
+from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
 
 if TYPE_CHECKING:
     import dask.array as da
+
+    from xs2p.movie.turns import Stack
+
+log = logging.getLogger("xs2p")
 
 # NWB's kinds of series of images, which all have x before y.
 NWB_IMAGES = (
@@ -62,26 +69,45 @@ class H5Frames(Frames):
         return self._read(slice(int(wanted[0]), int(wanted[-1]) + 1, step), *_both(space[1:]))
 
     def _read(self, time: slice, y: slice, x: slice) -> np.ndarray[Any, Any]:
-        with _opened(self.stamp.path) as file:
-            stored = file.get(self.dataset)
-            order = [DIMS.index(axis) for axis in self.axes]
-            held = tuple(self.shape[i] for i in order)
-            if getattr(stored, "shape", None) != held:
-                found = 0 if stored is None else stored.shape[self.axes.index("time")]
-                raise truncated(self, found, os.path.getsize(self.stamp.path))
-            if stored.dtype.newbyteorder("=") != self.dtype:
-                raise OSError(
-                    f"the file now holds {stored.dtype}, and held {self.dtype} when it was opened: "
-                    "open it anew with xs2p.open_movie"
-                )
-            for source in self.sources:  # HDF5 has zeros for what is in a file that is gone
-                if not os.path.isfile(source.path):
-                    raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
-            require_filters(stored, f"{self.stamp.path}/{self.dataset}")
-            keys = (time, y, x)
-            frames = stored[tuple(keys[i] for i in order)]
+        order = [DIMS.index(axis) for axis in self.axes]
+        keys = (time, y, x)
+        held = tuple(self.shape[i] for i in order)
+        frames = _part(self, held, tuple(keys[i] for i in order))
         frames = frames.transpose([self.axes.index(dim) for dim in DIMS])
         return np.ascontiguousarray(frames).astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class H5Box(BoxFrames):
+    """Frames of a dataset of four or five axes."""
+
+    dataset: str = ""
+    sources: tuple[Stamp, ...] = ()
+
+    def box(self, key: tuple[slice, ...]) -> np.ndarray[Any, Any]:
+        """Read a part of the dataset."""
+        return _part(self, self.held, key).astype(self.dtype, copy=False)
+
+
+def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarray[Any, Any]:
+    """Read a part of a dataset that must be as it was when it was opened, of the shape ``held``."""
+    with _opened(frames.stamp.path) as file:
+        stored = file.get(frames.dataset)
+        if getattr(stored, "shape", None) != held:
+            shape = getattr(stored, "shape", ())
+            found = shape[frames.axes.index("time")] if len(shape) == len(held) else 0
+            raise truncated(frames, found, os.path.getsize(frames.stamp.path))
+        if stored.dtype.newbyteorder("=") != frames.dtype:
+            raise OSError(
+                f"the file now holds {stored.dtype}, and held {frames.dtype} when it was opened: "
+                "open it anew with xs2p.open_movie"
+            )
+        for source in frames.sources:  # HDF5 has zeros for what is in a file that is gone
+            if not os.path.isfile(source.path):
+                raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
+        require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
+        part: np.ndarray[Any, Any] = stored[key]
+        return part
 
 
 def _both(space: Any) -> tuple[slice, slice]:
@@ -105,8 +131,44 @@ def h5_frames(stored: Any, axes: tuple[str, str, str] | None = None) -> H5Frames
     )
 
 
+def h5_stack(stored: Any, dims: tuple[str, ...] | None) -> Stack:
+    """Frames of a dataset of any order of axes, which are ``dims`` or what its file says."""
+    from xs2p.movie.dims import dims_of, lead
+    from xs2p.movie.turns import Stack
+
+    name = f"{stored.file.filename}{stored.name}"
+    axes = dims_of(stored.shape, dims, name)
+    if dims is None and axes_of(stored) != DIMS:  # the axes of length 1 stay where they are
+        own = iter(axes_of(stored))
+        axes = tuple(next(own) if axis in DIMS else axis for axis in axes)
+        log.info("%s: axes %s, as MATLAB or NWB has them", name, axes)
+    if len(axes) == 3:
+        return Stack(h5_frames(stored, (axes[0], axes[1], axes[2])))
+    require_filters(stored, name)
+    size = dict(zip(axes, map(int, stored.shape), strict=True))
+    number = math.prod(stored.shape) // max(1, size["y"] * size["x"])
+    box = H5Box(
+        Stamp.of(stored.file.filename),
+        (number, size["y"], size["x"]),
+        stored.dtype.newbyteorder("=").str,
+        tuple(map(int, stored.shape)),
+        axes,
+        int((stored.chunks or (1,) * stored.ndim)[axes.index("time")]),
+        stored.name.lstrip("/"),
+        tuple(map(Stamp.of, _sources(stored, name))),
+    )
+    return Stack(box, lead(axes, stored.shape), said=True)
+
+
+def is_matlab(stored: Any) -> bool:
+    """Whether MATLAB has written a dataset: its own axes are those of the file reversed."""
+    return "MATLAB_class" in stored.attrs
+
+
 def axes_of(stored: Any) -> tuple[str, str, str]:
-    """In which order a dataset has its dims: as NWB says it where it is of an NWB file."""
+    """In which order a dataset has its dims: as NWB says it, or MATLAB leaves (y, x, time)."""
+    if is_matlab(stored):
+        return ("time", "x", "y")
     kind = stored.parent.attrs.get("neurodata_type", "")
     kind = kind.decode() if isinstance(kind, bytes) else str(kind)
     return NWB_DIMS if kind in NWB_IMAGES and stored.name.endswith("/data") else DIMS
@@ -194,8 +256,8 @@ def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
     )
 
 
-def find_movie(name: str, variable: str | None) -> H5Frames:
-    """Find the (time, y, x) dataset of an HDF5 file."""
+def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) -> Stack:
+    """Find the dataset of an HDF5 file that is a movie: (time, y, x), or of the axes ``dims``."""
     import h5py
 
     try:
@@ -203,14 +265,14 @@ def find_movie(name: str, variable: str | None) -> H5Frames:
     except OSError as error:
         raise ValueError(f"{name}: not a readable HDF5 file ({error})") from error
     with file:
-        found: dict[str, Any] = {}
         if variable is not None:
             chosen = file.get(variable)
-            if isinstance(chosen, h5py.Dataset) and _is_movie(chosen):
-                return h5_frames(chosen)
+            if isinstance(chosen, h5py.Dataset) and _is_movie(chosen, dims, any_dims=True):
+                return h5_stack(chosen, dims)
+        found: dict[str, Any] = {}
 
         def note(key: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and not key.startswith("#"):  # MATLAB's own
                 found[key] = item
 
         file.visititems(note)
@@ -220,18 +282,23 @@ def find_movie(name: str, variable: str | None) -> H5Frames:
                 f"variable={variable!r} is no (time, y, x) dataset of numbers of {name!r}, which "
                 f"holds: {listing}"
             )
-        movies = [key for key, item in found.items() if _is_movie(item)]
+        movies = [key for key, item in found.items() if _is_movie(item, dims)]
+        if not movies and dims is None:
+            movies = [key for key, item in found.items() if _is_movie(item, None, any_dims=True)]
         if len(movies) != 1:
             problem = f"{len(movies)}; pick one with variable={movies[0]!r}" if movies else "none"
+            axes = ("time", "y", "x") if dims is None else dims
             raise ValueError(
-                f"{name}: expected one dataset of numbers with 3 dims, (time, y, x), found "
-                f"{problem}. It holds: {listing}"
+                f"{name}: expected one dataset of numbers with {len(axes)} dims, "
+                f"({', '.join(axes)}), found {problem}. It holds: {listing}"
             )
-        return h5_frames(found[movies[0]])
+        return h5_stack(found[movies[0]], dims)
 
 
-def _is_movie(stored: Any) -> bool:
-    return stored.ndim == 3 and stored.dtype.kind in "iufb" and 0 not in stored.shape
+def _is_movie(stored: Any, dims: tuple[str, ...] | None, any_dims: bool = False) -> bool:
+    number = 3 if dims is None else len(dims)
+    right = 3 <= stored.ndim <= MOST if any_dims else stored.ndim == number
+    return right and stored.dtype.kind in "iufb" and 0 not in stored.shape
 
 
 def h5_to_dask(frames: H5Frames, chunks: int | None) -> da.Array:

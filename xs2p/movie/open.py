@@ -11,6 +11,7 @@ import numpy as np
 
 from xs2p._attrs import time_attrs
 from xs2p.movie.check import checked_shape, is_whole
+from xs2p.movie.dims import checked_dims
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,6 +32,7 @@ def open_movie(
     channels: int | None = None,
     planes: int | None = None,
     order: str | Sequence[str] | None = None,
+    dims: str | Sequence[str] | None = None,
 ) -> xr.DataArray:
     """Open a movie lazily, in its own dtype.
 
@@ -83,7 +85,13 @@ def open_movie(
         In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
         slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
         channels of a plane, then the next plane. Given, it is believed together with
-        ``channels`` and ``planes``, whatever the file says.
+        ``channels`` and ``planes``, whatever the file says, and whatever is missing of it.
+    dims : str or sequence of str, optional
+        The axes of an array as it is stored, as numpy, h5py or tifffile show its shape (MATLAB
+        shows it reversed), the slowest first: letters ``t``, ``c`` (channel), ``z`` (plane), ``y``
+        and ``x``, as in ``dims="tczyx"``, or names. For HDF5, ``.npy``, TIFF, Zarr and arrays,
+        whatever they say themselves; needed where there are four or five axes and nothing says
+        which is which. An axis of length 1 goes.
 
     Returns
     -------
@@ -150,19 +158,24 @@ def open_movie(
             f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
         )
     turns = _checked_turns(channels, planes, order)
+    axes = checked_dims(dims)
+    if axes is not None and order is not None:
+        raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
     start = 0.0
     if not _files.is_paths(path):
         _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
-        movie, told = _open_object(path, chunks, variable), None
+        movie, told = _open_object(path, chunks, variable, axes), None
     else:
         source = _files.find(path)
         told = source.told
         if source.kind == "stack":
             from xs2p.movie.stacks import open_stacks
 
-            movie = open_stacks(source, frame, kind, chunks, variable, turns)
+            movie = open_stacks(source, frame, kind, chunks, variable, turns, axes)
         else:
             _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
+            if axes is not None and source.kind != "zarr":
+                raise ValueError(f"dims={dims!r}: {told!r} says its axes itself; leave dims out")
             if source.kind == "suite2p":
                 from xs2p.movie.suite2p import open_planes
 
@@ -178,7 +191,7 @@ def open_movie(
             else:
                 from xs2p.movie.zarr import open_zarr_movie
 
-                movie = open_zarr_movie(source.names[0], told, chunks, variable)
+                movie = open_zarr_movie(source.names[0], told, chunks, variable, axes)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
     movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
@@ -190,15 +203,17 @@ def _is_store(path: Any) -> bool:
     return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
 
 
-def _open_object(source: Any, chunks: int | None, variable: str | None) -> xr.DataArray:
+def _open_object(
+    source: Any, chunks: int | None, variable: str | None, dims: tuple[str, ...] | None
+) -> xr.DataArray:
     if _is_store(source):
         from xs2p.movie.zarr import open_zarr_movie
 
-        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable)
+        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable, dims)
         return movie
     from xs2p.movie.array import open_array
 
-    return open_array(source, chunks)
+    return open_array(source, chunks, dims)
 
 
 def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p.disk.suite2p_ops import frame_in, read_ops
-from xs2p.movie.check import check_dtype
-from xs2p.movie.frames import Frames
+from xs2p.movie.check import DIMS, check_dtype
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
+
+    from xs2p.movie.turns import Stack
 
 
 # What suite2p calls its binaries, with their ops.npy beside them.
@@ -63,26 +64,31 @@ def _shape_from_ops(name: str) -> tuple[int, int]:
     return known
 
 
-def npy_frames(name: str) -> Frames:
-    """Find the frames of an ``.npy`` file."""
+def npy_stack(name: str, dims: tuple[str, ...] | None) -> Stack:
+    """Find the frames of an ``.npy`` file, whose axes are ``dims``."""
     from xs2p.disk.npy import read_header
+    from xs2p.movie.boxes import NpyBox
+    from xs2p.movie.dims import dims_of, lead
     from xs2p.movie.frames import FortranFrames, RawFrames, Stamp
+    from xs2p.movie.turns import Stack
 
     stamp = Stamp.of(name)
     with open(name, "rb") as file:
         shape, fortran, dtype = read_header(file, name)
         offset = file.tell()
     check_dtype(dtype, name)
-    if len(shape) != 3:
-        raise ValueError(
-            f"{name}: an array of {len(shape)} dims, shape {shape}, expected 3: (time, y, x). Load "
-            "it with numpy.load, take or add an axis, and save it anew"
-        )
     needed = offset + math.prod(shape) * dtype.itemsize
     if stamp.size < needed:
         raise ValueError(
             f"{name}: {stamp.size} bytes, but shape {shape} of {dtype} needs {needed}: "
             "the file was cut"
         )
-    layout = FortranFrames if fortran else RawFrames
-    return layout(stamp, (shape[0], shape[1], shape[2]), dtype.str, offset)
+    axes = dims_of(shape, dims, name)
+    size = dict(zip(axes, shape, strict=True))
+    frame = (math.prod(shape) // max(1, size["y"] * size["x"]), size["y"], size["x"])
+    told = lead(axes, shape)
+    if axes == DIMS or (axes[-2:] == ("y", "x") and not fortran):
+        layout = FortranFrames if fortran else RawFrames
+        return Stack(layout(stamp, frame, dtype.str, offset), told, said=True)
+    box = NpyBox(stamp, frame, dtype.str, tuple(shape), axes, 1, offset, fortran)
+    return Stack(box, told, said=True)

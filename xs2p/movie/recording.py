@@ -169,7 +169,8 @@ def recordings_to_dask(grid: Grid, chunks: int | None) -> da.Array:
 
     first: Recording = grid.flat[0]
     n_frames, *frame = first.shape
-    step = even_chunks(first.shape, first.dtype.itemsize) if chunks is None else chunks
+    unit = getattr(first.runs[0].frames, "unit", 1)
+    step = even_chunks(first.shape, first.dtype.itemsize, unit) if chunks is None else chunks
     sizes = tuple(min(step, n_frames - at) for at in range(0, n_frames, step))
     edges = list(itertools.pairwise([0, *np.cumsum(sizes).tolist()]))
     blocks = {

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import glob
 import os
+import pathlib
 import re
 from typing import Any, Literal, NamedTuple
 
-STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", ".h5", ".hdf5")
+HDF5 = (".h5", ".hdf5", ".mat")
+STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
+# What opens or exports files of formats that are not read here, of movies and of ROIs.
+ADVICE = {
+    ".avi": "read its frames with PyAV (pip install av), or save it as TIFF in Fiji (File > Import "
+    "> AVI)",
+    ".isxd": "export it as TIFF in Inscopix Data Processing (Export > Movie)",
+    ".nd2": "read it with nd2 (pip install nd2): nd2.imread(path, xarray=True, dask=True)",
+    ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
+    ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
+    ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
+    ".sbx": "convert it with Scanbox's own tools, to TIFF or a .bin of frames",
+    ".mmap": "in CaImAn: Yr, dims, T = caiman.load_memmap(path), and Yr.T.reshape((T, *dims), "
+    "order='F')",
+    ".mat": "in MATLAB, save it as HDF5: save(file, '-v7.3'); or load it with scipy.io.loadmat",
+    ".xml": "give the .tif files that lie beside it",
+    ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
+}
+ADVICE |= dict.fromkeys((".mkv", ".mp4", ".mov", ".wmv"), ADVICE[".avi"])
+ADVICE |= {".oif": ADVICE[".oib"], ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)"}
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
 
@@ -27,7 +47,7 @@ def find(path: Any) -> Source:
         if "://" in name:
             return Source("zarr", [name], name)
         if not os.path.exists(name) and glob.has_magic(name):
-            names = sorted(glob.glob(name, recursive=True), key=natural)
+            names = sorted(_matching(name), key=natural)
             if not names:
                 raise FileNotFoundError(f"open_movie: no file matches {name!r}")
             if len(names) == 1 and suffix_of(names[0]) not in STACKS:
@@ -44,6 +64,18 @@ def find(path: Any) -> Source:
             raise FileNotFoundError(f"open_movie: no file or folder {name!r}")
     told = ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} files)"
     return _of_several(names, told)
+
+
+def _matching(pattern: str) -> list[str]:
+    """Files that match a pattern; brackets in names of folders and files may be just brackets."""
+    found = pathlib.PurePath(pattern).parts
+    there = len(found)
+    while there and not os.path.isdir(os.path.join(*found[:there])):
+        there -= 1
+    folder = glob.escape(os.path.join("", *found[:there]))
+    rest = os.path.join("", *found[there:])
+    names = glob.glob(os.path.join(folder, rest), recursive=True)
+    return names or glob.glob(os.path.join(folder, rest.replace("[", "[[]")), recursive=True)
 
 
 def is_paths(path: Any) -> bool:
@@ -84,8 +116,7 @@ def _of_one(name: str) -> Source:
     if suffix not in SUFFIXES:
         raise ValueError(
             f"open_movie: {name!r} has the suffix {suffix!r}, expected one of "
-            f"{', '.join(SUFFIXES)}; rename the file, or load it yourself and give "
-            "open_movie(frames), an array (time, y, x)"
+            f"{', '.join(SUFFIXES)}; {advice(suffix)}give open_movie(frames), an array (time, y, x)"
         )
     return Source("nwb" if suffix == ".nwb" else "stack", [name], name)
 
@@ -113,7 +144,7 @@ def _of_several(names: list[str], told: str) -> Source:
             f"{', '.join(STACKS)}, and plane folders of suite2p's as its planes; open each of "
             "these and join them with xarray.concat(movies, 'time')"
         )
-    alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5"}
+    alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5", ".mat": ".h5"}
     if len({alike.get(suffix, suffix) for suffix in suffixes}) > 1:
         raise ValueError(
             f"open_movie: {told}: files of {', '.join(sorted(suffixes))}, expected one recording "
@@ -122,6 +153,12 @@ def _of_several(names: list[str], told: str) -> Source:
     if len({os.path.realpath(name) for name in names}) < len(names):
         raise ValueError(f"open_movie: {told}: the same file is given twice")
     return Source("stack", names, told)
+
+
+def advice(suffix: str) -> str:
+    """Say what helps with files of a suffix that is not read here, up to giving its array."""
+    known = ADVICE.get(suffix)
+    return f"{known}, and " if known else "load it with the library that wrote it, and "
 
 
 def suffix_of(name: str) -> str:

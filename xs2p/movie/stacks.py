@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._warnings import warn
 from xs2p.movie.check import DIMS, check_dtype
-from xs2p.movie.raw import npy_frames, raw_frames
+from xs2p.movie.dims import letters
+from xs2p.movie.raw import npy_stack, raw_frames
+from xs2p.movie.sources import HDF5
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,6 +32,7 @@ def open_stacks(
     chunks: int | None,
     variable: str | None,
     turns: dict[str, Any],
+    dims: tuple[str, ...] | None = None,
 ) -> xr.DataArray:
     """Open a recording of one file or several of them."""
     import xarray as xr
@@ -35,39 +41,59 @@ def open_stacks(
     from xs2p.movie.sources import suffix_of
     from xs2p.movie.turns import lay_out
 
-    h5 = suffix_of(source.names[0]) in (".h5", ".hdf5")
+    h5 = suffix_of(source.names[0]) in HDF5
     if variable is not None and not h5:
         raise ValueError(
             f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; "
             f"{source.told!r} holds one movie only: call open_movie without it"
         )
-    alone = len(source.names) == 1
-    plain = turns["order"] is not None
-    stacks = [_stack(n, frame, dtype, variable, alone, plain) for n in source.names]
+    stacks, left = [], list(source.names)
+    while left:  # files that the metadata of another name come with it
+        stack = _stack(left[0], source.names, frame, dtype, variable, turns, dims)
+        stacks.append(stack)
+        left = [name for name in left[1:] if os.path.realpath(name) not in stack.files]
     first = stacks[0].frames
     for stack in stacks:
         _check_alike(stack, stacks[0])
-    if any(stack.note for stack in stacks):
-        log.info("%s: %s", source.told, stacks[0].note)
-    dims, grid = lay_out(stacks, **turns)
+    _tell(source.told, stacks)
+    front, grid = lay_out(stacks, **turns)
     data: Any
-    if alone and not dims and grid[()].shape == first.shape:
+    if len(stacks) == 1 and not front and grid[()].shape == first.shape:
         from xs2p.movie.chunks import to_dask
         from xs2p.movie.hdf5 import H5Frames, h5_to_dask
 
         data = h5_to_dask(first, chunks) if isinstance(first, H5Frames) else to_dask(first, chunks)
     else:
         data = recordings_to_dask(grid, chunks)
-    return xr.DataArray(data, dims=(*dims, *DIMS), name="movie")
+    if stacks[0].flipped:
+        movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
+        return movie.transpose(*front, *DIMS)
+    return xr.DataArray(data, dims=(*front, *DIMS), name="movie")
+
+
+def _tell(told: str, stacks: list[Stack]) -> None:
+    """Say once what a recording lacks that its metadata tell of, and what else they say."""
+    lacks = [stack.lacks for stack in stacks if stack.lacks]
+    expected, here = stacks[0].told, sum(stack.frames.shape[0] for stack in stacks)
+    if lacks:
+        warn(f"{told}: {lacks[0]}")
+    elif expected > here:
+        warn(
+            f"{told}: its metadata tell of {expected} frames, and {here} are here, which are taken "
+            "in the order of the files and pages"
+        )
+    if any(stack.note for stack in stacks):
+        log.info("%s: %s", told, stacks[0].note)
 
 
 def _stack(
     name: str,
+    names: list[str],
     frame: tuple[int, int] | None,
     dtype: np.dtype[Any] | None,
     variable: str | None,
-    alone: bool,
-    plain: bool,
+    turns: dict[str, Any],
+    dims: tuple[str, ...] | None,
 ) -> Stack:
     from xs2p.movie.sources import suffix_of
     from xs2p.movie.turns import Stack
@@ -76,21 +102,54 @@ def _stack(
     if os.path.isdir(name):
         raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
     if suffix in (".bin", ".raw"):
+        if dims is not None:
+            raise ValueError(
+                f"dims={letters(dims)!r} names the axes of an array, and {name!r} has frames one "
+                "after the other; say how they come in turn with channels=, planes= and order="
+            )
         stack = Stack(raw_frames(name, frame, dtype))
     elif suffix == ".npy":
-        stack = Stack(npy_frames(name))
-    elif suffix in (".h5", ".hdf5"):
+        stack = npy_stack(name, dims)
+    elif suffix in HDF5:
         from xs2p.movie.hdf5 import find_movie
 
-        stack = Stack(find_movie(name, variable))
+        stack = find_movie(name, variable, dims)
     else:
         from xs2p.movie.tiff import tiff_stack
 
-        stack = tiff_stack(name, alone, plain)
+        plain = turns["order"] is not None or dims is not None
+        stack = tiff_stack(name, names, plain)
+        if dims is not None:
+            stack = _said(stack, dims, turns)
     check_dtype(stack.frames.dtype, name)
     if 0 in stack.frames.shape:
         raise ValueError(f"{name}: holds no pixels, its shape is {stack.frames.shape}")
     return stack
+
+
+def _said(stack: Stack, dims: tuple[str, ...], turns: dict[str, Any]) -> Stack:
+    """Take the user's word for the axes of a TIFF, and the sizes of the file where they fit."""
+    if set(dims[-2:]) != {"y", "x"}:
+        raise ValueError(
+            f"dims={letters(dims)!r}, but {stack.name} is a TIFF, whose pages are its last two "
+            "axes: expected dims that end with yx or xy"
+        )
+    names, number = dims[:-2], stack.frames.shape[0]
+    sizes = [n for _, n in stack.axes]
+    if len(sizes) != len(names) or math.prod(sizes) != number:
+        given = {"channel": turns["channels"], "plane": turns["planes"]}
+        sizes = [given.get(dim) or 0 for dim in names]
+        others = math.prod(n for n, dim in zip(sizes, names, strict=True) if dim != "time")
+        if not others or number % others:
+            told = "".join(f"{letter}={n} " for letter, n in stack.axes) or "no axes "
+            raise ValueError(
+                f"dims={letters(dims)!r}: {stack.name} has {number} pages and says {told}of them; "
+                "say how many channels and planes they are, as in open_movie(path, "
+                f"dims={letters(dims)!r}, channels=2, planes=3)"
+            )
+        sizes[names.index("time")] = number // others
+    axes = tuple(zip((letters([dim]).upper() for dim in names), sizes, strict=True))
+    return replace(stack, axes=axes, turns=(), said=True, flipped=dims[-1] == "y")
 
 
 def _check_alike(stack: Stack, first: Stack) -> None:

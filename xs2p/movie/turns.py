@@ -14,6 +14,18 @@ from xs2p.movie.recording import Grid, Recording, Run, shortened, split
 
 MOST_CHANNELS = 4
 LETTERS = {"time": "T", "plane": "Z", "channel": "C"}
+_OTHERS = {  # letters of tifffile's, which are never time
+    "R": "positions or regions",
+    "P": "positions or phases",
+    "J": "unknown",
+    "K": "unknown",
+    "M": "tiles of a mosaic",
+    "V": "views or events",
+    "A": "angles",
+    "E": "wavelengths",
+    "H": "phases or lifetimes",
+    "L": "exposures",
+}
 
 
 @dataclass(frozen=True)
@@ -30,13 +42,21 @@ class Stack:
     """The frames of a file, and what the file says of them.
 
     ``axes`` are the letters of OME and their sizes, slowest first, in this file alone;
-    ``turns``, slowest first, go on from one file of a recording to the next.
+    ``turns``, slowest first, go on from one file of a recording to the next. ``said``: the axes
+    are what they are called, and no other of them is time. ``flipped``: frames are ``(x, y)``.
+    ``told`` is how many frames metadata tell of that are not followed, ``lacks`` what of them is
+    not there, ``files`` those that came with this one.
     """
 
     frames: Frames
     axes: tuple[tuple[str, int], ...] = ()
     turns: tuple[Turn, ...] = ()
     note: str = ""
+    said: bool = False
+    flipped: bool = False
+    told: int = 0
+    lacks: str = ""
+    files: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -120,22 +140,7 @@ def _by_axes(stack: Stack, asked: dict[str, int | None]) -> tuple[Grid, dict[str
     if len(set(letters)) < len(letters):
         raise _unclear(stack)
     sizes = dict(axes)
-    time = "T" if "T" in sizes else None
-    if time is None:
-        # Writers that are told nothing call the frames of a stack slices, or channels: nobody has
-        # that many of these.
-        other = [letter for letter in letters if letter != "C"]
-        time = "Z" if "Z" in other else next(iter(other), None)
-        if time is None and "C" in sizes and sizes["C"] > MOST_CHANNELS:
-            time = "C"
-        if time is None and "C" in sizes and asked["channel"] is None:
-            raise ValueError(
-                f"{stack.name}: a TIFF of axes {letters + 'YX'!r}, {sizes['C']} images and no "
-                f"time: say channels={sizes['C']} if they are channels, channels=1 if they are "
-                "frames"
-            )
-        if time is None and asked["channel"] == 1:
-            time = "C"
+    time = "T" if "T" in sizes or stack.said else _time_by_guess(stack, sizes, asked)
     if set(letters) - {time} - {"C", "Z"}:
         raise _unclear(stack)
     left = dict(asked)
@@ -165,6 +170,25 @@ def _by_axes(stack: Stack, asked: dict[str, int | None]) -> tuple[Grid, dict[str
         first = c * strides.get("C", 0) * (time != "C") + z * strides.get("Z", 0) * (time != "Z")
         grid[c, z] = Run(stack.frames, first, strides.get(time or "", 1), n_frames)
     return grid, left
+
+
+def _time_by_guess(stack: Stack, sizes: dict[str, int], asked: dict[str, int | None]) -> str | None:
+    """Tell which axis is time where none is called so.
+
+    Writers that are told nothing call the frames of a stack slices, or channels: nobody has that
+    many of these. Positions, tiles and whatever else has a letter of its own are never time.
+    """
+    time: str | None = next((letter for letter in ("Z", "I", "Q") if letter in sizes), None)
+    if time is None and sizes.get("C", 0) > MOST_CHANNELS:
+        time = "C"
+    if time is None and "C" in sizes and not set(sizes) - {"C"}:
+        if asked["channel"] is None:
+            raise ValueError(
+                f"{stack.name}: a TIFF of axes 'CYX', {sizes['C']} images and no time: say "
+                f"channels={sizes['C']} if they are channels, channels=1 if they are frames"
+            )
+        time = "C" if asked["channel"] == 1 else None
+    return time
 
 
 def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:
@@ -227,9 +251,12 @@ def _told(stack: Stack, size: tuple[int, ...]) -> str:
 
 
 def _unclear(stack: Stack) -> ValueError:
-    axes = "".join(letter for letter, _ in stack.axes) + "YX"
+    axes = "".join(letter for letter, _ in stack.axes)
+    odd = [f"{letter} ({_OTHERS[letter]})" for letter in axes if letter in _OTHERS]
     return ValueError(
-        f"{stack.name}: a TIFF of axes {axes!r}, expected frames over time, of several channels "
-        "(C) and planes (Z) at most; take one of the others with tifffile.imread(path) and write "
-        "it with tifffile.imwrite(path, frames, photometric='minisblack')"
+        f"{stack.name}: a TIFF of axes {axes + 'YX'!r}{' with ' * bool(odd) + ', '.join(odd)}, "
+        "expected frames over time, of several channels (C) and planes (Z) at most. If these are "
+        "time, channels or planes all the same, say which, as in dims='tczyx'; else take one of "
+        "the others with tifffile.imread(path) and write it with tifffile.imwrite(path, frames, "
+        "photometric='minisblack')"
     )

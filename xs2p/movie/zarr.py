@@ -14,6 +14,7 @@ import numpy as np
 
 from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
+from xs2p.movie.dims import MOST, dims_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,13 +23,23 @@ MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
 
-def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | None) -> Any:
-    """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's."""
+def open_zarr_movie(
+    source: Any,
+    told: str,
+    chunks: int | None,
+    variable: str | None,
+    said: tuple[str, ...] | None = None,
+) -> Any:
+    """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's.
+
+    ``said``: its axes, whatever the store says.
+    """
     import zarr
 
     from xs2p.movie.check import check_dtype
 
     node = _open(source, told)
+    dims: tuple[str, ...] | None
     if isinstance(node, zarr.Array):
         if variable is not None:
             raise ValueError(
@@ -36,14 +47,16 @@ def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | 
                 "leave variable out"
             )
         array, axes = node, None
-        dims = _dims(array)
-        if array.ndim != 3 or dims not in (None, DIMS):
+        dims = said or _dims(array) or dims_of(array.shape, None, f"{told}: one array,")
+        axes = None if dims == DIMS else dims
+        if said is None and sorted(dims) not in map(sorted, (DIMS, *LABELLED)):
             raise ValueError(
-                f"{told}: one array, {_described('', array)}, expected 3 dims (time, y, x)"
+                f"{told}: one array, {_described('', array)}, expected the dims (time, y, x), and "
+                "channel and plane where there are several; dims= says them, as in dims='tczyx'"
             )
     else:
         try:
-            array, axes = _pick(node, told, variable)
+            array, axes = _pick(node, told, variable, said)
         except Exception as error:
             if isinstance(error, ValueError) or "://" not in told:
                 raise
@@ -54,6 +67,8 @@ def open_zarr_movie(source: Any, told: str, chunks: int | None, variable: str | 
                 "metadata where it was written, with zarr.consolidate_metadata"
             ) from error
         dims = axes or _dims(array)
+    if dims is not None:
+        dims_of(array.shape, dims, told)
     check_dtype(np.dtype(array.dtype), told)
     if 0 in array.shape:
         raise ValueError(f"{told}: holds no pixels, its shape is {array.shape}")
@@ -107,11 +122,13 @@ def _described(key: str, array: Any) -> str:
     return f"{key}{'(' + ', '.join(dims) + ')' if dims else ''} {array.shape} {array.dtype}".strip()
 
 
-def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, ...] | None]:
-    """Find the movie of a group, and its dims where OME's metadata say them."""
+def _pick(
+    node: Any, told: str, variable: str | None, said: tuple[str, ...] | None
+) -> tuple[Any, tuple[str, ...] | None]:
+    """Find the movie of a group, and its dims where OME's metadata or the user say them."""
     import zarr
 
-    if variable is None:
+    if variable is None and said is None:
         image = _ome(node, told)
         if image is not None:
             return image
@@ -126,21 +143,30 @@ def _pick(node: Any, told: str, variable: str | None) -> tuple[Any, tuple[str, .
     listing = "; ".join(_described(key, arrays[key]) for key in sorted(arrays)) or "no arrays"
     labelled = [key for key, array in arrays.items() if _dims(array) in LABELLED]
     bare = [key for key, array in arrays.items() if array.ndim == 3 and _dims(array) is None]
+    if said is not None:
+        labelled, bare = [key for key, array in arrays.items() if array.ndim == len(said)], []
+    elif not labelled + bare:  # of four and five axes: some may be of length 1
+        bare = [key for key, a in arrays.items() if 3 < a.ndim <= MOST and _dims(a) is None]
+        if len(bare) == 1:
+            said = dims_of(arrays[bare[0]].shape, None, f"{told}: {bare[0]}")
     if variable is not None:
         if variable in labelled + bare:
-            return arrays[variable], None
+            return arrays[variable], said
         raise ValueError(
             f"variable={variable!r} is no (time, y, x) array of {told!r}, which holds: {listing}"
         )
     found = labelled or bare
     if len(found) == 1:
-        return arrays[found[0]], None
+        return arrays[found[0]], said
     if found:
         problem = f"{len(found)} movies; pick one with variable={sorted(found)[0]!r}"
     elif not arrays and "://" in told:
         problem = f"none that the server lists; give its address, as {_joined(told, 'movie')}"
     else:
-        problem = "none; name its dims with Dataset.rename before storing it"
+        problem = (
+            "none; say its axes as they are stored, as in dims='tczyx', or name its dims with "
+        )
+        problem += "Dataset.rename before storing it"
     raise ValueError(
         f"{told}: expected one array with dims (time, y, x), found {problem}. It holds: {listing}"
     )

@@ -254,12 +254,12 @@ def _even(frames: tuple[int, ...], least: int, reach: int) -> tuple[int, ...]:
     total, first = sum(frames), max(frames, default=0)
     least = max(least, first)
     sizes = itertools.chain(
-        range(-(-least // max(first, 1)) * first, 2 * least, max(first, 1)),  # borders that are
+        range(-(-least // max(first, 1)) * first, min(2 * least, total), max(first, 1)),  # borders
         range(least, total),
     )
     for size in sizes:
         rest = total % size
-        if size < total and (rest == 0 or rest >= reach):
+        if rest == 0 or rest >= reach:
             return (*(size,) * (total // size), *((rest,) if rest else ()))
     return (total,)
 
