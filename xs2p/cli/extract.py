@@ -167,6 +167,14 @@ def extract(
             help="Only ROIs that suite2p's iscell.npy or CaImAn's idx_components accept.",
         ),
     ] = False,
+    labels: Annotated[
+        bool,
+        of_rois(
+            "--labels",
+            metavar="",
+            help="ROIS is a label image, also where it looks like a grey one.",
+        ),
+    ] = False,
     neuropil_coefficient: Annotated[
         float, of_masks(help="Fc = F - coefficient * Fneu; no unit.")
     ] = 0.7,
@@ -287,6 +295,7 @@ def extract(
             shift=parse_numbers("--roi-shift", roi_shift),
             scale=parse_numbers("--roi-scale", roi_scale),
             cells_only=cells_only,
+            labels=labels,
         )
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(

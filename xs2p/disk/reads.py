@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
 READS = "xs2p-reads"  # of a cluster's scheduler: the topic where workers say what they read
+
+
+def is_matlab_file(path: str) -> bool:
+    """Whether a file is of MATLAB's version 7.3: HDF5 after a block of 512 bytes that says so."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(10) == b"MATLAB 7.3"
+
+
+@contextlib.contextmanager
+def naming(told: str, *names: str) -> Iterator[None]:
+    """Name the file in whatever error opening it ends in: libraries fail on damage as they like.
+
+    ``names`` are files that ``told`` stands for. Errors of the disk stay ``OSError``, what does not
+    fit in memory a ``MemoryError``, a package that is absent an ``ImportError``; the others are a
+    ``ValueError``.
+    """
+    try:
+        yield
+    except (ImportError, Warning):
+        raise
+    except Exception as error:
+        if type(error).__module__.startswith("xs2p."):  # of ours, which names its file
+            raise
+        text = str(error)
+        named = any(name in text for name in (told, *names))
+        if isinstance(error, MemoryError):
+            raise MemoryError(f"{told}: does not fit in memory, or is damaged ({text})") from error
+        ours = type(error) is ValueError or isinstance(error, OSError)
+        if ours and named:
+            raise
+        if isinstance(error, OSError):
+            raise OSError(f"{told}: {text}") from error
+        if ours:
+            raise ValueError(f"{told}: {text}") from error
+        raise ValueError(
+            f"{told}: the file is damaged, or holds what is not known here "
+            f"({type(error).__name__}: {text})"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from xs2p._attrs import check_flag
+from xs2p.disk.reads import is_matlab_file, naming
+from xs2p.movie.sources import ADVICE
 from xs2p.rois.given import register_reader
 
 if TYPE_CHECKING:
@@ -20,7 +23,9 @@ ACCEPTED = """
                   list or array of stat dicts
   label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
   Cellpose        its _seg.npy
-  ImageJ, Fiji    .roi, RoiSet.zip, or roifile.ImagejRoi objects; with shape=(Ly, Lx)
+  MATLAB          .mat of version 7.3: a label image, masks (y, x, roi), a sparse matrix
+  ImageJ, Fiji    .roi, RoiSet.zip or roifile.ImagejRoi objects, with shape=(Ly, Lx); .tif with
+                  overlays
   CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
                   of pixels x ROIs, numbered down the columns of the frame
   NWB             .nwb, or a pynwb PlaneSegmentation
@@ -36,6 +41,7 @@ def read_rois(
     scale: float | tuple[float, float] | None = None,
     cells_only: bool = False,
     name: str | None = None,
+    labels: bool = False,
 ) -> xr.Dataset:
     """Read an ROI set from whatever holds it.
 
@@ -50,7 +56,9 @@ def read_rois(
           ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
           necessary: where no ROI has ``lam``, every pixel weighs 1.
         - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
-          array or a DataArray.
+          array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
+        - a MATLAB 7.3 file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
+          matrix as CaImAn has it, which MATLAB stores with its axes reversed.
         - Cellpose's ``_seg.npy``.
         - ImageJ's or Fiji's ``.roi`` or ``RoiSet.zip``, or `roifile.ImagejRoi` objects. Outlines
           are filled as ImageJ fills them. Lines, angles and texts hold no pixels and raise.
@@ -80,7 +88,11 @@ def read_rois(
         Flags of shared pixels stay those of all ROIs, as with any selection;
         `xs2p.recompute_overlap` finds them anew.
     name : str, optional
-        Which ``PlaneSegmentation``, where an NWB file has several.
+        Which ``PlaneSegmentation``, where an NWB file has several; of a MATLAB file, which
+        variable.
+    labels : bool
+        The file or array is a label image, also where it looks like a grey one: without background,
+        or of values that fall into scattered pixels, which raise otherwise.
 
     Returns
     -------
@@ -123,6 +135,7 @@ def read_rois(
     [1, 2]
     """
     check_flag("cells_only", cells_only)
+    check_flag("labels", labels)
     moved = shift is not None or scale is not None
     if moved:
         from xs2p.rois.warp import pair
@@ -134,7 +147,9 @@ def read_rois(
                 f"scale={scale!r} changes the size of ROIs, and nothing says the frame they are to "
                 "lie on; give it in pixels: shape=(Ly, Lx)"
             )
-    rois = _read(source, shape, name, moved)
+    path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+    with naming(path) if path else contextlib.nullcontext():
+        rois = _read(source, shape, name, moved, labels)
     if moved:
         from xs2p.rois.warp import warp_rois
 
@@ -144,7 +159,9 @@ def read_rois(
     return _cells(rois) if cells_only else rois
 
 
-def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
+def _read(
+    source: Any, shape: Shape | None, name: str | None, moved: bool, labels: bool
+) -> xr.Dataset:
     """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
@@ -155,15 +172,31 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
         return _framed(functools.partial(rois_from_nwb, name=name), source, shape, moved)
+    if path and is_matlab_file(path):
+        from xs2p.io.rois.matlab import read_matlab
+
+        return _framed(functools.partial(read_matlab, name=name), path, shape, moved)
     if name is not None:
         raise ValueError(
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
             f"is {path or kind}; leave name out"
         )
-    return _read_path(path, shape, moved) if path else _read_object(source, shape, moved)
+    own = None if moved else shape
+    if not path:
+        return _read_object(source, shape, moved, labels)
+    if labels and path.lower().endswith((".tif", ".tiff")) and os.path.exists(path):
+        from xs2p.io.rois.labels import read_tif
+
+        return read_tif(path, own, insist=True)
+    if labels and not path.lower().endswith(".npy"):
+        raise ValueError(
+            f"labels=True insists on a label image, .tif or .npy, and the source is {path}; leave "
+            "labels out"
+        )
+    return _read_path(path, shape, moved, labels)
 
 
-def _read_object(source: Any, shape: Shape | None, moved: bool) -> xr.Dataset:
+def _read_object(source: Any, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
     """Read what is in memory."""
     import numpy as np
     import xarray as xr
@@ -181,7 +214,7 @@ def _read_object(source: Any, shape: Shape | None, moved: bool) -> xr.Dataset:
     if isinstance(source, xr.DataArray) or (isinstance(source, np.ndarray) and source.ndim == 2):
         from xs2p.io.rois.labels import rois_of_labels
 
-        return rois_of_labels(source, own, "the label image")
+        return rois_of_labels(source, own, "the label image", labels)
     if isinstance(source, Mapping) and "masks" in source:
         from xs2p.io.rois.labels import rois_of_cellpose
 
@@ -218,7 +251,7 @@ def _framed(
     return read(source, shape=shape)
 
 
-def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
     own = None if moved else shape
     suffix = os.path.splitext(path.rstrip("/" + os.sep))[1].lower()
     if not os.path.exists(path):
@@ -242,8 +275,10 @@ def _read_path(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
 
         return _framed(read_caiman, path, shape, moved)
     if suffix == ".npy":
-        return _read_npy(path, shape, moved)
-    raise ValueError(f"read_rois: cannot read {path!r}; expected one of{ACCEPTED}")
+        return _read_npy(path, shape, moved, labels)
+    known = ADVICE.get(suffix)
+    helps = f"; {known}" if known else ""
+    raise ValueError(f"read_rois: cannot read {path!r}{helps}; expected one of{ACCEPTED}")
 
 
 def _is_store(path: str) -> bool:
@@ -295,7 +330,7 @@ def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
     return join_rois(labelled)
 
 
-def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+def _read_npy(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
     """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
     from xs2p.disk.npy import load_npy, read_header
     from xs2p.io.rois.labels import check_image, rois_of_cellpose, rois_of_labels
@@ -311,7 +346,7 @@ def _read_npy(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     array = load_npy(path)
     own = None if moved else shape
     if array.dtype != object:
-        return rois_of_labels(array, own, path)
+        return rois_of_labels(array, own, path, labels)
     if array.ndim == 0 and isinstance(array.item(), dict):
         seg = array.item()
         if "masks" not in seg:

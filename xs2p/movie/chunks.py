@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import dask.array as da
 
 
+MOST_CHUNKS = 10**7
 TARGET_BYTES = 2**27  # upper bound of a chunk; evened out, chunks come to 64-128 MB
 
 
@@ -29,6 +31,13 @@ def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:
     import dask.array as da
     from dask.base import tokenize
 
+    number = math.prod(-(-n // max(1, size)) for n, size in zip(array.shape, sizes, strict=True))
+    if number > MOST_CHUNKS:
+        raise ValueError(
+            f"its shape {tuple(array.shape)} makes {number:.0e} chunks of {tuple(sizes)}, more "
+            "than any recording has: what it says of its size is damaged, or its own chunks are "
+            "too small; chunks= makes larger ones"
+        )
     return da.from_array(
         array,
         chunks=sizes,

@@ -174,36 +174,25 @@ def axes_of(stored: Any) -> tuple[str, str, str]:
     return NWB_DIMS if kind in NWB_IMAGES and stored.name.endswith("/data") else DIMS
 
 
-def _sources(stored: Any, name: str) -> list[str]:
-    """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently."""
-    import h5py
+def _sources(stored: Any, name: str, above: tuple[tuple[str, str], ...] = ()) -> list[str]:
+    """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently.
 
+    ``above`` are the virtual datasets that this one is a part of: HDF5 crashes where it is one of
+    them itself.
+    """
+    here = (os.path.realpath(stored.file.filename), stored.name)
+    if here in above:
+        raise ValueError(f"{name} is a virtual dataset of which it is a part itself")
     folder = os.path.dirname(os.path.abspath(stored.file.filename))
     found: dict[str, None] = {}
-    if stored.is_virtual:
-        for part in stored.virtual_sources():
-            if part.file_name == ".":
-                continue
-            paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
-            for path in paths:
-                key = re.sub("%[0-9]*b", "0", part.dset_name)
-                problem = "which has no such dataset or fewer frames"
-                try:
-                    with h5py.File(path, "r") as file:
-                        source = file.get(key)
-                        whole = source is not None and _reaches(part, source.shape)
-                        if whole:  # it may be virtual itself
-                            found |= dict.fromkeys(_sources(source, f"{path}/{key}"))
-                except OSError as error:
-                    whole, problem = False, f"which cannot be opened ({error})"
-                if not whole:
-                    raise ValueError(
-                        f"{name} is a virtual dataset, and some of its frames are {key} of {path}, "
-                        f"{problem}; HDF5 would show zeros instead"
-                    )
-            if not paths:
-                raise _gone(name, "virtual dataset", part.file_name, "beside it")
-            found |= dict.fromkeys(paths)
+    for part in stored.virtual_sources() if stored.is_virtual else ():
+        inside = part.file_name == "."
+        paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
+        for path in [stored.file.filename] if inside else paths:
+            found |= dict.fromkeys(_of_part(part, path, name, (*above, here)))
+        if not inside and not paths:
+            raise _gone(name, "virtual dataset", part.file_name, "beside it")
+        found |= dict.fromkeys([] if inside else paths)
     has, needed = 0, stored.size * stored.dtype.itemsize
     for file_name, offset, size in stored.external or ():
         paths = _named(stored, file_name, "HDF5_EXTFILE_PREFIX", [os.curdir])
@@ -218,6 +207,25 @@ def _sources(stored: Any, name: str) -> list[str]:
             f"{', '.join(found)}, have {has}; HDF5 would show zeros for the rest"
         )
     return list(found)
+
+
+def _of_part(part: Any, path: str, name: str, above: tuple[tuple[str, str], ...]) -> list[str]:
+    """Other files of one source of a virtual dataset, which must have what is taken of it."""
+    import h5py
+
+    key = re.sub("%[0-9]*b", "0", part.dset_name)
+    problem = "which has no such dataset or fewer frames"
+    try:
+        with h5py.File(path, "r") as file:
+            source = file.get(key)
+            if isinstance(source, h5py.Dataset) and _reaches(part, source.shape):
+                return _sources(source, f"{path}/{key}", above)  # it may be virtual itself
+    except OSError as error:
+        problem = f"which cannot be opened ({error})"
+    raise ValueError(
+        f"{name} is a virtual dataset, and some of its frames are {key} of {path}, {problem}; HDF5 "
+        "would show zeros instead"
+    )
 
 
 def _reaches(part: Any, shape: tuple[int, ...]) -> bool:

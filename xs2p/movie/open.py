@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import time_attrs
+from xs2p.disk.reads import naming
 from xs2p.movie.check import checked_shape, is_whole
 from xs2p.movie.dims import checked_dims
 
@@ -168,34 +169,51 @@ def open_movie(
     else:
         source = _files.find(path)
         told = source.told
-        if source.kind == "stack":
-            from xs2p.movie.stacks import open_stacks
-
-            movie = open_stacks(source, frame, kind, chunks, variable, turns, axes)
-        else:
-            _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
-            if axes is not None and source.kind != "zarr":
-                raise ValueError(f"dims={dims!r}: {told!r} says its axes itself; leave dims out")
-            if source.kind == "suite2p":
-                from xs2p.movie.suite2p import open_planes
-
-                given = fs
-                movie, fs = open_planes(source.names, told, frame, kind, chunks, fs)
-                if given is None and fs is not None:
-                    log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
-            elif source.kind == "nwb":
-                from xs2p.movie.nwb import open_nwb_movie
-
-                movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
-                start = float(movie["time"][0]) if "time" in movie.coords else 0.0
-            else:
-                from xs2p.movie.zarr import open_zarr_movie
-
-                movie = open_zarr_movie(source.names[0], told, chunks, variable, axes)
+        with naming(told, *source.names):
+            movie, rate = _open_source(source, frame, kind, chunks, fs, variable, turns, axes)
+        fs = rate if fs is None else fs
+        if source.kind == "nwb" and "time" in movie.coords:
+            start = float(movie["time"][0])
     _check_agreement(movie, told or type(path).__name__, frame, kind)
     movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
+
+
+def _open_source(
+    source: Any,
+    frame: tuple[int, int] | None,
+    kind: Any,
+    chunks: int | None,
+    fs: float | None,
+    variable: str | None,
+    turns: dict[str, Any],
+    dims: tuple[str, ...] | None,
+) -> tuple[xr.DataArray, float | None]:
+    """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
+    movie: xr.DataArray
+    told = source.told
+    if source.kind == "stack":
+        from xs2p.movie.stacks import open_stacks
+
+        return open_stacks(source, frame, kind, chunks, variable, turns, dims), None
+    _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
+    if dims is not None and source.kind != "zarr":
+        raise ValueError(f"dims={dims}: {told!r} says its axes itself; leave dims out")
+    if source.kind == "suite2p":
+        from xs2p.movie.suite2p import open_planes
+
+        movie, rate = open_planes(source.names, told, frame, kind, chunks, fs)
+        if fs is None and rate is not None:
+            log.info("%s: fs=%g Hz, from its ops.npy", told, rate)
+        return movie, rate
+    if source.kind == "nwb":
+        from xs2p.movie.nwb import open_nwb_movie
+
+        return open_nwb_movie(source.names[0], chunks=chunks, variable=variable), None
+    from xs2p.movie.zarr import open_zarr_movie
+
+    return open_zarr_movie(source.names[0], told, chunks, variable, dims), None
 
 
 def _is_store(path: Any) -> bool:
@@ -209,8 +227,9 @@ def _open_object(
     if _is_store(source):
         from xs2p.movie.zarr import open_zarr_movie
 
-        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable, dims)
-        return movie
+        with naming(str(source)):
+            movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable, dims)
+            return movie
     from xs2p.movie.array import open_array
 
     return open_array(source, chunks, dims)

@@ -178,7 +178,14 @@ def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
     if not scales:
         return None
     axes = [a["name"] if isinstance(a, dict) else a for a in scales[0].get("axes", "tczyx")]
-    array = node[scales[0]["datasets"][0]["path"]]
+    path = scales[0]["datasets"][0]["path"]
+    if path not in node:
+        raise ValueError(
+            f"{told}: its OME metadata name the dataset {path!r}, which is not there: the store "
+            "was copied in part, or its metadata are of another; variable= picks what is there, "
+            f"{', '.join(sorted(node)) or 'nothing'}"
+        )
+    array = node[path]
     dims = tuple(OME.get(axis, axis) for axis in axes)
     if set(dims) - set(OME.values()) or "time" not in dims or dims[-2:] != ("y", "x"):
         raise ValueError(

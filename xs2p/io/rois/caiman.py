@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.reads import naming
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -29,12 +31,12 @@ def rois_of_estimates(source: Any, shape: tuple[int, int] | None) -> xr.Dataset:
     dims = getattr(estimates, "dims", None)
     dims = getattr(source, "dims", None) if dims is None else dims
     fields = {key: getattr(estimates, key, None) for key in ("idx_components", *_QUALITY)}
-    return _rois(estimates.A, dims, shape, fields, f"the {type(source).__name__}")
+    return rois_of_columns(estimates.A, dims, shape, fields, f"the {type(source).__name__}")
 
 
 def rois_of_sparse(A: Any, shape: tuple[int, int] | None) -> xr.Dataset:
     """ROI set of a bare sparse matrix, pixels × ROIs as CaImAn numbers them."""
-    return _rois(A, None, shape, {}, "a sparse matrix of footprints")
+    return rois_of_columns(A, None, shape, {}, "a sparse matrix of footprints")
 
 
 def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
@@ -46,9 +48,9 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: no HDF5 file can be read ({error})") from error
-    with file:
+    with naming(path), file:
         group = file["estimates"] if "estimates" in file else file
-        if "A" not in group:
+        if not isinstance(group, h5py.Group) or "A" not in group:
             raise ValueError(
                 f"{path}: no footprints are in it, expected CaImAn's results with the group "
                 f"estimates/A; it holds {', '.join(sorted(file)) or 'nothing'}"
@@ -58,21 +60,36 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
             absent = [key for key in ("data", "indices", "indptr", "shape") if key not in A]
             if absent:
                 raise ValueError(f"{path}: estimates/A lacks {', '.join(absent)}")
-            parts = [A[key][()] for key in ("data", "indices", "indptr")]
             try:
-                rows, columns = (int(n) for n in A["shape"][()])
+                parts: Any = [_column(A[key], key) for key in ("data", "indices", "indptr")]
+                rows, columns = (int(n) for n in _column(A["shape"], "shape"))
                 footprints = csc_array(tuple(parts), shape=(rows, columns))
                 footprints.check_format()
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}: estimates/A is damaged ({error})") from error
         elif A.ndim == 2:
-            footprints = csc_array(A[()])
+            footprints = csc_array(_column(A, "A"))
         else:
             raise ValueError(f"{path}: estimates/A is {A.shape}, expected pixels × components")
         places = (group.get("dims"), file.get("dims"), file.get("params/data/dims"))
         dims = next((d for d in map(_numbers, places) if d is not None), None)
         fields = {key: _numbers(group.get(key)) for key in ("idx_components", *_QUALITY)}
-    return _rois(footprints, dims, shape, fields, path)
+    return rois_of_columns(footprints, dims, shape, fields, path)
+
+
+def _column(stored: Any, key: str) -> np.ndarray:
+    """Read real numbers, whole ones but for the weights."""
+    values = np.asarray(stored[()]) if hasattr(stored, "dtype") else np.empty(0, object)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{key} holds no real numbers")
+    if key in ("data", "A"):
+        return values
+    whole = values.astype(np.int64) if np.isfinite(values).all() else None
+    if whole is None or not np.array_equal(whole, values) or (whole < 0).any():
+        raise ValueError(f"{key} holds what is no whole number from 0 on")
+    if key == "indptr" and (np.diff(whole) < 0).any():
+        raise ValueError("indptr goes back")
+    return whole
 
 
 def _numbers(stored: Any) -> np.ndarray | None:
@@ -81,16 +98,20 @@ def _numbers(stored: Any) -> np.ndarray | None:
     return value if value is not None and value.ndim == 1 and value.dtype.kind in "biuf" else None
 
 
-def _rois(
+def rois_of_columns(
     A: Any, dims: Any, shape: tuple[int, int] | None, fields: dict[str, Any], name: str
 ) -> xr.Dataset:
+    """ROI set of pixels × components, numbered down the columns of a frame of ``dims``."""
     from scipy.sparse import csc_array
 
     from xs2p.rois.build import rois_from_footprints
     from xs2p.rois.pixels import agreed_frame
 
     A = A if hasattr(A, "tocsc") else csc_array(np.asarray(A))
-    frame = None if dims is None else tuple(int(n) for n in dims)
+    sizes = np.asarray([] if dims is None else dims, np.float64)
+    if not np.isfinite(sizes).all() or (sizes != np.rint(sizes)).any() or (sizes < 1).any():
+        raise ValueError(f"{name}: its frame has the dims {dims}, expected whole numbers from 1 on")
+    frame = None if dims is None else tuple(int(n) for n in sizes)
     if frame is not None and len(frame) != 2:
         raise ValueError(
             f"{name}: its frame has the dims {frame}, and ROIs here lie in one plane; pass the "

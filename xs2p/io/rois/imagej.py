@@ -53,6 +53,8 @@ def pixels_of(roi: Any) -> Pixels:
     if kind == POINT:
         return _points(_vertices(roi))
     if roi.shape_roi_size > 0:
+        if roi.multi_coordinates is None:
+            raise ValueError("damaged (it is to be of several outlines, and has none)")
         return fill(flatten(np.asarray(roi.multi_coordinates, np.float64)))
     box = (int(roi.top), int(roi.left), int(roi.bottom), int(roi.right))
     if kind == OVAL:
@@ -184,33 +186,53 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
     else:
         try:
             with zipfile.ZipFile(path) as archive:
-                inside = [entry for entry in archive.infolist() if _is_region(entry.filename)]
+                listed = archive.infolist()
+                inside = [entry for entry in listed if _is_region(archive, entry)]
                 stored = [(entry.filename, archive.read(entry)) for entry in inside]
-                others = len(archive.infolist()) - len(inside)
-        except (zipfile.BadZipFile, RuntimeError, OSError) as error:
+        except Exception as error:  # damaged data fail in the decompressor, each in its own way
             raise ValueError(f"{path}: no zip archive can be read ({error})") from error
+        _check_number(path, len(listed))
         if not stored:
             raise ValueError(
-                f"{path}: no .roi is in it (of {others} files), expected the RoiSet.zip that "
+                f"{path}: no .roi is in it (of {len(listed)} files), expected the RoiSet.zip that "
                 "ImageJ's ROI manager saves"
             )
-    regions = [_decoded(data, entry, path) for entry, data in stored]
+    regions = [decoded(data, entry, path) for entry, data in stored]
     return rois_of_imagej(regions, shape, path, moved)
 
 
-def _is_region(entry: str) -> bool:
-    """Whether an entry of an archive is a region, and not what the Mac puts beside it."""
-    return entry.lower().endswith(".roi") and not entry.startswith("__MACOSX/")
+def _is_region(archive: Any, entry: Any) -> bool:
+    """Whether an entry is a region, whatever its name, and not what the Mac puts beside it."""
+    if entry.is_dir() or entry.filename.startswith("__MACOSX/"):
+        return False
+    if entry.filename.lower().endswith(".roi"):
+        return True
+    with archive.open(entry) as file:  # a name that is damaged is not that in the file: it raises
+        return bool(file.read(4) == b"Iout")
 
 
-def _decoded(data: bytes, entry: str, path: str) -> Any:
+def _check_number(path: str, listed: int) -> None:
+    """Raise where the end of an archive counts other entries than its directory lists."""
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 2**16 - 22))
+        end = file.read()
+    at = end.rfind(b"PK\5\6")
+    counted = int.from_bytes(end[at + 10 : at + 12], "little") if at >= 0 else listed
+    if counted not in (listed % 2**16, 2**16 - 1):  # the largest says that there are more
+        raise ValueError(
+            f"{path}: the archive is damaged: it counts {counted} entries, and {listed} are listed"
+        )
+
+
+def decoded(data: bytes, entry: str, path: str) -> Any:
+    """Read a region; ``entry`` is where in the file it is."""
     import roifile
 
     try:
         region = roifile.ImagejRoi.frombytes(data)
     except Exception as error:  # a damaged file fails in any way it likes
         raise ValueError(f"{path}: {entry} is no region of ImageJ's ({error})") from error
-    region.name = region.name or os.path.basename(entry)[: -len(".roi")]
+    region.name = region.name or os.path.basename(entry).removesuffix(".roi")
     return region
 
 

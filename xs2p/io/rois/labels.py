@@ -10,13 +10,24 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
+# A grey image's values fall into more parts than this, of few pixels; the only label of a mask of
+# all ROIs into more parts than an ROI has.
+_MANY, _PARTS = 100, 16
 
-def rois_of_labels(labels: Any, shape: tuple[int, int] | None, name: str) -> xr.Dataset:
-    """ROI set of a label image; ``name`` is what errors call it."""
+
+def rois_of_labels(
+    labels: Any, shape: tuple[int, int] | None, name: str, insist: bool = True
+) -> xr.Dataset:
+    """ROI set of a label image; ``name`` is what errors call it.
+
+    ``insist``: it is one, also where it looks like a grey image.
+    """
     from xs2p.rois.build import rois_from_labels
     from xs2p.rois.pixels import agreed_frame
 
     try:
+        if not insist:
+            _check_no_grey(np.asarray(labels))
         rois = rois_from_labels(labels)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
@@ -24,25 +35,109 @@ def rois_of_labels(labels: Any, shape: tuple[int, int] | None, name: str) -> xr.
     return rois
 
 
-def read_tif(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
-    """ROI set of a label image in a TIFF file."""
+def _check_no_grey(image: np.ndarray) -> None:
+    """Raise where an image of integers is of intensities, and not of labels."""
+    if image.ndim != 2 or image.dtype.kind not in "iu" or image.size < 2 or image.min() < 0:
+        return
+    insist = "labels=True reads it as labels all the same"
+    if image.all():
+        raise ValueError(
+            "it has no background, 0, so that it is a grey image and not one of labels; give the "
+            f"label image that a segmentation made of it; {insist}"
+        )
+    n_labels, n_parts, n_pixels = _parts(image)
+    if n_labels == 1 and n_parts > _PARTS and n_pixels >= 4 * n_parts:
+        raise ValueError(
+            f"it has one label, in {n_parts} parts, as a mask of all ROIs has; number the parts "
+            f"with scipy.ndimage.label(image)[0]; {insist}, one ROI of all parts"
+        )
+    pixels = n_pixels / max(n_parts, 1)
+    single = pixels < 2 and n_parts > 1.05 * n_labels
+    if n_parts > _MANY and (single or (pixels < 8 and n_parts > 4 * n_labels)):
+        raise ValueError(
+            f"its {n_labels} labels fall into {n_parts} parts of {pixels:.1f} pixels "
+            "on average, so that it is a grey image and not one of labels; give the label image "
+            f"that a segmentation made of it; {insist}"
+        )
+
+
+def _parts(image: np.ndarray) -> tuple[int, int, int]:
+    """Count the labels of an image, the connected parts that they lie in, and their pixels."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    number = np.cumsum(image != 0).reshape(image.shape) - 1
+    n_pixels = int(number[-1, -1]) + 1
+    pairs = []
+    for here, there in (
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[1:], np.s_[:-1]),
+        (np.s_[1:, 1:], np.s_[:-1, :-1]),
+        (np.s_[1:, :-1], np.s_[:-1, 1:]),
+    ):
+        same = (image[here] != 0) & (image[here] == image[there])
+        pairs.append(np.stack([number[here][same], number[there][same]]))
+    rows, columns = np.concatenate(pairs, axis=1)
+    graph = coo_array((np.ones(rows.size, bool), (rows, columns)), shape=(n_pixels, n_pixels))
+    n_parts, _ = connected_components(graph, directed=False) if n_pixels else (0, None)
+    return int(np.unique(image[image != 0]).size), int(n_parts), n_pixels
+
+
+def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> xr.Dataset:
+    """ROI set of a label image in a TIFF file, or of the overlays that ImageJ has on an image."""
     import tifffile
 
+    from xs2p.movie.tiff_file import headers
+
+    found: tuple[int, ...] | None = None
     try:
-        with tifffile.TiffFile(path) as file:
-            series = file.series[0]
-            check_image(series.shape)
-            image = series.asarray()
-            image = np.squeeze(image) if image.ndim > 2 else image
-    except (ValueError, tifffile.TiffFileError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return rois_of_labels(image, shape, path)
+        with headers(path), tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            frame = (int(page.imagelength), int(page.imagewidth))
+            overlays = None if insist or not file.is_imagej else _overlays(file)
+            found = file.series[0].shape
+            single = overlays is None and _is_image(found)
+            image = file.series[0].asarray() if single else None
+    except ValueError:
+        if found is not None and not _is_image(found):  # what else is wrong with it does not matter
+            raise ValueError(_no_image(found, path)) from None
+        raise
+    if overlays is not None:
+        return _rois_of_overlays(overlays, frame, shape, path)
+    if image is None:
+        raise ValueError(_no_image(found, path))
+    return rois_of_labels(np.squeeze(image) if image.ndim > 2 else image, shape, path, insist)
+
+
+def _no_image(shape: Any, path: str) -> str:
+    return f"{path}: labels must be an image (y, x), got shape {shape}"
+
+
+def _overlays(file: Any) -> list[bytes] | None:
+    """Regions that ImageJ shows over an image, as it has them in the file."""
+    found = (file.imagej_metadata or {}).get("Overlays")
+    return [found] if isinstance(found, bytes) else list(found) if found else None
+
+
+def _rois_of_overlays(
+    overlays: list[bytes], frame: tuple[int, int], shape: tuple[int, int] | None, path: str
+) -> xr.Dataset:
+    from xs2p.io.rois.imagej import decoded, rois_of_imagej
+    from xs2p.rois.pixels import agreed_frame
+
+    agreed_frame(shape, frame, path)
+    regions = [decoded(data, f"overlay {n + 1}", path) for n, data in enumerate(overlays)]
+    return rois_of_imagej(regions, frame, path)
 
 
 def check_image(shape: tuple[int, ...]) -> None:
     """Raise where a file holds no single image, such as a movie, before its pixels are read."""
-    if len(shape) < 2 or (len(shape) > 2 and sum(n != 1 for n in shape) != 2):
+    if not _is_image(shape):
         raise ValueError(f"labels must be an image (y, x), got shape {shape}")
+
+
+def _is_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 or (len(shape) > 2 and sum(n != 1 for n in shape) == 2)
 
 
 def rois_of_cellpose(
