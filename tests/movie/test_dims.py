@@ -185,3 +185,59 @@ def test_one_line_of_the_shell(tmp_path):
     result = xr.open_zarr(tmp_path / "o.zarr")
     want = frames[:, :, 1:3, 1:3].mean((-1, -2))
     np.testing.assert_allclose(result.F.squeeze("roi").transpose("channel", "time"), want)
+
+
+def ome_files(folder, here, n_times=6):
+    """Write some of a recording's files of one page, which all name those of two channels."""
+    names = {(c, t): f"r_Ch{c}_{t:03d}.ome.tif" for c in (1, 2) for t in range(n_times)}
+    blocks = "".join(
+        f'<TiffData FirstC="{c - 1}" FirstT="{t}" FirstZ="0" IFD="0" PlaneCount="1">'
+        f'<UUID FileName="{name}">urn:uuid:{c}{t:03d}</UUID></TiffData>'
+        for (c, t), name in names.items()
+    )
+    frames = np.arange(2 * n_times * 20, dtype="u2").reshape(2, n_times, 4, 5)
+    for c, t in here:
+        xml = (
+            '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/'
+            f'Schemas/OME/2015-01" UUID="urn:uuid:{c}{t:03d}"><Image ID="Image:0"><Pixels '
+            f'ID="Pixels:0" DimensionOrder="XYCZT" SizeC="2" SizeT="{n_times}" SizeX="5" SizeY="4" '
+            f'SizeZ="1" Type="uint16">{blocks}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(
+            folder / names[c, t], frames[c - 1, t], description=xml, metadata=None,
+            photometric="minisblack",
+        )  # fmt: skip
+    return frames
+
+
+def test_ome_files_of_one_channel_or_stopped(tmp_path, recwarn):
+    both = [(c, t) for t in range(6) for c in (1, 2)]
+    for name, here, channels, times, told in (
+        ("all", both, [0, 1], 6, None),
+        ("green", [(2, t) for t in range(6)], [1], 6, "12 frames, of which 6 are there: channel 2"),
+        ("stopped", both[:7], [0, 1], 3, "the first 3 of 6 times; 1 more are left out"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        want = ome_files(folder, here)[channels, :times].squeeze()
+        for path in (folder / "*.ome.tif", min(folder.iterdir())):
+            recwarn.clear()
+            np.testing.assert_array_equal(open_movie(path), want)
+            assert [told in str(w.message) for w in recwarn] == [True] * (told is not None)
+    # Of a recording that is whole, those that were asked for.
+    recwarn.clear()
+    np.testing.assert_array_equal(
+        open_movie(tmp_path / "all" / "*Ch2*"), ome_files(tmp_path, [])[1]
+    )
+    assert not recwarn.list
+
+
+def test_ome_files_that_lack_in_the_midst(tmp_path):
+    frames = ome_files(tmp_path, [(2, t) for t in (0, 1, 3, 4, 5)])
+    with pytest.raises(ValueError, match=r"r_Ch2_000.*times would be wrong.*order="):
+        open_movie(tmp_path / "*.ome.tif")
+    for path in (tmp_path / "*.ome.tif", tmp_path / "r_Ch2_000.ome.tif"):
+        with pytest.warns(UserWarning, match="12 frames") as said:
+            movie = open_movie(path, order="time")
+        assert len(said) == 1
+        np.testing.assert_array_equal(movie, frames[1, [0, 1, 3, 4, 5]])

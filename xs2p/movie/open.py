@@ -47,7 +47,8 @@ def open_movie(
 
         - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
           other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
-          and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``;
+          and ScanImage), ``.h5`` or ``.hdf5``, MATLAB's ``.mat`` of version 7.3 (whose ``(y, x,
+          time)`` HDF5 has reversed), ``.nwb``;
         - several files that are one recording: a list of them, in their order, or a pattern such
           as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
           ``rec_10``);
@@ -119,6 +120,10 @@ def open_movie(
     UserWarning
         The recording ends before all channels and planes have had their turn: frames of the last
         turn are left out, and their number is said.
+
+    UserWarning
+        Metadata of a TIFF tell of frames that are not there, as of a recording that was stopped or
+        of which one channel's files were kept: the movie is of those that are.
 
     Notes
     -----

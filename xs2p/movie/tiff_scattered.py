@@ -29,6 +29,8 @@ def scattered(
     # Of pages beyond the end of a file tifffile says that they have no bytes, and reads zeros.
     here = np.array([page is not None and page.databytecounts != (0,) for page in pages])
     absent, wanted = int((~here).sum()), _given_files(given)
+    # Also files of which nothing is taken: alone they would bring all the others along again.
+    belong = frozenset(_real(page) for page in pages if page is not None)
     if wanted:
         here &= [ok and _real(page) in wanted for ok, page in zip(here, pages, strict=True)]
     axes = tuple(zip(series.axes[:-2], map(int, series.shape[:-2]), strict=True))
@@ -51,8 +53,7 @@ def scattered(
         frames = all_pages(file, series.keyframe, file.n_pages)
     else:
         frames = ScatteredPages(file.stamp, frame, dtype.str, tuple(stamps), tuple(runs))
-    used = frozenset(os.path.realpath(stamps[n].path) for n in {run[0] for run in runs})
-    return Stack(frames, axes, lacks=lacks, files=used)
+    return Stack(frames, axes, lacks=lacks, files=belong)
 
 
 def _given_files(given: Sequence[str]) -> set[str]:
