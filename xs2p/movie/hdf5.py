@@ -19,6 +19,7 @@ from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
+from xs2p.movie.sources import ADVICE
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -271,7 +272,9 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
     try:
         file = h5py.File(name, "r")
     except OSError as error:
-        raise ValueError(f"{name}: not a readable HDF5 file ({error})") from error
+        old = name.lower().endswith(".mat")
+        mend = f"; of MATLAB's versions up to 7: {ADVICE['.mat']}" if old else ""
+        raise ValueError(f"{name}: not a readable HDF5 file ({error}){mend}") from error
     with file:
         if variable is not None:
             chosen = file.get(variable)
