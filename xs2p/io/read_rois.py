@@ -21,6 +21,7 @@ Shape = tuple[int, int]
 ACCEPTED = """
   suite2p         a path to suite2p's stat.npy, a plane folder or the folder of the planes, or a
                   list or array of stat dicts
+  MATLAB          suite2p's Fall.mat, or a label image in a .mat file of version 5 to 7
   label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
   Cellpose        its _seg.npy
   MATLAB          .mat of version 7.3: a label image, masks (y, x, roi), a sparse matrix
@@ -55,6 +56,8 @@ def read_rois(
           through and get the coordinate ``plane``, as the movie of that folder has it; or a
           ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
           necessary: where no ROI has ``lam``, every pixel weighs 1.
+        - suite2p's ``Fall.mat``; or a ``.mat`` file of MATLAB's with a label image, a stack of
+          masks ``(y, x, roi)`` or a sparse matrix of pixels × ROIs, numbered down the columns.
         - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
           array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
         - a MATLAB 7.3 file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
@@ -274,6 +277,10 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
         from xs2p.io.rois.caiman import read_caiman
 
         return _framed(read_caiman, path, shape, moved)
+    if suffix == ".mat":
+        from xs2p.io.rois.mat import read_mat
+
+        return read_mat(path, shape, moved)
     if suffix == ".npy":
         return _read_npy(path, shape, moved, labels)
     known = ADVICE.get(suffix)
