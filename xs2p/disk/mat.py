@@ -35,7 +35,9 @@ def load_mat(path: str, names: Collection[str] | None = None) -> dict[str, Any]:
             "can be read here"
         )
     try:
-        found = loadmat(path, variable_names=names, chars_as_strings=True)
+        found = loadmat(
+            path, variable_names=None if names is None else list(names), chars_as_strings=True
+        )
     except OSError:
         raise
     except Exception as error:  # scipy raises whatever the bytes lead it to

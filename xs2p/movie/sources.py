@@ -9,7 +9,9 @@ import re
 from typing import Any, Literal, NamedTuple
 
 HDF5 = (".h5", ".hdf5", ".mat")
-STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5)
+# Formats of one program or microscope each, read by movie/labs.py.
+LABS = (".mmap",)
+STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5, *LABS)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
 # What opens or exports files of formats that are not read here, of movies and of ROIs.
 ADVICE = {
@@ -21,8 +23,6 @@ ADVICE = {
     ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
     ".sbx": "convert it with Scanbox's own tools, to TIFF or a .bin of frames",
-    ".mmap": "in CaImAn: Yr, dims, T = caiman.load_memmap(path), and Yr.T.reshape((T, *dims), "
-    "order='F')",
     ".mat": "in MATLAB, save it as HDF5: save(file, '-v7.3'); or load it with scipy.io.loadmat",
     ".xml": "give the .tif files that lie beside it",
     ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",

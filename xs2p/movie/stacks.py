@@ -67,8 +67,8 @@ def open_stacks(
         data = recordings_to_dask(grid, chunks)
     if stacks[0].flipped:
         movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
-        return movie.transpose(*front, *DIMS)
-    return xr.DataArray(data, dims=(*front, *DIMS), name="movie")
+        return _timed(movie.transpose(*front, *DIMS), stacks)
+    return _timed(xr.DataArray(data, dims=(*front, *DIMS), name="movie"), stacks)
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:
@@ -86,6 +86,22 @@ def _tell(told: str, stacks: list[Stack]) -> None:
         log.info("%s: %s", told, stacks[0].note)
 
 
+def _timed(movie: xr.DataArray, stacks: list[Stack]) -> xr.DataArray:
+    """Give a movie the frame rate that its files say, where they say one and agree."""
+    from xs2p._attrs import time_attrs
+
+    rates = {stack.fs for stack in stacks}
+    rate = rates.pop()
+    if rates:
+        log.info("%s …: frame rates differ from file to file; give fs=", stacks[0].name)
+        return movie
+    if rate is None:
+        return movie
+    log.info("%s: fs=%g Hz, from the file", stacks[0].name, rate)
+    seconds = np.arange(movie.sizes["time"]) / rate
+    return movie.assign_attrs(fs=rate).assign_coords(time=("time", seconds, time_attrs()))
+
+
 def _stack(
     name: str,
     names: list[str],
@@ -95,7 +111,7 @@ def _stack(
     turns: dict[str, Any],
     dims: tuple[str, ...] | None,
 ) -> Stack:
-    from xs2p.movie.sources import suffix_of
+    from xs2p.movie.sources import LABS, suffix_of
     from xs2p.movie.turns import Stack
 
     suffix = suffix_of(name)
@@ -114,6 +130,10 @@ def _stack(
         from xs2p.movie.hdf5 import find_movie
 
         stack = find_movie(name, variable, dims)
+    elif suffix in LABS:
+        from xs2p.movie.labs import lab_stack
+
+        stack = lab_stack(suffix, name, frame, dtype, variable)
     else:
         from xs2p.movie.tiff import tiff_stack
 

@@ -69,8 +69,7 @@ def write_fall(ds: xr.Dataset, path: str, overwrite: bool, write: Callable[..., 
         from scipy.io import savemat
 
         with file_set(above or ".", [name], overwrite=overwrite) as new:
-            with open(new(name), "wb") as file:
-                savemat(file, packed, long_field_names=True)
+            savemat(new(name), packed, appendmat=False, long_field_names=True)
 
 
 def _foreign(path: str) -> str | None:
