@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from loaders import LX, LY, T, opened
+from scipy.io import savemat
 
 from xs2p.io import open_movie
 
@@ -59,3 +62,56 @@ class TestMmap:
         cut.write_bytes(cut.read_bytes()[:-4])
         with pytest.raises(ValueError, match=r"but its name says 23 frames"):
             open_movie(cut)
+
+
+class TestMat:
+    """As scipy writes them, (y, x, time) as MATLAB has its movies."""
+
+    @pytest.mark.parametrize("packed", [False, True])
+    @pytest.mark.parametrize("dtype", ["i2", "u1", "f4", "f8"])
+    def test_a_movie(self, tmp_path, frames, dtype, packed, caplog):
+        path, frames = tmp_path / "a.mat", frames.astype(dtype)
+        held = {"note": "x", "fs": 30.0, "M": np.moveaxis(frames, 0, 2), "mean": frames.mean(0)}
+        savemat(path, held, do_compression=packed)
+        with caplog.at_level(logging.WARNING, "xs2p"):
+            movie = opened(path, chunks=10)
+        assert ("compressed" in caplog.text) == packed
+        assert movie.dims == ("time", "y", "x") and movie.dtype == dtype
+        assert movie.chunks[0] == (10, 10, 3)
+        np.testing.assert_array_equal(movie, frames)
+        np.testing.assert_array_equal(movie[2:20:3, 1:4], frames[2:20:3, 1:4])
+
+    def test_other_axes_and_several(self, tmp_path, frames):
+        path = tmp_path / "a.mat"
+        savemat(path, {"M": frames})
+        np.testing.assert_array_equal(opened(path, shape=(LY, LX)), frames)
+        np.testing.assert_array_equal(opened(path, dims="xyt"), frames)
+        with pytest.raises(ValueError, match=r"shape=\(5, 5\) disagrees"):
+            open_movie(path, shape=(5, 5))
+        savemat(path, {"M": frames[:, :, :LY]})
+        with pytest.raises(ValueError, match=r"as if time were first; say which: shape=\(7, 7\)"):
+            open_movie(path)
+        savemat(path, {"a": frames, "b": frames[:4]})
+        with pytest.raises(ValueError, match=r"pick one with variable='a'"):
+            open_movie(path)
+        movie = opened(path, variable="b", dims="xyt")
+        np.testing.assert_array_equal(movie, frames[:4])
+
+    def test_doubles_kept_small_and_damage(self, tmp_path, frames):
+        """MATLAB keeps doubles of whole numbers as those."""
+        path = tmp_path / "a.mat"
+        small = np.moveaxis(frames, 0, 2).astype("u1")
+        savemat(path, {"M": small})
+        data = bytearray(path.read_bytes())
+        assert data[128 + 16] == 9  # the class, uint8
+        data[128 + 16] = 6  # double
+        path.write_bytes(data)
+        movie = opened(path)
+        assert movie.dtype == np.float64
+        np.testing.assert_array_equal(movie, frames.astype("u1"))
+        path.write_bytes(data[:-100])
+        with pytest.raises(ValueError, match="was cut"):
+            open_movie(path)
+        path.write_bytes(b"x")
+        with pytest.raises(ValueError, match="no MAT-file"):
+            open_movie(path)

@@ -23,7 +23,6 @@ ADVICE = {
     ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
     ".sbx": "convert it with Scanbox's own tools, to TIFF or a .bin of frames",
-    ".mat": "in MATLAB, save it as HDF5: save(file, '-v7.3'); or load it with scipy.io.loadmat",
     ".xml": "give the .tif files that lie beside it",
     ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
 }

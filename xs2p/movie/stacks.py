@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._warnings import warn
+from xs2p.disk.mat import is_hdf5
 from xs2p.movie.check import DIMS, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
@@ -126,6 +127,10 @@ def _stack(
         stack = Stack(raw_frames(name, frame, dtype))
     elif suffix == ".npy":
         stack = npy_stack(name, dims)
+    elif suffix == ".mat" and not is_hdf5(name):
+        from xs2p.movie.mat import mat_stack
+
+        stack = mat_stack(name, frame, variable, dims)
     elif suffix in HDF5:
         from xs2p.movie.hdf5 import find_movie
 
@@ -133,6 +138,8 @@ def _stack(
     elif suffix in LABS:
         from xs2p.movie.labs import lab_stack
 
+        if dims is not None:
+            raise ValueError(f"dims={letters(dims)!r}: {name!r} says its axes itself; leave it out")
         stack = lab_stack(suffix, name, frame, dtype, variable)
     else:
         from xs2p.movie.tiff import tiff_stack
