@@ -54,6 +54,8 @@ def open_movie(
           ``rec_10``);
         - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of the plane folders
           in it, or of the ``data.bin`` in these: its registered movies;
+        - a folder of Bruker's Prairie View, or the ``.xml`` file in it, which says channels,
+          planes and times;
         - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
@@ -208,6 +210,11 @@ def _open_source(
         if fs is None and rate is not None:
             log.info("%s: fs=%g Hz, from its ops.npy", told, rate)
         return movie, rate
+    if source.kind == "prairie":
+        from xs2p.movie.prairie import open_prairie
+
+        _refuse({}, variable, repr(told))
+        return open_prairie(source.names[0], chunks), None
     if source.kind == "nwb":
         from xs2p.movie.nwb import open_nwb_movie
 
