@@ -115,3 +115,57 @@ class TestMat:
         path.write_bytes(b"x")
         with pytest.raises(ValueError, match="no MAT-file"):
             open_movie(path)
+
+
+class TestScanbox:
+    """As sbxread shows them: uint16 turned around, channels beside each other."""
+
+    @staticmethod
+    def write(folder, movie, **info):
+        """A movie (frame, channel, y, x)."""
+        n, channels, *size = movie.shape
+        (65535 - movie.transpose(0, 2, 3, 1)).astype("<u2").tofile(folder / "a_000_001.sbx")
+        code = {"channels": 1 if channels == 2 else 2}
+        info = {"sz": size, "resfreq": 7938.0, "scanmode": 1, "volscan": 0} | code | info
+        savemat(folder / "a_000_001.mat", {"info": {k: v for k, v in info.items() if v != ""}})
+        return folder / "a_000_001.sbx"
+
+    def test_one_channel(self, tmp_path, frames):
+        frames = frames.astype("u2")
+        movie = opened(self.write(tmp_path, frames[:, None]), chunks=10)
+        assert movie.dims == ("time", "y", "x") and movie.dtype == np.uint16
+        np.testing.assert_array_equal(movie, frames)
+        np.testing.assert_array_equal(movie[2:20:3, :3], frames[2:20:3, :3])
+        assert movie.attrs["fs"] == pytest.approx(7938 / LY)
+        np.testing.assert_allclose(movie.time, np.arange(T) * LY / 7938)
+        both = opened(self.write(tmp_path, frames[:, None], scanmode=0))
+        assert both.attrs["fs"] == pytest.approx(2 * 7938 / LY)
+        path = tmp_path / "a_000_001.sbx"
+        assert opened(path, fs=4).attrs["fs"] == 4
+        with pytest.warns(UserWarning, match="ends before all of its 2 planes"):
+            turns = open_movie(path, planes=2)
+        assert turns.sizes["plane"] == 2 and "fs" not in turns.attrs  # the file's is of one
+
+    @pytest.mark.parametrize("chan", [{}, {"channels": -1, "chan": {"nchan": 2}}])
+    def test_channels_and_planes(self, tmp_path, frames, chan):
+        frames = frames[:12].astype("u2")
+        movie = np.stack([frames, frames[::-1]], axis=1)
+        info = {"volscan": 1, "otwave": [10.0, 20.0, 30.0], **chan}
+        opened_movie = opened(self.write(tmp_path, movie, **info))
+        assert opened_movie.dims == ("channel", "plane", "time", "y", "x")
+        for c in range(2):
+            for z in range(3):
+                np.testing.assert_array_equal(opened_movie[c, z], movie[z::3, c])
+        assert opened_movie.attrs["fs"] == pytest.approx(7938 / LY / 3)
+
+    def test_what_does_not_fit(self, tmp_path, frames):
+        path = self.write(tmp_path, frames[:, None].astype("u2"))
+        self.write(tmp_path, frames[:, None].astype("u2"), sz=[5, 4])
+        with pytest.raises(ValueError, match=r"not a multiple of the 40 bytes"):
+            open_movie(path)
+        self.write(tmp_path, frames[:, None].astype("u2"), sz="")
+        with pytest.raises(ValueError, match=r"info says the size of frames \[\]"):
+            open_movie(path)
+        path.with_suffix(".mat").unlink()
+        with pytest.raises(FileNotFoundError, match=r"a_000_001\.mat.* is not there"):
+            open_movie(path)

@@ -22,4 +22,8 @@ def lab_stack(
         from xs2p.movie.columns import mmap_stack
 
         return mmap_stack(name, dtype)
+    if suffix == ".sbx":
+        from xs2p.movie.scanbox import sbx_stack
+
+        return sbx_stack(name)
     raise ValueError(f"{name}: no reader for {suffix}")

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 HDF5 = (".h5", ".hdf5", ".mat")
 # Formats of one program or microscope each, read by movie/labs.py.
-LABS = (".mmap",)
+LABS = (".mmap", ".sbx")
 STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5, *LABS)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
 # What opens or exports files of formats that are not read here, of movies and of ROIs.
@@ -22,7 +22,6 @@ ADVICE = {
     ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
     ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
-    ".sbx": "convert it with Scanbox's own tools, to TIFF or a .bin of frames",
     ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
 }
 ADVICE |= dict.fromkeys((".mkv", ".mp4", ".mov", ".wmv"), ADVICE[".avi"])

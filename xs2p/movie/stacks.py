@@ -68,8 +68,8 @@ def open_stacks(
         data = recordings_to_dask(grid, chunks)
     if stacks[0].flipped:
         movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
-        return _timed(movie.transpose(*front, *DIMS), stacks)
-    return _timed(xr.DataArray(data, dims=(*front, *DIMS), name="movie"), stacks)
+        return _timed(movie.transpose(*front, *DIMS), stacks, turns)
+    return _timed(xr.DataArray(data, dims=(*front, *DIMS), name="movie"), stacks, turns)
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:
@@ -87,9 +87,18 @@ def _tell(told: str, stacks: list[Stack]) -> None:
         log.info("%s: %s", told, stacks[0].note)
 
 
-def _timed(movie: xr.DataArray, stacks: list[Stack]) -> xr.DataArray:
-    """Give a movie the frame rate that its files say, where they say one and agree."""
+def _timed(movie: xr.DataArray, stacks: list[Stack], turns: dict[str, Any]) -> xr.DataArray:
+    """Give a movie the frame rate that its files say, where they say one and agree.
+
+    It is that of the file's own channels and planes: where the user says others, it is not known.
+    """
     from xs2p._attrs import time_attrs
+    from xs2p.movie.turns import LETTERS
+
+    known = {turn.dim for turn in stacks[0].turns} | {letter for letter, _ in stacks[0].axes}
+    said = {str(dim) for dim in movie.dims[:-3]}
+    if turns["order"] is not None or any(d not in known and LETTERS[d] not in known for d in said):
+        return movie
 
     rates = {stack.fs for stack in stacks}
     rate = rates.pop()
