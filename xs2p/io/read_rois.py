@@ -29,6 +29,7 @@ ACCEPTED = """
                   overlays
   CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
                   of pixels x ROIs, numbered down the columns of the frame
+  Minian          its A(unit_id, height, width), a DataArray or a .zarr store
   NWB             .nwb, or a pynwb PlaneSegmentation
   xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
 Footprints in other layouts: xs2p.rois_from_footprints"""
@@ -68,6 +69,7 @@ def read_rois(
         - CaImAn's HDF5 file of results, its ``estimates`` or ``CNMF`` object, or a scipy sparse
           matrix of pixels × ROIs whose pixels are numbered as CaImAn does, ``x · Ly + y``
           (for others: `xs2p.rois_from_footprints`).
+        - Minian's footprints ``A(unit_id, height, width)``: a DataArray or its ``.zarr`` store.
         - an ``.nwb`` file, or a `pynwb.ophys.PlaneSegmentation`.
         - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
           ``.nc`` file.
@@ -210,6 +212,10 @@ def _read_object(source: Any, shape: Shape | None, moved: bool, labels: bool) ->
         from xs2p.io.rois.stored import rois_of_dataset
 
         return rois_of_dataset(source, own)
+    if isinstance(source, xr.DataArray) and "unit_id" in source.dims:
+        from xs2p.io.rois.minian import rois_of_minian
+
+        return rois_of_minian(source, own, "the footprints")
     if isinstance(source, xr.DataArray) and "roi" in source.dims:
         from xs2p.rois.build import rois_from_footprints
 
