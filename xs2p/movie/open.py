@@ -69,7 +69,8 @@ def open_movie(
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
+        ``ops.npy`` of a suite2p folder, a ``.sbx``, Prairie View's XML, an NWB file, a Zarr store
+        (OME's scale too) or a DataArray has of its own.
         The time of an NWB file's first frame is kept with it.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as

@@ -15,6 +15,7 @@ import numpy as np
 from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
+from xs2p.movie.ome_zarr import with_times
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +78,9 @@ def open_zarr_movie(
     name = _joined(told, array.path.removeprefix(node.path).strip("/"))
     sizes = _chunk_sizes(array, dims or DIMS, chunks, name)
     if array is node or dims is None or axes is not None:
-        return _bare(array, dims or DIMS, sizes, name)
+        movie = _bare(array, dims or DIMS, sizes, name)
+        of_ome = array is not node and variable is None and said is None
+        return with_times(movie, node.attrs) if of_ome else movie
     consolidated = getattr(node.metadata, "consolidated_metadata", None) is not None
     at = array.path.rpartition("/")[0] == node.path
     return _from_dataset(array, sizes, name, consolidated and at)
