@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.movie.sources import VIDEOS
+
 if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
 
@@ -26,4 +28,8 @@ def lab_stack(
         from xs2p.movie.scanbox import sbx_stack
 
         return sbx_stack(name)
+    if suffix in VIDEOS:
+        from xs2p.movie.video import video_stack
+
+        return video_stack(name)
     raise ValueError(f"{name}: no reader for {suffix}")

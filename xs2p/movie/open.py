@@ -48,6 +48,8 @@ def open_movie(
         - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
           other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
           and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``, CaImAn's ``.mmap``,
+          grey ``.avi`` and ``.mkv`` of Miniscopes (``pip install "xs2p[video]"``; an MKV is gone
+          through once, to count its frames),
           Scanbox's ``.sbx`` with its ``.mat`` beside it,
           MATLAB's ``.mat`` (one that is compressed is read whole);
         - several files that are one recording: a list of them, in their order, or a pattern such

@@ -10,13 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 HDF5 = (".h5", ".hdf5", ".mat")
 # Formats of one program or microscope each, read by movie/labs.py.
-LABS = (".mmap", ".sbx")
+VIDEOS = (".avi", ".mkv")
+LABS = (".mmap", ".sbx", *VIDEOS)
 STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5, *LABS)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
 # What opens or exports files of formats that are not read here, of movies and of ROIs.
 ADVICE = {
-    ".avi": "read its frames with PyAV (pip install av), or save it as TIFF in Fiji (File > Import "
-    "> AVI)",
     ".isxd": "export it as TIFF in Inscopix Data Processing (Export > Movie)",
     ".nd2": "read it with nd2 (pip install nd2): nd2.imread(path, xarray=True, dask=True)",
     ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
@@ -24,7 +23,10 @@ ADVICE = {
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
     ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
 }
-ADVICE |= dict.fromkeys((".mkv", ".mp4", ".mov", ".wmv"), ADVICE[".avi"])
+ADVICE |= dict.fromkeys(
+    (".mp4", ".mov", ".wmv"),
+    "write it anew without loss: ffmpeg -i in -pix_fmt gray -c:v ffv1 out.avi",
+)
 ADVICE |= {".oif": ADVICE[".oib"], ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)"}
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
