@@ -21,10 +21,10 @@ Shape = tuple[int, int]
 ACCEPTED = """
   suite2p         a path to suite2p's stat.npy, a plane folder or the folder of the planes, or a
                   list or array of stat dicts
-  MATLAB          suite2p's Fall.mat, or a label image in a .mat file of version 5 to 7
-  label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
+  MATLAB          suite2p's Fall.mat; .mat of version 5 to 7.3: a label image, masks
+                  (y, x, roi), a sparse matrix
+  label image     .npy, .tif or .png, or an array or DataArray (y, x), of integers, 0 for background
   Cellpose        its _seg.npy
-  MATLAB          .mat of version 7.3: a label image, masks (y, x, roi), a sparse matrix
   ImageJ, Fiji    .roi, RoiSet.zip or roifile.ImagejRoi objects, with shape=(Ly, Lx); .tif with
                   overlays
   CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
@@ -57,11 +57,10 @@ def read_rois(
           through and get the coordinate ``plane``, as the movie of that folder has it; or a
           ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
           necessary: where no ROI has ``lam``, every pixel weighs 1.
-        - suite2p's ``Fall.mat``; or a ``.mat`` file of MATLAB's with a label image, a stack of
-          masks ``(y, x, roi)`` or a sparse matrix of pixels × ROIs, numbered down the columns.
-        - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
-          array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
-        - a MATLAB 7.3 file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
+        - suite2p's ``Fall.mat``.
+        - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``,
+          ``.png``, an array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
+        - a MATLAB file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
           matrix as CaImAn has it, which MATLAB stores with its axes reversed.
         - Cellpose's ``_seg.npy``.
         - ImageJ's or Fiji's ``.roi`` or ``RoiSet.zip``, or `roifile.ImagejRoi` objects. Outlines
@@ -275,6 +274,10 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
         from xs2p.io.rois.labels import read_tif
 
         return read_tif(path, own)
+    if suffix == ".png":
+        from xs2p.io.rois.labels import read_png
+
+        return read_png(path, own)
     if suffix in (".roi", ".zip"):
         from xs2p.io.rois.imagej import read_imagej
 

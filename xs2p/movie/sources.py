@@ -21,7 +21,6 @@ ADVICE = {
     ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
     ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
-    ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
 }
 ADVICE |= dict.fromkeys(
     (".mp4", ".mov", ".wmv"),
