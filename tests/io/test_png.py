@@ -39,3 +39,12 @@ def test_what_is_no_label_image(tmp_path, labels):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(ValueError, match=r"a\.png: no PNG image can be read"):
         xs2p.read_rois(path)
+
+
+def test_a_grey_image_is_asked_about(tmp_path):
+    path = tmp_path / "mean.png"
+    grey = np.random.default_rng(0).integers(1, 256, (20, 20)).astype("u1")
+    Image.fromarray(grey).save(path)
+    with pytest.raises(ValueError, match=r"labels=True"):
+        xs2p.read_rois(path)
+    assert xs2p.read_rois(path, labels=True).sizes["roi"] == len(np.unique(grey))

@@ -192,9 +192,9 @@ def _read(
         from xs2p.io.rois.labels import read_tif
 
         return read_tif(path, own, insist=True)
-    if labels and not path.lower().endswith(".npy"):
+    if labels and not path.lower().endswith((".npy", ".png", ".mat")):
         raise ValueError(
-            f"labels=True insists on a label image, .tif or .npy, and the source is {path}; leave "
+            f"labels=True insists on a label image, .tif, .npy, .png or .mat, and the source is {path}; leave "
             "labels out"
         )
     return _read_path(path, shape, moved, labels)
@@ -277,7 +277,7 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
     if suffix == ".png":
         from xs2p.io.rois.labels import read_png
 
-        return read_png(path, own)
+        return read_png(path, own, labels)
     if suffix in (".roi", ".zip"):
         from xs2p.io.rois.imagej import read_imagej
 
@@ -289,9 +289,11 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
     if suffix == ".mat":
         from xs2p.io.rois.mat import read_mat
 
-        return read_mat(path, shape, moved)
+        return read_mat(path, shape, moved, labels)
     if suffix == ".npy":
-        return _read_npy(path, shape, moved, labels)
+        from xs2p.io.rois.npy import read_npy
+
+        return read_npy(path, shape, moved, labels, ACCEPTED)
     known = ADVICE.get(suffix)
     helps = f"; {known}" if known else ""
     raise ValueError(f"read_rois: cannot read {path!r}{helps}; expected one of{ACCEPTED}")
@@ -344,34 +346,6 @@ def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
         )
         first += n_rois
     return join_rois(labelled)
-
-
-def _read_npy(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
-    """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
-    from xs2p.disk.npy import load_npy, read_header
-    from xs2p.io.rois.labels import check_image, rois_of_cellpose, rois_of_labels
-    from xs2p.io.suite2p.stat import read_plane_rois
-
-    with open(path, "rb") as file:
-        stored, _, dtype = read_header(file, path)
-    if not dtype.hasobject:
-        try:
-            check_image(stored)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    array = load_npy(path)
-    own = None if moved else shape
-    if array.dtype != object:
-        return rois_of_labels(array, own, path, labels)
-    if array.ndim == 0 and isinstance(array.item(), dict):
-        seg = array.item()
-        if "masks" not in seg:
-            raise ValueError(
-                f"{path}: it holds a dict without 'masks', so it is not Cellpose's _seg.npy (is it "
-                f"an ops.npy?); expected one of{ACCEPTED}"
-            )
-        return rois_of_cellpose(seg, own, path)
-    return read_plane_rois(path, shape, moved)
 
 
 def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:

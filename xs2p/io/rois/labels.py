@@ -130,7 +130,7 @@ def _rois_of_overlays(
     return rois_of_imagej(regions, frame, path)
 
 
-def read_png(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
+def read_png(path: str, shape: tuple[int, int] | None, labels: bool) -> xr.Dataset:
     """ROI set of a label image in a PNG file; its pixels' numbers are the labels."""
     from PIL import Image, UnidentifiedImageError
 
@@ -146,7 +146,7 @@ def read_png(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
             f"{path}: its pixels are colours ({mode}), and which ROI has which is not known; "
             "save labels as a grey image of 8 or 16 bits, or as .tif or .npy"
         )
-    return rois_of_labels(pixels.astype(np.int64), shape, path)
+    return rois_of_labels(pixels.astype(np.int64), shape, path, labels)
 
 
 def check_image(shape: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Shape = tuple[int, int]
 
 
-def read_mat(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
+def read_mat(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
     """ROI set of a MAT-file that holds one, and no other image or matrix beside it."""
     from scipy.io import whosmat
 
@@ -34,7 +34,7 @@ def read_mat(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
             "the array"
         )
     value = load_mat(path, found or None)
-    return _of_array(next(iter(value.values()), None), shape, moved, path)
+    return _of_array(next(iter(value.values()), None), shape, moved, path, labels)
 
 
 def _whos(path: str, whosmat: Any) -> list[Any]:
@@ -59,7 +59,7 @@ def _of_fall(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     return read_fall(path, shape, read, "stat.npy")
 
 
-def _of_array(value: Any, shape: Shape | None, moved: bool, path: str) -> xr.Dataset:
+def _of_array(value: Any, shape: Shape | None, moved: bool, path: str, labels: bool) -> xr.Dataset:
     from xs2p.io.rois.labels import rois_of_labels
     from xs2p.rois.build import rois_from_footprints
 
@@ -78,4 +78,4 @@ def _of_array(value: Any, shape: Shape | None, moved: bool, path: str) -> xr.Dat
         raise ValueError(f"{path}: a {type(value).__name__} holds no ROIs")
     if value.dtype.kind == "f" and np.array_equal(value, np.trunc(value)):
         value = value.astype(np.int64)  # MATLAB's numbers are doubles, if nobody says otherwise
-    return rois_of_labels(value, own, path)
+    return rois_of_labels(value, own, path, labels)
