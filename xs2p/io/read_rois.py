@@ -194,8 +194,8 @@ def _read(
         return read_tif(path, own, insist=True)
     if labels and not path.lower().endswith((".npy", ".png", ".mat")):
         raise ValueError(
-            f"labels=True insists on a label image, .tif, .npy, .png or .mat, and the source is {path}; leave "
-            "labels out"
+            f"labels=True insists on a label image, .tif, .npy, .png or .mat, and the source is "
+            f"{path}; leave labels out"
         )
     return _read_path(path, shape, moved, labels)
 
