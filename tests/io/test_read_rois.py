@@ -452,9 +452,11 @@ def test_what_is_no_source_lists_what_is(source):
 
 
 def test_files_of_other_kinds(tmp_path):
-    (tmp_path / "a.mat").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"cannot read '.*a\.mat'.*; expected one of") as caught:
-        xs2p.read_rois(tmp_path / "a.mat")
+    (tmp_path / "a.xyz").write_bytes(b"x")
+    (tmp_path / "a.xyz").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"cannot read '.*a\.xyz'.*; expected one of") as caught:
+        xs2p.read_rois(tmp_path / "a.xyz")
+        xs2p.read_rois(tmp_path / "a.xyz")
     assert all(word in str(caught.value) for word in ACCEPTED)
 
 

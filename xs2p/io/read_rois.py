@@ -21,13 +21,15 @@ Shape = tuple[int, int]
 ACCEPTED = """
   suite2p         a path to suite2p's stat.npy, a plane folder or the folder of the planes, or a
                   list or array of stat dicts
-  label image     .npy or .tif, or an array or DataArray (y, x), of integers, 0 for background
+  MATLAB          suite2p's Fall.mat; .mat of version 5 to 7.3: a label image, masks
+                  (y, x, roi), a sparse matrix
+  label image     .npy, .tif or .png, or an array or DataArray (y, x), of integers, 0 for background
   Cellpose        its _seg.npy
-  MATLAB          .mat of version 7.3: a label image, masks (y, x, roi), a sparse matrix
   ImageJ, Fiji    .roi, RoiSet.zip or roifile.ImagejRoi objects, with shape=(Ly, Lx); .tif with
                   overlays
   CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
                   of pixels x ROIs, numbered down the columns of the frame
+  Minian          its A(unit_id, height, width), a DataArray or a .zarr store
   NWB             .nwb, or a pynwb PlaneSegmentation
   xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
 Footprints in other layouts: xs2p.rois_from_footprints"""
@@ -55,9 +57,10 @@ def read_rois(
           through and get the coordinate ``plane``, as the movie of that folder has it; or a
           ``stat`` in memory, a list or array of dicts. Only ``ypix`` and ``xpix`` are
           necessary: where no ROI has ``lam``, every pixel weighs 1.
-        - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``, an
-          array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
-        - a MATLAB 7.3 file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
+        - suite2p's ``Fall.mat``.
+        - a label image, integers over ``(y, x)`` with 0 for background: ``.npy``, ``.tif``,
+          ``.png``, an array or a DataArray; of a ``.tif`` with ImageJ's overlays, these.
+        - a MATLAB file, ``.mat``, of a label image, of masks ``(y, x, roi)`` or of a sparse
           matrix as CaImAn has it, which MATLAB stores with its axes reversed.
         - Cellpose's ``_seg.npy``.
         - ImageJ's or Fiji's ``.roi`` or ``RoiSet.zip``, or `roifile.ImagejRoi` objects. Outlines
@@ -65,6 +68,7 @@ def read_rois(
         - CaImAn's HDF5 file of results, its ``estimates`` or ``CNMF`` object, or a scipy sparse
           matrix of pixels × ROIs whose pixels are numbered as CaImAn does, ``x · Ly + y``
           (for others: `xs2p.rois_from_footprints`).
+        - Minian's footprints ``A(unit_id, height, width)``: a DataArray or its ``.zarr`` store.
         - an ``.nwb`` file, or a `pynwb.ophys.PlaneSegmentation`.
         - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
           ``.nc`` file.
@@ -188,10 +192,10 @@ def _read(
         from xs2p.io.rois.labels import read_tif
 
         return read_tif(path, own, insist=True)
-    if labels and not path.lower().endswith(".npy"):
+    if labels and not path.lower().endswith((".npy", ".png", ".mat")):
         raise ValueError(
-            f"labels=True insists on a label image, .tif or .npy, and the source is {path}; leave "
-            "labels out"
+            f"labels=True insists on a label image, .tif, .npy, .png or .mat, and the source is "
+            f"{path}; leave labels out"
         )
     return _read_path(path, shape, moved, labels)
 
@@ -207,6 +211,10 @@ def _read_object(source: Any, shape: Shape | None, moved: bool, labels: bool) ->
         from xs2p.io.rois.stored import rois_of_dataset
 
         return rois_of_dataset(source, own)
+    if isinstance(source, xr.DataArray) and "unit_id" in source.dims:
+        from xs2p.io.rois.minian import rois_of_minian
+
+        return rois_of_minian(source, own, "the footprints")
     if isinstance(source, xr.DataArray) and "roi" in source.dims:
         from xs2p.rois.build import rois_from_footprints
 
@@ -266,6 +274,10 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
         from xs2p.io.rois.labels import read_tif
 
         return read_tif(path, own)
+    if suffix == ".png":
+        from xs2p.io.rois.labels import read_png
+
+        return read_png(path, own, labels)
     if suffix in (".roi", ".zip"):
         from xs2p.io.rois.imagej import read_imagej
 
@@ -274,8 +286,14 @@ def _read_path(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.
         from xs2p.io.rois.caiman import read_caiman
 
         return _framed(read_caiman, path, shape, moved)
+    if suffix == ".mat":
+        from xs2p.io.rois.mat import read_mat
+
+        return read_mat(path, shape, moved, labels)
     if suffix == ".npy":
-        return _read_npy(path, shape, moved, labels)
+        from xs2p.io.rois.npy import read_npy
+
+        return read_npy(path, shape, moved, labels, ACCEPTED)
     known = ADVICE.get(suffix)
     helps = f"; {known}" if known else ""
     raise ValueError(f"read_rois: cannot read {path!r}{helps}; expected one of{ACCEPTED}")
@@ -328,34 +346,6 @@ def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
         )
         first += n_rois
     return join_rois(labelled)
-
-
-def _read_npy(path: str, shape: Shape | None, moved: bool, labels: bool) -> xr.Dataset:
-    """Read what an ``.npy`` file holds: a stat, Cellpose's dict, or a label image."""
-    from xs2p.disk.npy import load_npy, read_header
-    from xs2p.io.rois.labels import check_image, rois_of_cellpose, rois_of_labels
-    from xs2p.io.suite2p.stat import read_plane_rois
-
-    with open(path, "rb") as file:
-        stored, _, dtype = read_header(file, path)
-    if not dtype.hasobject:
-        try:
-            check_image(stored)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
-    array = load_npy(path)
-    own = None if moved else shape
-    if array.dtype != object:
-        return rois_of_labels(array, own, path, labels)
-    if array.ndim == 0 and isinstance(array.item(), dict):
-        seg = array.item()
-        if "masks" not in seg:
-            raise ValueError(
-                f"{path}: it holds a dict without 'masks', so it is not Cellpose's _seg.npy (is it "
-                f"an ops.npy?); expected one of{ACCEPTED}"
-            )
-        return rois_of_cellpose(seg, own, path)
-    return read_plane_rois(path, shape, moved)
 
 
 def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:

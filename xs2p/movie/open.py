@@ -47,13 +47,19 @@ def open_movie(
 
         - a file, its format told by its suffix: ``.bin`` or ``.raw`` (frames one after the
           other, no header), ``.npy``, ``.tif``, ``.tiff`` or ``.btf`` (also BigTIFF, OME, ImageJ
-          and ScanImage), ``.h5`` or ``.hdf5``, MATLAB's ``.mat`` of version 7.3 (whose ``(y, x,
-          time)`` HDF5 has reversed), ``.nwb``;
+          and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``, CaImAn's ``.mmap``,
+          grey ``.avi`` and ``.mkv`` of Miniscopes (``pip install "xs2p[video]"``; an MKV is gone
+          through once, to count its frames),
+          Scanbox's ``.sbx`` with its ``.mat`` beside it,
+          MATLAB's ``.mat`` (of version 7.3, whose ``(y, x, time)`` HDF5 has reversed; an older one
+          that is compressed is read whole);
         - several files that are one recording: a list of them, in their order, or a pattern such
           as ``"rec_*.tif"``, whose files are taken in natural order (``rec_2`` before
           ``rec_10``);
         - suite2p's folder, ``"suite2p"`` or ``"suite2p/plane0"``, or a list of the plane folders
           in it, or of the ``data.bin`` in these: its registered movies;
+        - a folder of Bruker's Prairie View, or the ``.xml`` file in it, which says channels,
+          planes and times;
         - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
@@ -66,7 +72,8 @@ def open_movie(
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
+        ``ops.npy`` of a suite2p folder, a ``.sbx``, Prairie View's XML, an NWB file, a Zarr store
+        (OME's scale too) or a DataArray has of its own.
         The time of an NWB file's first frame is kept with it.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
@@ -212,6 +219,11 @@ def _open_source(
         if fs is None and rate is not None:
             log.info("%s: fs=%g Hz, from its ops.npy", told, rate)
         return movie, rate
+    if source.kind == "prairie":
+        from xs2p.movie.prairie import open_prairie
+
+        _refuse({}, variable, repr(told))
+        return open_prairie(source.names[0], chunks), None
     if source.kind == "nwb":
         from xs2p.movie.nwb import open_nwb_movie
 

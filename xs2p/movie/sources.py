@@ -9,25 +9,23 @@ import re
 from typing import Any, Literal, NamedTuple
 
 HDF5 = (".h5", ".hdf5", ".mat")
-STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5)
+# Formats of one program or microscope each, read by movie/labs.py.
+VIDEOS = (".avi", ".mkv")
+LABS = (".mmap", ".sbx", *VIDEOS)
+STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5, *LABS)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
 # What opens or exports files of formats that are not read here, of movies and of ROIs.
 ADVICE = {
-    ".avi": "read its frames with PyAV (pip install av), or save it as TIFF in Fiji (File > Import "
-    "> AVI)",
     ".isxd": "export it as TIFF in Inscopix Data Processing (Export > Movie)",
     ".nd2": "read it with nd2 (pip install nd2): nd2.imread(path, xarray=True, dask=True)",
     ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
     ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
     ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
-    ".sbx": "convert it with Scanbox's own tools, to TIFF or a .bin of frames",
-    ".mmap": "in CaImAn: Yr, dims, T = caiman.load_memmap(path), and Yr.T.reshape((T, *dims), "
-    "order='F')",
-    ".mat": "in MATLAB, save it as HDF5: save(file, '-v7.3'); or load it with scipy.io.loadmat",
-    ".xml": "give the .tif files that lie beside it",
-    ".png": "read it with PIL.Image.open(path), and numpy.asarray of it",
 }
-ADVICE |= dict.fromkeys((".mkv", ".mp4", ".mov", ".wmv"), ADVICE[".avi"])
+ADVICE |= dict.fromkeys(
+    (".mp4", ".mov", ".wmv"),
+    "write it anew without loss: ffmpeg -i in -pix_fmt gray -c:v ffv1 out.avi",
+)
 ADVICE |= {".oif": ADVICE[".oib"], ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)"}
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
@@ -35,7 +33,7 @@ _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 class Source(NamedTuple):
     """Where a movie is, and by which reader it is opened."""
 
-    kind: Literal["stack", "nwb", "zarr", "suite2p"]
+    kind: Literal["stack", "nwb", "zarr", "suite2p", "prairie"]
     names: list[str]
     told: str  # as the user gave it, for attrs and messages
 
@@ -102,6 +100,9 @@ def _of_one(name: str) -> Source:
         planes = plane_folders(name)
         if planes:
             return Source("suite2p", planes, name)
+        described = prairie_file(name)
+        if described:
+            return Source("prairie", [described], name)
         if suffix in SUFFIXES:
             raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
         raise ValueError(
@@ -109,6 +110,8 @@ def _of_one(name: str) -> Source:
             f"data.bin or plane0 in it; for the files in it give a pattern, as in "
             f"open_movie({os.path.join(name, '*.tif')!r})"
         )
+    if suffix == ".xml":
+        return Source("prairie", [name], name)
     if name.lower().endswith(".zip"):
         return Source("zarr", [name], name)
     if suffix == ".zarr":
@@ -159,6 +162,17 @@ def advice(suffix: str) -> str:
     """Say what helps with files of a suffix that is not read here, up to giving its array."""
     known = ADVICE.get(suffix)
     return f"{known}, and " if known else "load it with the library that wrote it, and "
+
+
+def prairie_file(folder: str) -> str | None:
+    """Find the XML file of a folder of Prairie View's; it goes by the folder's name."""
+    own = os.path.basename(os.path.abspath(folder)) + ".xml"
+    names = sorted(name for name in os.listdir(folder) if name.lower().endswith(".xml"))
+    for name in sorted(names, key=lambda name: name != own):
+        with open(os.path.join(folder, name), "rb") as file:
+            if b"<PVScan" in file.read(2000):
+                return os.path.join(folder, name)
+    return None
 
 
 def suffix_of(name: str) -> str:

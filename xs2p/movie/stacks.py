@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._warnings import warn
+from xs2p.disk.mat import is_hdf5
 from xs2p.movie.check import DIMS, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
@@ -67,8 +68,8 @@ def open_stacks(
         data = recordings_to_dask(grid, chunks)
     if stacks[0].flipped:
         movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
-        return movie.transpose(*front, *DIMS)
-    return xr.DataArray(data, dims=(*front, *DIMS), name="movie")
+        return _timed(movie.transpose(*front, *DIMS), stacks, turns)
+    return _timed(xr.DataArray(data, dims=(*front, *DIMS), name="movie"), stacks, turns)
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:
@@ -86,6 +87,31 @@ def _tell(told: str, stacks: list[Stack]) -> None:
         log.info("%s: %s", told, stacks[0].note)
 
 
+def _timed(movie: xr.DataArray, stacks: list[Stack], turns: dict[str, Any]) -> xr.DataArray:
+    """Give a movie the frame rate that its files say, where they say one and agree.
+
+    It is that of the file's own channels and planes: where the user says others, it is not known.
+    """
+    from xs2p._attrs import time_attrs
+    from xs2p.movie.turns import LETTERS
+
+    known = {turn.dim for turn in stacks[0].turns} | {letter for letter, _ in stacks[0].axes}
+    said = {str(dim) for dim in movie.dims[:-3]}
+    if turns["order"] is not None or any(d not in known and LETTERS[d] not in known for d in said):
+        return movie
+
+    rates = {stack.fs for stack in stacks}
+    rate = rates.pop()
+    if rates:
+        log.info("%s …: frame rates differ from file to file; give fs=", stacks[0].name)
+        return movie
+    if rate is None:
+        return movie
+    log.info("%s: fs=%g Hz, from the file", stacks[0].name, rate)
+    seconds = np.arange(movie.sizes["time"]) / rate
+    return movie.assign_attrs(fs=rate).assign_coords(time=("time", seconds, time_attrs()))
+
+
 def _stack(
     name: str,
     names: list[str],
@@ -95,7 +121,7 @@ def _stack(
     turns: dict[str, Any],
     dims: tuple[str, ...] | None,
 ) -> Stack:
-    from xs2p.movie.sources import suffix_of
+    from xs2p.movie.sources import LABS, suffix_of
     from xs2p.movie.turns import Stack
 
     suffix = suffix_of(name)
@@ -110,10 +136,20 @@ def _stack(
         stack = Stack(raw_frames(name, frame, dtype))
     elif suffix == ".npy":
         stack = npy_stack(name, dims)
+    elif suffix == ".mat" and not is_hdf5(name):
+        from xs2p.movie.mat import mat_stack
+
+        stack = mat_stack(name, frame, variable, dims)
     elif suffix in HDF5:
         from xs2p.movie.hdf5 import find_movie
 
         stack = find_movie(name, variable, dims)
+    elif suffix in LABS:
+        from xs2p.movie.labs import lab_stack
+
+        if dims is not None:
+            raise ValueError(f"dims={letters(dims)!r}: {name!r} says its axes itself; leave it out")
+        stack = lab_stack(suffix, name, frame, dtype, variable)
     else:
         from xs2p.movie.tiff import tiff_stack
 

@@ -57,6 +57,7 @@ class Stack:
     told: int = 0
     lacks: str = ""
     files: frozenset[str] = frozenset()
+    fs: float | None = None  # in Hz, of each channel and plane, where the file says it
 
     @property
     def name(self) -> str:

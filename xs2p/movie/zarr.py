@@ -15,11 +15,14 @@ import numpy as np
 from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
+from xs2p.movie.ome_zarr import with_times
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
+# Dims of Minian's movies, and what they are here.
+MINIAN = {"frame": "time", "height": "y", "width": "x"}
 OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
 
@@ -75,7 +78,9 @@ def open_zarr_movie(
     name = _joined(told, array.path.removeprefix(node.path).strip("/"))
     sizes = _chunk_sizes(array, dims or DIMS, chunks, name)
     if array is node or dims is None or axes is not None:
-        return _bare(array, dims or DIMS, sizes, name)
+        movie = _bare(array, dims or DIMS, sizes, name)
+        of_ome = array is not node and variable is None and said is None
+        return with_times(movie, node.attrs) if of_ome else movie
     consolidated = getattr(node.metadata, "consolidated_metadata", None) is not None
     at = array.path.rpartition("/")[0] == node.path
     return _from_dataset(array, sizes, name, consolidated and at)
@@ -114,7 +119,9 @@ def _joined(told: str, key: str) -> str:
 
 def _dims(array: Any) -> tuple[str, ...] | None:
     names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
-    return tuple(names) if names and None not in names else None
+    if not names or None in names:
+        return None
+    return tuple(MINIAN.get(n, n) for n in names) if set(names) == set(MINIAN) else tuple(names)
 
 
 def _described(key: str, array: Any) -> str:
@@ -308,6 +315,15 @@ def _state(folder: str) -> str | None:
     return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
 
 
+def _as_ours(movie: xr.DataArray) -> xr.DataArray:
+    """Rename the dims of Minian's; frame numbers stay a coordinate, they are no seconds."""
+    if set(movie.dims) != set(MINIAN):
+        return movie
+    labelled = [dim for dim in movie.dims if dim in movie.coords]
+    renamed = movie.to_dataset(name="movie").reset_index(labelled).rename_dims(MINIAN)
+    return renamed.drop_vars(["height", "width"], errors="ignore")["movie"]
+
+
 def _from_dataset(
     array: Any, sizes: tuple[int, ...], name: str, consolidated: bool
 ) -> xr.DataArray:
@@ -322,7 +338,7 @@ def _from_dataset(
     dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
         dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
-    movie = dataset[key]
+    movie = _as_ours(dataset[key])
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)
     movie.attrs.pop("_Unsigned", None)

@@ -130,6 +130,25 @@ def _rois_of_overlays(
     return rois_of_imagej(regions, frame, path)
 
 
+def read_png(path: str, shape: tuple[int, int] | None, labels: bool) -> xr.Dataset:
+    """ROI set of a label image in a PNG file; its pixels' numbers are the labels."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            mode = image.mode
+            # Of a palette the numbers are the labels, and the colours only paint.
+            pixels = np.asarray(image) if mode in ("1", "L", "P", "I", "I;16", "I;16B") else None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{path}: no PNG image can be read ({error})") from error
+    if pixels is None:
+        raise ValueError(
+            f"{path}: its pixels are colours ({mode}), and which ROI has which is not known; "
+            "save labels as a grey image of 8 or 16 bits, or as .tif or .npy"
+        )
+    return rois_of_labels(pixels.astype(np.int64), shape, path, labels)
+
+
 def check_image(shape: tuple[int, ...]) -> None:
     """Raise where a file holds no single image, such as a movie, before its pixels are read."""
     if not _is_image(shape):

@@ -38,12 +38,17 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     """Read the ROI set of a Zarr store or NetCDF file; of traces beside it nothing is read."""
     import xarray as xr
 
+    from xs2p.io.rois.minian import footprints_in, rois_of_minian
+
     try:
         if path.lower().endswith(".nc"):
             stored = xr.open_dataset(path)
         else:
             stored = xr.open_zarr(path, consolidated=False)
         with stored:
+            footprints = footprints_in(stored)
+            if footprints is not None:
+                return rois_of_minian(footprints, shape, path)
             rois = rois_of_dataset(stored, None, path).load()
     except (ValueError, OSError, KeyError) as error:
         text = str(error)

@@ -9,6 +9,7 @@ import numpy as np
 
 from xs2p._attrs import check_flag, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
+from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
 
@@ -22,7 +23,8 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     Parameters
     ----------
     folder : str or path-like
-        The folder that holds ``F.npy``, ``stat.npy`` and so on. What is absent is left out.
+        The folder that holds ``F.npy``, ``stat.npy`` and so on, or suite2p's ``Fall.mat``. What
+        is absent is left out.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of the frame in pixels; needed where there is no ``ops.npy``.
 
@@ -58,6 +60,8 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     from xs2p.io.suite2p.packed_ops import pack_ops
 
     name = os.fspath(folder)
+    if is_fall(name):
+        return read_fall(name, shape, read_suite2p, "")
     here = _plane_files(name)
     ops = read_ops(name)
     coords: dict[str, Any] = {}
@@ -116,7 +120,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         ``F`` over ``(roi, time)``, and ``Fneu``, ``spks``, ``F_chan2``, ``Fneu_chan2`` where
         there; the ROI set as coordinates; ``attrs`` with ``fs`` in Hz, ``Ly`` and ``Lx``.
     folder : str or path-like
-        The plane folder, made where it is not there.
+        The plane folder, made where it is not there; or a ``.mat`` file, ``Fall.mat`` for
+        MATLAB, which holds the same.
     overwrite : bool
         Replace the files of an earlier `write_suite2p`, which its ``ops.npy`` tells, not those of
         suite2p itself; such of them that this set has not, as an old ``F_chan2.npy``, are removed.
@@ -147,6 +152,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     check_flag("overwrite", overwrite)
     name = os.fspath(folder)
+    if is_fall(name):
+        return write_fall(ds, name, overwrite, write_suite2p)
     known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
     check_writable(ds)
     if not overwrite:

@@ -1,0 +1,38 @@
+"""Spatial footprints of Minian: ``A(unit_id, height, width)``, in memory or in its Zarr store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_DIMS = {"unit_id": "roi", "height": "y", "width": "x"}
+
+
+def is_minian(array: xr.DataArray) -> bool:
+    """Whether an array has the dims of Minian's footprints."""
+    return set(array.dims) == set(_DIMS)
+
+
+def rois_of_minian(array: xr.DataArray, shape: tuple[int, int] | None, name: str) -> xr.Dataset:
+    """ROI set of Minian's footprints; ``unit_id`` are the labels."""
+    from xs2p.rois.build import rois_from_footprints
+    from xs2p.rois.pixels import agreed_frame
+
+    footprints = array.drop_vars(["height", "width"], errors="ignore").rename(
+        {old: new for old, new in _DIMS.items() if old in array.dims}
+    )
+    footprints = footprints.reset_coords(drop=True).transpose("roi", "y", "x")
+    frame = (footprints.sizes["y"], footprints.sizes["x"])
+    agreed_frame(shape, frame, name)
+    try:
+        return rois_from_footprints(footprints.load())
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def footprints_in(stored: xr.Dataset) -> xr.DataArray | None:
+    """Return the one array of a Dataset that has footprints of Minian's."""
+    found = [key for key in stored.data_vars if is_minian(stored[key])]
+    return stored[found[0]] if len(found) == 1 else None
