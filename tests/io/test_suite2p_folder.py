@@ -281,7 +281,8 @@ class TestReadRois:
         for source in (folder, str(folder / "stat.npy")):
             for rois in (read_rois(source), read_rois(source, shape=(LY, LX))):
                 assert rois.iscell.values.tolist() == [False, True, False, True, False]
-                xr.testing.assert_identical(rois.drop_vars(flags), expected)
+                assert rois.plane.values.tolist() == [0] * 5
+                xr.testing.assert_identical(rois.drop_vars([*flags, "plane"]), expected)
         for source in (stat, tuple(stat), np.array(stat, dtype=object)):
             xr.testing.assert_identical(read_rois(source, shape=(LY, LX)), expected)
         assert read_rois(expected) is expected

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._warnings import warn
-from xs2p.movie.check import DIMS, check_dtype
+from xs2p.movie.check import DIMS, PLANE, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
 from xs2p.movie.sources import HDF5
@@ -38,7 +38,7 @@ def open_stacks(
     import xarray as xr
 
     from xs2p.movie.recording import recordings_to_dask
-    from xs2p.movie.sources import suffix_of
+    from xs2p.movie.sources import plane_of_files, suffix_of
     from xs2p.movie.turns import lay_out
 
     h5 = suffix_of(source.names[0]) in HDF5
@@ -65,10 +65,12 @@ def open_stacks(
         data = h5_to_dask(first, chunks) if isinstance(first, H5Frames) else to_dask(first, chunks)
     else:
         data = recordings_to_dask(grid, chunks)
+    plane = None if "plane" in front else plane_of_files(source.names)
+    coords = {} if plane is None else {"plane": ((), plane, PLANE)}
     if stacks[0].flipped:
-        movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
+        movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), name="movie")
         return movie.transpose(*front, *DIMS)
-    return xr.DataArray(data, dims=(*front, *DIMS), name="movie")
+    return xr.DataArray(data, coords, (*front, *DIMS), name="movie")
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:

@@ -149,7 +149,7 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
 
 
 def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
-    masks = masks_of(part.rois, job.mask_options)
+    masks = masks_of(part.rois, job.mask_options, part.plane)
     traces = extract_in_chunks(part.movie, masks, device=job.device, frames=frames)
     if part.movie_chan2 is None:
         return traces

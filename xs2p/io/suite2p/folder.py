@@ -10,7 +10,7 @@ import numpy as np
 from xs2p._attrs import check_flag, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
-from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
+from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,7 +67,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     if "stat.npy" in here:
         path = os.path.join(name, "stat.npy")
         frame = frame_shape_in(path, shape, ops)
-        rois = rois_in(path, frame)
+        rois = of_folder(rois_in(path, frame), path)
         coords.update({str(key): value for key, value in rois.variables.items()})
         attrs.update(rois.attrs)
         counts["stat.npy"] = rois.sizes["roi"]
