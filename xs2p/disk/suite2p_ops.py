@@ -26,6 +26,35 @@ def read_ops(folder: str) -> dict[str, Any]:
     ValueError
         A file is damaged or holds no dict, or a size or rate in it is none.
     """
+    ops = _ops_of(folder)
+    return _of_mosaic(folder, ops) if _name(folder) == "combined" else ops
+
+
+def _name(folder: str) -> str:
+    return os.path.basename(os.path.abspath(folder))
+
+
+def _of_mosaic(folder: str, ops: dict[str, Any]) -> dict[str, Any]:
+    """Make good what a ``combined`` folder does not say, from the plane folders beside it.
+
+    Its frame is a mosaic of theirs, each at its ``dy`` and ``dx``.
+    """
+    top = os.path.dirname(os.path.abspath(folder))
+    beside = sorted(os.listdir(top)) if os.path.isdir(top) else []
+    planes = [_ops_of(os.path.join(top, name)) for name in beside if name.startswith("plane")]
+    planes = [plane for plane in planes if frame_in(plane) is not None]
+    more = {k: planes[0][k] for k in ("fs", "tau") if planes and planes[0].get(k) is not None}
+    if planes and all(plane.get(key) is not None for plane in planes for key in ("dy", "dx")):
+        for size, at in (("Ly", "dy"), ("Lx", "dx")):
+            more[size] = max(int(plane[at]) + int(plane[size]) for plane in planes)
+    whole = frame_in(ops)
+    known = frame_in(more)
+    if whole is None or known is None or (whole[0] >= known[0] and whole[1] >= known[1]):
+        return {**more, **_said(ops)}
+    return {**more, **_said(ops), "Ly": more["Ly"], "Lx": more["Lx"]}
+
+
+def _ops_of(folder: str) -> dict[str, Any]:
     found = _read_dict(os.path.join(folder, "ops.npy"))
     if found is not None and all(found.get(key) is not None for key in _NUMBERS):
         return found
