@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from xs2p._warnings import names
 from xs2p.masks.build import MaskOptions, cell_pixels, neuropil_pixels
 from xs2p.masks.layout import layout
 from xs2p.masks.packing import MaskArrays
@@ -264,8 +265,20 @@ def extraction_wrapper(
     -------
     F, Fneu, F_chan2, Fneu_chan2 : numpy.ndarray or None
         Float32 ``(roi, time)``; None for a second channel that is not given.
+
+    Raises
+    ------
+    ValueError
+        If ``stat`` says by ``iplane`` that its ROIs are of several planes: ``f_reg`` is of one.
     """
     chosen = {**_SETTINGS, **settings}
+    stat = list(stat)
+    planes = sorted({int(roi["iplane"]) for roi in stat if roi.get("iplane") is not None})
+    if len(planes) > 1:
+        raise ValueError(
+            f"the ROIs of stat lie in {len(planes)} planes ({names(planes)}), and f_reg is of one; "
+            f"give those of its plane: [roi for roi in stat if roi['iplane'] == {planes[0]}]"
+        )
     _, Ly, Lx = f_reg.shape
     if cell_masks is None:
         of_masks = {name: chosen[name] for name in MaskOptions._fields}

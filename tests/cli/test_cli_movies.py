@@ -85,7 +85,6 @@ def test_a_second_movie_of_several_planes(xs2p_shell, turns):  # noqa: F811
 @pytest.mark.parametrize(
     ("movie", "args", "named"),
     [
-        ("rec_*.npy", ("--channels", 2, "--planes", 2), "say which one to extract, as --channel 0"),
         (
             "rec_*.npy",
             ("--channels", 2, "--channel", 2),

@@ -34,6 +34,21 @@ def same_rois(a, b):
     assert (a.attrs["Ly"], a.attrs["Lx"]) == (b.attrs["Ly"], b.attrs["Lx"])
 
 
+def test_a_fall_is_of_one_plane_which_its_folder_tells(tmp_path):
+    stat = [{"ypix": np.array([1, 2]), "xpix": np.array([1, 1]), "lam": np.ones(2)}] * 2
+    ds = xs2p.rois_from_stat(stat, shape=(8, 9)).assign(F=(("roi", "time"), np.ones((2, 5), "f4")))
+    ds = ds.assign_attrs(fs=5.0)
+    two = ds.assign_coords(plane=("roi", [0, 1]))
+    with pytest.raises(ValueError, match=r"of the planes \[0, 1\], and a Fall.mat is of one"):
+        xs2p.write_suite2p(two, tmp_path / "Fall.mat")
+    assert not list(tmp_path.iterdir())
+    for folder, plane in (("plane3", [3, 3]), ("other", None)):
+        xs2p.write_suite2p(ds, tmp_path / folder / "Fall.mat")
+        back = xs2p.read_suite2p(tmp_path / folder / "Fall.mat")
+        assert ("plane" in back.coords) == (plane is not None)
+        assert plane is None or back.plane.values.tolist() == plane
+
+
 def test_fall_is_what_the_folder_is(fall):
     ds, folder = read_suite2p(fall), read_suite2p(REAL)
     for key in ("F", "Fneu", "spks"):

@@ -172,7 +172,9 @@ class TestSuite2p:
         moved = xs2p.read_rois(tmp_path / "suite2p", shape=(24, 30), shift=(0, 0))
         np.testing.assert_array_equal(moved.plane, rois.plane)
         with pytest.raises(ValueError, match=r"planes \[0, 2, 10\].*write each: ds\.isel"):
-            xs2p.write_suite2p(ds, tmp_path / "out")
+            xs2p.write_suite2p(ds, tmp_path / "out" / "plane0")
+        xs2p.write_suite2p(ds, tmp_path / "out")
+        np.testing.assert_array_equal(xs2p.read_suite2p(tmp_path / "out").plane, ds.plane)
         np.save(tmp_path / "suite2p" / "plane2" / "ops.npy", {"Ly": 25, "Lx": 30, "fs": 7.5})
         with pytest.raises(ValueError, match=r"different sizes, \{0: \(24, 30\), 2: \(25, 30\)"):
             xs2p.read_rois(tmp_path / "suite2p")

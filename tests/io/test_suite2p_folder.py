@@ -265,8 +265,7 @@ class TestRead:
         shutil.copytree(folder, top / "suite2p" / "plane0")
         shutil.copytree(folder, top / "suite2p" / "plane1")
         for above in (top, top / "suite2p"):
-            with pytest.raises(ValueError, match=r"plane0.*plane1.*read_suite2p\('.*plane0'\)"):
-                read_suite2p(above)
+            assert read_suite2p(above).plane.values.tolist() == [0] * N + [1] * N
         (tmp_path / "nothing").mkdir()
         for path in (tmp_path / "nothing", tmp_path / "gone", folder / "F.npy"):
             with pytest.raises(FileNotFoundError, match="read_suite2p"):
@@ -281,7 +280,8 @@ class TestReadRois:
         for source in (folder, str(folder / "stat.npy")):
             for rois in (read_rois(source), read_rois(source, shape=(LY, LX))):
                 assert rois.iscell.values.tolist() == [False, True, False, True, False]
-                xr.testing.assert_identical(rois.drop_vars(flags), expected)
+                assert rois.plane.values.tolist() == [0] * 5
+                xr.testing.assert_identical(rois.drop_vars([*flags, "plane"]), expected)
         for source in (stat, tuple(stat), np.array(stat, dtype=object)):
             xr.testing.assert_identical(read_rois(source, shape=(LY, LX)), expected)
         assert read_rois(expected) is expected

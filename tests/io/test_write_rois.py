@@ -202,6 +202,32 @@ class TestImagej:
         with pytest.raises(ValueError, match="coordinates up to 60535"):
             xs2p.write_rois(far, tmp_path / "b.zip")
 
+    @pytest.mark.parametrize("planes", [[0, 1], [3, 3]])
+    def test_planes_are_z_positions(self, tmp_path, planes):
+        stat = [{**square(2, 3), "iplane": n} for n in planes]
+        stat[1]["xpix"] = stat[1]["xpix"] + (planes[0] == planes[1]) * 5
+        rois = xs2p.rois_from_stat(stat, SHAPE)
+        path = xs2p.write_rois(rois, tmp_path / "RoiSet.zip")
+        assert [r.z_position for r in roifile.roiread(path)] == [n + 1 for n in planes]
+        again = xs2p.read_rois(path, shape=SHAPE)
+        assert again.plane.values.tolist() == planes and not again.overlap.any()
+        # Of another program one z for all may be that of a stack of times.
+        others = xs2p.read_rois(roifile.roiread(path), shape=SHAPE)
+        assert ("plane" in others) == (planes[0] != planes[1])
+        back = xs2p.read_rois(xs2p.write_rois(rois, tmp_path / "stat.npy"), shape=SHAPE)
+        assert back.iplane.values.tolist() == planes
+        named = rois.drop_vars("iplane").assign_coords(plane=("roi", planes))
+        back = xs2p.read_rois(xs2p.write_rois(named, tmp_path / "b_stat.npy"), shape=SHAPE)
+        assert back.iplane.values.tolist() == planes
+
+    def test_planes_that_do_not_come_back_are_said(self, tmp_path):
+        rois = xs2p.rois_from_stat([square(2, 3), square(2, 3)], SHAPE)
+        depths = rois.assign_coords(plane=("roi", ["deep", "low"]))
+        with pytest.warns(UserWarning, match=r"planes \(deep, low\) are left out"):
+            xs2p.write_rois(depths, tmp_path / "RoiSet.zip")
+        with pytest.warns(UserWarning, match=r"planes 0, 1 are drawn|another ROI|no pixel"):
+            xs2p.write_rois(rois.assign_coords(plane=("roi", [0, 1])), tmp_path / "labels.tif")
+
 
 class TestLabelImages:
     def test_values_and_dtypes(self, tmp_path):

@@ -118,6 +118,26 @@ class TestSuite2p:
         with pytest.raises(ValueError, match=r"variable='a' picks an array"):
             open_movie(folder, variable="a")
 
+    def test_suite2p_1_without_ops(self, tmp_path, frames):
+        """db.npy, settings.npy and the outputs say what ops.npy says; a plane was ignored."""
+        folder = self.folder(tmp_path / "a", frames, (T, T, T))
+        for n in range(3):
+            plane = folder / f"plane{n}"
+            os.remove(plane / "ops.npy")
+            np.save(plane / "db.npy", {"Ly": LY, "Lx": LX, "ignore_flyback": [2], "iplane": n})
+            np.save(plane / "settings.npy", {"fs": 6.0, "tau": 0.7, "run": {}})
+        os.remove(folder / "plane2" / "data.bin")
+        with pytest.warns(UserWarning, match=r"plane2 is in ignore_flyback; open_movie\(.*plane2"):
+            movie = opened(folder)
+        assert movie.plane.values.tolist() == [0, 1] and movie.attrs["fs"] == 6.0
+        assert opened([folder / "plane0", folder / "plane1"]).sizes["plane"] == 2
+        alone = opened(folder / "plane1" / "data.bin")
+        assert alone.plane.item() == 1 and alone.shape == (T, LY, LX)
+        os.remove(folder / "plane2" / "db.npy")
+        np.save(folder / "plane0" / "db.npy", {"Ly": LY, "Lx": 0})
+        with pytest.raises(ValueError, match=r"db\.npy: Lx is 0, expected a whole number"):
+            open_movie(folder)
+
     def test_folders_of_several_recordings(self, tmp_path, frames):
         """They are no planes of one; files of one plane follow each other in time."""
         days = [self.folder(tmp_path / day, frames, (T, T)) for day in ("a", "b")]

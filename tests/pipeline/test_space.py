@@ -132,10 +132,17 @@ def test_planes_that_do_not_fit_are_refused(planes):
             stack.isel(plane=slice(2)),
             rois,
             {},
-            r"4 ROIs are in planes .*\[0, 1\]",
+            r"4 ROIs are in planes .*\[0, 1\], counted",
+        ),
+        (stack[1], rois, {}, r"lie in 3 planes \(0, 1, 2\), and movie does not say which"),
+        (stack[1].assign_coords(plane=7), rois, {}, r"none .* plane 7, and they are in 0, 1, 2"),
+        (
+            stack[1].assign_coords(plane=1),
+            rois,
+            {"movie_chan2": stack[0].assign_coords(plane=0)},
+            "must have the same planes",
         ),
         (stack, rois, {"movie_chan2": stack.isel(plane=slice(2))}, "movie_chan2"),
-        (stack.expand_dims(channel=2), rois, {}, "planes and channels"),
     ):
         with pytest.raises(ValueError, match=message), raise_if_dask_computes():
             movie.s2p.extract(some, **OPTIONS, **more)

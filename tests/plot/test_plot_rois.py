@@ -284,3 +284,22 @@ def test_inputs_stay_as_they_are(sample):
 def test_a_tuple_is_a_colour(few):
     ax = few.isel(roi=[0, 1, 2]).s2p.plot(color=(1.0, 0.0, 0.0))
     assert {to_hex(c) for c in ax.collections[0].get_edgecolors()} == {"#ff0000"}
+
+
+def test_a_panel_for_each_plane():
+    rois = xs2p.sample_rois()
+    own = np.arange(rois.sizes["roi"]) % 2
+    rois = rois.assign_coords(plane=("roi", own))
+    images = xr.DataArray(np.stack([np.zeros((64, 64)), np.eye(64)]), dims=("plane", "y", "x"))
+    first = rois.s2p.plot(background=images, highlight=[2, 3])
+    panels = first.figure.axes
+    assert [ax.get_title(loc="left") for ax in panels] == ["Plane 0", "Plane 1"]
+    assert [len(ax.collections[0].get_paths()) for ax in panels] == [
+        (own == n).sum() for n in (0, 1)
+    ]
+    for ax, image in zip(panels, images, strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), image)
+    # A list gives each ROI one colour, whichever panel it is in.
+    marked = [ax.collections[0].get_edgecolors()[-1] for ax in panels]
+    assert not np.array_equal(*marked)
+    pyplot.close("all")

@@ -23,9 +23,10 @@ def parse_shape(text: str) -> tuple[int, int]:
 
 def require_shape(movie: str, shape: tuple[int, int] | None) -> None:
     """Say in the shell's words what a raw movie lacks; the rest is for open_movie to check."""
+    from xs2p.disk.suite2p_ops import has_ops
+
     raw = movie.lower().endswith((".bin", ".raw"))
-    beside = os.path.join(os.path.dirname(movie), "ops.npy")
-    if raw and shape is None and os.path.exists(movie) and not os.path.exists(beside):
+    if raw and shape is None and os.path.exists(movie) and not has_ops(os.path.dirname(movie)):
         raise ValueError(
             f"{movie} does not say the size of its frames; give rows x columns in pixels, as "
             "--shape 512x512"
@@ -67,7 +68,7 @@ def pick_channels(
                 "and without --movie-chan2"
             )
         second = movie.isel(channel=second_of) if have > 1 else movie
-    if have > 1 and first_of is None and ("plane" in movie.dims or second is not None):
+    if have > 1 and first_of is None and second is not None:
         raise ValueError(
             f"the movie has {have} channels; say which one to extract, as --channel 0, and which "
             "one beside it, as --channel-chan2 1"

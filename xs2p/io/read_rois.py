@@ -105,8 +105,9 @@ def read_rois(
         `xs2p.rois_from_stat` describes it. Coordinates over ``roi`` where the source has them:
         ``iscell``, ``iscell_prob``, ``redcell``, ``redcell_prob`` (suite2p); ``accepted``,
         ``SNR_comp``, ``r_values``, ``cnn_preds`` (CaImAn); ``name`` and ``position``,
-        ``c_position``, ``z_position``, ``t_position`` (ImageJ, from 1; 0 for none), whose names
-        are the ``roi`` labels where all of them are different whole numbers; columns (NWB).
+        ``c_position``, ``z_position``, ``t_position`` (ImageJ, from 1; 0 for none) and ``plane``,
+        z less 1, where z differs or `xs2p.write_rois` wrote it; the names are the ``roi`` labels
+        where all of them are different whole numbers; columns (NWB).
 
     Raises
     ------
@@ -328,6 +329,7 @@ def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
     """All ROIs with their plane, numbered through."""
     import numpy as np
 
+    from xs2p.io.suite2p.names import PLANE
     from xs2p.rois.planes import join_rois
 
     frames = {plane: (rois.attrs["Ly"], rois.attrs["Lx"]) for plane, rois in sets.items()}
@@ -336,13 +338,12 @@ def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
             f"{path}: its planes have frames of different sizes, {frames}; read each: "
             f"read_rois({os.path.join(path, 'plane0')!r})"
         )
-    about = {"long_name": "plane of the ROI", "description": "Number of suite2p's plane folder."}
     labelled, first = [], 0
     for plane, rois in sets.items():
         n_rois = rois.sizes["roi"]
         labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
         labelled.append(
-            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), about))
+            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), PLANE))
         )
         first += n_rois
     return join_rois(labelled)

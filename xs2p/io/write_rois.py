@@ -11,6 +11,7 @@ from xs2p._attrs import check_flag
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.npy import read_header
 from xs2p.disk.replace import check_place, file_set, foreign_folder, put_in_place, scratch_folder
+from xs2p.io.rois.imagej import MADE_BY
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from xs2p.rois.pixels import PixelTable
 
 SUFFIXES = (".tif", ".tiff", ".npy", ".zip", ".roi", ".zarr", ".nc")
-_MADE_BY = "xs2p write_rois"  # where a format has a place to say so
 # What ImageJ's files can hold of a coordinate.
 _MOST = 60_535
 
@@ -38,7 +38,7 @@ def write_rois(rois: xr.Dataset, path: str | os.PathLike[str], *, overwrite: boo
           one outline are traced regions, those with holes or several parts composite ones. They
           are named after the coordinate ``name`` where all its names differ, else, or where the
           names are other whole numbers than the labels, after the ``roi`` labels. ROIs may share
-          pixels. An ROI without pixels is left out.
+          pixels. An ROI without pixels is left out. The z position is the plane plus 1.
         - ``.tif`` or ``.npy``, a label image as `rois_to_labels` draws it: the ``roi`` labels
           where all are positive, else each ROI's position plus 1. It has one ROI per pixel: one
           that several share goes to the one with the largest weight.
@@ -138,7 +138,7 @@ def _write_file(rois: xr.Dataset, content: Any, name: str, suffix: str, overwrit
         else:
             import tifffile
 
-            tifffile.imwrite(path, content, software=_MADE_BY)
+            tifffile.imwrite(path, content, software=MADE_BY)
 
 
 def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
@@ -164,15 +164,36 @@ def _imagej(rois: xr.Dataset, table: PixelTable, path: str) -> list[Any]:
             f"(roi {names(table.roi[empty])})"
         )
     titles = _titles(rois, table, ~empty, path)
+    positions = _positions(rois, path)
     regions = []
     for i in np.flatnonzero(~empty):
         own = slice(table.offsets[i], table.offsets[i + 1])
         made = region(table.ypix[own], table.xpix[own], titles[i])
-        for key in ("position", "c_position", "z_position", "t_position"):
-            if key in rois.variables and rois[key].dims == ("roi",):
-                setattr(made, key, int(rois[key].values[i]))
+        for key, values in positions.items():
+            setattr(made, key, int(values[i]))
         regions.append(made)
     return regions
+
+
+def _positions(rois: xr.Dataset, path: str) -> dict[str, np.ndarray]:
+    """Positions of the regions in a hyperstack, from 1; z is the plane where that is known."""
+    from xs2p._warnings import names, warn
+    from xs2p.rois.pixels import planes_of
+
+    keys = ("position", "c_position", "z_position", "t_position")
+    found = {k: rois[k].values for k in keys if k in rois.variables and rois[k].dims == ("roi",)}
+    plane = planes_of(rois)
+    if plane is None:
+        return found
+    numbers = plane if plane.dtype.kind in "iuf" else np.full(plane.size, np.nan)
+    whole = np.isfinite(numbers) & (numbers >= 0) & (numbers < _MOST) & (numbers % 1 == 0)
+    if whole.all():
+        return {**found, "z_position": numbers.astype(np.int64) + 1}
+    warn(
+        f"write_rois: {path}: the planes ({names(np.unique(plane))}) are left out: ImageJ holds "
+        "them as z positions, whole numbers from 1 on; .zarr and .nc keep them"
+    )
+    return found
 
 
 def _titles(rois: xr.Dataset, table: PixelTable, kept: np.ndarray, path: str) -> list[str]:
@@ -222,13 +243,21 @@ def _write_zip(regions: list[Any], path: str) -> None:
                 entry = f"{plain}-{n}"
             taken.add(entry.lower())
             archive.writestr(f"{entry}.roi", made.tobytes())
-        archive.comment = _MADE_BY.encode()
+        archive.comment = MADE_BY.encode()
 
 
 def _labels(rois: xr.Dataset, table: PixelTable, path: str) -> np.ndarray:
     from xs2p._warnings import names, warn
     from xs2p.rois.convert import rois_to_labels
+    from xs2p.rois.pixels import planes_of
 
+    planes = planes_of(rois)
+    if planes is not None and np.unique(planes).size > 1:
+        warn(
+            f"write_rois: {path}: ROIs of the planes {names(np.unique(planes))} are drawn into one "
+            "image, and it does not hold which plane they are of; write each: "
+            f"rois.isel(roi=rois.plane.values == {planes[0]}), or .zip, stat.npy, .zarr or .nc"
+        )
     labels = rois_to_labels(rois)
     image = labels.values
     values = table.roi if labels.attrs["values"] == "roi labels" else np.arange(table.roi.size) + 1
@@ -296,7 +325,7 @@ def _foreign_file(path: str, suffix: str) -> str | None:
 
         with zipfile.ZipFile(path) as archive:
             odd = [name for name in archive.namelist() if not name.lower().endswith(".roi")]
-            ours = archive.comment == _MADE_BY.encode()
+            ours = archive.comment == MADE_BY.encode()
         if odd:
             return f"is an archive of other things ({odd[0]})"
         return None if ours else "is an archive of regions that another program made"
@@ -312,7 +341,7 @@ def _foreign_file(path: str, suffix: str) -> str | None:
 
     with tifffile.TiffFile(path) as tif:
         shape, dtype = tif.series[0].shape, tif.series[0].dtype
-        ours = len(tif.pages) == 1 and tif.pages.first.software == _MADE_BY
+        ours = len(tif.pages) == 1 and tif.pages.first.software == MADE_BY
     return None if ours else f"is an image of {dtype} of shape {shape} that another program made"
 
 

@@ -13,12 +13,24 @@ from xs2p._attrs import TEXT, attributes, check_flag, check_number
 from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
 from xs2p.masks.masks import Masks, csc, equal_weights, roi_labels
-from xs2p.rois.assemble import NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OK, OUTSIDE_FRAME, STATUS
+from xs2p.rois.assemble import (
+    NO_CELL_PIXELS,
+    NO_NEUROPIL_PIXELS,
+    OK,
+    OTHER_PLANE,
+    OUTSIDE_FRAME,
+    STATUS,
+)
+from xs2p.rois.convert import contiguous
 from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import PixelTable, pixel_table, planes_of, shared_pixels
+from xs2p.rois.planes import check_one_plane
 
 if TYPE_CHECKING:
     from scipy.sparse import csc_array
+
+
+_OF_ONE = ("masks are of one", "xs2p.extract(movie, rois) takes each from its own plane")
 
 
 @without_other
@@ -64,7 +76,8 @@ def build_masks(
     Raises
     ------
     ValueError
-        If ``rois`` is no valid ROI set or a parameter is out of its range.
+        If ``rois`` is no valid ROI set, or of several planes, or a parameter is out of its
+        range.
 
     Examples
     --------
@@ -81,7 +94,10 @@ def build_masks(
         min_neuropil_pixels=min_neuropil_pixels,
         circular_neuropil=circular_neuropil,
     )
-    return masks_of(rois_given(rois), options)
+    given = rois_given(rois)
+    pixel_table(given)  # says what is wrong with what is no ROI set
+    check_one_plane(given, *_OF_ONE)
+    return masks_of(given, options)
 
 
 class MaskOptions(NamedTuple):
@@ -118,8 +134,30 @@ def mask_options_in(attrs: Mapping[Any, Any]) -> dict[str, Any]:
     return {n: bool(v) if isinstance(default[n], bool) else v for n, v in found.items()}
 
 
-def masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
-    """:func:`build_masks` by options that are checked."""
+def masks_of(rois: xr.Dataset, options: MaskOptions, plane: Any = None) -> Masks:
+    """:func:`build_masks` by options that are checked.
+
+    Of a ``plane`` those of its own ROIs; the others are in nobody's way, and have no pixels and the
+    status ``other_plane``.
+    """
+    if plane is None:
+        return _masks_of(rois, options)
+    here = np.asarray(planes_of(rois) == plane)
+    own = _masks_of(contiguous(rois.isel(roi=np.flatnonzero(here))), options)
+    spread = []
+    for matrix in (own.cell, own.neuropil):
+        if matrix is not None:
+            npix = np.zeros(here.size, np.int64)
+            npix[here] = np.diff(matrix.indptr)
+            spread.append(csc(npix, matrix.indices, matrix.data, own.shape))
+    status = np.full(here.size, OTHER_PLANE, dtype=TEXT)
+    status[here] = own.rois["status"].values
+    labels = roi_labels(rois).assign_coords(status=("roi", status, STATUS))
+    cell, neuropil = spread if len(spread) == 2 else (spread[0], None)
+    return Masks(cell, neuropil, labels, own.shape, own.attrs)
+
+
+def _masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
     table = pixel_table(rois)
     shape = table.shape
     if not options.allow_overlap:
@@ -170,6 +208,7 @@ def cell_image(
     check_number("lam_percentile", lam_percentile, 0, 100)
     given = rois_given(rois)
     table = pixel_table(given)
+    check_one_plane(given, *_OF_ONE)
     image = cell_pixels(table, given["radius"].values, lam_percentile)
     return xr.DataArray(
         image,

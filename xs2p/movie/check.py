@@ -12,6 +12,12 @@ DIMS = ("time", "y", "x")
 # Dims of a movie that can be opened: channels and planes are in front where there are several.
 LABELLED = (DIMS, ("channel", *DIMS), ("plane", *DIMS), ("channel", "plane", *DIMS))
 
+# What the plane of suite2p's folders is, on movies.
+PLANE = {
+    "long_name": "plane",
+    "description": "Number of the plane, as in the name of suite2p's folder.",
+}
+
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
     """Raise unless the dtype is one of real numbers."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
 
+_PLANES = {"long_name": "plane", "description": "Number of the plane in the file, from 0."}
+
 log = logging.getLogger("xs2p")
 log.addHandler(logging.NullHandler())
 
@@ -68,7 +70,7 @@ def open_movie(
           what they have.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
-        suite2p's ``ops.npy`` lies beside them; checked for the other formats.
+        suite2p's ``ops.npy`` or ``db.npy`` lies beside them; checked for the other formats.
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
@@ -108,8 +110,8 @@ def open_movie(
         ``movie`` with dims ``(time, y, x)``, in front of them ``channel`` and ``plane`` where
         there are several, over Dask (an array in memory stays one), in the byte order of this
         machine (arrays of numpy and Dask and DataArrays keep theirs). With ``fs``: a ``time``
-        coordinate in s, and ``attrs["fs"]``. Planes of suite2p carry their number as the
-        coordinate ``plane``.
+        coordinate in s, and ``attrs["fs"]``. Planes carry their number as the coordinate
+        ``plane``; so does the movie of one of suite2p's plane folders, as a scalar.
 
     Raises
     ------
@@ -142,7 +144,8 @@ def open_movie(
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
 
     suite2p's planes may differ by one frame; the last one of the longer is then left out, with a
-    warning.
+    warning. Planes that it was told to ignore (``ignore_flyback``) are left out of its folder, with
+    a warning; alone, or in a list, they are opened.
 
     Examples
     --------
@@ -346,6 +349,9 @@ def _labelled(
     movie = movie.rename("movie").assign_attrs({**defaults, **movie.attrs})
     if told is not None:
         movie = movie.assign_attrs(source=told)
+        if "plane" in movie.dims and "plane" not in movie.coords:
+            # So that a plane that is selected knows which it is.
+            movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), _PLANES))
     if fs is None:
         return movie
     seconds = start + np.arange(movie.sizes["time"]) / fs

@@ -10,15 +10,12 @@ import numpy as np
 
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.movie.check import DIMS, check_dtype
+from xs2p.movie.sources import BINARIES
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
     from xs2p.movie.turns import Stack
-
-
-# What suite2p calls its binaries, with their ops.npy beside them.
-_SUITE2P = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
 
 
 def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None) -> Any:
@@ -27,12 +24,12 @@ def raw_frames(name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 
     if frame is None:
         frame = _shape_from_ops(name)
-    elif os.path.basename(name) in _SUITE2P:
+    elif os.path.basename(name) in BINARIES:
         known = frame_in(read_ops(os.path.dirname(name)))
         if known not in (None, frame):
             raise ValueError(
-                f"shape={frame} disagrees with the ops.npy beside {name!r}, whose (Ly, Lx) = "
-                f"{known}; leave shape out"
+                f"shape={frame} disagrees with the ops.npy or db.npy beside {name!r}, whose "
+                f"(Ly, Lx) = {known}; leave shape out"
             )
     stored = np.dtype("<i2" if dtype is None else dtype)
     check_dtype(stored, name)
@@ -59,8 +56,9 @@ def _shape_from_ops(name: str) -> tuple[int, int]:
         )
     known = frame_in(ops)
     if known is None:
-        path = os.path.join(os.path.dirname(name), "ops.npy")
-        raise ValueError(f"{path}: holds no Ly and Lx; give them: {call}")
+        raise ValueError(
+            f"{name}: what suite2p says beside it holds no Ly and Lx; give them: {call}"
+        )
     return known
 
 

@@ -27,6 +27,10 @@ ADVICE |= dict.fromkeys(
     "write it anew without loss: ffmpeg -i in -pix_fmt gray -c:v ffv1 out.avi",
 )
 ADVICE |= {".oif": ADVICE[".oib"], ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)"}
+# What suite2p calls its binaries, with what it says of them beside; folders of its TIFFs.
+BINARIES = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
+_REGISTERED = ("reg_tif", "reg_tif_chan2")
+_OF_PLANE = {"ops.npy", "db.npy", "settings.npy"}
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
 
@@ -186,11 +190,23 @@ def plane_number(folder: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def plane_of_files(names: list[str]) -> int | None:
+    """Plane of the files that suite2p keeps in a plane folder: its binaries and its TIFFs."""
+    folders = {os.path.dirname(os.path.abspath(name)) for name in names}
+    if len(folders) != 1:
+        return None
+    (folder,) = folders
+    if os.path.basename(folder) in _REGISTERED:
+        return plane_number(os.path.dirname(folder))
+    binaries = all(os.path.basename(name) in BINARIES for name in names)
+    return plane_number(folder) if binaries else None
+
+
 def plane_folders(name: str) -> list[str]:
     """Plane folders of suite2p's in a folder, by number; the folder itself where it is one."""
     here = set(os.listdir(name))
     if {"data.bin", "data_raw.bin"} & here or (
-        "ops.npy" in here and plane_number(os.path.abspath(name)) is not None
+        _OF_PLANE & here and plane_number(os.path.abspath(name)) is not None
     ):
         return [name]
     for top in (name, os.path.join(name, "suite2p")):

@@ -12,7 +12,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.mat import is_hdf5
-from xs2p.movie.check import DIMS, check_dtype
+from xs2p.movie.check import DIMS, PLANE, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
 from xs2p.movie.sources import HDF5
@@ -39,7 +39,7 @@ def open_stacks(
     import xarray as xr
 
     from xs2p.movie.recording import recordings_to_dask
-    from xs2p.movie.sources import suffix_of
+    from xs2p.movie.sources import plane_of_files, suffix_of
     from xs2p.movie.turns import lay_out
 
     h5 = suffix_of(source.names[0]) in HDF5
@@ -66,10 +66,12 @@ def open_stacks(
         data = h5_to_dask(first, chunks) if isinstance(first, H5Frames) else to_dask(first, chunks)
     else:
         data = recordings_to_dask(grid, chunks)
+    plane = None if "plane" in front else plane_of_files(source.names)
+    coords = {} if plane is None else {"plane": ((), plane, PLANE)}
     if stacks[0].flipped:
-        movie = xr.DataArray(data, dims=(*front, "time", "x", "y"), name="movie")
+        movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), name="movie")
         return _timed(movie.transpose(*front, *DIMS), stacks, turns)
-    return _timed(xr.DataArray(data, dims=(*front, *DIMS), name="movie"), stacks, turns)
+    return _timed(xr.DataArray(data, coords, (*front, *DIMS), name="movie"), stacks, turns)
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:

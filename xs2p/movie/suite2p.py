@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
-from xs2p.movie.check import DIMS
+from xs2p.movie.check import DIMS, PLANE
 from xs2p.movie.chunks import to_dask
 from xs2p.movie.frames import RawFrames
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
@@ -27,7 +27,12 @@ def open_planes(
     chunks: int | None,
     fs: float | None,
 ) -> tuple[xr.DataArray, float | None]:
-    """Open the binaries of plane folders: the movie, and ``fs``, where not given that of ops."""
+    """Open the binaries of plane folders: the movie, and ``fs``, where not given that of ops.
+
+    Of a folder of planes, ``told``, those that suite2p ignored are left out.
+    """
+    if len(folders) > 1 and os.path.isdir(told):
+        folders = _without_ignored(folders, told)
     planes = [_plane(folder, frame, dtype) for folder in folders]
     first = planes[0]
     for folder, (channels, _) in zip(folders, planes, strict=True):
@@ -53,22 +58,41 @@ def open_planes(
             f"{told}: the ops of its planes have different frame rates, "
             f"{', '.join(map(str, rates))} Hz; give fs="
         )
-    dims, coords = [], {}
+    dims: list[str] = []
+    coords: dict[str, Any] = {}
+    numbers = [plane_number(os.path.abspath(folder)) for folder in folders]
     if len(first[0]) > 1:
         dims.append("channel")
     if len(planes) > 1:
         dims.append("plane")
-        numbers = [plane_number(os.path.abspath(folder)) for folder in folders]
         if None not in numbers and len(set(numbers)) == len(numbers):
-            attrs = {
-                "long_name": "plane",
-                "description": "Number of the plane, as in the name of suite2p's folder.",
-            }
-            coords["plane"] = ("plane", np.array(numbers), attrs)
+            coords["plane"] = ("plane", np.array(numbers), PLANE)
+    elif numbers[0] is not None:
+        coords["plane"] = ((), numbers[0], PLANE)
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
     return movie, next(iter(rates), None) if fs is None else fs
+
+
+def _without_ignored(folders: Sequence[str], told: str) -> Sequence[str]:
+    """Leave out the planes that suite2p did not work on, where there are others."""
+    from xs2p.disk.suite2p_ops import has_ops, ignored_planes
+
+    ignored = set().union(*map(ignored_planes, folders))
+    out = {folder: "is in ignore_flyback" for folder in folders if plane_number(folder) in ignored}
+    done = [os.path.exists(os.path.join(folder, "stat.npy")) for folder in folders]
+    for folder, worked_on in zip(folders, done, strict=True):
+        if any(done) and not worked_on and not has_ops(folder):
+            out.setdefault(folder, "has neither ops.npy nor db.npy nor stat.npy")
+    if not out or len(out) == len(folders):
+        return folders
+    why = ", ".join(f"{os.path.basename(folder)} {reason}" for folder, reason in out.items())
+    warn(
+        f"{told}: planes that suite2p left out are left out here too: {why}; open_movie("
+        f"{next(iter(out))!r}) opens one alone, and a list of plane folders those in it"
+    )
+    return [folder for folder in folders if folder not in out]
 
 
 def _plane(
@@ -89,8 +113,8 @@ def _plane(
     frame = frame or frame_in(ops)
     if frame is None:
         raise ValueError(
-            f"open_movie: no ops.npy with Ly and Lx in {folder!r}, and binaries do not say the "
-            "size of their frames; give it in pixels: shape=(Ly, Lx)"
+            f"open_movie: no ops.npy with Ly and Lx in {folder!r}, and binaries do not "
+            "say the size of their frames; give it in pixels: shape=(Ly, Lx)"
         )
     channels = [raw_frames(name, frame, dtype) for name in names if os.path.exists(name)]
     if len({frames.shape for frames in channels}) > 1:

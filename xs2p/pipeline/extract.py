@@ -49,9 +49,10 @@ def extract(
     Parameters
     ----------
     movie
-        ``(time, y, x)``, ``(channel, time, y, x)`` or ``(plane, time, y, x)``, any real dtype,
-        over numpy, CuPy or Dask in any chunks. Of several planes each ROI is extracted from its
-        own: ``plane(roi)``, or suite2p's ``iplane``, says which. A path is opened, with ``fs``,
+        ``([channel,] [plane,] time, y, x)``, any real dtype, numpy, CuPy or Dask in any chunks.
+        Each ROI is extracted from its own plane: ``plane(roi)``, or suite2p's ``iplane``, says
+        which, and of a movie of one plane its scalar coordinate ``plane``. ROIs of planes that the
+        movie has not are NaN, with the status ``other_plane``. A path is opened, with ``fs``,
         as :func:`xs2p.open_movie` does.
     rois
         ROI set for frames of the movie's size: :func:`xs2p.read_rois`,
@@ -149,7 +150,7 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
 
 
 def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
-    masks = masks_of(part.rois, job.mask_options)
+    masks = masks_of(part.rois, job.mask_options, part.plane)
     traces = extract_in_chunks(part.movie, masks, device=job.device, frames=frames)
     if part.movie_chan2 is None:
         return traces

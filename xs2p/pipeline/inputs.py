@@ -15,7 +15,7 @@ from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import pixel_table
-from xs2p.rois.planes import Planes, join_planes, split_planes
+from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
 from xs2p.traces.baseline import Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
 
@@ -26,6 +26,8 @@ class Part(NamedTuple):
     movie: xr.DataArray
     movie_chan2: xr.DataArray | None
     rois: xr.Dataset
+    plane: Any = None
+    """Its label, where some of the ROIs are of planes that the movie has not."""
 
 
 class Job(NamedTuple):
@@ -126,18 +128,30 @@ def _parts(movie: xr.DataArray, rois: xr.Dataset, movie_chan2: xr.DataArray | No
     shape = pixel_table(rois).shape
     rois = _without_old_results(rois)
     planes = split_planes(movie, rois, "movie")
-    second = None if movie_chan2 is None else split_planes(movie_chan2, rois, "movie_chan2")
-    for part, _ in planes:
-        check_movie(part, shape, taken=rois.variables)
+    second = None
+    if movie_chan2 is not None:
+        second = split_planes(_in_its_plane(movie, movie_chan2), rois, "movie_chan2")
+    for part in planes:
+        check_movie(part.movie, shape, taken=rois.variables)
     _check_channels(planes, second, shape)
     if movie.sizes["time"] == 0:
         raise ValueError(
             "movie has no frames, its dim time is of length 0; look at the selection or the file"
         )
+    warn_of_strange(planes, "movie")
     return [
-        Part(part, None if second is None else second[n][0], own)
-        for n, (part, own) in enumerate(planes)
+        Part(part.movie, None if second is None else second[n].movie, part.rois, part.label)
+        for n, part in enumerate(planes)
     ]
+
+
+def _in_its_plane(movie: xr.DataArray, movie_chan2: Any) -> Any:
+    """Say of a second channel that says no plane that it is of the same; it has the same frames."""
+    known = isinstance(movie, xr.DataArray) and isinstance(movie_chan2, xr.DataArray)
+    plane = plane_of(movie) if known else None
+    if plane is None or "plane" in {*movie_chan2.dims, *movie_chan2.coords}:
+        return movie_chan2
+    return movie_chan2.assign_coords(plane=plane)
 
 
 def _check_snr(threshold: float, movie: xr.DataArray, tau: Any) -> None:
@@ -166,12 +180,18 @@ def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, in
     """Raise unless a second movie is of the same planes and frames."""
     if planes2 is None:
         return
-    if len(planes) != len(planes2):
+    labels, labels2 = ([own.rois.get("plane") for own in p] for p in (planes, planes2))
+    same = len(planes) == len(planes2) and all(
+        a is None or b is None or (a.size == b.size and bool((a.values == b.values).all()))
+        for a, b in zip(labels, labels2, strict=True)
+    )
+    if not same or [p.label for p in planes] != [p.label for p in planes2]:
         raise ValueError(
-            f"movie has ROIs in {len(planes)} planes and movie_chan2 in {len(planes2)}; "
-            "they must have the same planes"
+            "movie and movie_chan2 must have the same planes; look at movie.plane and "
+            "movie_chan2.plane"
         )
-    for (movie, _), (movie_chan2, _) in zip(planes, planes2, strict=True):
+    for one, two in zip(planes, planes2, strict=True):
+        movie, movie_chan2 = one.movie, two.movie
         check_movie(movie_chan2, shape, "movie_chan2")
         if "channel" in movie.dims or "channel" in movie_chan2.dims:
             raise ValueError(

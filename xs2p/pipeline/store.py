@@ -253,8 +253,8 @@ def _on_its_way(job: Job) -> Job:
         movie_chan2=whole[id(job.movie_chan2)],
         rois=job.rois.compute(),
         parts=[
-            Part(of_part(part.movie), of_part(part.movie_chan2), part.rois.compute())
-            for part in job.parts
+            Part(of_part(p.movie), of_part(p.movie_chan2), p.rois.compute(), p.plane)
+            for p in job.parts
         ],
     )
 

@@ -27,6 +27,8 @@ from xs2p.plot.drawing import (
     position_of,
     show_image,
 )
+from xs2p.plot.panels import by_plane, draw_outlines, filled_image, image_of_plane, panels
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
@@ -59,13 +61,12 @@ def plot_rois(
     Parameters
     ----------
     rois
-        ROI set over ``roi`` and ``pixel``, or a Dataset of traces, which carries one. Choose
-        those of one plane with ``rois.isel(roi=rois.plane == 0)``.
+        ROI set over ``roi`` and ``pixel``, or a Dataset of traces, which carries one.
     ax
-        Axes to draw into; None makes a figure.
+        Axes to draw into; None makes a figure, with a panel for each plane of the ROIs.
     background
-        Image ``(y, x)``, such as ``movie.mean("time")``, shown in grey from its 1st to its 99.5th
-        percentile; None leaves it out.
+        Image ``(y, x)``, of the panels also ``(plane, y, x)``, such as ``movie.mean("time")``, in
+        grey from its 1st to its 99.5th percentile; None leaves it out.
     color
         Name of a coordinate over ``roi``, such as ``"radius"``, ``"status"`` or ``"iscell"``;
         values over ``roi``; or one colour of matplotlib's for all. Text and booleans get a
@@ -91,7 +92,8 @@ def plot_rois(
     Returns
     -------
     matplotlib.axes.Axes
-        Rows downwards and columns to the right, in pixels, with a bar of a length in pixels.
+        Rows downwards and columns to the right, in pixels, with a bar of a length in pixels. Of
+        several panels the first; ``ax.figure.axes`` has all.
 
     Raises
     ------
@@ -127,23 +129,57 @@ def plot_rois(
     else:
         shades = _highlights(table.roi.size, marked, background is not None)
         chosen = chosen if labels is True else list(dict.fromkeys([*marked, *named]))
+    style = _Style(filled, legend, linewidth, highlight is not None)
+    if ax is None and (parts := by_plane(rois)):
+        images = [image_of_plane(background, plane) for plane in parts]
+        images = [None if image is None else check_image(image, table.shape) for image in images]
+        axes = panels(list(parts), table.shape)
+        for panel, image, where in zip(axes, images, parts.values(), strict=True):
+            own = pixel_table(contiguous(rois.isel(roi=where)))
+            at = {int(i): k for k, i in enumerate(where)}
+            some, strong = ([at[i] for i in each if i in at] for each in (chosen, marked))
+            tints = shades._replace(rgba=shades.rgba[where])
+            now = style._replace(legend=legend and panel is axes[-1])
+            _draw(panel, own, image, tints, some, strong, now)
+        return axes[0]
     image = None if background is None else check_image(background, table.shape)
     if ax is None:
         ly, lx = table.shape
         ax = new_axes((6.4, float(np.clip(5.0 * ly / lx + 0.4, 2.5, 9.0))))
+    return _draw(ax, table, image, shades, chosen, marked, style)
+
+
+class _Style(NamedTuple):
+    filled: bool
+    legend: bool
+    linewidth: float | None
+    pale: bool  # but for those that are marked
+
+
+def _draw(
+    ax: Axes,
+    table: PixelTable,
+    image: np.ndarray | None,
+    shades: _Shades,
+    chosen: Sequence[int],
+    marked: list[int],
+    style: _Style,
+) -> Axes:
+    """Draw ROIs into axes; ``chosen`` get labels, ``marked`` strong lines."""
     show_image(ax, image, table.shape)
-    if background is None:
+    if image is None:
         ax.set_facecolor(_PAPER)
-    if filled:
+    if style.filled:
         tint = filled_image(table, shades.rgba)
         ax.imshow(tint, interpolation="nearest", extent=frame_extent(table.shape))
+    linewidth = style.linewidth
     if linewidth is None:
         linewidth = 1.5 if table.roi.size <= 100 else 1.0 if table.roi.size <= 500 else 0.6
-        linewidth *= 0.6 if filled else 1.0
+        linewidth *= 0.6 if style.filled else 1.0
     paths = outline_paths(table)
-    widths = np.full(len(paths), linewidth if highlight is None else 0.5)
+    widths = np.full(len(paths), 0.5 if style.pale else linewidth)
     widths[marked] = max(linewidth, 1.8)
-    _outline(ax, paths, shades.rgba, widths, marked)
+    draw_outlines(ax, paths, shades.rgba, widths, marked)
     for i in chosen:
         if len(paths[i].vertices):
             outline = paths[i].vertices.reshape(-1, 2, 2)
@@ -151,28 +187,9 @@ def plot_rois(
             color_of = tuple(shades.rgba[i, :3])
             label_roi(ax, outline, str(table.roi[i]), color_of, table.shape, size)
     draw_length(ax)
-    if legend:
+    if style.legend:
         _explain(ax, shades)
     return ax
-
-
-def _outline(
-    ax: Axes, paths: list[Any], rgba: np.ndarray, widths: np.ndarray, marked: list[int]
-) -> None:
-    """Draw outlines, those that are marked over the others."""
-    from matplotlib.collections import PathCollection
-
-    order = [*np.setdiff1d(np.arange(len(paths)), marked), *marked]
-    ax.add_collection(
-        PathCollection(
-            [paths[i] for i in order],
-            facecolors="none",
-            edgecolors=rgba[order] if len(paths) else "none",
-            linewidths=widths[order],
-            capstyle="projecting",
-        ),
-        autolim=False,
-    )
 
 
 class _Shades(NamedTuple):
@@ -377,15 +394,3 @@ def _explain(ax: Axes, shades: _Shades) -> None:
             handletextpad=0.6,
             labelcolor=INK,
         )
-
-
-def filled_image(table: PixelTable, rgba: np.ndarray) -> np.ndarray:
-    """Image ``(y, x, 4)``: in each pixel the mean of its ROIs' colours, more opaque for several."""
-    n_pixels = table.shape[0] * table.shape[1]
-    count = np.bincount(table.flat, minlength=n_pixels)
-    tint = np.zeros((n_pixels, 4), np.float32)
-    for k in range(3):
-        total = np.bincount(table.flat, rgba[table.owner, k], n_pixels)
-        tint[:, k] = total / np.maximum(count, 1)
-    tint[:, 3] = 1 - 0.45**count
-    return tint.reshape(*table.shape, 4)

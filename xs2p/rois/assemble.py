@@ -16,12 +16,13 @@ OK = "ok"
 NO_CELL_PIXELS = "no_cell_pixels"
 NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
 OUTSIDE_FRAME = "outside_frame"
-KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME)
+OTHER_PLANE = "other_plane"
+KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME, OTHER_PLANE)
 
 STATUS = {
     "long_name": "why the ROI has no trace, or ok",
-    "description": "ok, no_cell_pixels, no_neuropil_pixels or outside_frame; an ROI that is not ok "
-    "has NaN in place of a trace.",
+    "description": "ok, no_cell_pixels, no_neuropil_pixels, outside_frame or other_plane (than "
+    "the movie's); an ROI that is not ok has NaN in place of a trace.",
 }
 
 DESCRIPTIONS = {

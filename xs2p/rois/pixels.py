@@ -65,10 +65,13 @@ def pixel_table(rois: xr.Dataset) -> PixelTable:
 
 
 def planes_of(rois: xr.Dataset) -> np.ndarray | None:
-    """Plane of each ROI, where the set says it: ``plane``, or suite2p's ``iplane``."""
+    """Plane of each ROI, where the set says it: ``plane``, or suite2p's ``iplane``.
+
+    One number for all is that of each.
+    """
     for key in ("plane", "iplane"):
-        if key in rois.variables and rois[key].dims == ("roi",):
-            return np.asarray(rois[key].values)
+        if key in rois.variables and rois[key].dims in (("roi",), ()):
+            return np.array(np.broadcast_to(rois[key].values, rois.sizes["roi"]))
     return None
 
 

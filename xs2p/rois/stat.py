@@ -168,6 +168,7 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
             pixels[key] = variable.values
         elif variable.dims == (f"{name}_element",) and f"{name}_roi" in rois.variables:
             ragged[key] = rois[f"{name}_roi"].values, variable.values
+    _name_plane(per_roi, table.roi.size)
     ids = rois["roi_id"].values if "roi_id" in rois.variables else table.roi
     has = {key: per_roi.pop(f"{key}_present", None) for key in ragged}
     radius = rois["radius"].values
@@ -200,6 +201,17 @@ def stat_from_fields(rois: xr.Dataset, table: PixelTable) -> list[dict[str, Any]
             entry[key] = value
         stat.append(entry)
     return stat
+
+
+def _name_plane(per_roi: dict[str, xr.Variable], n_rois: int) -> None:
+    """Call the plane as suite2p does, ``iplane``, but where the stat itself had a ``plane``."""
+    plane = per_roi.get("plane")
+    if plane is None or plane.attrs.get("description") == describe("plane")["description"]:
+        return
+    del per_roi["plane"]
+    whole = plane.dtype.kind in "iuf" and np.array_equal(plane.values, plane.values.astype(int))
+    # The plane is what counts here; an iplane beside it may be of another numbering.
+    per_roi["iplane" if whole else "plane"] = plane.astype(int) if whole else plane
 
 
 def describe(key: str) -> dict[str, str]:

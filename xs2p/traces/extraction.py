@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes
+from xs2p._warnings import names
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.compute.progress import READS
@@ -19,6 +20,8 @@ from xs2p.masks.packing import MaskArrays, pack, tiles
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
+from xs2p.rois.pixels import planes_of
+from xs2p.rois.planes import plane_of
 from xs2p.traces.blocks import in_chunks
 
 if TYPE_CHECKING:
@@ -63,7 +66,8 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     Raises
     ------
     ValueError
-        If the movie's dims, dtype or frame size are not as above, or the device cannot be used.
+        If the movie's dims, dtype or frame size are not as above, the masks are of another plane
+        than the movie says it is of, or the device cannot be used.
 
     Examples
     --------
@@ -78,9 +82,26 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
         )
     if is_paths(movie):
         movie = open_movie(movie)
+    movie = _of_their_plane(movie, masks)
     check_movie(movie, masks.shape, taken=masks.rois.coords)
     device = resolve_device(device, unread(movie), "the movie")
     return extract_in_chunks(movie, masks, device=device)
+
+
+def _of_their_plane(movie: Any, masks: Masks) -> Any:
+    """Leave out the movie's plane where it is that of the masks, which they say ROI by ROI."""
+    own = planes_of(masks.rois)
+    here = plane_of(movie) if isinstance(movie, xr.DataArray) else None
+    if own is None or here is None:
+        return movie
+    if (own != here).any():
+        raise ValueError(
+            f"movie is of plane {here}, and the masks are of ROIs in plane "
+            f"{names(np.unique(own))}; take the ROIs of its plane, as in xs2p.build_masks("
+            f"rois.isel(roi=rois.plane.values == {here})), or xs2p.extract(movie, rois), which "
+            "takes each from its own"
+        )
+    return movie.drop_vars("plane")
 
 
 def extract_in_chunks(

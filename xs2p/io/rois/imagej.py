@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import xarray as xr
 
+MADE_BY = "xs2p write_rois"  # where a format has a place to say so
 # Of an ImagejRoi: the numbers of the file format (ij.io.RoiDecoder, public domain).
 POLYGON, RECTANGLE, OVAL, FREEHAND, TRACED, POINT = 0, 1, 2, 7, 8, 10
 TEXT, IMAGE = 1, 4
@@ -180,6 +181,7 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
     """ROI set of a ``.roi`` file or of all regions of a ``RoiSet.zip``."""
     import zipfile
 
+    ours = False
     if not path.lower().endswith(".zip"):
         with open(path, "rb") as file:
             stored = [(os.path.basename(path), file.read())]
@@ -188,6 +190,7 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
             with zipfile.ZipFile(path) as archive:
                 listed = archive.infolist()
                 inside = [entry for entry in listed if _is_region(archive, entry)]
+                ours = archive.comment == MADE_BY.encode()
                 stored = [(entry.filename, archive.read(entry)) for entry in inside]
         except Exception as error:  # damaged data fail in the decompressor, each in its own way
             raise ValueError(f"{path}: no zip archive can be read ({error})") from error
@@ -198,7 +201,7 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
                 "ImageJ's ROI manager saves"
             )
     regions = [decoded(data, entry, path) for entry, data in stored]
-    return rois_of_imagej(regions, shape, path, moved)
+    return rois_of_imagej(regions, shape, path, moved, ours)
 
 
 def _is_region(archive: Any, entry: Any) -> bool:
@@ -237,7 +240,11 @@ def decoded(data: bytes, entry: str, path: str) -> Any:
 
 
 def rois_of_imagej(
-    regions: list[Any], shape: tuple[int, int] | None, name: str, moved: bool = False
+    regions: list[Any],
+    shape: tuple[int, int] | None,
+    name: str,
+    moved: bool = False,
+    ours: bool = False,
 ) -> xr.Dataset:
     """ROI set of regions; ``moved``: they go elsewhere, and ``shape`` does not bound them yet."""
     from xs2p.rois.assemble import Fields, assemble, cut_to_frame, status_of, warn_of_lost
@@ -270,12 +277,14 @@ def rois_of_imagej(
         xpix=xpix[cut.inside],
         lam=np.ones(cut.npix.sum()),
         shape=frame,
-        fields=Fields(per_roi=_columns(regions, titles), status=status_of(cut.npix, cut.gone)),
+        fields=Fields(
+            per_roi=_columns(regions, titles, ours), status=status_of(cut.npix, cut.gone)
+        ),
     )
 
 
-def _columns(regions: list[Any], titles: list[str]) -> dict[str, xr.Variable]:
-    """Columns over ``roi`` of what ImageJ says of each region."""
+def _columns(regions: list[Any], titles: list[str], ours: bool) -> dict[str, xr.Variable]:
+    """Columns over ``roi`` of what ImageJ says of each region; ``ours``: `write_rois` made them."""
     import xarray as xr
 
     text = np.array(titles, dtype=object)
@@ -285,6 +294,11 @@ def _columns(regions: list[Any], titles: list[str]) -> dict[str, xr.Variable]:
         if values.any():
             attrs = {"long_name": f"{key} in ImageJ, from 1; 0 for none"}
             found[key] = xr.Variable("roi", values, attrs)
+    z = found["z_position"].values if "z_position" in found else np.zeros(0)
+    if z.size and z.min() > 0 and (ours or np.unique(z).size > 1):
+        # One z for all may be what ImageJ says of a stack of times, whatever the plane.
+        about = {"long_name": "plane of the ROI", "description": "z position in ImageJ, less 1."}
+        found["plane"] = xr.Variable("roi", z - 1, about)
     return found
 
 

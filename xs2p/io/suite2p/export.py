@@ -57,13 +57,6 @@ def check_writable(ds: xr.Dataset) -> None:
                 f"write_suite2p: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
                 "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
             )
-    if "plane" in ds.variables and ds["plane"].dims == ("roi",):
-        planes = np.unique(ds["plane"].values).tolist()
-        if len(planes) > 1:
-            raise ValueError(
-                f"write_suite2p: the ROIs are of the planes {planes}, and a folder of suite2p's is "
-                f"of one; write each: ds.isel(roi=ds.plane.values == {planes[0]})"
-            )
     absent = [name for name in ROI_VARIABLES if name not in ds.variables]
     absent += [name for name in ("Ly", "Lx") if name not in ds.attrs]
     if absent:
@@ -219,7 +212,7 @@ def foreign_file(path: str) -> str | None:
     )
 
 
-def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
+def ops_of(ds: xr.Dataset, folder: str, n_planes: int = 1) -> dict[str, Any]:
     """``ops``: what was kept of suite2p's, what the attributes say, and defaults under it."""
     from xs2p.io.suite2p.packed_ops import unpack_ops
 
@@ -243,6 +236,8 @@ def ops_of(ds: xr.Dataset, folder: str) -> dict[str, Any]:
     ops.setdefault("meanImg", np.zeros(frame, np.float32))
     ops.setdefault("diameter", np.array([12.0, 12.0]))
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
+    if n_planes > 1:
+        ops.update(nplanes=n_planes)
     ops.setdefault("save_path", os.path.abspath(folder))
     ops["xs2p_version"] = __version__
     return {**DEFAULTS, **ops}

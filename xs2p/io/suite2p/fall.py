@@ -32,10 +32,13 @@ def is_fall(path: str) -> bool:
 
 def read_fall(path: str, shape: Shape, read: Callable[..., xr.Dataset], what: str) -> xr.Dataset:
     """Unpack the file into a folder, and let ``read`` read that or the file ``what`` in it."""
+    from xs2p.movie.sources import plane_number
+
     if not os.path.exists(path):
         raise FileNotFoundError(f"no file {path!r}")
     with tempfile.TemporaryDirectory() as top:
-        folder = os.path.join(top, "plane0")
+        above = os.path.basename(os.path.dirname(os.path.abspath(path)))
+        folder = os.path.join(top, "fall" if plane_number(above) is None else above)
         os.mkdir(folder)
         _unpack(path, folder)
         try:
@@ -53,6 +56,12 @@ def write_fall(ds: xr.Dataset, path: str, overwrite: bool, write: Callable[..., 
     from xs2p.disk.inputs import paths_read
     from xs2p.disk.replace import check_place, file_set, scratch_folder
 
+    if "plane" in ds.variables and np.unique(ds["plane"].values).size > 1:
+        raise ValueError(
+            f"write_suite2p: the ROIs are of the planes {np.unique(ds['plane'].values).tolist()}, "
+            f"and a Fall.mat is of one; give a folder, or write each: "
+            f"ds.isel(roi=ds.plane.values == {ds['plane'].values.min()})"
+        )
     check_place(
         path,
         overwrite=overwrite,

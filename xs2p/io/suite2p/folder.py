@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,20 +12,22 @@ from xs2p._attrs import check_flag, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
-from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
+from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
-    """Read a suite2p plane folder, such as ``suite2p/plane0``.
+    """Read a suite2p plane folder, such as ``suite2p/plane0``, or all planes of a folder.
 
     Parameters
     ----------
     folder : str or path-like
         The folder that holds ``F.npy``, ``stat.npy`` and so on, or suite2p's ``Fall.mat``. What
-        is absent is left out.
+        is absent is left out. Or the one above the plane folders: the ROIs of all planes are
+        numbered through, with their ``plane(roi)``; images and ops of each plane get an ending,
+        as ``meanImg_plane0``.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of the frame in pixels; needed where there is no ``ops.npy``.
 
@@ -47,22 +50,33 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     FileNotFoundError
         There is no such folder, or neither ROIs nor traces in it.
     ValueError
-        A file is damaged, two files disagree, the frame size is not known, or the folder is
-        one above the plane folders.
+        A file is damaged, two files disagree, the frame size is not known, or planes differ in
+        frame size, frame rate, or by more than one frame.
 
     Examples
     --------
     >>> ds = read_suite2p("suite2p/plane0")  # doctest: +SKIP
     >>> ds.F.sel(roi=ds.iscell)              # doctest: +SKIP
     """
+    name = os.fspath(folder)
+    if is_fall(name):
+        return read_fall(name, shape, read_suite2p, "")
+    planes = _folders_in(name)
+    if planes is None:
+        return _read_plane(name, shape)
+    from xs2p.io.suite2p.planes import join_folders
+
+    sets = {n: _read_plane(path, shape) for n, path in planes.items()}
+    return join_folders(sets, name).assign_attrs(source=name)
+
+
+def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
+    """Read one plane folder."""
     import xarray as xr
 
     from xs2p.io.suite2p.packed_ops import pack_ops
 
-    name = os.fspath(folder)
-    if is_fall(name):
-        return read_fall(name, shape, read_suite2p, "")
-    here = _plane_files(name)
+    here = set(os.listdir(name))
     ops = read_ops(name)
     coords: dict[str, Any] = {}
     attrs: dict[str, Any] = {}
@@ -71,7 +85,7 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     if "stat.npy" in here:
         path = os.path.join(name, "stat.npy")
         frame = frame_shape_in(path, shape, ops)
-        rois = rois_in(path, frame)
+        rois = of_folder(rois_in(path, frame), path)
         coords.update({str(key): value for key, value in rois.variables.items()})
         attrs.update(rois.attrs)
         counts["stat.npy"] = rois.sizes["roi"]
@@ -120,8 +134,9 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         ``F`` over ``(roi, time)``, and ``Fneu``, ``spks``, ``F_chan2``, ``Fneu_chan2`` where
         there; the ROI set as coordinates; ``attrs`` with ``fs`` in Hz, ``Ly`` and ``Lx``.
     folder : str or path-like
-        The plane folder, made where it is not there; or a ``.mat`` file, ``Fall.mat`` for
-        MATLAB, which holds the same.
+        The plane folder, made where it is not there; for ROIs of several planes the one above, in
+        which each plane gets its own, with its image ``meanImg_plane0`` and so on. Or a ``.mat``
+        file, ``Fall.mat`` for MATLAB, which holds what one plane folder does.
     overwrite : bool
         Replace the files of an earlier `write_suite2p`, which its ``ops.npy`` tells, not those of
         suite2p itself; such of them that this set has not, as an old ``F_chan2.npy``, are removed.
@@ -132,73 +147,85 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         A file of the set exists and ``overwrite`` is False, or it was not written here, or the
         Dataset is read from it.
     ValueError
-        The Dataset has no ``F``, no ROI set or no ``fs``, or a trace has NaN in some frames.
+        The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames, or ROIs
+        of several planes were to go into the folder of one.
 
     Examples
     --------
     >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
     >>> write_suite2p(ds, "export/suite2p/plane0")  # doctest: +SKIP
     """
+    import contextlib
+
     from xs2p.disk.inputs import paths_read
     from xs2p.disk.replace import check_absent, check_place, file_set
-    from xs2p.io.suite2p.export import (
-        check_writable,
-        flag_table,
-        foreign_file,
-        ops_of,
-        write_traces,
-    )
-    from xs2p.rois.convert import rois_to_stat
+    from xs2p.io.suite2p.export import check_writable, foreign_file
+    from xs2p.io.suite2p.planes import folders_of
 
     check_flag("overwrite", overwrite)
-    name = os.fspath(folder)
-    if is_fall(name):
-        return write_fall(ds, name, overwrite, write_suite2p)
+    if is_fall(os.fspath(folder)):
+        return write_fall(ds, os.fspath(folder), overwrite, write_suite2p)
     known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
-    check_writable(ds)
-    if not overwrite:
-        check_absent(name, known)
+    parts = folders_of(ds, os.fspath(folder)) if _is_dataset(ds) else {os.fspath(folder): ds}
     read = paths_read(ds)
-    for target in (os.path.join(name, file) for file in known):
-        check_place(target, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p")
+    for name, part in parts.items():
+        check_writable(part)
+        if not overwrite:
+            check_absent(name, known)
+        for path in (os.path.join(name, file) for file in known):
+            check_place(
+                path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
+            )
+    with contextlib.ExitStack() as sets:
+        for name, part in parts.items():
+            new = sets.enter_context(file_set(name, known, overwrite=overwrite))
+            _write_plane(part, name, new, len(parts))
+
+
+def _is_dataset(ds: Any) -> bool:
+    import xarray as xr
+
+    return isinstance(ds, xr.Dataset)
+
+
+def _write_plane(ds: xr.Dataset, name: str, new: Callable[[str], str], n_planes: int) -> None:
+    from xs2p.io.suite2p.export import flag_table, ops_of, write_traces
+    from xs2p.rois.convert import rois_to_stat
+
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in STORED]
-    with file_set(name, known, overwrite=overwrite) as new:
-        ds = write_traces(ds.drop_vars(other), new)
-        tables = {
-            key: flag_table(ds, key) for key in FLAGS if key in ds.variables or key == "iscell"
-        }
-        drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
-        stat = np.empty(ds.sizes["roi"], dtype=object)
-        stat[:] = rois_to_stat(ds.drop_vars(drop))
-        ops = np.array(ops_of(ds, name), dtype=object)
-        for key, array in {**tables, "stat": stat, "ops": ops}.items():
-            with open(new(f"{key}.npy"), "wb") as file:
-                np.lib.format.write_array(file, array)
+    ds = write_traces(ds.drop_vars(other), new)
+    tables = {key: flag_table(ds, key) for key in FLAGS if key in ds.variables or key == "iscell"}
+    drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
+    stat = np.empty(ds.sizes["roi"], dtype=object)
+    stat[:] = rois_to_stat(ds.drop_vars(drop))
+    ops = np.array(ops_of(ds, name, n_planes), dtype=object)
+    for key, array in {**tables, "stat": stat, "ops": ops}.items():
+        with open(new(f"{key}.npy"), "wb") as file:
+            np.lib.format.write_array(file, array)
 
 
-def _plane_files(name: str) -> set[str]:
+def _folders_in(name: str) -> dict[int, str] | None:
+    """Plane folders with results in a folder, by number; None where it is one itself."""
+    from xs2p.movie.sources import plane_folders, plane_number
+
     if not os.path.isdir(name):
         kind = "is a file" if os.path.exists(name) else "does not exist"
         raise FileNotFoundError(
             f"read_suite2p: {name!r} {kind}, expected a plane folder such as 'suite2p/plane0'"
         )
-    here = set(os.listdir(name))
-    if {"stat.npy", *(f"{key}.npy" for key in STORED)} & here:
-        return here
-    planes = [
-        os.path.join(top, plane)
-        for top in (name, os.path.join(name, "suite2p"))
-        if os.path.isdir(top)
-        for plane in sorted(os.listdir(top))
-        if plane.startswith("plane") and os.path.isdir(os.path.join(top, plane))
-    ]
+    files = {"stat.npy", *(f"{key}.npy" for key in STORED)}
+    if files & set(os.listdir(name)):
+        return None
+    planes = {
+        plane_number(os.path.abspath(path)) or 0: path
+        for path in plane_folders(name)
+        if files & set(os.listdir(path))
+    }
     if planes:
-        raise ValueError(
-            f"read_suite2p: {name!r} is above the plane folders {', '.join(planes)}; "
-            f"read one: read_suite2p({planes[0]!r})"
-        )
+        return planes
     raise FileNotFoundError(
-        f"read_suite2p: neither stat.npy nor F.npy, Fneu.npy or spks.npy is in {name!r}"
+        f"read_suite2p: neither stat.npy nor F.npy, Fneu.npy or spks.npy is in {name!r}, nor in a "
+        "plane folder in it"
     )
 
 

@@ -19,6 +19,8 @@ STORED = {
 
 FLAGS = {"iscell": "cell, by suite2p's classifier or by hand", "redcell": "red cell"}
 
+PLANE = {"long_name": "plane of the ROI", "description": "Number of suite2p's plane folder."}
+
 # Attribute of a Dataset -> key in ops, and the section of ops that suite2p 1.x has it in.
 PARAMETERS = {
     "fs": ("fs", None),

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p.disk.suite2p_ops import frame_in, read_ops
-from xs2p.io.suite2p.names import FLAGS, Path
+from xs2p.io.suite2p.names import FLAGS, PLANE, Path
 
 
 def read_stat(path: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
@@ -39,7 +39,17 @@ def read_stat(path: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset
     """
     name = os.fspath(path)
     ops = read_ops(os.path.dirname(name))
-    return rois_in(name, frame_shape_in(name, shape, ops))
+    return of_folder(rois_in(name, frame_shape_in(name, shape, ops)), name)
+
+
+def of_folder(rois: xr.Dataset, stat: str) -> xr.Dataset:
+    """Say the plane of ROIs that are of a plane folder's ``stat.npy``, as its name has it."""
+    from xs2p.movie.sources import plane_number
+
+    plane = plane_number(os.path.dirname(os.path.abspath(stat)))
+    if plane is None or os.path.basename(stat) != "stat.npy":
+        return rois
+    return rois.assign_coords(plane=("roi", np.full(rois.sizes["roi"], plane), PLANE))
 
 
 def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = False) -> xr.Dataset:
@@ -58,7 +68,8 @@ def read_plane_rois(path: str, shape: tuple[int, int] | None, moved: bool = Fals
     if os.path.basename(path) != "stat.npy":
         return rois  # the flags beside it are those of another one
     here = [file for file in os.listdir(folder or ".") if file.endswith(".npy")]
-    return rois.assign_coords(flags_in(folder, here, {"stat.npy": rois.sizes["roi"]}))
+    rois = rois.assign_coords(flags_in(folder, here, {"stat.npy": rois.sizes["roi"]}))
+    return of_folder(rois, path)
 
 
 def frame_shape_in(
