@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_flag
 from xs2p.rois.given import register_reader
@@ -36,6 +36,7 @@ def read_rois(
     scale: float | tuple[float, float] | None = None,
     cells_only: bool = False,
     name: str | None = None,
+    order: Literal["xy", "yx"] | None = None,
 ) -> xr.Dataset:
     """Read an ROI set from whatever holds it.
 
@@ -81,6 +82,10 @@ def read_rois(
         `xs2p.recompute_overlap` finds them anew.
     name : str, optional
         Which ``PlaneSegmentation``, where an NWB file has several.
+    order : {"xy", "yx"}, optional
+        How an NWB file numbers pixels: as the schema has it, or y first. By default it is told by
+        the writer (suite2p's, CaImAn's and Minian's own files are known), else as the schema has
+        it; ``attrs["nwb_order"]`` says what was taken.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def read_rois(
                 f"scale={scale!r} changes the size of ROIs, and nothing says the frame they are to "
                 "lie on; give it in pixels: shape=(Ly, Lx)"
             )
-    rois = _read(source, shape, name, moved)
+    rois = _read(source, shape, name, moved, order)
     if moved:
         from xs2p.rois.warp import warp_rois
 
@@ -144,7 +149,9 @@ def read_rois(
     return _cells(rois) if cells_only else rois
 
 
-def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr.Dataset:
+def _read(
+    source: Any, shape: Shape | None, name: str | None, moved: bool, order: Any
+) -> xr.Dataset:
     """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
@@ -154,11 +161,18 @@ def _read(source: Any, shape: Shape | None, name: str | None, moved: bool) -> xr
 
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
-        return _framed(functools.partial(rois_from_nwb, name=name), source, shape, moved)
+        return _framed(
+            functools.partial(rois_from_nwb, name=name, order=order), source, shape, moved
+        )
     if name is not None:
         raise ValueError(
             f"read_rois: name={name!r} chooses a PlaneSegmentation of an NWB file, and the source "
             f"is {path or kind}; leave name out"
+        )
+    if order is not None:
+        raise ValueError(
+            f"read_rois: order={order!r} says how an NWB file numbers pixels, and the source is "
+            f"{path or kind}; leave order out"
         )
     return _read_path(path, shape, moved) if path else _read_object(source, shape, moved)
 

@@ -31,6 +31,8 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
         # Of columns, which are read by name.
         warnings.filterwarnings("ignore", message="An attribute .* already exists on")
+        # Of traces (roi, time), which read_nwb turns and tells of in words of its own.
+        warnings.filterwarnings("ignore", message=".*dimension of data does not match")
         try:
             io = pynwb.NWBHDF5IO(path, "r")
             file = io.read()
