@@ -133,6 +133,103 @@ def test_minian_has_y_first_unless_neuroconv_wrote_it(tmp_path, script, turned):
     assert pixels(xs2p.read_rois(made.save(tmp_path))) == WANTED
 
 
+def nwb_movie(path, data):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        series = file.create_group("acquisition/movie")
+        series.attrs["neurodata_type"] = "TwoPhotonSeries"
+        series["data"] = data
+        series["starting_time"] = 0.0
+        series["starting_time"].attrs["rate"] = 10.0
+
+
+def test_movies_whose_rows_come_first(tmp_path):
+    frames = np.random.default_rng(1).integers(0, 900, (6, *SHAPE)).astype("i2")
+    path = tmp_path / "a.nwb"
+    nwb_movie(path, frames)
+    found = xs2p.open_movie(path, order="yx", shape=SHAPE)
+    np.testing.assert_array_equal(found, frames)
+    assert found.attrs["nwb_order"] == "yx" and "given" in found.attrs["nwb_order_source"]
+    plain = xs2p.open_movie(path)
+    assert plain.shape == (6, 20, 12) and plain.attrs["nwb_order"] == "xy"
+    with pytest.raises(ValueError, match='disagrees.*give order="yx"'):
+        xs2p.open_movie(path, shape=SHAPE)
+    np.save(tmp_path / "a.npy", frames)
+    for source in (tmp_path / "a.npy", frames):
+        with pytest.raises(ValueError, match="order='yx' says which axis .* is none"):
+            xs2p.open_movie(source, order="yx")
+
+
+def test_the_order_on_the_command_line(tmp_path, capsys):
+    from typer.testing import CliRunner
+
+    from xs2p.cli import app
+
+    frames = np.random.default_rng(1).integers(0, 900, (6, *SHAPE)).astype("i2")
+    nwb_movie(tmp_path / "movie.nwb", frames)
+    made = Session()
+    made.table.add_roi(pixel_mask=np.array([Y, X, np.ones(Y.size)]).T)
+    files = (tmp_path / "movie.nwb", made.save(tmp_path), tmp_path / "out.zarr")
+    call = ["extract", *map(str, files), "--quiet", "--min-neuropil-pixels", "20", "--order", "yx"]
+    result = CliRunner().invoke(app, call)
+    assert result.exit_code == 2 and "order='yx'" in result.output
+    result = CliRunner().invoke(app, [*call, "--roi-order", "yx"])
+    assert result.exit_code == 0, result.output
+    import xarray as xr
+
+    F = xr.open_zarr(tmp_path / "out.zarr", consolidated=False).F.values[0]
+    np.testing.assert_allclose(F, frames[:, Y, X].mean(1), rtol=1e-5)
+
+
+def zarr_session(path, frames):
+    """NWB as hdmf-zarr writes it, with arrays of objects that zarr 3 cannot read."""
+    import json
+
+    import zarr
+
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root.attrs.update({"neurodata_type": "NWBFile", "nwb_version": "2.8.0"})
+    series = root.create_group("acquisition").create_group("movie")
+    series.attrs["neurodata_type"] = "TwoPhotonSeries"
+    data = series.create_array("data", shape=frames.shape, dtype="i2", chunks=(4, 20, 12))
+    data[:] = frames
+    data.attrs.update({"_ARRAY_DIMENSIONS": ["num_frames", "x", "y"], "unit": "n.a."})
+    start = series.create_array("starting_time", shape=(1,), dtype="f8", chunks=(1,))
+    start[:] = 2.0
+    start.attrs["rate"] = 10.0
+    odd = {"zarr_format": 2, "shape": [1], "chunks": [1], "dtype": "|O", "fill_value": None}
+    odd |= {"order": "C", "compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}
+    for folder in (path, path / "acquisition" / "movie"):
+        (folder / "keywords").mkdir()
+        (folder / "keywords" / ".zarray").write_text(json.dumps(odd))
+    return root
+
+
+def test_zarr_form(tmp_path):
+    import zarr
+
+    frames = np.random.default_rng(1).integers(0, 900, (6, *SHAPE)).astype("i2")
+    path = tmp_path / "a.nwb.zarr"
+    root = zarr_session(path, frames.transpose(0, 2, 1))
+    inner = path / "acquisition" / "movie"
+    sources = (path, inner, inner / "data", zarr.open_group(path, mode="r"),
+               zarr.open_group(path, mode="r")["acquisition/movie/data"])  # fmt: skip
+    for source in sources:
+        np.testing.assert_array_equal(xs2p.open_movie(source), frames)
+    found = xs2p.open_movie(path, variable="acquisition/movie/data")
+    np.testing.assert_array_equal(found.time, 2 + np.arange(6) / 10)
+    assert found.attrs["fs"] == 10.0 and found.attrs["nwb_order"] == "xy"
+    turned = xs2p.open_movie(path, order="yx")
+    np.testing.assert_array_equal(turned, frames.transpose(0, 2, 1))
+    for read in (xs2p.read_rois, xs2p.read_nwb):
+        with pytest.raises(ValueError, match=r"NWB in Zarr form.*export"):
+            read(path, shape=SHAPE)
+    root.attrs.clear()
+    with pytest.raises(ValueError, match=r"a\.nwb\.zarr: zarr cannot read all arrays"):
+        xs2p.open_movie(path)
+
+
 def four_rois(description="ROIs"):
     made = Session(description)
     for n in range(4):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_flag
+from xs2p.io.nwb.file import is_nwb_store
 from xs2p.rois.given import register_reader
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _read(
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    if segmentation or path.lower().endswith(".nwb"):
+    if segmentation or path.lower().endswith(".nwb") or (path and is_nwb_store(path)):
         from xs2p.io.nwb.rois import rois_from_nwb
 
         if path and not os.path.exists(path):

@@ -83,7 +83,9 @@ def open_movie(
         In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
         slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
         channels of a plane, then the next plane. Given, it is believed together with
-        ``channels`` and ``planes``, whatever the file says.
+        ``channels`` and ``planes``, whatever the file says. Of NWB (HDF5 or Zarr): ``"xy"``, as
+        the schema has frames and as is taken without it, or ``"yx"`` where the writer had the rows
+        first; ``attrs["nwb_order"]`` says what was taken.
 
     Returns
     -------
@@ -149,11 +151,13 @@ def open_movie(
         raise ValueError(
             f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
         )
-    turns = _checked_turns(channels, planes, order)
+    # Of NWB it says which axis of a frame comes first.
+    of_frame: dict[str, Any] = {"order": order} if order in ("xy", "yx") else {}
+    turns = _checked_turns(channels, planes, None if of_frame else order)
     start = 0.0
     if not _files.is_paths(path):
         _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
-        movie, told = _open_object(path, chunks, variable), None
+        movie, told = _open_object(path, chunks, variable, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
@@ -173,12 +177,14 @@ def open_movie(
             elif source.kind == "nwb":
                 from xs2p.movie.nwb import open_nwb_movie
 
-                movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
+                read = {"chunks": chunks, "variable": variable, **of_frame}
+                movie = open_nwb_movie(source.names[0], **read)
                 start = float(movie["time"][0]) if "time" in movie.coords else 0.0
             else:
                 from xs2p.movie.zarr import open_zarr_movie
 
-                movie = open_zarr_movie(source.names[0], told, chunks, variable)
+                movie = open_zarr_movie(source.names[0], told, chunks, variable, **of_frame)
+    _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
     movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
@@ -190,11 +196,13 @@ def _is_store(path: Any) -> bool:
     return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
 
 
-def _open_object(source: Any, chunks: int | None, variable: str | None) -> xr.DataArray:
+def _open_object(
+    source: Any, chunks: int | None, variable: str | None, **order: Any
+) -> xr.DataArray:
     if _is_store(source):
         from xs2p.movie.zarr import open_zarr_movie
 
-        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable)
+        movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable, **order)
         return movie
     from xs2p.movie.array import open_array
 
@@ -213,6 +221,14 @@ def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
                 f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
                 f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
             )
+
+
+def _check_order(movie: xr.DataArray, order: dict[str, Any], what: str) -> None:
+    if order and movie.attrs.get("nwb_order_source") != f"given: order={order['order']!r}":
+        raise ValueError(
+            f"order={order['order']!r} says which axis of its frames an NWB file has first, and "
+            f"{what} is none; turn frames with movie.rename(y='x', x='y').transpose(..., 'y', 'x')"
+        )
 
 
 def _stacks() -> str:
@@ -273,6 +289,13 @@ def _check_agreement(
     movie: xr.DataArray, name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 ) -> None:
     if frame is not None and movie.shape[-2:] != frame:
+        if movie.shape[-2:] == frame[::-1] and "nwb_order" in movie.attrs:
+            other = "yx" if movie.attrs["nwb_order"] == "xy" else "xy"
+            raise ValueError(
+                f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
+                f"{movie.shape[-2:]} in the order {movie.attrs['nwb_order']!r}; if its writer had "
+                f'the axes the other way round, give order="{other}"'
+            )
         raise ValueError(
             f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
             f"{movie.shape[-2:]}; leave shape out, the file knows it"
