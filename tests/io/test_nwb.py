@@ -213,9 +213,8 @@ class TestWrite:
                 if name == "c":
                     np.testing.assert_array_equal(series.timestamps[:], jitter)
         with pytest.raises(ValueError, match="expected seconds from the start"):
-            days = np.arange(260).astype("M8[D]")
-            xs2p.write_nwb(ds.assign_coords(time=days), tmp_path / "d.nwb",
-                           session_start_time=START)  # fmt: skip
+            odd = ds.assign_coords(time=("time", np.arange(260), {"units": "frames"}))
+            xs2p.write_nwb(odd, tmp_path / "d.nwb", session_start_time=START)
 
     def test_the_rate_is_the_one_that_was_given(self, ds, tmp_path):
         """Not that of times that were made of it, which rounding has moved."""
@@ -434,12 +433,9 @@ class TestRois:
         path, _ = self.table(tmp_path, lambda n: {"pixel_mask": [(3, 20 + n, 1.0)]})
         with pytest.raises(ValueError, match=r"'rois' has no traces \(RoiResponseSeries\)"):
             xs2p.read_nwb(path, shape=(30, 8))
-        with pytest.raises(
-            ValueError, match=r"outside the frame .*from_nwb\(path, order='yx'\) reads"
-        ):
-            xs2p.rois_from_nwb(path, shape=(8, 30))
-        with pytest.raises(ValueError, match=r"xs2p\.rois_from_nwb\(path, order='yx'\) reads"):
-            xs2p.read_rois(path, shape=(8, 30))  # which has no argument order
+        for read in (xs2p.rois_from_nwb, xs2p.read_rois):
+            with pytest.raises(ValueError, match=r"outside the frame .*order='yx'\) reads"):
+                read(path, shape=(8, 30))
         rois = xs2p.rois_from_nwb(path, shape=(8, 30), order="yx")
         assert rois.ypix.values.tolist() == [3, 3, 3] and rois.xpix.values.tolist() == [20, 21, 22]
 
@@ -502,12 +498,15 @@ class TestRois:
         assert F.sel(roi=0).values.tolist() == [110, 130, 150, 170]
         assert F.dtype == np.float32 and F.attrs["units"] == "volts"
 
-    @pytest.mark.filterwarnings("ignore:.*Data is oriented incorrectly:UserWarning")
+    @pytest.mark.filterwarnings("ignore:.*dimension of data does not match:UserWarning")
     def test_traces_that_are_not_time_roi(self, tmp_path):
-        turned = np.arange(8.0).reshape(2, 4)
-        message = r"data of shape \(2, 4\), expected \(time, roi\) = \(2, 2\).*as \(roi, time\)"
-        with pytest.raises(ValueError, match=message):
-            xs2p.read_nwb(self.with_traces(tmp_path, turned), shape=(8, 30))
+        turned = self.with_traces(tmp_path, np.arange(8.0).reshape(2, 4))
+        with pytest.warns(UserWarning, match=r"F are stored as \(roi, time\).*are turned"):
+            ds = xs2p.read_nwb(turned, shape=(8, 30))
+        assert ds.F.sel(roi=20).values.tolist() == [0, 1, 2, 3] and ds.time.values[-1] == 0.3
+        assert ds.F.sel(roi=0).values.tolist() == [4, 5, 6, 7]
+        with pytest.raises(ValueError, match=r"shape \(3, 4\), expected \(time, roi\) = \(3, 2\)"):
+            xs2p.read_nwb(self.with_traces(tmp_path, np.zeros((3, 4))), shape=(8, 30))
         one = self.with_traces(tmp_path, np.arange(4.0), region=[1])
         assert xs2p.read_nwb(one, shape=(8, 30)).F.sel(roi=10).values.tolist() == [0, 1, 2, 3]
 

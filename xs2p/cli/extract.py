@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -104,7 +104,8 @@ def extract(
         str | None,
         of_movie(
             metavar="DIMS",
-            help="In which order they change, the slowest first, if not time,plane,channel.",
+            help="In which order they change, the slowest first, if not time,plane,channel; for an "
+            "NWB file yx, where its writer had the rows of frames first.",
         ),
     ] = None,
     dims: Annotated[
@@ -157,6 +158,14 @@ def extract(
             metavar="S",
             help="Scale the ROIs about the upper left corner before that, as from another zoom: "
             "pixels here per pixel there, one number or SY,SX.",
+        ),
+    ] = None,
+    roi_order: Annotated[
+        str | None,
+        of_rois(
+            "--roi-order",
+            metavar="xy|yx",
+            help="How an NWB file numbers the pixels of ROIs, if not as its writer is known to.",
         ),
     ] = None,
     cells_only: Annotated[
@@ -296,6 +305,7 @@ def extract(
             scale=parse_numbers("--roi-scale", roi_scale),
             cells_only=cells_only,
             labels=labels,
+            order=cast(Any, roi_order),
         )
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(

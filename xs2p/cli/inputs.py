@@ -41,6 +41,8 @@ def of_second_movie(path: str, how: dict[str, Any]) -> dict[str, Any]:
     suffix = suffix_of(path)
     if suffix in (".bin", ".raw"):
         mine["dtype"] = how["dtype"]
+    if suffix not in STACKS and how["order"] in ("xy", "yx"):
+        mine["order"] = how["order"]
     if suffix in STACKS and (how["planes"] or 1) > 1:
         mine["planes"] = how["planes"]
         if how["order"] is not None:

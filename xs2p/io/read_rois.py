@@ -6,10 +6,11 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_flag
 from xs2p.disk.reads import is_matlab_file, naming
+from xs2p.io.nwb.file import is_nwb_store
 from xs2p.movie.sources import ADVICE
 from xs2p.rois.given import register_reader
 
@@ -44,6 +45,7 @@ def read_rois(
     cells_only: bool = False,
     name: str | None = None,
     labels: bool = False,
+    order: Literal["xy", "yx"] | None = None,
 ) -> xr.Dataset:
     """Read an ROI set from whatever holds it.
 
@@ -97,6 +99,10 @@ def read_rois(
     labels : bool
         The file or array is a label image, also where it looks like a grey one: without background,
         or of values that fall into scattered pixels, which raise otherwise.
+    order : {"xy", "yx"}, optional
+        How an NWB file numbers pixels: as the schema has it, or y first. By default it is told by
+        the writer (suite2p's, CaImAn's and Minian's own files are known), else as the schema has
+        it; ``attrs["nwb_order"]`` says what was taken.
 
     Returns
     -------
@@ -154,7 +160,7 @@ def read_rois(
             )
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
     with naming(path) if path else contextlib.nullcontext():
-        rois = _read(source, shape, name, moved, labels)
+        rois = _read(source, shape, name, moved, labels, order)
     if moved:
         from xs2p.rois.warp import warp_rois
 
@@ -165,18 +171,24 @@ def read_rois(
 
 
 def _read(
-    source: Any, shape: Shape | None, name: str | None, moved: bool, labels: bool
+    source: Any, shape: Shape | None, name: str | None, moved: bool, labels: bool, order: Any
 ) -> xr.Dataset:
     """Read by the kind of ``source``; one that knows its frame keeps it where ROIs are moved."""
     kind = type(source).__name__
     segmentation = kind == "PlaneSegmentation"
     path = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
-    if segmentation or path.lower().endswith(".nwb"):
+    if segmentation or path.lower().endswith(".nwb") or (path and is_nwb_store(path)):
         from xs2p.io.nwb.rois import rois_from_nwb
 
         if path and not os.path.exists(path):
             raise FileNotFoundError(f"read_rois: no file {path!r}")
-        return _framed(functools.partial(rois_from_nwb, name=name), source, shape, moved)
+        read = functools.partial(rois_from_nwb, name=name, order=order)
+        return _framed(read, source, shape, moved)
+    if order is not None:
+        raise ValueError(
+            f"read_rois: order={order!r} says how an NWB file numbers pixels, and the source is "
+            f"{path or kind}; leave order out"
+        )
     if path and is_matlab_file(path):
         from xs2p.io.rois.matlab import read_matlab
 

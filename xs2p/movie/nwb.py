@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -19,7 +19,10 @@ _NO_UNIT = ("", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens
 
 
 def open_nwb_movie(
-    path: str | os.PathLike[str], chunks: int | None = None, variable: str | None = None
+    path: str | os.PathLike[str],
+    chunks: int | None = None,
+    variable: str | None = None,
+    order: Literal["xy", "yx"] | None = None,
 ) -> xr.DataArray:
     """Open the movie of an NWB file lazily, in its own dtype.
 
@@ -36,6 +39,9 @@ def open_nwb_movie(
     variable
         Which ``TwoPhotonSeries`` or ``OnePhotonSeries``, by its name, where there are several.
         An ``ImageSeries``, such as a motion-corrected movie, is opened by name only.
+    order
+        ``"yx"`` for files whose writer had the rows of frames first, against the schema; by default
+        ``"xy"``, as the schema has them. ``attrs["nwb_order"]`` says which was taken.
 
     Returns
     -------
@@ -62,8 +68,9 @@ def open_nwb_movie(
     import xarray as xr
 
     from xs2p.movie.check import check_dtype
-    from xs2p.movie.hdf5 import NWB_DIMS, h5_frames, h5_to_dask
+    from xs2p.movie.hdf5 import h5_frames, h5_to_dask
 
+    axes = nwb_axes(order)
     name = os.fspath(path)
     if not os.path.isfile(name):
         raise FileNotFoundError(f"open_nwb_movie: no file {name!r}")
@@ -72,42 +79,75 @@ def open_nwb_movie(
     except OSError as error:
         raise ValueError(f"{name}: cannot be read as HDF5 ({error})") from error
     with file:
-        series = _pick(file, name, variable)
+        series = pick_series(_series(file), name, variable)
         where = f"{name}{series.name}"
-        data = _data(series, where)
+        data = series_data(series, where)
         check_dtype(data.dtype, where)
-        frames = h5_frames(data, NWB_DIMS)
-        attrs = _units(data)
-        time, fs = _time(series, frames.shape[0], where)
-        attrs |= {} if fs is None else {"fs": fs}
-        told = _text(series.attrs.get("description", "no description"))
-        nothing = f"Frames of {series.name}, as the file holds them."
-        attrs |= {
-            "long_name": "fluorescence movie",
-            "description": nothing if told in ("", "no description") else told,
-        }
+        frames = h5_frames(data, axes)
+        attrs, coords = series_labels(series, data, where)
     movie = xr.DataArray(
         h5_to_dask(frames, chunks),
         dims=DIMS,
         name="movie",
         attrs={**attrs, "source": name},
     )
-    if time is None:
-        return movie
-    return movie.assign_coords(time=("time", time, time_attrs("file")))
+    return movie.assign_attrs(order_attrs(order)).assign_coords(coords)
 
 
-def _pick(file: Any, name: str, variable: str | None) -> Any:
+def nwb_axes(order: str | None) -> tuple[str, str, str]:
+    """Dims of frames as the file has them."""
+    from xs2p.movie.hdf5 import NWB_DIMS
+
+    if order not in (None, "xy", "yx"):
+        raise ValueError(
+            f"order={order!r}: expected 'xy', as the NWB schema has frames, or 'yx' for files "
+            "whose writer had the rows first"
+        )
+    return DIMS if order == "yx" else NWB_DIMS
+
+
+def order_attrs(order: str | None) -> dict[str, str]:
+    """Say which order was taken, and why."""
+    source = "the NWB schema" if order is None else f"given: order={order!r}"
+    return {"nwb_order": order or "xy", "nwb_order_source": source}
+
+
+def series_labels(
+    series: Any, data: Any, where: str
+) -> tuple[dict[str, Any], dict[str, tuple[Any, ...]]]:
+    """Attributes of the movie of a series, and its coordinate ``time`` where it is known."""
+    attrs = _units(data)
+    time, fs = _time(series, data.shape[0], where)
+    attrs |= {} if fs is None else {"fs": fs}
+    told = _text(series.attrs.get("description", "no description"))
+    nothing = f"Frames of {series.name}, as the file holds them."
+    attrs |= {
+        "long_name": "fluorescence movie",
+        "description": nothing if told in ("", "no description") else told,
+    }
+    return attrs, {} if time is None else {"time": ("time", time, time_attrs("file"))}
+
+
+def is_series(group: Any) -> bool:
+    """Whether a group is a series of images that can be a movie."""
+    return _text(group.attrs.get("neurodata_type", "")) in (*MOVIES, "ImageSeries")
+
+
+def _series(file: Any) -> dict[str, Any]:
     import h5py
 
     found: dict[str, Any] = {}
 
     def visit(key: str, item: Any) -> None:
-        kind = _text(item.attrs.get("neurodata_type", ""))
-        if isinstance(item, h5py.Group) and kind in (*MOVIES, "ImageSeries"):
+        if isinstance(item, h5py.Group) and is_series(item):
             found[key] = item
 
     file.visititems(visit)
+    return found
+
+
+def pick_series(found: dict[str, Any], name: str, variable: str | None) -> Any:
+    """Choose the movie among the series of a file, the only one or that of the name."""
     photon = {k: v for k, v in found.items() if _text(v.attrs["neurodata_type"]) in MOVIES}
     listing = "; ".join(_described(key, item) for key, item in found.items()) or "no image series"
     if variable is None:
@@ -138,7 +178,8 @@ def _described(key: str, series: Any) -> str:
     return f"{key} ({_text(series.attrs['neurodata_type'])}, {shape or 'no frames'})"
 
 
-def _data(series: Any, where: str) -> Any:
+def series_data(series: Any, where: str) -> Any:
+    """Return the frames of a series, or raise a ValueError that says where they are."""
     data = series.get("data")
     if "external_file" in series and (data is None or 0 in data.shape):
         files = [_text(entry) for entry in series["external_file"][:]]
@@ -187,7 +228,7 @@ def _time(series: Any, n_frames: int, where: str) -> tuple[np.ndarray | None, fl
     rate = None if start is None else float(start.attrs.get("rate", np.nan))
     if start is None or rate is None or not (np.isfinite(rate) and rate > 0):
         return None, None
-    return float(start[()]) + np.arange(n_frames) / rate, rate
+    return float(np.ravel(start[...])[0]) + np.arange(n_frames) / rate, rate
 
 
 def _text(value: Any) -> str:

@@ -96,7 +96,9 @@ def open_movie(
         In which order ``"time"``, ``"plane"`` and ``"channel"`` change from frame to frame, the
         slowest first; by default as the file says, else ``("time", "plane", "channel")``: all
         channels of a plane, then the next plane. Given, it is believed together with
-        ``channels`` and ``planes``, whatever the file says, and whatever is missing of it.
+        ``channels`` and ``planes``, whatever the file says, and whatever is missing of it. Of NWB
+        (HDF5 or Zarr): ``"xy"``, as the schema has frames and as is taken without it, or ``"yx"``
+        where the writer had the rows first; ``attrs["nwb_order"]`` says what was taken.
     dims : str or sequence of str, optional
         The axes of an array as it is stored, as numpy, h5py or tifffile show its shape (MATLAB
         shows it reversed), the slowest first: letters ``t``, ``c`` (channel), ``z`` (plane), ``y``
@@ -173,22 +175,27 @@ def open_movie(
         raise ValueError(
             f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
         )
-    turns = _checked_turns(channels, planes, order)
+    # Of NWB it says which axis of a frame comes first.
+    of_frame: dict[str, Any] = {"order": order} if order in ("xy", "yx") else {}
+    turns = _checked_turns(channels, planes, None if of_frame else order)
     axes = checked_dims(dims)
     if axes is not None and order is not None:
         raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
     start = 0.0
     if not _files.is_paths(path):
         _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
-        movie, told = _open_object(path, chunks, variable, axes), None
+        movie, told = _open_object(path, chunks, variable, axes, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
         with naming(told, *source.names):
-            movie, rate = _open_source(source, frame, kind, chunks, fs, variable, turns, axes)
+            movie, rate = _open_source(
+                source, frame, kind, chunks, fs, variable, turns, axes, of_frame
+            )
         fs = rate if fs is None else fs
         if source.kind == "nwb" and "time" in movie.coords:
             start = float(movie["time"][0])
+    _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
     movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
@@ -204,6 +211,7 @@ def _open_source(
     variable: str | None,
     turns: dict[str, Any],
     dims: tuple[str, ...] | None,
+    of_frame: dict[str, Any],
 ) -> tuple[xr.DataArray, float | None]:
     """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
     movie: xr.DataArray
@@ -230,10 +238,11 @@ def _open_source(
     if source.kind == "nwb":
         from xs2p.movie.nwb import open_nwb_movie
 
-        return open_nwb_movie(source.names[0], chunks=chunks, variable=variable), None
+        read = {"chunks": chunks, "variable": variable, **of_frame}
+        return open_nwb_movie(source.names[0], **read), None
     from xs2p.movie.zarr import open_zarr_movie
 
-    return open_zarr_movie(source.names[0], told, chunks, variable, dims), None
+    return open_zarr_movie(source.names[0], told, chunks, variable, dims, **of_frame), None
 
 
 def _is_store(path: Any) -> bool:
@@ -242,13 +251,19 @@ def _is_store(path: Any) -> bool:
 
 
 def _open_object(
-    source: Any, chunks: int | None, variable: str | None, dims: tuple[str, ...] | None
+    source: Any,
+    chunks: int | None,
+    variable: str | None,
+    dims: tuple[str, ...] | None,
+    **order: Any,
 ) -> xr.DataArray:
     if _is_store(source):
         from xs2p.movie.zarr import open_zarr_movie
 
         with naming(str(source)):
-            movie: xr.DataArray = open_zarr_movie(source, str(source), chunks, variable, dims)
+            movie: xr.DataArray = open_zarr_movie(
+                source, str(source), chunks, variable, dims, **order
+            )
             return movie
     from xs2p.movie.array import open_array
 
@@ -267,6 +282,14 @@ def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
                 f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
                 f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
             )
+
+
+def _check_order(movie: xr.DataArray, order: dict[str, Any], what: str) -> None:
+    if order and movie.attrs.get("nwb_order_source") != f"given: order={order['order']!r}":
+        raise ValueError(
+            f"order={order['order']!r} says which axis of its frames an NWB file has first, and "
+            f"{what} is none; turn frames with movie.rename(y='x', x='y').transpose(..., 'y', 'x')"
+        )
 
 
 def _stacks() -> str:
@@ -327,6 +350,13 @@ def _check_agreement(
     movie: xr.DataArray, name: str, frame: tuple[int, int] | None, dtype: DTypeLike | None
 ) -> None:
     if frame is not None and movie.shape[-2:] != frame:
+        if movie.shape[-2:] == frame[::-1] and "nwb_order" in movie.attrs:
+            other = "yx" if movie.attrs["nwb_order"] == "xy" else "xy"
+            raise ValueError(
+                f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
+                f"{movie.shape[-2:]} in the order {movie.attrs['nwb_order']!r}; if its writer had "
+                f'the axes the other way round, give order="{other}"'
+            )
         raise ValueError(
             f"shape={frame} disagrees with {name!r}, whose frames are (Ly, Lx) = "
             f"{movie.shape[-2:]}; leave shape out, the file knows it"

@@ -32,16 +32,20 @@ def open_zarr_movie(
     chunks: int | None,
     variable: str | None,
     said: tuple[str, ...] | None = None,
+    order: str | None = None,
 ) -> Any:
     """Open the movie of a Zarr store: a (time, y, x) array, alone, in a Dataset, or OME's.
 
-    ``said``: its axes, whatever the store says.
+    ``said``: its axes, whatever the store says; ``order``: that of a frame's axes, of NWB.
     """
     import zarr
 
     from xs2p.movie.check import check_dtype
 
     node = _open(source, told)
+    nwb = None if said else _of_nwb(node, told, chunks, variable, order)
+    if nwb is not None:
+        return nwb
     dims: tuple[str, ...] | None
     if isinstance(node, zarr.Array):
         if variable is not None:
@@ -84,6 +88,34 @@ def open_zarr_movie(
     consolidated = getattr(node.metadata, "consolidated_metadata", None) is not None
     at = array.path.rpartition("/")[0] == node.path
     return _from_dataset(array, sizes, name, consolidated and at)
+
+
+def _of_nwb(
+    node: Any, told: str, chunks: int | None, variable: str | None, order: str | None
+) -> Any:
+    """Open the movie of NWB in Zarr form; None where a store is no NWB."""
+    import zarr
+
+    from xs2p.movie.nwb import nwb_axes, order_attrs
+    from xs2p.movie.nwb_zarr import find_nwb_movie, is_nwb, labelled, nwb_dims
+
+    if isinstance(node, zarr.Array):
+        dims = nwb_dims(node, order) if variable is None else None
+        if dims is not None:
+            sizes = _chunk_sizes(node, dims, chunks, told)
+            return _bare(node, dims, sizes, told).assign_attrs(order_attrs(order))
+    elif is_nwb(node):
+        axes = nwb_axes(order)
+        array, attrs, coords = find_nwb_movie(node, told, variable)
+        name = _joined(told, array.path.removeprefix(node.path).strip("/"))
+        movie = _bare(array, axes, _chunk_sizes(array, axes, chunks, name), name).drop_attrs()
+        return labelled(movie, attrs, coords, order)
+    if order is not None:
+        raise ValueError(
+            f"order={order!r} says which axis of its frames an NWB file has first, and {told} is "
+            "none; leave order out"
+        )
+    return None
 
 
 def _open(source: Any, told: str) -> Any:
@@ -139,7 +171,7 @@ def _pick(
         image = _ome(node, told)
         if image is not None:
             return image
-    arrays = dict(node.arrays())
+    arrays = _arrays(node, told, variable)
     if variable is not None and "/" in variable and variable in node:
         inner = node[variable]
         if isinstance(inner, zarr.Array):
@@ -177,6 +209,23 @@ def _pick(
     raise ValueError(
         f"{told}: expected one array with dims (time, y, x), found {problem}. It holds: {listing}"
     )
+
+
+def _arrays(node: Any, told: str, variable: str | None) -> dict[str, Any]:
+    """Arrays of a group; of one that zarr cannot read as a whole only the one of the name."""
+    import zarr
+
+    try:
+        return dict(node.arrays())
+    except Exception as error:
+        if "://" in told:  # a server that lists nothing has a message of its own
+            raise
+        if variable is not None and isinstance(node.get(variable), zarr.Array):
+            return {variable: node[variable]}
+        raise ValueError(
+            f"{told}: zarr cannot read all arrays of the group ({type(error).__name__}: {error}); "
+            f"give the movie's by itself, as in open_movie({_joined(told, 'movie')!r})"
+        ) from error
 
 
 def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
@@ -246,7 +295,14 @@ class _NamedReads:
 
 def array_to_dask(array: Any, chunks: int | None) -> Any:
     """Wrap a ``zarr.Array`` (time, y, x) that is open."""
+    from xs2p.movie.nwb_zarr import nwb_dims
+
     name = f"{array.store_path}"
+    stored = nwb_dims(array)
+    if stored is not None:
+        sizes = _chunk_sizes(array, stored, chunks, name)
+        turned = _to_dask(array, array, stored, sizes, name)
+        return turned.transpose([stored.index(dim) for dim in DIMS])
     if _dims(array) not in (None, DIMS):
         raise ValueError(
             f"open_movie: zarr.Array {_described('', array)}, expected the dims (time, y, x); "

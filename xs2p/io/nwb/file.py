@@ -20,10 +20,25 @@ def require_pynwb() -> Any:
     return pynwb
 
 
+def is_nwb_store(path: str) -> bool:
+    """Whether a folder is an NWB file in Zarr form."""
+    for name in (".zattrs", "zarr.json"):
+        with contextlib.suppress(OSError), open(os.path.join(path, name), "rb") as file:
+            if b'"nwb_version"' in file.read():
+                return True
+    return False
+
+
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
     """Open an NWB file for as long as it is read."""
     pynwb = require_pynwb()
+    if os.path.isdir(path):
+        raise ValueError(
+            f"{path}: a folder, as NWB in Zarr form is; open_movie opens its movie, ROIs and "
+            "traces are read from HDF5: with hdmf_zarr.NWBZarrIO(path, 'r') as src, "
+            "pynwb.NWBHDF5IO(new, 'w') as out: out.export(src_io=src)"
+        )
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no file {path!r}")
     with warnings.catch_warnings():
@@ -31,6 +46,8 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
         # Of columns, which are read by name.
         warnings.filterwarnings("ignore", message="An attribute .* already exists on")
+        # Of traces (roi, time), which read_nwb turns and tells of in words of its own.
+        warnings.filterwarnings("ignore", message=".*dimension of data does not match")
         try:
             io = pynwb.NWBHDF5IO(path, "r")
             file = io.read()

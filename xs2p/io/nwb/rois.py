@@ -4,6 +4,7 @@ NWB numbers pixels as ``(x, y)``, x along the rows of a frame: a ``pixel_mask`` 
 ``(x, y, weight)``, an ``image_mask`` is ``(roi, x, y)`` and a movie ``(time, x, y)``. That is how
 the schema words it (``width`` before ``height``) and how roiextractors and neuroconv read and write
 it. xs2p has ``(y, x)``; what is read is turned, lazily, and what is written is turned back.
+Writers that do it otherwise are told in ``writers.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from xs2p._warnings import names, warn
 from xs2p.io.nwb.file import opened, pick, require_pynwb
+from xs2p.io.nwb.writers import Order, pixel_order
 from xs2p.rois.pixels import agreed_frame
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ def rois_from_nwb(
     *,
     shape: tuple[int, int] | None = None,
     name: str | None = None,
-    order: Literal["xy", "yx"] = "xy",
+    order: Literal["xy", "yx"] | None = None,
 ) -> xr.Dataset:
     """Read an ROI set from a table of ROIs (``PlaneSegmentation``) of an NWB file.
 
@@ -50,7 +52,10 @@ def rois_from_nwb(
         Which ``PlaneSegmentation``, where the file has several.
     order
         How the file numbers the pixels of its masks: ``"xy"``, as the NWB schema has it, or
-        ``"yx"`` for files whose writer had them the other way round.
+        ``"yx"`` for files whose writer had them the other way round. By default it is told by the
+        writer: files of suite2p and Minian have y first, those of CaImAn's masks are put in order,
+        all others follow the schema. ``attrs["nwb_order"]`` and ``attrs["nwb_order_source"]`` say
+        which was taken, and why.
 
     Returns
     -------
@@ -80,8 +85,6 @@ def rois_from_nwb(
     >>> rois.isel(roi=rois.Accepted.values == 1)  # doctest: +SKIP
     """
     require_pynwb()
-    if order not in ("xy", "yx"):
-        raise ValueError(f"order={order!r}; choose 'xy', as the NWB schema has it, or 'yx'")
     if not isinstance(source, str | os.PathLike):
         return rois_of_table(source, shape, order, "rois_from_nwb")
     path = os.fspath(source)
@@ -89,7 +92,9 @@ def rois_from_nwb(
         return rois_of_table(pick(file, name, path), shape, order, path)
 
 
-def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> xr.Dataset:
+def rois_of_table(
+    table: Any, shape: tuple[int, int] | None, order: str | None, where: str
+) -> xr.Dataset:
     """ROI set of a ``PlaneSegmentation``; ``where`` is what errors call it."""
     from pynwb.ophys import PlaneSegmentation
 
@@ -105,10 +110,14 @@ def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: 
             f"{', '.join(table.colnames)}: no ROIs can be made of it"
         )
     read = _image_masks if kind == "image_mask" else _listed_masks
+    taken = pixel_order(table, kind, order)
     x, y, z, weight, npix = read(table, kind)
-    if order == "yx":
+    frame = _frame(table, shape, taken, where)
+    if taken.columns_first:
+        place = x * frame[1] + y
+        y, x = place % frame[0], place // frame[0]
+    elif taken.axes == "yx":
         x, y = y, x
-    frame = _frame(table, shape, order, where)
     roi = np.asarray(table.id[:], dtype=np.int64)
     if np.unique(roi).size != roi.size:
         warn(f"{where}: the ids of {table.name!r} are not unique; ROIs are numbered from 0 instead")
@@ -117,14 +126,14 @@ def rois_of_table(table: Any, shape: tuple[int, int] | None, order: str, where: 
     if z is not None:
         columns["plane"] = _plane_of(z, npix, roi, where)
     try:
-        return _assembled(roi, npix, y, x, weight, frame, columns)
+        found = _assembled(roi, npix, y, x, weight, frame, columns)
+        return found.assign_attrs(taken.attrs)
     except ValueError as error:
         hint = ""
         if "outside the frame" in str(error) and kind != "image_mask":
-            other = "yx" if order == "xy" else "xy"
             hint = (
-                ". Some writers have x and y the other way round: xs2p.rois_from_nwb(path, "
-                f"order={other!r}) reads those"
+                ". Some writers have x and y the other way round: xs2p.read_rois(path, "
+                f"order={_other(taken)!r}) reads those"
             )
         raise ValueError(f"{where}: {error}{hint}") from error
 
@@ -283,12 +292,25 @@ def _plain(column: Any, length: int) -> np.ndarray | None:
     return values if values.dtype.kind in "biuf" and (values.ndim == 1 or pair) else None
 
 
-def _frame(table: Any, shape: tuple[int, int] | None, order: str, where: str) -> tuple[int, int]:
+def _frame(table: Any, shape: tuple[int, int] | None, order: Order, where: str) -> tuple[int, int]:
     stored = None
     for width, height in _known_shapes(table):
-        stored = (height, width) if order == "xy" else (width, height)
+        stored = (height, width) if order.axes == "xy" else (width, height)
         break
-    frame = agreed_frame(shape, stored, where)
+    turned = shape is not None and stored is not None and tuple(shape) == stored[::-1] != stored
+    if turned and order.given and "image_mask" not in table.colnames:
+        # The movie or image that says the size has its axes the other way round than the pixels.
+        stored = shape
+    try:
+        frame = agreed_frame(shape, stored, where)
+    except ValueError as error:
+        if not turned:
+            raise
+        raise ValueError(
+            f"{error}. That is the shape given with its axes reversed, read in the order "
+            f"{order.axes!r} ({order.source}); if the writer had them the other way round, give "
+            f'order="{_other(order)}"'
+        ) from error
     if frame is None:
         raise ValueError(
             f"{where}: the size of the frame is not known, since {table.name!r} has no image "
@@ -296,6 +318,10 @@ def _frame(table: Any, shape: tuple[int, int] | None, order: str, where: str) ->
             "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
     return frame
+
+
+def _other(order: Order) -> str:
+    return "yx" if order.axes == "xy" else "xy"
 
 
 def _known_shapes(table: Any) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from xs2p._attrs import check_flag
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
+from xs2p.io.nwb.clock import clock_of
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.parts import (
     add_images,
@@ -53,7 +54,9 @@ def write_nwb(
     ds
         Traces ``([channel,] roi, time)`` and their ROI set, as :func:`xs2p.extract` or
         :func:`xs2p.read_suite2p` gives them; lazy or not. ``time`` is in seconds from the start
-        of the session; without it ``attrs["fs"]`` (Hz) says the frame rate.
+        of the session, or in what its ``units`` say (``"ms"``), or of ``timedelta64``, or dates on
+        the clock of ``session_start_time``'s zone; without it ``attrs["fs"]`` (Hz) says the frame
+        rate. Where frames are not regular, ``timestamps`` are written in place of ``rate``.
     path
         The file, ``.nwb``. It gets its name when it is complete.
     session_start_time
@@ -105,7 +108,9 @@ def write_nwb(
         If the file exists.
     ValueError
         If ``ds`` has no traces or ROIs, the frame rate or the start of the session is not known,
-        or the latter has no time zone; if a coordinate over ``roi`` has a name with ``/`` or ``:``.
+        or the latter has no time zone; if ``time`` has no unit and is no seconds (frame numbers,
+        ms) by ``fs``, or is before the start; if a coordinate over ``roi`` has a name with ``/`` or
+        ``:``.
 
     Warns
     -----
@@ -128,7 +133,8 @@ def write_nwb(
     target = check_path(path, overwrite, paths_read(ds, *([stored] if stored else [])))
     check_traces(ds)
     traces = _traces(ds)
-    clock = _clock(ds)
+    start = getattr(nwbfile, "session_start_time", session_start_time)
+    clock = clock_of(ds, start if isinstance(start, datetime.datetime) else None)
     if nwbfile is None:
         made = new_file(pynwb, session_start_time, session_description, identifier, fields)
     else:
@@ -168,36 +174,6 @@ def write_nwb(
         raise
     finally:
         stack.close()
-
-
-def _clock(ds: xr.Dataset) -> dict[str, Any]:
-    """When frames were taken, as arguments of a series: a rate, or all the timestamps."""
-    from xs2p.movie.check import rate_of
-
-    first = ds[next(name for name in SERIES if name in ds)]
-    fs = ds.attrs.get("fs", first.attrs.get("fs"))
-    if "time" not in ds.coords:
-        if fs is None:
-            raise ValueError(
-                "write_nwb: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
-            )
-        return {"rate": float(fs), "starting_time": 0.0}
-    time = ds["time"].values
-    if time.dtype.kind not in "iuf" or ds["time"].attrs.get("units", "s") != "s":
-        raise ValueError(
-            f"write_nwb: time is {time.dtype} in {ds['time'].attrs.get('units', 'no unit')!r}, "
-            "expected seconds from the start of the session; give "
-            "ds.assign_coords(time=('time', seconds, {'units': 's'}))"
-        )
-    rate = rate_of(time)
-    if rate is None and time.size == 1 and fs is not None:
-        rate = float(fs)
-    if rate is None:
-        return {"timestamps": time.astype(np.float64)}
-    # The rate that was given, where the times were made of it.
-    if fs is not None and abs(rate / float(fs) - 1) < 1e-6:
-        rate = float(fs)
-    return {"rate": rate, "starting_time": float(time[0])}
 
 
 def _traces(ds: xr.Dataset) -> dict[tuple[str, str], xr.DataArray]:

@@ -1,0 +1,55 @@
+"""Programs whose NWB files number pixels in another order than the schema, and how they are told.
+
+The schema has x before y. suite2p's and Minian's own writers have y before x; CaImAn's reshapes
+pixels that it numbers down the columns of a frame as if they ran along its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xs2p.io.nwb.parts import MADE_BY
+
+LISTED = ("pixel_mask", "voxel_mask")
+
+
+class Order(NamedTuple):
+    """How the pixels of a table are numbered, and who says so."""
+
+    axes: str  # "xy" or "yx"
+    source: str
+    columns_first: bool = False  # image masks of CaImAn
+    given: bool = False
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """What the result says of it."""
+        return {"nwb_order": self.axes, "nwb_order_source": self.source}
+
+
+def pixel_order(table: Any, kind: str, order: str | None) -> Order:
+    """Order of a table's pixels: as it was asked for, as its writer has it, or the schema's."""
+    if order not in (None, "xy", "yx"):
+        raise ValueError(
+            f"order={order!r}: expected 'xy', as the NWB schema has pixels, 'yx' for files whose "
+            "writer had y first, or None to tell it by the writer"
+        )
+    if order is not None:
+        return Order(order, f"given: order={order!r}", given=True)
+    about = _plain(table.description)
+    file = table.get_ancestor("NWBFile")
+    session = _plain(getattr(file, "session_description", ""))
+    script = _plain(getattr(file, "source_script", ""))
+    other = about.startswith(MADE_BY.lower()) or "neuroconv" in script
+    if kind in LISTED and (about == "suite2p output" or (session == "suite2p_proc" and not other)):
+        return Order("yx", "written by suite2p, which has y before x")
+    if kind == "image_mask" and about == "cnmf_rois":
+        return Order("yx", "written by CaImAn, pixels down the columns", columns_first=True)
+    names = [about, _plain(table.name), _plain(getattr(table.parent, "name", "")), session, script]
+    if not other and any("minian" in name for name in names):
+        return Order("yx", "written by Minian, which has y before x")
+    return Order("xy", "the NWB schema; the writer is not one that is known to differ")
+
+
+def _plain(text: Any) -> str:
+    return str(text or "").strip().lower()
