@@ -197,7 +197,8 @@ class TestRead:
         np.save(folder / "ops.npy", ops)
         ds = read_suite2p(folder)
         assert ds.attrs["neuropil_coefficient"] == 0.8 and ds.attrs["baseline"] == "prctile"
-        ds.attrs["neuropil_coefficient"] = 0.5
+        assert ds.spks.attrs["neuropil_coefficient"] == 0.8 and "baseline" not in ds.F.attrs
+        ds.spks.attrs["neuropil_coefficient"] = 0.5
         write_suite2p(ds, folder / "new")
         ops = load_npy(folder / "new" / "ops.npy").item()
         assert ops["neucoeff"] == ops["extraction"]["neuropil_coefficient"] == 0.5

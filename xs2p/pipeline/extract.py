@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import attributes
+from xs2p._attrs import attributes, restated
 from xs2p._names import explain_names, same_as, without_other
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part, check_job
@@ -180,15 +180,9 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
         ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-    return _with_rois(ds, job.rois).assign_attrs(
-        job.baseline.attrs,
-        **attributes(
-            fs=job.fs,
-            tau=None if job.decay is None else job.decay.tau,
-            neuropil_coefficient=job.neuropil_coefficient if "Fneu" in traces else None,
-            snr_threshold=job.snr_threshold if job.snr_threshold > 0 else None,
-        ),
-    )
+    ds = restated(_with_rois(ds, job.rois))
+    threshold = job.snr_threshold if job.snr_threshold > 0 else None
+    return ds.assign_attrs(attributes(snr_threshold=threshold))
 
 
 def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag
+from xs2p._attrs import check_flag, parameters_in
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import extremes
@@ -70,7 +70,7 @@ def plot_traces(
     corrected
         Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
     neuropil_coefficient
-        ``c``; by default ``ds.attrs["neuropil_coefficient"]``.
+        ``c``; by default the one that ``Fc``, or else ``F0``, says that it was made with.
     same_scale
         One scale for the fluorescence of all ROIs; else each fills its row.
     colors
@@ -210,7 +210,7 @@ def _variables(
     if main == "F" and "Fneu" in ds:
         show.append("Fneu")
         if coefficient is None:
-            coefficient = ds.attrs.get("neuropil_coefficient")
+            coefficient = parameters_in(ds).get("neuropil_coefficient")
     if has_baseline(ds):
         if "Fneu" in show and coefficient is None:
             warn(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import check_flag, time_attrs
+from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
@@ -34,11 +34,11 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
         over ``roi``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
-        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it
-        calls constant is ``constant_global``), and all of ``ops`` as the JSON text ``ops``: its
-        images of the frame's size are variables over ``(y, x)``, such as ``meanImg``, and its
-        other arrays of more than 10,000 elements variables ``ops_<key>``. `write_suite2p`
-        undoes all of it.
+        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
+        constant is ``constant_global``); ``spks`` has in its own those that made it. And all
+        of ``ops`` as the JSON text ``ops``: its images of the frame's size are variables
+        over ``(y, x)``, such as ``meanImg``, and its other arrays of more than 10,000 elements
+        variables ``ops_<key>``. `write_suite2p` undoes all of it.
 
     Raises
     ------
@@ -83,6 +83,8 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
         coords["time"] = ("time", seconds, time_attrs())
+    for key, made_with in parameters_by_variable(attrs, data).items():
+        data[key][2].update(made_with)
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
         taken = {*STORED, *coords, *dims, "time", "y", "x"}
@@ -104,11 +106,12 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     nothing but NaN, zeros are written, as suite2p itself does. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
 
-    ``ops`` is what `read_suite2p` kept of it, and over it what ``ds.attrs`` says: ``fs``,
-    ``tau``, ``neuropil_coefficient`` and the baseline's parameters; suite2p's defaults stand
-    for what neither says. suite2p's names for ``maximin_legacy`` and ``constant_global`` are
-    ``maximin`` and ``constant``. suite2p's viewer needs a mean image: that is the variable
-    ``meanImg`` over ``(y, x)``, and a black one where there is none.
+    ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
+    that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
+    ``neuropil_coefficient`` and the baseline's parameters; ``ds.attrs`` counts for what is not
+    there. suite2p's defaults stand for what nothing says. suite2p's names for ``maximin_legacy``
+    and ``constant_global`` are ``maximin`` and ``constant``. suite2p's viewer needs a mean image:
+    that is the variable ``meanImg`` over ``(y, x)``, and a black one where there is none.
 
     Parameters
     ----------
@@ -141,6 +144,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         flag_table,
         foreign_file,
         ops_of,
+        parameters_said,
         write_traces,
     )
     from xs2p.rois.convert import rois_to_stat
@@ -155,15 +159,16 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     for target in (os.path.join(name, file) for file in known):
         check_place(target, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p")
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in STORED]
+    said = parameters_said(ds)
     with file_set(name, known, overwrite=overwrite) as new:
-        ds = write_traces(ds.drop_vars(other), new)
+        ds = write_traces(ds.drop_vars(other), new, said)
         tables = {
             key: flag_table(ds, key) for key in FLAGS if key in ds.variables or key == "iscell"
         }
         drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
         stat = np.empty(ds.sizes["roi"], dtype=object)
         stat[:] = rois_to_stat(ds.drop_vars(drop))
-        ops = np.array(ops_of(ds, name), dtype=object)
+        ops = np.array(ops_of(ds, name, said), dtype=object)
         for key, array in {**tables, "stat": stat, "ops": ops}.items():
             with open(new(f"{key}.npy"), "wb") as file:
                 np.lib.format.write_array(file, array)
