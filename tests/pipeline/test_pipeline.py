@@ -164,6 +164,23 @@ def test_tau_none_leaves_spikes_out_and_fs_is_asked_for_only_where_needed():
         movie.s2p.extract(rois, baseline="none", tau=1.0)
 
 
+def test_tau_that_the_movie_says_is_used_unless_another_is_given(tmp_path):
+    rng = np.random.default_rng(0)
+    movie = as_movie(rng.integers(0, 99, (60, 12, 15)).astype(np.int16), fs=10.0, tau=1.5)
+    rois = xs2p.rois_from_stat([square(3, 3)], (12, 15))
+    how = {"min_neuropil_pixels": 20, "win_baseline": 2.0}
+    ds = movie.s2p.extract(rois, **how)
+    assert ds.spks.attrs["tau"] == ds.attrs["tau"] == 1.5
+    np.testing.assert_array_equal(ds.spks, (ds.Fc - ds.F0).s2p.deconvolve(tau=1.5, fs=10.0))
+    assert movie.s2p.extract(rois, tau=0.5, **how).attrs["tau"] == 0.5
+    stored = movie.s2p.extract_to_zarr(rois, tmp_path / "a.zarr", progress=False, **how)
+    np.testing.assert_array_equal(stored.spks, ds.spks)
+    with pytest.raises(ValueError, match=r"tau=1.5, and 2.0 is given now"):
+        movie.assign_attrs(tau=2.0).s2p.extract_to_zarr(
+            rois, tmp_path / "a.zarr", resume=True, progress=False, **how
+        )
+
+
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
 def test_schedulers_agree(scheduler):
     movie, rois = xs2p.sample_movie(chunks=130), xs2p.sample_rois()

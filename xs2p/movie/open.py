@@ -62,7 +62,8 @@ def open_movie(
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
+        ``ops.npy`` of a suite2p folder (also beside its ``data.bin``), an NWB file, a Zarr store
+        or a DataArray has of its own.
         The time of an NWB file's first frame is kept with it.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
@@ -92,7 +93,8 @@ def open_movie(
         there are several, over Dask (an array in memory stays one), in the byte order of this
         machine (arrays of numpy and Dask and DataArrays keep theirs). With ``fs``: a ``time``
         coordinate in s, and ``attrs["fs"]``. Planes of suite2p carry their number as the
-        coordinate ``plane``.
+        coordinate ``plane``; ``attrs["tau"]`` is the decay time of the indicator in s that suite2p
+        was told, which :func:`xs2p.extract` takes unless it is given another.
 
     Raises
     ------
@@ -161,6 +163,8 @@ def open_movie(
             from xs2p.movie.stacks import open_stacks
 
             movie = open_stacks(source, frame, kind, chunks, variable, turns)
+            if (channels or 1) == (planes or 1) == 1:
+                movie, fs = _told_beside(movie, source.names, told, fs)
         else:
             _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
             if source.kind == "suite2p":
@@ -169,7 +173,9 @@ def open_movie(
                 given = fs
                 movie, fs = open_planes(source.names, told, frame, kind, chunks, fs)
                 if given is None and fs is not None:
-                    log.info("%s: fs=%g Hz, from its ops.npy", told, fs)
+                    log.info("%s: fs=%g Hz, as suite2p says", told, fs)
+                if "tau" in movie.attrs:
+                    log.info("%s: tau=%g s, as suite2p says", told, movie.attrs["tau"])
             elif source.kind == "nwb":
                 from xs2p.movie.nwb import open_nwb_movie
 
@@ -183,6 +189,22 @@ def open_movie(
     movie = _labelled(movie, told, fs, start)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
+
+
+def _told_beside(
+    movie: xr.DataArray, names: Sequence[str], told: str, fs: float | None
+) -> tuple[xr.DataArray, float | None]:
+    """Take from the ops beside suite2p's binaries what they say: ``fs``, if not given, and tau."""
+    from xs2p.movie.raw import told_beside
+
+    known = told_beside(names)
+    if fs is None and "fs" in known:
+        fs = known["fs"]
+        log.info("%s: fs=%g Hz, as suite2p says beside it", told, fs)
+    if "tau" in known:
+        movie = movie.assign_attrs(tau=known["tau"])
+        log.info("%s: tau=%g s, as suite2p says beside it", told, known["tau"])
+    return movie, fs
 
 
 def _is_store(path: Any) -> bool:

@@ -61,8 +61,9 @@ def extract(
         Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
         and for spikes.
     tau
-        Decay time of the indicator in seconds, a number or a DataArray over ``roi``. None
-        leaves ``spks`` out.
+        Decay time of the indicator in seconds, a number or a DataArray over ``roi``; by default
+        ``movie.attrs["tau"]``, which a movie of suite2p's has from its ops. Where neither says
+        it, there are no ``spks``.
     movie_chan2
         Second channel, of the same frames: gives ``F_chan2`` and ``Fneu_chan2`` by the same
         masks.

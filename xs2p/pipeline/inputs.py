@@ -81,6 +81,8 @@ def check_job(
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
     device = resolve_device(device, unread(movie), "movie")
     check_number("neuropil_coefficient", neuropil_coefficient)
+    if tau is None and not (fs is None and "fs" not in movie.attrs):
+        tau = movie.attrs.get("tau")
     _check_snr(snr_threshold, movie, tau)
     how = check_baseline(
         baseline,
