@@ -316,6 +316,10 @@ def test_a_result_serves_as_roi_set():
     some = first.isel(roi=[4, 2])
     with pytest.warns(UserWarning, match=r"overlap flags of 2 of 2 ROIs disagree .*\(roi 4, 2\)"):
         assert movie.s2p.extract(some, tau=1.0).spks.shape == (2, 500)
+    with warnings.catch_warnings(record=True) as said:  # masks are made twice, it is said once
+        warnings.simplefilter("always")
+        movie.s2p.extract(some, snr_threshold=1e-9)
+    assert sum("overlap flags" in str(warning.message) for warning in said) == 1
     fresh = xs2p.recompute_overlap(some)
     assert list(fresh.data_vars) == list(some.data_vars)
     assert movie.s2p.extract(fresh, tau=1.0).roi.values.tolist() == [4, 2]

@@ -81,7 +81,9 @@ def build_masks(
         min_neuropil_pixels=min_neuropil_pixels,
         circular_neuropil=circular_neuropil,
     )
-    return masks_of(rois_given(rois), options)
+    given = rois_given(rois)
+    compare_overlap(given, options)
+    return masks_of(given, options)
 
 
 class MaskOptions(NamedTuple):
@@ -119,11 +121,9 @@ def mask_options_in(attrs: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
-    """:func:`build_masks` by options that are checked."""
+    """:func:`build_masks` by options that are checked, of ROIs that were compared."""
     table = pixel_table(rois)
     shape = table.shape
-    if not options.allow_overlap:
-        _compare_overlap(table, planes_of(rois))
     used = np.ones(table.lam.size, bool) if options.allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
@@ -236,16 +236,26 @@ def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     return csc(npix, flat[order], weights[order], table.shape)
 
 
-def _compare_overlap(table: PixelTable, plane: np.ndarray | None) -> None:
-    """Warn where stored overlap flags are not those of the ROIs at hand."""
-    differs = shared_pixels(table, plane) != table.overlap
-    if differs.any():
-        stale = np.unique(table.owner[differs])
-        warn(
-            f"the stored overlap flags of {stale.size} of {table.roi.size} ROIs disagree with the "
-            f"ROIs at hand (roi {names(table.roi[stale])}) and are used as stored; "
-            "xs2p.recompute_overlap(rois) computes them anew"
-        )
+def compare_overlap(rois: xr.Dataset, options: MaskOptions) -> None:
+    """Warn, once for all planes, where stored overlap flags are not those of the ROIs at hand."""
+    if options.allow_overlap:
+        return
+    table = pixel_table(rois)
+    shared = shared_pixels(table, planes_of(rois))
+    differs = shared != table.overlap
+    if not differs.any():
+        return
+    stale = np.unique(table.owner[differs])
+    means = []
+    if (table.overlap & ~shared).any():
+        means.append("pixels shared with ROIs that were dropped stay excluded")
+    if (shared & ~table.overlap).any():
+        means.append("pixels shared with ROIs that were added count for both")
+    warn(
+        f"the stored overlap flags of {stale.size} of {table.roi.size} ROIs disagree with the "
+        f"ROIs at hand (roi {names(table.roi[stale])}) and are used as stored: "
+        f"{', '.join(means)}; xs2p.recompute_overlap(rois) computes them anew"
+    )
 
 
 def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:
