@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from xs2p.io.suite2p.names import PARAMETERS, STORED
 if TYPE_CHECKING:
     import xarray as xr
 
+log = logging.getLogger("xs2p")
 _UNSAID = ("neuropil_coefficient", "baseline", "tau")
 # suite2p's own defaults, for what neither the Dataset nor its ops say.
 DEFAULTS = {
@@ -263,8 +265,13 @@ def ops_of(ds: xr.Dataset, folder: str, said: Mapping[str, Any]) -> dict[str, An
     ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
     if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
         ops["meanImg"] = ds["meanImg"].values
-    # suite2p's viewer does not open a folder without these two.
-    ops.setdefault("meanImg", np.zeros(frame, np.float32))
+    if not np.any(ops.get("meanImg", 0)):
+        ops.pop("meanImg", None)
+        log.warning(
+            "write_suite2p: ds has no mean image, and suite2p's viewer does not open a folder "
+            "without one; ds['meanImg'] = movie.mean('time') before adds it"
+        )
+    # suite2p's viewer needs this one too.
     ops.setdefault("diameter", np.array([12.0, 12.0]))
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
     ops.setdefault("save_path", os.path.abspath(folder))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
+from xs2p._attrs import TEXT, check_flag, parameters_by_variable, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, rois_in
@@ -32,7 +33,9 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``F``, ``Fneu``, ``spks`` and, of a second channel, ``F_chan2``, ``Fneu_chan2`` over
         ``(roi, time)``, float32. The ROI set of ``stat.npy`` as coordinates over ``roi`` and
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
-        over ``roi``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
+        over ``roi``; ``status`` of an ROI whose ``F`` is 0 in all frames, which is suite2p's way
+        to say that there is none, is ``no_cell_pixels`` where it has no pixel of its own, else
+        ``zero_trace``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
         as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
         constant is ``constant_global``); ``spks`` has in its own those that made it. And all
@@ -83,6 +86,8 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
         coords["time"] = ("time", seconds, time_attrs())
+    if "F" in data:
+        coords.update(_status(coords, data["F"][1]))
     for key, made_with in parameters_by_variable(attrs, data).items():
         data[key][2].update(made_with)
     if ops:
@@ -111,7 +116,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     ``neuropil_coefficient`` and the baseline's parameters; ``ds.attrs`` counts for what is not
     there. suite2p's defaults stand for what nothing says. suite2p's names for ``maximin_legacy``
     and ``constant_global`` are ``maximin`` and ``constant``. suite2p's viewer needs a mean image:
-    that is the variable ``meanImg`` over ``(y, x)``, and a black one where there is none.
+    that is the variable ``meanImg`` over ``(y, x)``; without it no image is written, which the
+    logger ``xs2p`` says.
 
     Parameters
     ----------
@@ -172,6 +178,30 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         for key, array in {**tables, "stat": stat, "ops": ops}.items():
             with open(new(f"{key}.npy"), "wb") as file:
                 np.lib.format.write_array(file, array)
+
+
+def _status(coords: Mapping[str, Any], F: np.ndarray) -> dict[str, Any]:
+    """``status`` of ROIs whose ``F`` is 0 in all frames: suite2p has that in place of no trace."""
+    from xs2p.rois.assemble import NO_CELL_PIXELS, OK, STATUS, ZERO_TRACE
+
+    zero = np.flatnonzero(~F.any(axis=1))
+    if not zero.size or not F.shape[1]:
+        return {}
+    known = coords["status"].values if "status" in coords else np.full(len(F), OK)
+    status = np.array(known, dtype=TEXT)
+    free = np.ones(len(F), bool)
+    if "overlap" in coords:
+        npix = coords["npix"].values
+        owner = np.repeat(np.arange(npix.size), npix)
+        free = np.bincount(owner, ~coords["overlap"].values, minlength=npix.size) > 0
+    for n in zero:
+        status[n] = (ZERO_TRACE if free[n] else NO_CELL_PIXELS) if status[n] == OK else status[n]
+    attrs = {
+        "long_name": STATUS["long_name"],
+        "description": "zero_trace: F.npy is 0 in all frames; no_cell_pixels: so it is, since all "
+        "pixels are shared with other ROIs or there are none. Traces are as the files have them.",
+    }
+    return {"status": ("roi", status, attrs)}
 
 
 def _plane_files(name: str) -> set[str]:
