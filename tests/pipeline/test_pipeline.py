@@ -55,7 +55,7 @@ def test_snr_filter(chunks):
     keep = (ratio > threshold).values
     assert 3 <= keep.sum() <= 6
     source.reads[:] = 0
-    with pytest.warns(UserWarning, match="signal to noise of .* or less and are dropped"):
+    with pytest.warns(UserWarning, match="suite2p SNR, 1 − ½ var.* of .* or less and are dropped"):
         ds = movie.s2p.extract(rois, tau=1.0, snr_threshold=threshold, **OPTIONS)
     if chunks is not None:
         # The first pass has been read, the second is lazy.

@@ -91,6 +91,20 @@ def test_statistics_are_of_the_new_traces(recording):
     assert "dFF" not in found and found.F0.attrs["prctile_baseline"] == 8.0
 
 
+def test_statistics_of_an_fc_that_was_replaced_are_not_shown(recording):
+    from xs2p.plot.traces import best_rois
+
+    ds = made(recording).compute()
+    ds = ds.assign_coords(snr=ds.Fc.s2p.snr())
+    other = ds.assign(Fc=made(recording, neuropil_coefficient=5.0).Fc.compute())
+    expected = other.Fc.s2p.snr()
+    assert not np.array_equal(expected, ds.snr)
+    np.testing.assert_array_equal(other.s2p.to_dataframe("rois")["snr"], expected)
+    best = expected.sortby(-expected).roi.values[:5].tolist()
+    assert best_rois(other, slice(0, 240)) == best
+    assert expected.attrs["long_name"] == "suite2p SNR, 1 − ½ var(diff)/var"
+
+
 def test_a_folder_of_suite2p(tmp_path):
     folder = xs2p.read_suite2p(DATA / "suite2p-folder-2p")
     assert folder.spks.attrs["tau"] == 1.5 and folder.F.attrs["fs"] == 5.0

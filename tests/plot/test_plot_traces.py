@@ -206,7 +206,7 @@ def test_the_summary_says_what_it_shows(sample):
     figure = ds.s2p.plot_summary(movie=movie)
     check_legible(figure)
     said = words(figure)
-    assert {"Mean image", "98 ROIs", "Signal to noise", "Fc of all ROIs, z-score"} <= set(said)
+    assert {"Mean image", "98 ROIs", "suite2p SNR", "Fc of all ROIs, z-score"} <= set(said)
     fov, rois, histogram, raster, traces = figure.axes[:5]
     assert sum(bar.get_height() for bar in histogram.patches) == 98
     shown = np.asarray(raster.images[0].get_array())

@@ -178,8 +178,8 @@ def extract(
     snr_threshold: Annotated[
         float,
         of_masks(
-            help="Drop ROIs with a signal to noise (below 1, no unit) of this or less, and "
-            "extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
+            help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
+            "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
         ),
     ] = 0.0,
     neuropil_extract: Annotated[

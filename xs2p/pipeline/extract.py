@@ -74,11 +74,11 @@ def extract(
     inner_neuropil_radius, min_neuropil_pixels, lam_percentile, allow_overlap, circular_neuropil
         How masks are made: see :func:`xs2p.build_masks`.
     snr_threshold
-        Above 0, ROIs whose ``Fc`` has a signal to noise (:func:`xs2p.snr`) of this or less are
-        dropped, overlaps are recomputed without them, and the ROIs that stay are extracted. This
-        is the one option that computes while the result is being built: it reads the whole movie
-        once before :func:`extract` returns, for the ratio alone, and keeps no traces. The
-        coordinate ``snr`` has the ratios.
+        Above 0, ROIs whose ``Fc`` has a signal to noise of this or less (:func:`xs2p.snr`:
+        suite2p's, ``1 − ½ var(diff)/var``, 0 to 1) are dropped, overlaps are recomputed without
+        them, and the ROIs that stay are extracted. This is the one option that computes while the
+        result is being built: it reads the whole movie once before :func:`extract` returns, for
+        the ratio alone, and keeps no traces. The coordinate ``snr`` has the ratios.
     baseline, win_baseline, sig_baseline, prctile_baseline
         Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
     device

@@ -183,12 +183,12 @@ def _chosen(ds: xr.Dataset, rois: Any, frames: slice) -> list[Any]:
 
 def best_rois(ds: xr.Dataset, frames: slice, n: int = 5) -> list[Any]:
     """Labels of the ROIs of the highest signal to noise, the highest first."""
-    from xs2p.traces.quality import snr
+    from xs2p.traces.quality import is_of, snr
 
-    if "snr" in ds.coords and ds["snr"].dims == ("roi",):
+    traces = ds["Fc" if "Fc" in ds else "F"]
+    if "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], traces):
         quality = ds["snr"]
     else:
-        traces = ds["Fc" if "Fc" in ds else "F"]
         if not traces.variable._in_memory:
             frames = slice(frames.start, min(frames.stop, frames.start + _JUDGED))
         quality = snr(traces.isel(time=frames))
