@@ -42,7 +42,7 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     >>> snr(F).values.tolist()
     [1.0]
     """
-    return _per_trace(F, _snr_of, "snr", SNR, "1", " From 0, white noise, to 1.")
+    return _per_trace(F, _snr_of, "snr", SNR, "1", "; 0 is white noise, 1 the most")
 
 
 def skew(F: xr.DataArray) -> xr.DataArray:
@@ -103,7 +103,7 @@ def _per_trace(
     result.attrs = {
         "long_name": long_name,
         "units": units,
-        "description": f"Of the whole trace of the ROI, by xs2p.{name}.{more}",
+        "description": f"Of the whole trace of the ROI, by xs2p.{name}{more}.",
         **attributes(neuropil_coefficient=F.attrs.get("neuropil_coefficient")),
     }
     return result.rename(name)
