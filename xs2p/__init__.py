@@ -28,6 +28,7 @@ from xs2p.io import (
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
 from xs2p.rois.convert import recompute_overlap
@@ -53,6 +54,7 @@ __all__ = [
     "read_rois",
     "read_suite2p",
     "recompute_overlap",
+    "reprocess",
     "rois_from_footprints",
     "rois_from_labels",
     "rois_from_nwb",

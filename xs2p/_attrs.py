@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,67 @@ def _compare_with_time(fs: float, array: xr.DataArray) -> None:
             f"({1 / step if step else math.inf:g} Hz), as after movie[::2]; say which is right: "
             f"fs=..., or assign_attrs(fs=...)"
         )
+
+
+_BASELINE = ("baseline", "win_baseline", "sig_baseline", "prctile_baseline")
+# Parameter -> the variables that it makes: the first of them that is there says what it was.
+_MADE = {
+    "fs": TRACES,
+    "neuropil_coefficient": ("Fc", "F0", "spks"),
+    **dict.fromkeys(_BASELINE, ("F0", "spks")),
+    "tau": ("spks",),
+}
+_BY_PROGRAM = ("xs2p_version", "ops")  # attributes of a Dataset whose others tell how it was made
+
+
+def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
+    """Parameters that the variables of a Dataset were made with, as they themselves say.
+
+    Attributes of the Dataset count for what is not there, and where they are the user's own: those
+    that a program wrote say how variables were made that may have been replaced since.
+    """
+    found: dict[str, Any] = {}
+    unsaid = unsaid_in(ds)
+    for name, variables in _MADE.items():
+        made = [ds[v].attrs for v in variables if v in ds.variables]
+        if name == "fs":
+            made = [attrs for attrs in made if name in attrs]
+        value = made[0].get(name) if made else None
+        if value is None and name in _BASELINE and made and "baseline" in made[0]:
+            continue  # the method does not use it
+        if value is None and name not in unsaid:
+            value = ds.attrs.get(name)
+        if value is not None and not (name == "tau" and "tau" in ds.coords):
+            found[name] = value
+    return found
+
+
+def parameters_by_variable(said: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Tell what each variable was made with, of what a file says of all of them."""
+    made = {}
+    for variable in set(names) & set(TRACES):
+        made[variable] = {n: v for n, v in said.items() if variable in _MADE.get(n, ())}
+    return made
+
+
+def unsaid_in(ds: xr.Dataset) -> dict[str, str]:
+    """Parameters that no variable says, though one was made with them: its name, by parameter."""
+    if not set(_BY_PROGRAM) & set(ds.attrs):
+        return {}
+    unsaid = {}
+    for name in ("neuropil_coefficient", "baseline", "tau"):
+        made = [v for v in _MADE[name] if v in ds.variables]
+        needed = name != "neuropil_coefficient" or "Fneu" in ds.variables
+        said = name == "tau" and "tau" in ds.coords
+        if made and needed and not said and name not in ds[made[0]].attrs:
+            unsaid[name] = made[0]
+    if "baseline" in unsaid:
+        unsaid |= dict.fromkeys(_BASELINE, unsaid["baseline"])
+    return unsaid
+
+
+def restated(ds: xr.Dataset) -> xr.Dataset:
+    """Let a Dataset's attributes say what its variables say."""
+    kept = {key: value for key, value in ds.attrs.items() if key not in _MADE}
+    said = parameters_in(ds)
+    return ds.drop_attrs(deep=False).assign_attrs({**kept, **said})

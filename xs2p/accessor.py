@@ -15,6 +15,7 @@ from xs2p.compute.progress import compute
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
@@ -102,7 +103,7 @@ class S2pDataset(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_traces = ("plot_traces", "plot_summary", "browse")
+        of_traces = ("reprocess", "plot_traces", "plot_summary", "browse")
         traces = "time" in self._obj.dims
         return [name for name in self.__dir__() if traces or name not in of_traces]
 
@@ -110,6 +111,7 @@ class S2pDataset(_Methods):
     cell_image = _method(cell_image)
     compact = _method(compact)
     recompute_overlap = _method(recompute_overlap)
+    reprocess = _method(reprocess)
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)
     to_dataframe = _method(to_dataframe)

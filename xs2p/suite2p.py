@@ -27,7 +27,7 @@ from xs2p.rois.pixels import PixelTable, pixel_table
 
 CellMask = tuple[np.ndarray, np.ndarray]
 
-_SETTINGS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     "snr_threshold": 0.0,
     "batch_size": 500,
     "neuropil_coefficient": 0.7,
@@ -241,7 +241,7 @@ def extraction_wrapper(
     f_reg_chan2: Any = None,
     cell_masks: Sequence[CellMask] | None = None,
     neuropil_masks: Sequence[np.ndarray] | None = None,
-    settings: Mapping[str, Any] = _SETTINGS,
+    settings: Mapping[str, Any] = DEFAULTS,
     device: Any = "cpu",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     """Extract traces from one or two channels.
@@ -253,10 +253,12 @@ def extraction_wrapper(
     f_reg, f_reg_chan2
         Frames ``(time, Ly, Lx)`` of the functional and, if there is one, the second channel.
     cell_masks, neuropil_masks
-        Made from ``stat`` unless given.
+        Each is made from ``stat`` unless given; without ``cell_masks``, neuropil masks that are
+        given are used with the cell masks that are made.
     settings
         ``batch_size, neuropil_extract, inner_neuropil_radius, min_neuropil_pixels,
-        lam_percentile, allow_overlap, circular_neuropil``, by default suite2p's;
+        lam_percentile, allow_overlap, circular_neuropil``, by default suite2p's; all of them, as
+        suite2p wants them: ``{**xs2p.suite2p.DEFAULTS, "allow_overlap": True}``.
         ``snr_threshold`` and ``neuropil_coefficient`` play no part here.
     device
         Accepted as suite2p accepts it; the work is done on the CPU.
@@ -268,10 +270,13 @@ def extraction_wrapper(
 
     Raises
     ------
+    KeyError
+        If ``settings`` lacks one, or is suite2p's whole nested settings.
     ValueError
         If ``stat`` says by ``iplane`` that its ROIs are of several planes: ``f_reg`` is of one.
     """
-    chosen = {**_SETTINGS, **settings}
+    needed = ["batch_size", *(MaskOptions._fields if cell_masks is None else ())]
+    _check_settings(settings, needed)
     stat = list(stat)
     planes = sorted({int(roi["iplane"]) for roi in stat if roi.get("iplane") is not None})
     if len(planes) > 1:
@@ -281,9 +286,12 @@ def extraction_wrapper(
         )
     _, Ly, Lx = f_reg.shape
     if cell_masks is None:
-        of_masks = {name: chosen[name] for name in MaskOptions._fields}
-        cell_masks, neuropil_masks = create_masks(stat, Ly, Lx, **of_masks)
-    batch_size = int(chosen["batch_size"])
+        of_masks = {name: settings[name] for name in MaskOptions._fields}
+        if neuropil_masks is not None:
+            of_masks["neuropil_extract"] = False
+        cell_masks, made = create_masks(stat, Ly, Lx, **of_masks)
+        neuropil_masks = made if neuropil_masks is None else neuropil_masks
+    batch_size = int(settings["batch_size"])
     F, Fneu = extract_traces(f_reg, cell_masks, neuropil_masks, batch_size, device)
     if f_reg_chan2 is None:
         return F, Fneu, None, None
@@ -465,6 +473,17 @@ def oasis_trace(
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes
+
+
+def _check_settings(settings: Mapping[str, Any], needed: Iterable[str]) -> None:
+    """Raise, as suite2p does, where a setting is missing: none falls back to a default."""
+    absent = [name for name in needed if name not in settings]
+    if not absent:
+        return
+    hint = "a complete set is dict(xs2p.suite2p.DEFAULTS, ...)"
+    if isinstance(settings.get("extraction"), Mapping):
+        hint = "these are all of suite2p's settings; pass settings['extraction']"
+    raise KeyError(f"settings has no {', '.join(map(repr, absent))}; {hint}")
 
 
 def _flat(ypix: np.ndarray, xpix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -128,6 +128,20 @@ def test_extract_from_suite2p_files(xs2p_shell, recording):
         assert ds.attrs["fs"] == FS and ds.attrs["tau"] == 1.0
 
 
+def test_fs_and_tau_of_the_ops_beside_the_movie(xs2p_shell, recording):
+    movie, rois = recording
+    np.save("ops.npy", {"Ly": LY, "Lx": LX, "fs": FS, "tau": 1.5})
+    code, out, err = xs2p_shell("extract", "data.bin", "stat.npy", "out.zarr")
+    assert code == 0 and "tau is 1.5 s, as suite2p says of data.bin" in one_line(err)
+    assert out.rstrip().endswith("F, F0, Fc, Fneu, spks")
+    with xr.open_zarr("out.zarr") as ds:
+        assert ds.attrs["fs"] == FS and ds.spks.attrs["tau"] == 1.5
+        np.testing.assert_array_equal(ds.spks, movie.s2p.extract(rois, fs=FS, tau=1.5).spks)
+    code, out, err = xs2p_shell("extract", "movie.npy", "stat.npy", "b.zarr", "--fs", FS)
+    assert code == 0 and err == "" and out.count("\n") == 1
+    assert "no spikes were made, for tau is not known: --tau 1.0" in out
+
+
 @pytest.mark.parametrize("path", ["RoiSet.zip", "rois.nc", "a_seg.npy", "results.hdf5", "plane0"])
 def test_extract_with_what_other_programs_leave(xs2p_shell, recording, path):
     movie, rois = recording

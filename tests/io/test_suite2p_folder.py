@@ -186,7 +186,26 @@ class TestRead:
         ds = read_suite2p(folder).drop_vars("meanImg").isel(y=slice(0, 4))
         write_suite2p(ds, tmp_path / "out")
         ops = load_npy(tmp_path / "out" / "ops.npy").item()
-        assert not ops["meanImg"].any() and "F" not in ops and "max_proj" in ops
+        assert "meanImg" not in ops and "F" not in ops and "max_proj" in ops
+
+    def test_status_says_where_f_is_zero(self, folder, tmp_path):
+        F = np.load(folder / "F.npy")
+        F[[1, 2]] = 0
+        np.save(folder / "F.npy", F)
+        stat = np.load(folder / "stat.npy", allow_pickle=True)
+        stat[2]["overlap"][:] = True
+        np.save(folder / "stat.npy", stat)
+        ds = read_suite2p(folder)
+        np.testing.assert_array_equal(ds.F, F)
+        expected = ["ok", "zero_trace", "no_cell_pixels", *["ok"] * (N - 3)]
+        assert ds.status.values.tolist() == expected
+        write_suite2p(ds, tmp_path / "out")
+        assert read_suite2p(tmp_path / "out").status.values.tolist() == expected
+        ds.to_zarr(tmp_path / "a.zarr", consolidated=False)
+        back = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
+        assert back.status.values.tolist() == expected
+        (folder / "stat.npy").unlink()
+        assert read_suite2p(folder).status.values.tolist()[1:3] == ["zero_trace"] * 2
 
     def test_settings_of_suite2p_1(self, folder):
         ops = {
@@ -197,7 +216,8 @@ class TestRead:
         np.save(folder / "ops.npy", ops)
         ds = read_suite2p(folder)
         assert ds.attrs["neuropil_coefficient"] == 0.8 and ds.attrs["baseline"] == "prctile"
-        ds.attrs["neuropil_coefficient"] = 0.5
+        assert ds.spks.attrs["neuropil_coefficient"] == 0.8 and "baseline" not in ds.F.attrs
+        ds.spks.attrs["neuropil_coefficient"] = 0.5
         write_suite2p(ds, folder / "new")
         ops = load_npy(folder / "new" / "ops.npy").item()
         assert ops["neucoeff"] == ops["extraction"]["neuropil_coefficient"] == 0.5
@@ -334,8 +354,17 @@ class TestWrite:
                   "prctile_baseline": 8.0, "nplanes": 1, "nchannels": 1, "functional_chan": 1,
                   "save_path": str(out)}  # fmt: skip
         assert {key: ops[key] for key in wanted} == wanted
-        # suite2p 1.1.0's viewer raises KeyError without these two.
-        assert ops["meanImg"].shape == (LY, LX) and ops["diameter"].shape == (2,)
+        assert ops["diameter"].shape == (2,)  # suite2p 1.1.0's viewer raises KeyError without
+
+    def test_no_image_of_zeros(self, tmp_path, caplog):
+        """The viewer needs a mean image, and is told how it gets one."""
+        black = dataset().assign(meanImg=(("y", "x"), np.zeros((LY, LX), "f4")))
+        for n, ds in enumerate([dataset(), black]):
+            caplog.clear()
+            write_suite2p(ds, tmp_path / str(n))
+            ops = load_npy(tmp_path / str(n) / "ops.npy").item()
+            assert not [k for k, v in ops.items() if np.ndim(v) == 2 and not np.any(v)]
+            assert "ds['meanImg'] = movie.mean('time')" in caplog.text
 
     def test_statistics_are_those_of_the_traces(self, tmp_path):
         """Extracted anew, ROIs of another session do not bring its skew, std and neuropil."""

@@ -22,6 +22,7 @@ def folder(tmp_path):
         plane.mkdir(parents=True)
         image = rng.random((LY, LX)).astype("f4")
         ops = {"Ly": LY, "Lx": LX, "fs": 10.0, "tau": 0.7, "dy": 0, "dx": LX * p // 2}
+        ops |= {"neucoeff": 0.7, "baseline": "maximin", "win_baseline": 60.0, "sig_baseline": 10.0}
         np.save(plane / "ops.npy", {**ops, "meanImg": image, "yoff": rng.random(10_001 + p)})
         np.save(plane / "stat.npy", np.array([square(3, 4 + p), square(12, 20 + p)]))
         np.save(plane / "iscell.npy", np.array([[1, 0.9], [p > 0, 0.5]]))

@@ -338,6 +338,22 @@ class TestRaw:
         with pytest.raises(ValueError, match="no Ly and Lx"):
             open_movie(path)
 
+    @pytest.mark.parametrize("name", ["data.bin", "data_raw.bin", "data_chan2.bin"])
+    def test_suite2p_says_fs_and_tau_beside_its_binaries(self, tmp_path, frames, name, caplog):
+        frames.tofile(tmp_path / name)
+        np.save(tmp_path / "ops.npy", {"Ly": LY, "Lx": LX, "fs": 30.0, "tau": 1.5})
+        with caplog.at_level("INFO", "xs2p"):
+            movie = opened(tmp_path / name)
+        assert "fs=30 Hz, as suite2p says" in caplog.text and "tau=1.5 s" in caplog.text
+        assert movie.attrs["fs"] == 30.0 and movie.attrs["tau"] == 1.5
+        np.testing.assert_allclose(movie.time, np.arange(T) / 30)
+        movie = opened(str(tmp_path / name), fs=15.0)
+        assert movie.attrs["fs"] == 15.0 and movie.time.values[1] == 1 / 15
+        if name == "data.bin":
+            assert opened(tmp_path).attrs["tau"] == 1.5
+        np.save(tmp_path / "ops.npy", {"Ly": LY, "Lx": LX})
+        assert not {"fs", "tau"} & set(opened(tmp_path / name).attrs)
+
     def test_dtype(self, tmp_path):
         path = tmp_path / "data.raw"
         np.arange(12, dtype=">f4").tofile(path)

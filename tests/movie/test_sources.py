@@ -77,8 +77,7 @@ class TestSuite2p:
             movie = opened(path)
             assert movie.dims == ("time", "y", "x") and movie.attrs["fs"] == 7.5
             np.testing.assert_array_equal(movie, frames)
-        # A bare file says the size of its frames, and no more.
-        assert "fs" not in opened(folder / "plane0" / "data.bin").attrs
+        assert opened(folder / "plane0" / "data.bin").attrs["fs"] == 7.5
 
     def test_two_channels(self, tmp_path, frames):
         folder = self.folder(tmp_path, frames // 2, (T, T), channels=2)

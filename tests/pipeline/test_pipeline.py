@@ -55,7 +55,7 @@ def test_snr_filter(chunks):
     keep = (ratio > threshold).values
     assert 3 <= keep.sum() <= 6
     source.reads[:] = 0
-    with pytest.warns(UserWarning, match="signal to noise of .* or less and are dropped"):
+    with pytest.warns(UserWarning, match="suite2p SNR, 1 − ½ var.* of .* or less and are dropped"):
         ds = movie.s2p.extract(rois, tau=1.0, snr_threshold=threshold, **OPTIONS)
     if chunks is not None:
         # The first pass has been read, the second is lazy.
@@ -162,6 +162,23 @@ def test_tau_none_leaves_spikes_out_and_fs_is_asked_for_only_where_needed():
         movie.s2p.extract(rois)
     with pytest.raises(ValueError, match="fs is not known"):
         movie.s2p.extract(rois, baseline="none", tau=1.0)
+
+
+def test_tau_that_the_movie_says_is_used_unless_another_is_given(tmp_path):
+    rng = np.random.default_rng(0)
+    movie = as_movie(rng.integers(0, 99, (60, 12, 15)).astype(np.int16), fs=10.0, tau=1.5)
+    rois = xs2p.rois_from_stat([square(3, 3)], (12, 15))
+    how = {"min_neuropil_pixels": 20, "win_baseline": 2.0}
+    ds = movie.s2p.extract(rois, **how)
+    assert ds.spks.attrs["tau"] == ds.attrs["tau"] == 1.5
+    np.testing.assert_array_equal(ds.spks, (ds.Fc - ds.F0).s2p.deconvolve(tau=1.5, fs=10.0))
+    assert movie.s2p.extract(rois, tau=0.5, **how).attrs["tau"] == 0.5
+    stored = movie.s2p.extract_to_zarr(rois, tmp_path / "a.zarr", progress=False, **how)
+    np.testing.assert_array_equal(stored.spks, ds.spks)
+    with pytest.raises(ValueError, match=r"tau=1.5, and 2.0 is given now"):
+        movie.assign_attrs(tau=2.0).s2p.extract_to_zarr(
+            rois, tmp_path / "a.zarr", resume=True, progress=False, **how
+        )
 
 
 @pytest.mark.parametrize("scheduler", ["synchronous", "threads", "processes"])
@@ -299,6 +316,10 @@ def test_a_result_serves_as_roi_set():
     some = first.isel(roi=[4, 2])
     with pytest.warns(UserWarning, match=r"overlap flags of 2 of 2 ROIs disagree .*\(roi 4, 2\)"):
         assert movie.s2p.extract(some, tau=1.0).spks.shape == (2, 500)
+    with warnings.catch_warnings(record=True) as said:  # masks are made twice, it is said once
+        warnings.simplefilter("always")
+        movie.s2p.extract(some, snr_threshold=1e-9)
+    assert sum("overlap flags" in str(warning.message) for warning in said) == 1
     fresh = xs2p.recompute_overlap(some)
     assert list(fresh.data_vars) == list(some.data_vars)
     assert movie.s2p.extract(fresh, tau=1.0).roi.values.tolist() == [4, 2]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dask
 import numpy as np
 import pytest
@@ -122,6 +124,17 @@ def test_planes_of_suite2p_and_by_label(planes):
     with dask.config.set(scheduler="sync"):
         kept = stack.chunk(time=20).s2p.extract(rois, snr_threshold=-5.0, **OPTIONS)
     np.testing.assert_array_equal(kept.F, expected.F)
+
+
+def test_stale_flags_in_several_planes_are_one_warning(planes):
+    stack, rois = planes
+    flags = rois.overlap.values.copy()
+    flags[np.cumsum(rois.npix.values) - rois.npix.values] = True  # a pixel of each ROI
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        stack.s2p.extract(rois.assign(overlap=("pixel", flags)), **OPTIONS)
+    told = [str(w.message) for w in said if "overlap flags" in str(w.message)]
+    assert len(told) == 1 and "ROIs that were dropped stay excluded" in told[0]
 
 
 def test_planes_that_do_not_fit_are_refused(planes):

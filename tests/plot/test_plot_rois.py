@@ -91,7 +91,7 @@ def test_colours_by_numbers(sample, few):
     image, rois, ds = sample
     ax = ds.s2p.plot(color="snr", background=image)
     check_legible(ax.figure)
-    assert "snr: signal to noise of the trace" in words(ax.figure)
+    assert "snr: suite2p SNR, 1 − ½ var(diff)/var" in words(ax.figure)
     drawn = ax.collections[0].get_edgecolor()
     quality = ds.Fc.s2p.snr().values
     order = np.argsort(quality)

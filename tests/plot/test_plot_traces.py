@@ -149,7 +149,7 @@ def test_what_is_absent_is_left_out(sample):
     assert {"Fneu (neuropil)", "time (frames)"} <= set(words(ax.figure))
     assert lines_of(ax)[0].get_xdata().tolist() == list(range(100, 121))
     with pytest.warns(UserWarning, match="F0 is not drawn.*give neuropil_coefficient"):
-        ds.drop_attrs(deep=False).s2p.plot_traces([0])
+        ds.drop_attrs().s2p.plot_traces([0])
     empty = ds.assign({n: v.where(ds.roi != 3) for n, v in ds.data_vars.items()})
     status = np.array(["ok"] * 98, object)
     status[3] = "no_cell_pixels"
@@ -206,7 +206,7 @@ def test_the_summary_says_what_it_shows(sample):
     figure = ds.s2p.plot_summary(movie=movie)
     check_legible(figure)
     said = words(figure)
-    assert {"Mean image", "98 ROIs", "Signal to noise", "Fc of all ROIs, z-score"} <= set(said)
+    assert {"Mean image", "98 ROIs", "suite2p SNR", "Fc of all ROIs, z-score"} <= set(said)
     fov, rois, histogram, raster, traces = figure.axes[:5]
     assert sum(bar.get_height() for bar in histogram.patches) == 98
     shown = np.asarray(raster.images[0].get_array())

@@ -466,13 +466,21 @@ def test_stale_overlap_flags_are_used_and_said():
     rois = small_rois()
     stale = rois.copy()
     stale["overlap"] = rois.overlap | (rois.pixel_roi == 2)
-    message = r"overlap flags of 1 of 4 ROIs disagree .*\(roi 2\).*recompute_overlap\(rois\)"
+    message = (
+        r"overlap flags of 1 of 4 ROIs disagree .*\(roi 2\) and are used as stored: pixels shared "
+        r"with ROIs that were dropped stay excluded; .*recompute_overlap\(rois\)"
+    )
     with pytest.warns(UserWarning, match=message):
         with pytest.warns(UserWarning, match=r"no_cell_pixels \(roi 2\)"):
             masks = xs2p.build_masks(stale, min_neuropil_pixels=20)
     assert np.diff(masks.cell.indptr)[2] == 0
     fresh = xs2p.build_masks(xs2p.recompute_overlap(stale), min_neuropil_pixels=20)
     assert fresh.token == SMALL.token
+    unflagged = rois.assign(overlap=rois.overlap & False)
+    with pytest.warns(
+        UserWarning, match="as stored: pixels shared with ROIs that were added count"
+    ):
+        xs2p.build_masks(unflagged, min_neuropil_pixels=20)
 
 
 def test_statistics_of_other_traces_do_not_label_these():

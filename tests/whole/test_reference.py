@@ -107,7 +107,7 @@ def test_extract_drop_in(name):
             np.array(stat),
             z["movie"],
             z["movie_chan2"],
-            settings={**options, "batch_size": batch_size},
+            settings={**suite2p.DEFAULTS, **options, "batch_size": batch_size},
             device="cuda:0",
         )
         for actual, kind in zip(result, ("F", "Fneu", "F_chan2", "Fneu_chan2"), strict=True):
@@ -186,14 +186,47 @@ def test_drop_in_where_it_differs_on_purpose():
     assert not F.any() and np.isnan(Fneu).all()
     F, Fneu = suite2p.extract_traces(movie, [empty], None)
     assert not F.any() and not Fneu.any()
-    result = suite2p.extraction_wrapper(stat, movie, settings={"neuropil_extract": False})
+    without = {**suite2p.DEFAULTS, "neuropil_extract": False}
+    result = suite2p.extraction_wrapper(stat, movie, settings=without)
     assert result[2] is None and result[3] is None and not result[1].any()
-    everything_dropped = {"snr_threshold": 2.0}
+    everything_dropped = {**suite2p.DEFAULTS, "snr_threshold": 2.0}
     assert suite2p.extraction_wrapper(stat, movie, settings=everything_dropped)[0].shape[0] == 90
     with pytest.raises(ValueError, match=r"pixel \(y, x\) = .*, outside .* = \(20, 20\)"):
         suite2p.create_masks(stat, 20, 20)
     with pytest.raises(ValueError, match="device must be 'cpu' or 'cuda'"):
         suite2p.extract_traces(movie, [empty], None, device="mps")
+
+
+@pytest.mark.parametrize("neuropil_extract", [True, False])
+def test_drop_in_uses_the_masks_it_is_given(neuropil_extract):
+    _, stat, shape, _ = reference("masks_sparse_default")
+    movie = np.random.default_rng(0).integers(0, 99, (5, *shape)).astype(np.int16)
+    settings = {**suite2p.DEFAULTS, "neuropil_extract": neuropil_extract}
+    mine = [np.arange(n, n + 40) for n in range(len(stat))]
+    F, Fneu, F2, Fneu2 = suite2p.extraction_wrapper(
+        stat, movie, movie + 1, neuropil_masks=mine, settings=settings
+    )
+    expected = [movie.reshape(5, -1)[:, pixels].mean(1) for pixels in mine]
+    np.testing.assert_allclose(Fneu, expected, **TOLERANCE)
+    np.testing.assert_allclose(Fneu2, np.add(expected, 1), **TOLERANCE)
+    np.testing.assert_array_equal(F, suite2p.extraction_wrapper(stat, movie)[0])
+    cells = suite2p.create_masks(stat, *shape)[0][::-1]
+    turned = suite2p.extraction_wrapper(stat, movie, None, cells, mine, {"batch_size": 2})
+    np.testing.assert_array_equal(turned[0], F[::-1])
+    np.testing.assert_array_equal(turned[1], Fneu)
+
+
+def test_drop_in_takes_no_setting_for_granted():
+    _, stat, shape, _ = reference("masks_sparse_default")
+    movie = np.ones((3, *shape), np.int16)
+    for name in ("batch_size", "allow_overlap", "neuropil_extract"):
+        settings = {key: v for key, v in suite2p.DEFAULTS.items() if key != name}
+        with pytest.raises(KeyError, match=f"settings has no '{name}'"):
+            suite2p.extraction_wrapper(stat, movie, settings=settings)
+    nested = {"fs": 10.0, "extraction": {**suite2p.DEFAULTS}}
+    with pytest.raises(KeyError, match=r"pass settings\['extraction'\]"):
+        suite2p.extraction_wrapper(stat, movie, settings=nested)
+    suite2p.extraction_wrapper(stat, movie, settings=nested["extraction"])
 
 
 def test_whole_pipeline_on_the_reference_is_the_sum_of_its_steps():

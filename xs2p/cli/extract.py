@@ -70,7 +70,7 @@ def extract(
         float | None,
         of_movie(
             help="Decay time of the indicator in seconds (GCaMP6f 0.7, 6m 1.0, 6s 1.25 to 1.5). "
-            "Without it no spikes are computed."
+            "By default what suite2p's ops say beside the movie; where none do, no spikes are made."
         ),
     ] = None,
     shape: Annotated[
@@ -203,8 +203,8 @@ def extract(
     snr_threshold: Annotated[
         float,
         of_masks(
-            help="Drop ROIs with a signal to noise (below 1, no unit) of this or less, and "
-            "extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
+            help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
+            "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
         ),
     ] = 0.0,
     neuropil_extract: Annotated[
@@ -298,6 +298,8 @@ def extract(
         frames, second = pick_channels(frames, second, channel, channel_chan2)
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
             raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
+        if tau is None and "tau" in frames.attrs:
+            say(f"tau is {frames.attrs['tau']:g} s, as suite2p says of {movie}", quiet)
         roi_set = xs2p.read_rois(
             rois,
             shape=(frames.sizes["y"], frames.sizes["x"]),

@@ -83,7 +83,10 @@ def summary(ds: xr.Dataset) -> str:
     without = [f"{n} {why}" for why, n in zip(status, count, strict=True) if why != "ok"]
     total = count[status != "ok"].sum()
     told = f"{total} without a trace" + (f" ({', '.join(without)})" if without else "")
+    spikes = ""
+    if "spks" not in ds:
+        spikes = "; no spikes were made, for tau is not known: --tau 1.0 gives it in seconds"
     return (
         f"{ds.sizes['roi']} ROIs, {ds.sizes['time']} frames, {told}; "
-        f"{', '.join(str(name) for name in ds.data_vars)}"
+        f"{', '.join(str(name) for name in ds.data_vars)}{spikes}"
     )

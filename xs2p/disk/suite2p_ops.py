@@ -112,3 +112,8 @@ def frame_in(ops: Mapping[str, Any]) -> tuple[int, int] | None:
 def rate_in(ops: Mapping[str, Any]) -> float | None:
     """Frames per second in Hz, where it says them."""
     return None if ops.get("fs") is None else float(ops["fs"])
+
+
+def tau_in(ops: Mapping[str, Any]) -> float | None:
+    """Decay time of the indicator in seconds, where it says it."""
+    return None if ops.get("tau") is None else float(ops["tau"])

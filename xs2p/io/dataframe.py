@@ -46,7 +46,8 @@ def to_dataframe(
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time`` are columns as well.
         Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
-        coordinate over ``roi``. ``snr``, ``skew`` and ``std`` are of ``Fc``, else of ``F``, and
+        coordinate over ``roi``. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
+        ``std`` are of ``Fc``, else of ``F``, and
         are kept as they are where ``ds`` has them. ``table.attrs["units"]`` has the units.
         What is lazy is computed in one pass.
 
@@ -134,7 +135,7 @@ def _of_traces(
 
 
 def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
-    from xs2p.traces.quality import skew, snr, std
+    from xs2p.traces.quality import is_of, skew, snr, std
 
     own = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
@@ -145,7 +146,9 @@ def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None)
     source = next((name for name in ("Fc", "F") if name in traces), None)
     steps = {"snr": snr, "skew": skew, "std": std}
     if source is not None and ds.sizes["time"]:
+        stale = [n for n in steps if n in found and not is_of(found[n], ds[source])]
         wanted = [n for n in steps if n not in found and (variables is None or n in variables)]
+        wanted += [n for n in stale if n not in wanted]
         for name in wanted:
             statistic = steps[name](ds[source])
             found[name] = statistic.dims, statistic.data, statistic.attrs

@@ -97,6 +97,7 @@ def build_masks(
     given = rois_given(rois)
     pixel_table(given)  # says what is wrong with what is no ROI set
     check_one_plane(given, *_OF_ONE)
+    compare_overlap(given, options)
     return masks_of(given, options)
 
 
@@ -135,7 +136,7 @@ def mask_options_in(attrs: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def masks_of(rois: xr.Dataset, options: MaskOptions, plane: Any = None) -> Masks:
-    """:func:`build_masks` by options that are checked.
+    """:func:`build_masks` by options that are checked, of ROIs that were compared.
 
     Of a ``plane`` those of its own ROIs; the others are in nobody's way, and have no pixels and the
     status ``other_plane``.
@@ -160,8 +161,6 @@ def masks_of(rois: xr.Dataset, options: MaskOptions, plane: Any = None) -> Masks
 def _masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
     table = pixel_table(rois)
     shape = table.shape
-    if not options.allow_overlap:
-        _compare_overlap(table, planes_of(rois))
     used = np.ones(table.lam.size, bool) if options.allow_overlap else ~table.overlap
     cell = _cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
@@ -275,16 +274,26 @@ def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     return csc(npix, flat[order], weights[order], table.shape)
 
 
-def _compare_overlap(table: PixelTable, plane: np.ndarray | None) -> None:
-    """Warn where stored overlap flags are not those of the ROIs at hand."""
-    differs = shared_pixels(table, plane) != table.overlap
-    if differs.any():
-        stale = np.unique(table.owner[differs])
-        warn(
-            f"the stored overlap flags of {stale.size} of {table.roi.size} ROIs disagree with the "
-            f"ROIs at hand (roi {names(table.roi[stale])}) and are used as stored; "
-            "xs2p.recompute_overlap(rois) computes them anew"
-        )
+def compare_overlap(rois: xr.Dataset, options: MaskOptions) -> None:
+    """Warn, once for all planes, where stored overlap flags are not those of the ROIs at hand."""
+    if options.allow_overlap:
+        return
+    table = pixel_table(rois)
+    shared = shared_pixels(table, planes_of(rois))
+    differs = shared != table.overlap
+    if not differs.any():
+        return
+    stale = np.unique(table.owner[differs])
+    means = []
+    if (table.overlap & ~shared).any():
+        means.append("pixels shared with ROIs that were dropped stay excluded")
+    if (shared & ~table.overlap).any():
+        means.append("pixels shared with ROIs that were added count for both")
+    warn(
+        f"the stored overlap flags of {stale.size} of {table.roi.size} ROIs disagree with the "
+        f"ROIs at hand (roi {names(table.roi[stale])}) and are used as stored: "
+        f"{', '.join(means)}; xs2p.recompute_overlap(rois) computes them anew"
+    )
 
 
 def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:

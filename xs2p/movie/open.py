@@ -74,8 +74,8 @@ def open_movie(
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ``ops.npy`` of a suite2p folder, a ``.sbx``, Prairie View's XML, an NWB file, a Zarr store
-        (OME's scale too) or a DataArray has of its own.
+        ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
+        a Zarr store (OME's scale too) or a DataArray has of its own.
         The time of an NWB file's first frame is kept with it.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
@@ -114,6 +114,8 @@ def open_movie(
         machine (arrays of numpy and Dask and DataArrays keep theirs). With ``fs``: a ``time``
         coordinate in s, and ``attrs["fs"]``. Planes carry their number as the coordinate
         ``plane``; so does the movie of one of suite2p's plane folders, as a scalar.
+        ``attrs["tau"]`` is the decay time of the indicator in s that suite2p was told, which
+        :func:`xs2p.extract` takes unless it is given another.
 
     Raises
     ------
@@ -219,7 +221,10 @@ def _open_source(
     if source.kind == "stack":
         from xs2p.movie.stacks import open_stacks
 
-        return open_stacks(source, frame, kind, chunks, variable, turns, dims), None
+        movie = open_stacks(source, frame, kind, chunks, variable, turns, dims)
+        if (turns["channels"] or 1) == (turns["planes"] or 1) == 1:
+            return _told_beside(movie, source.names, told, fs)
+        return movie, None
     _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
     if dims is not None and source.kind != "zarr":
         raise ValueError(f"dims={dims}: {told!r} says its axes itself; leave dims out")
@@ -228,7 +233,9 @@ def _open_source(
 
         movie, rate = open_planes(source.names, told, frame, kind, chunks, fs)
         if fs is None and rate is not None:
-            log.info("%s: fs=%g Hz, from its ops.npy", told, rate)
+            log.info("%s: fs=%g Hz, as suite2p says", told, rate)
+        if "tau" in movie.attrs:
+            log.info("%s: tau=%g s, as suite2p says", told, movie.attrs["tau"])
         return movie, rate
     if source.kind == "prairie":
         from xs2p.movie.prairie import open_prairie
@@ -243,6 +250,22 @@ def _open_source(
     from xs2p.movie.zarr import open_zarr_movie
 
     return open_zarr_movie(source.names[0], told, chunks, variable, dims, **of_frame), None
+
+
+def _told_beside(
+    movie: xr.DataArray, names: Sequence[str], told: str, fs: float | None
+) -> tuple[xr.DataArray, float | None]:
+    """Take from the ops beside suite2p's binaries what they say: ``fs``, if not given, and tau."""
+    from xs2p.movie.raw import told_beside
+
+    known = told_beside(names)
+    if fs is None and "fs" in known:
+        fs = known["fs"]
+        log.info("%s: fs=%g Hz, as suite2p says beside it", told, fs)
+    if "tau" in known:
+        movie = movie.assign_attrs(tau=known["tau"])
+        log.info("%s: tau=%g s, as suite2p says beside it", told, known["tau"])
+    return movie, fs
 
 
 def _is_store(path: Any) -> bool:

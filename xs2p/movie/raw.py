@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.suite2p_ops import frame_in, read_ops
+from xs2p.disk.suite2p_ops import frame_in, rate_in, read_ops, tau_in
 from xs2p.movie.check import DIMS, check_dtype
 from xs2p.movie.sources import BINARIES
 
@@ -60,6 +61,19 @@ def _shape_from_ops(name: str) -> tuple[int, int]:
             f"{name}: what suite2p says beside it holds no Ly and Lx; give them: {call}"
         )
     return known
+
+
+def told_beside(names: Sequence[str]) -> dict[str, float]:
+    """``fs`` and ``tau`` that suite2p says beside its binaries, where all of them have the same."""
+    if not all(os.path.basename(name) in BINARIES for name in names):
+        return {}
+    all_ops = [read_ops(folder) for folder in {os.path.dirname(name) for name in names}]
+    told = {}
+    for key, find in (("fs", rate_in), ("tau", tau_in)):
+        values = {find(ops) for ops in all_ops}
+        if len(values) == 1 and None not in values:
+            told[key] = float(values.pop() or 0)
+    return told
 
 
 def npy_stack(name: str, dims: tuple[str, ...] | None) -> Stack:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
+from xs2p.disk.suite2p_ops import read_ops, tau_in
 from xs2p.movie.check import DIMS, PLANE
 from xs2p.movie.chunks import to_dask
 from xs2p.movie.frames import RawFrames
@@ -72,6 +73,9 @@ def open_planes(
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
+    taus = {tau_in(read_ops(folder)) for folder in folders}
+    if len(taus) == 1 and None not in taus:
+        movie = movie.assign_attrs(tau=taus.pop())
     return movie, next(iter(rates), None) if fs is None else fs
 
 
@@ -98,7 +102,7 @@ def _without_ignored(folders: Sequence[str], told: str) -> Sequence[str]:
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
 ) -> tuple[list[RawFrames], float | None]:
-    from xs2p.disk.suite2p_ops import frame_in, rate_in, read_ops
+    from xs2p.disk.suite2p_ops import frame_in, rate_in
     from xs2p.movie.raw import raw_frames
 
     names = [os.path.join(folder, name) for name in CHANNELS]

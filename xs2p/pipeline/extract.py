@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import attributes
+from xs2p._attrs import attributes, restated
 from xs2p._names import explain_names, same_as, without_other
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.inputs import Job, Part, check_job
@@ -62,8 +62,9 @@ def extract(
         Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
         and for spikes.
     tau
-        Decay time of the indicator in seconds, a number or a DataArray over ``roi``. None
-        leaves ``spks`` out.
+        Decay time of the indicator in seconds, a number or a DataArray over ``roi``; by default
+        ``movie.attrs["tau"]``, which a movie of suite2p's has from its ops. Where neither says
+        it, there are no ``spks``.
     movie_chan2
         Second channel, of the same frames: gives ``F_chan2`` and ``Fneu_chan2`` by the same
         masks.
@@ -74,11 +75,11 @@ def extract(
     inner_neuropil_radius, min_neuropil_pixels, lam_percentile, allow_overlap, circular_neuropil
         How masks are made: see :func:`xs2p.build_masks`.
     snr_threshold
-        Above 0, ROIs whose ``Fc`` has a signal to noise (:func:`xs2p.snr`) of this or less are
-        dropped, overlaps are recomputed without them, and the ROIs that stay are extracted. This
-        is the one option that computes while the result is being built: it reads the whole movie
-        once before :func:`extract` returns, for the ratio alone, and keeps no traces. The
-        coordinate ``snr`` has the ratios.
+        Above 0, ROIs whose ``Fc`` has a signal to noise of this or less (:func:`xs2p.snr`:
+        suite2p's, ``1 − ½ var(diff)/var``, 0 to 1) are dropped, overlaps are recomputed without
+        them, and the ROIs that stay are extracted. This is the one option that computes while the
+        result is being built: it reads the whole movie once before :func:`extract` returns, for
+        the ratio alone, and keeps no traces. The coordinate ``snr`` has the ratios.
     baseline, win_baseline, sig_baseline, prctile_baseline
         Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
     device
@@ -181,15 +182,9 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
         ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-    return _with_rois(ds, job.rois).assign_attrs(
-        job.baseline.attrs,
-        **attributes(
-            fs=job.fs,
-            tau=None if job.decay is None else job.decay.tau,
-            neuropil_coefficient=job.neuropil_coefficient if "Fneu" in traces else None,
-            snr_threshold=job.snr_threshold if job.snr_threshold > 0 else None,
-        ),
-    )
+    ds = restated(_with_rois(ds, job.rois))
+    threshold = job.snr_threshold if job.snr_threshold > 0 else None
+    return ds.assign_attrs(attributes(snr_threshold=threshold))
 
 
 def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:

@@ -9,7 +9,7 @@ import xarray as xr
 from xs2p._attrs import check_number, resolve
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
-from xs2p.masks.build import MaskOptions, check_mask_options
+from xs2p.masks.build import MaskOptions, check_mask_options, compare_overlap
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
@@ -83,6 +83,8 @@ def check_job(
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
     device = resolve_device(device, unread(movie), "movie")
     check_number("neuropil_coefficient", neuropil_coefficient)
+    if tau is None and not (fs is None and "fs" not in movie.attrs):
+        tau = movie.attrs.get("tau")
     _check_snr(snr_threshold, movie, tau)
     how = check_baseline(
         baseline,
@@ -96,12 +98,14 @@ def check_job(
     if tau is not None:
         fs = resolve("fs", fs, movie)
         decay = check_decay(tau, fs, rois["npix"])
+    options = check_mask_options(**mask_options)
+    compare_overlap(rois, options)
     return Job(
         movie=movie,
         movie_chan2=movie_chan2,
         rois=rois,
         parts=parts,
-        mask_options=check_mask_options(**mask_options),
+        mask_options=options,
         neuropil_coefficient=float(neuropil_coefficient),
         snr_threshold=float(snr_threshold),
         baseline=how,

@@ -15,7 +15,7 @@ from xs2p.rois.planes import join_planes
 from xs2p.traces.blocks import joined
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
-from xs2p.traces.quality import snr
+from xs2p.traces.quality import SNR, snr
 
 
 def drop_noisy_rois(job: Job) -> Job:
@@ -28,8 +28,8 @@ def drop_noisy_rois(job: Job) -> Job:
     noisy = (ratio <= job.snr_threshold).values
     if noisy.any():
         warn(
-            f"{noisy.sum()} of {noisy.size} ROIs have a signal to noise of {job.snr_threshold} or "
-            f"less and are dropped (roi {names(ratio.roi.values[noisy])})"
+            f"{noisy.sum()} of {noisy.size} ROIs have a signal to noise ({SNR}) of "
+            f"{job.snr_threshold} or less and are dropped (roi {names(ratio.roi.values[noisy])})"
         )
     return keep_rois(job, ratio.isel(roi=np.flatnonzero(~noisy)))
 

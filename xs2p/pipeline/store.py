@@ -136,6 +136,8 @@ def extract_to_zarr(
     final, growing = check_target(path, resume, overwrite, given)
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
     options["device"] = job.device
+    if options["tau"] is None and job.decay is not None:  # the movie said it
+        options["tau"] = job.decay.tau
     regions = _regions_of(job, frames_per_region)
     run = _identity(job, options, regions)
     goes_on = resume and os.path.exists(growing)

@@ -23,6 +23,7 @@ from xs2p.plot.rois import filled_image
 from xs2p.plot.summary import weights_image
 from xs2p.plot.traces import best_rois, check_traces_of, why
 from xs2p.rois.pixels import pixel_table
+from xs2p.traces.quality import SNR, is_of
 
 _FIRST = 5000  # frames in view at first
 _EDGES = 40_000  # of pixels that are drawn at most, else the ROIs are only tinted
@@ -239,8 +240,9 @@ class Browser:
 
     def _facts(self, shown: bool) -> str:
         words = [f"{np.diff(self._table.offsets)[self._place]} pixels"]
-        if "snr" in self._ds.coords and self._ds["snr"].dims == ("roi",):
-            words.append(f"SNR {float(self._ds['snr'][self._place]):.2f}")
+        snr, main = self._ds.coords.get("snr"), self._ds["Fc" if "Fc" in self._ds else "F"]
+        if snr is not None and snr.dims == ("roi",) and is_of(snr, main):
+            words.append(f"{SNR}: {float(snr[self._place]):.2f}")
         if not shown:
             words.append(why(self._ds, self._place))
         return ", ".join(words)

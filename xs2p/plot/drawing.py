@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import parameters_in
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
@@ -178,8 +180,9 @@ def time_axis(ds: xr.Dataset) -> tuple[np.ndarray, str]:
     if "time" in ds.coords and np.issubdtype(ds["time"].dtype, np.number):
         return ds["time"].values.astype(np.float64), f"time ({ds['time'].attrs.get('units', 's')})"
     frames = np.arange(ds.sizes["time"], dtype=np.float64)
-    if "fs" in ds.attrs:
-        return frames / float(ds.attrs["fs"]), "time (s)"
+    fs = parameters_in(ds).get("fs")
+    if fs is not None:
+        return frames / float(fs), "time (s)"
     return frames, "time (frames)"
 
 

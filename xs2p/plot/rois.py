@@ -236,7 +236,8 @@ def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
 
     labels = rois["roi"].values
     if isinstance(color, str):
-        if color in rois.variables:
+        traces = next((rois[name] for name in ("Fc", "F") if name in rois), None)
+        if color in rois.variables and not _is_stale(rois[color], traces):
             values = rois[color]
             if values.dims != ("roi",):
                 raise ValueError(
@@ -244,7 +245,6 @@ def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
                     + _coordinates(rois)
                 )
             return values.compute()
-        traces = next((rois[name] for name in ("Fc", "F") if name in rois), None)
         if color in _FROM_TRACES and traces is not None and traces.dims == ("roi", "time"):
             from xs2p.traces import quality
 
@@ -277,6 +277,13 @@ def _unknown(rois: xr.Dataset, color: Any) -> str:
         f"color{shown} is neither a coordinate over roi, nor {rois.sizes['roi']} values, one for "
         f"each ROI, nor a colour.{more} " + _coordinates(rois)
     )
+
+
+def _is_stale(values: xr.DataArray, traces: xr.DataArray | None) -> bool:
+    """Whether a statistic is of traces that were replaced since."""
+    from xs2p.traces.quality import is_of
+
+    return values.name in _FROM_TRACES and traces is not None and not is_of(values, traces)
 
 
 def _coordinates(rois: xr.Dataset) -> str:

@@ -79,7 +79,7 @@ def plot_summary(
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
     >>> figure = plot_summary(ds, movie=xs2p.sample_movie())
     >>> [ax.get_title(loc="left") for ax in figure.axes[:3]]
-    ['Mean image', '98 ROIs', 'Signal to noise']
+    ['Mean image', '98 ROIs', 'suite2p SNR']
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
@@ -164,11 +164,11 @@ def _compute(
     """Compute bins of every trace, the image and the signal to noise, all in one pass."""
     import dask
 
-    from xs2p.traces.quality import snr
+    from xs2p.traces.quality import is_of, snr
 
     main = "Fc" if "Fc" in ds else "F"
     wanted = [main, *(["F0"] if has_baseline(ds) else []), *(["spks"] if "spks" in ds else [])]
-    known = "snr" in ds.coords and ds["snr"].dims == ("roi",)
+    known = "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], ds[main])
     quality = ds["snr"] if known else snr(ds[main])
     parts = {name: bin_time(ds[name], width) for name in wanted}
     image_data = image.data if isinstance(image, xr.DataArray) else image
@@ -206,13 +206,15 @@ def _heading(ax: Axes, text: str) -> None:
 def _histogram(ax: Axes, quality: xr.DataArray) -> None:
     """Draw how many ROIs have which signal to noise; the bars' colours are those of the map."""
     values = quality.values[np.isfinite(quality.values)]
-    _heading(ax, "Signal to noise")
+    _heading(ax, "suite2p SNR")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     for side in ("bottom", "left"):
         ax.spines[side].set_color(INK)
     ax.tick_params(labelsize=SMALL, colors=INK)
-    ax.set_xlabel("SNR (colours of the map)", fontsize=SMALL + 0.5, color=INK)
+    ax.set_xlabel(
+        "1 − ½ var(diff)/var, 0 to 1\n(colours of the map)", fontsize=SMALL + 0.5, color=INK
+    )
     ax.set_ylabel("number of ROIs", fontsize=SMALL + 0.5, color=INK)
     missing = quality.size - values.size
     if missing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag
+from xs2p._attrs import check_flag, parameters_in
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import extremes
@@ -70,7 +70,7 @@ def plot_traces(
     corrected
         Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
     neuropil_coefficient
-        ``c``; by default ``ds.attrs["neuropil_coefficient"]``.
+        ``c``; by default the one that ``Fc``, or else ``F0``, says that it was made with.
     same_scale
         One scale for the fluorescence of all ROIs; else each fills its row.
     colors
@@ -183,12 +183,12 @@ def _chosen(ds: xr.Dataset, rois: Any, frames: slice) -> list[Any]:
 
 def best_rois(ds: xr.Dataset, frames: slice, n: int = 5) -> list[Any]:
     """Labels of the ROIs of the highest signal to noise, the highest first."""
-    from xs2p.traces.quality import snr
+    from xs2p.traces.quality import is_of, snr
 
-    if "snr" in ds.coords and ds["snr"].dims == ("roi",):
+    traces = ds["Fc" if "Fc" in ds else "F"]
+    if "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], traces):
         quality = ds["snr"]
     else:
-        traces = ds["Fc" if "Fc" in ds else "F"]
         if not traces.variable._in_memory:
             frames = slice(frames.start, min(frames.stop, frames.start + _JUDGED))
         quality = snr(traces.isel(time=frames))
@@ -210,7 +210,7 @@ def _variables(
     if main == "F" and "Fneu" in ds:
         show.append("Fneu")
         if coefficient is None:
-            coefficient = ds.attrs.get("neuropil_coefficient")
+            coefficient = parameters_in(ds).get("neuropil_coefficient")
     if has_baseline(ds):
         if "Fneu" in show and coefficient is None:
             warn(

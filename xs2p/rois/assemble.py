@@ -17,7 +17,8 @@ NO_CELL_PIXELS = "no_cell_pixels"
 NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
 OUTSIDE_FRAME = "outside_frame"
 OTHER_PLANE = "other_plane"
-KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME, OTHER_PLANE)
+ZERO_TRACE = "zero_trace"
+KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME, OTHER_PLANE, ZERO_TRACE)
 
 STATUS = {
     "long_name": "why the ROI has no trace, or ok",

@@ -12,9 +12,11 @@ from xs2p._attrs import attributes
 from xs2p.compute.arrays import array_module
 from xs2p.traces.blocks import check_traces, reduce_traces
 
+SNR = "suite2p SNR, 1 − ½ var(diff)/var"  # what it is called wherever it is shown
+
 
 def snr(F: xr.DataArray) -> xr.DataArray:
-    """Signal to noise of every trace: ``1 − 0.5 · var(diff(F)) / var(F)``.
+    """suite2p's SNR of every trace: ``1 − ½ var(diff(F)) / var(F)``, 0 to 1.
 
     Parameters
     ----------
@@ -25,8 +27,9 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     Returns
     -------
     DataArray
-        Float64 over the other dims, no unit: near 1 for a slow signal, 0 for white noise; NaN
-        for a trace that is constant, holds NaN, or has fewer than two frames.
+        Float64 over the other dims, no unit: near 1 for a slow signal, 0 for white noise (and
+        below for what is faster); it is no ratio of amplitudes, and others' SNR are not to be
+        compared with it. NaN for a trace that is constant, holds NaN, or has fewer than two frames.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     >>> snr(F).values.tolist()
     [1.0]
     """
-    return _per_trace(F, _snr_of, "snr", "signal to noise", "1")
+    return _per_trace(F, _snr_of, "snr", SNR, "1", "; 0 is white noise, 1 the most")
 
 
 def skew(F: xr.DataArray) -> xr.DataArray:
@@ -61,7 +64,7 @@ def skew(F: xr.DataArray) -> xr.DataArray:
     ValueError
         If ``F`` is no array of traces.
     """
-    return _per_trace(F, _skew_of, "skew", "skewness", "1")
+    return _per_trace(F, _skew_of, "skew", "skewness of the trace", "1")
 
 
 def std(F: xr.DataArray) -> xr.DataArray:
@@ -83,7 +86,7 @@ def std(F: xr.DataArray) -> xr.DataArray:
     ValueError
         If ``F`` is no array of traces.
     """
-    return _per_trace(F, _std_of, "std", "standard deviation", None)
+    return _per_trace(F, _std_of, "std", "standard deviation of the trace", None)
 
 
 def _per_trace(
@@ -92,17 +95,24 @@ def _per_trace(
     name: str,
     long_name: str,
     units: str | None,
+    more: str = "",
 ) -> xr.DataArray:
     check_traces(F, name)
     units = F.attrs.get("units", "a.u.") if units is None else units
     result = reduce_traces(F, _moments, _merge, finish, _SIZE)
     result.attrs = {
-        "long_name": f"{long_name} of the trace",
+        "long_name": long_name,
         "units": units,
-        "description": f"Of the whole trace of the ROI, by xs2p.{name}.",
-        **attributes(),
+        "description": f"Of the whole trace of the ROI, by xs2p.{name}{more}.",
+        **attributes(neuropil_coefficient=F.attrs.get("neuropil_coefficient")),
     }
     return result.rename(name)
+
+
+def is_of(statistic: xr.DataArray, F: xr.DataArray) -> bool:
+    """Whether a statistic that was kept is of these traces, as far as it says what it is of."""
+    said = statistic.attrs.get("neuropil_coefficient")
+    return said is None or said == F.attrs.get("neuropil_coefficient")
 
 
 # The state of a trace, or of a part of it, that parts next to each other merge to: moments of

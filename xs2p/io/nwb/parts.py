@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import parameters_by_variable, parameters_in, restated
 from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.rois.pixels import PixelTable, pixel_table
@@ -236,11 +237,19 @@ def add_series(
             ),
             unit=str(attrs.get("units", "a.u.")),
             description=str(attrs.get("long_name", array.name)),
-            # A result of xs2p says itself what made it.
-            comments=_parameters(attrs if "xs2p_version" in attrs else {**ds.attrs, **attrs}),
+            comments=_parameters(_said_of(ds, str(array.name)) | attrs),
             **clock,
         )
         into.add_roi_response_series(series)
+
+
+def _said_of(ds: xr.Dataset, name: str) -> dict[str, Any]:
+    """Take from the Dataset what made a variable; a result of xs2p says it itself."""
+    if "xs2p_version" in ds[name].attrs:
+        return {}
+    said = parameters_in(ds)
+    made = parameters_by_variable(said, [name]).get(name, {})
+    return {key: value for key, value in restated(ds).attrs.items() if key not in said} | made
 
 
 def _parameters(attrs: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xs2p._attrs import time_attrs
+from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_turned, series_of, values_of
@@ -111,7 +111,8 @@ def read_nwb(
             ds[key] = image
         fs = first.rate if first.rate is not None else rate_of(time)
         times = {} if fs is None else {"fs": float(fs)}
-        return ds.assign_attrs({**common, **ds.attrs, **times, "source": where})
+        ds = restated(ds.assign_attrs({**common, **ds.attrs}))
+        return ds.assign_attrs({**times, "source": where})
 
 
 _OF_ONE = ("units", "long_name", "description")

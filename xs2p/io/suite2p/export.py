@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import parameters_in, unsaid_in
 from xs2p._version import __version__
+from xs2p._warnings import warn
 from xs2p.compute.progress import WRITES, watch
 from xs2p.disk.npy import data_offset, make_npy
 from xs2p.disk.suite2p_ops import read_ops
@@ -18,6 +21,8 @@ from xs2p.io.suite2p.names import PARAMETERS, STORED
 if TYPE_CHECKING:
     import xarray as xr
 
+log = logging.getLogger("xs2p")
+_UNSAID = ("neuropil_coefficient", "baseline", "tau")
 # suite2p's own defaults, for what neither the Dataset nor its ops say.
 DEFAULTS = {
     "tau": 1.0,
@@ -65,18 +70,19 @@ def check_writable(ds: xr.Dataset) -> None:
             "beside the traces: ds.assign_coords(rois.variables).assign_attrs(rois.attrs)"
         )
     kept = parse_ops(ds.attrs["ops"]) if "ops" in ds.attrs else {}
-    if all(known.get("fs") is None for known in (ds.attrs, ds["F"].attrs, kept)):
+    if all(known.get("fs") is None for known in (parameters_in(ds), kept)):
         raise ValueError(
             "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
         )
 
 
-def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
+def write_traces(ds: xr.Dataset, new: Callable[[str], str], said: Mapping[str, Any]) -> xr.Dataset:
     """Write every trace as float32 ``(roi, time)``, zeros where an ROI has none.
 
     All that is lazy is computed in one pass: blocks of traces go to the files as they are
-    ready. ``new`` gives the path to write a file to. Returned is the Dataset with all else in
-    memory, and with ``skew`` and ``std`` where it had none.
+    ready. ``new`` gives the path to write a file to, ``said`` is of :func:`parameters_said`.
+    Returned is the Dataset with all else in memory, and with ``skew`` and ``std`` where it had
+    none.
     """
     import dask
 
@@ -88,7 +94,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str]) -> xr.Dataset:
             holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])
         elif not key.endswith("_chan2"):
             make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
-    ds = _with_statistics(ds)
+    ds = _with_statistics(ds, said.get("neuropil_coefficient", DEFAULTS["neucoeff"]))
     lazy = {
         name: array.data
         for name, array in ds.variables.items()
@@ -174,13 +180,12 @@ def _settle_holes(
             file.write(bytes(4 * n_frames))
 
 
-def _with_statistics(ds: xr.Dataset) -> xr.Dataset:
+def _with_statistics(ds: xr.Dataset, coefficient: float) -> xr.Dataset:
     """Add ``skew`` and ``std`` of the corrected traces, which suite2p has in its stat."""
     from xs2p.traces.quality import skew, std
 
     Fc = ds["F"]
     if "Fneu" in ds:
-        coefficient = ds.attrs.get("neuropil_coefficient", DEFAULTS["neucoeff"])
         Fc = Fc - np.float32(coefficient) * ds["Fneu"]
     for name, values in (("skew", skew), ("std", std)):
         if name not in ds.variables and Fc.sizes["time"]:
@@ -212,14 +217,37 @@ def foreign_file(path: str) -> str | None:
     )
 
 
-def ops_of(ds: xr.Dataset, folder: str, n_planes: int = 1) -> dict[str, Any]:
-    """``ops``: what was kept of suite2p's, what the attributes say, and defaults under it."""
+def parameters_said(ds: xr.Dataset) -> dict[str, Any]:
+    """Ask the traces what made them; warn of what they do not say."""
+    said = parameters_in(ds)
+    if "tau" in ds.coords and "spks" in ds:
+        said["tau"] = float(np.median(ds["tau"].values))
+        if np.ptp(ds["tau"].values) > 0:
+            warn(
+                f"write_suite2p: each ROI has a tau of its own, and ops.npy has room for one: "
+                f"{said['tau']:g} s, the median; the spikes are as they are"
+            )
+    unsaid = {name: by for name, by in unsaid_in(ds).items() if name in _UNSAID}
+    if unsaid:
+        by = ", ".join(dict.fromkeys(unsaid.values()))
+        first, variable = next(iter(unsaid.items()))
+        warn(
+            f"write_suite2p: {by} does not say with which {', '.join(unsaid)} it was made, so "
+            f"ops.npy may not say it right; ds.s2p.reprocess(...) makes it with labels, or say it: "
+            f"ds[{variable!r}].attrs[{first!r}] = ..."
+        )
+    return said
+
+
+def ops_of(
+    ds: xr.Dataset, folder: str, said: Mapping[str, Any], n_planes: int = 1
+) -> dict[str, Any]:
+    """``ops``: what was kept of suite2p's, what the traces said, and defaults under it."""
     from xs2p.io.suite2p.packed_ops import unpack_ops
 
     ops: dict[str, Any] = unpack_ops(ds.attrs["ops"], ds) if "ops" in ds.attrs else {}
     for name, (key, section) in PARAMETERS.items():
-        value = ds.attrs.get(name)
-        value = ds["F"].attrs.get(name) if value is None else value
+        value = said.get(name)
         if value is None:
             continue
         if name == "baseline":
@@ -232,8 +260,13 @@ def ops_of(ds: xr.Dataset, folder: str, n_planes: int = 1) -> dict[str, Any]:
     ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
     if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
         ops["meanImg"] = ds["meanImg"].values
-    # suite2p's viewer does not open a folder without these two.
-    ops.setdefault("meanImg", np.zeros(frame, np.float32))
+    if not np.any(ops.get("meanImg", 0)):
+        ops.pop("meanImg", None)
+        log.warning(
+            "write_suite2p: ds has no mean image, and suite2p's viewer does not open a folder "
+            "without one; ds['meanImg'] = movie.mean('time') before adds it"
+        )
+    # suite2p's viewer needs this one too.
     ops.setdefault("diameter", np.array([12.0, 12.0]))
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
     if n_planes > 1:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import check_flag, time_attrs
+from xs2p._attrs import TEXT, check_flag, parameters_by_variable, time_attrs
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
@@ -37,13 +37,15 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``F``, ``Fneu``, ``spks`` and, of a second channel, ``F_chan2``, ``Fneu_chan2`` over
         ``(roi, time)``, float32. The ROI set of ``stat.npy`` as coordinates over ``roi`` and
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
-        over ``roi``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
+        over ``roi``; ``status`` of an ROI whose ``F`` is 0 in all frames, which is suite2p's way
+        to say that there is none, is ``no_cell_pixels`` where it has no pixel of its own, else
+        ``zero_trace``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
-        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it
-        calls constant is ``constant_global``), and all of ``ops`` as the JSON text ``ops``: its
-        images of the frame's size are variables over ``(y, x)``, such as ``meanImg``, and its
-        other arrays of more than 10,000 elements variables ``ops_<key>``. `write_suite2p`
-        undoes all of it.
+        as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
+        constant is ``constant_global``); ``spks`` has in its own those that made it. And all
+        of ``ops`` as the JSON text ``ops``: its images of the frame's size are variables
+        over ``(y, x)``, such as ``meanImg``, and its other arrays of more than 10,000 elements
+        variables ``ops_<key>``. `write_suite2p` undoes all of it.
 
     Raises
     ------
@@ -101,6 +103,10 @@ def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
     if data and "fs" in attrs:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
         coords["time"] = ("time", seconds, time_attrs())
+    if "F" in data:
+        coords.update(_status(coords, data["F"][1]))
+    for key, made_with in parameters_by_variable(attrs, data).items():
+        data[key][2].update(made_with)
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
         taken = {*STORED, *coords, *dims, "time", "y", "x"}
@@ -122,11 +128,13 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     nothing but NaN, zeros are written, as suite2p itself does. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
 
-    ``ops`` is what `read_suite2p` kept of it, and over it what ``ds.attrs`` says: ``fs``,
-    ``tau``, ``neuropil_coefficient`` and the baseline's parameters; suite2p's defaults stand
-    for what neither says. suite2p's names for ``maximin_legacy`` and ``constant_global`` are
-    ``maximin`` and ``constant``. suite2p's viewer needs a mean image: that is the variable
-    ``meanImg`` over ``(y, x)``, and a black one where there is none.
+    ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
+    that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
+    ``neuropil_coefficient`` and the baseline's parameters; ``ds.attrs`` counts for what is not
+    there. suite2p's defaults stand for what nothing says. suite2p's names for ``maximin_legacy``
+    and ``constant_global`` are ``maximin`` and ``constant``. suite2p's viewer needs a mean image:
+    that is the variable ``meanImg`` over ``(y, x)``; without it no image is written, which the
+    logger ``xs2p`` says.
 
     Parameters
     ----------
@@ -159,7 +167,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     from xs2p.disk.inputs import paths_read
     from xs2p.disk.replace import check_absent, check_place, file_set
-    from xs2p.io.suite2p.export import check_writable, foreign_file
+    from xs2p.io.suite2p.export import check_writable, foreign_file, parameters_said
     from xs2p.io.suite2p.planes import folders_of
 
     check_flag("overwrite", overwrite)
@@ -176,10 +184,11 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
             check_place(
                 path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
             )
+    said = {name: parameters_said(part) for name, part in parts.items()}
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():
             new = sets.enter_context(file_set(name, known, overwrite=overwrite))
-            _write_plane(part, name, new, len(parts))
+            _write_plane(part, name, new, said[name], len(parts))
 
 
 def _is_dataset(ds: Any) -> bool:
@@ -188,20 +197,50 @@ def _is_dataset(ds: Any) -> bool:
     return isinstance(ds, xr.Dataset)
 
 
-def _write_plane(ds: xr.Dataset, name: str, new: Callable[[str], str], n_planes: int) -> None:
+def _write_plane(
+    ds: xr.Dataset,
+    name: str,
+    new: Callable[[str], str],
+    said: Mapping[str, Any],
+    n_planes: int,
+) -> None:
     from xs2p.io.suite2p.export import flag_table, ops_of, write_traces
     from xs2p.rois.convert import rois_to_stat
 
     other = [key for key in ds.data_vars if "time" in ds[key].dims and key not in STORED]
-    ds = write_traces(ds.drop_vars(other), new)
+    ds = write_traces(ds.drop_vars(other), new, said)
     tables = {key: flag_table(ds, key) for key in FLAGS if key in ds.variables or key == "iscell"}
     drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
     stat = np.empty(ds.sizes["roi"], dtype=object)
     stat[:] = rois_to_stat(ds.drop_vars(drop))
-    ops = np.array(ops_of(ds, name, n_planes), dtype=object)
+    ops = np.array(ops_of(ds, name, said, n_planes), dtype=object)
     for key, array in {**tables, "stat": stat, "ops": ops}.items():
         with open(new(f"{key}.npy"), "wb") as file:
             np.lib.format.write_array(file, array)
+
+
+def _status(coords: Mapping[str, Any], F: np.ndarray) -> dict[str, Any]:
+    """``status`` of ROIs whose ``F`` is 0 in all frames: suite2p has that in place of no trace."""
+    from xs2p.rois.assemble import NO_CELL_PIXELS, OK, STATUS, ZERO_TRACE
+
+    zero = np.flatnonzero(~F.any(axis=1))
+    if not zero.size or not F.shape[1]:
+        return {}
+    known = coords["status"].values if "status" in coords else np.full(len(F), OK)
+    status = np.array(known, dtype=TEXT)
+    free = np.ones(len(F), bool)
+    if "overlap" in coords:
+        npix = coords["npix"].values
+        owner = np.repeat(np.arange(npix.size), npix)
+        free = np.bincount(owner, ~coords["overlap"].values, minlength=npix.size) > 0
+    for n in zero:
+        status[n] = (ZERO_TRACE if free[n] else NO_CELL_PIXELS) if status[n] == OK else status[n]
+    attrs = {
+        "long_name": STATUS["long_name"],
+        "description": "zero_trace: F.npy is 0 in all frames; no_cell_pixels: so it is, since all "
+        "pixels are shared with other ROIs or there are none. Traces are as the files have them.",
+    }
+    return {"status": ("roi", status, attrs)}
 
 
 def _folders_in(name: str) -> dict[int, str] | None:

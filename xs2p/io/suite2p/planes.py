@@ -126,8 +126,10 @@ def _traces(sets: list[xr.Dataset]) -> dict[str, xr.Variable]:
     frames = max((ds.sizes["time"] for ds in sets if "time" in ds.dims), default=0)
     joined = {}
     for key in STORED:
-        attrs = next((ds[key].attrs for ds in sets if key in ds), None)
-        if attrs is not None:
+        having = [ds[key].attrs for ds in sets if key in ds]
+        if having:
+            first, *others = having  # what only some planes were made with is said by none
+            attrs = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
             parts = [
                 ds[key].values if key in ds else np.full((ds.sizes["roi"], frames), np.nan, "f4")
                 for ds in sets

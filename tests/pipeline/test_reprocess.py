@@ -1,0 +1,209 @@
+"""Later steps with other parameters: the same numbers as all at once, and labels that say so."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import xarray as xr
+from loaders import DATA
+
+import xs2p
+from xs2p.disk.npy import load_npy
+from xs2p.testing import raise_if_dask_computes, simulate
+
+TRACES = ("F", "Fneu", "Fc", "F0", "spks")
+OTHER = {"neuropil_coefficient": 0.5, "baseline": "constant", "sig_baseline": 4.0, "tau": 2.0}
+
+
+@pytest.fixture(scope="module")
+def recording():
+    movie, rois, _ = simulate(6, (30, 41), 240, fs=10.0, chunks=50)
+    return movie, rois
+
+
+def made(recording, **options):
+    movie, rois = recording
+    return movie.s2p.extract(rois, **{"win_baseline": 5.0, "tau": 1.0, **options})
+
+
+def check_same(found, expected):
+    for name in expected.data_vars:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+        assert found[name].attrs == expected[name].attrs, name
+    assert found.attrs == expected.attrs
+    assert set(found.coords) == set(expected.coords)
+
+
+@pytest.mark.parametrize("where", ["memory", "lazy", "store"])
+@pytest.mark.parametrize(
+    "change",
+    [OTHER, {"tau": 0.3}, {"win_baseline": 3.0}, {"neuropil_coefficient": 0.2}, {}],
+    ids=lambda change: "-".join(change) or "nothing",
+)
+def test_same_as_extracted_with_these(recording, tmp_path, where, change):
+    movie, _ = recording
+    expected = made(recording, movie_chan2=movie + np.int16(3), **change).compute()
+    ds = made(recording, movie_chan2=movie + np.int16(3))
+    if where == "memory":
+        ds = ds.compute()
+    elif where == "store":
+        ds.to_zarr(tmp_path / "a.zarr", consolidated=False)
+        ds = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
+    before = {name: ds[name].attrs.copy() for name in ds.data_vars}, ds.attrs.copy()
+    with raise_if_dask_computes():
+        found = ds.s2p.reprocess(**change)
+    assert all((found[name].chunks is None) == (where == "memory") for name in TRACES)
+    check_same(found, expected)
+    assert ({name: ds[name].attrs for name in ds.data_vars}, ds.attrs) == before
+    untouched = {"tau": 4, "win_baseline": 3}.get(next(iter(change), ""), 5 if not change else 2)
+    for name in TRACES[:untouched] if "baseline" not in change else TRACES[:2]:
+        assert found[name].variable._data is ds[name].variable._data, name
+    if where == "store":
+        found.to_zarr(tmp_path / "b.zarr", consolidated=False)
+        check_same(xr.open_zarr(tmp_path / "b.zarr", consolidated=False).compute(), expected)
+
+
+def test_channels_and_a_tau_of_each_roi(recording):
+    movie, rois = recording
+    both = xr.concat([movie, movie + np.int16(3)], "channel").assign_attrs(movie.attrs)
+    taus = xr.DataArray(np.linspace(0.5, 2, 6), dims="roi", coords={"roi": rois.roi})
+    expected = made((both, rois), **{**OTHER, "tau": taus}).compute()
+    ds = made((both, rois))
+    check_same(ds.s2p.reprocess(**{**OTHER, "tau": taus}), expected)
+    # What each ROI had stays where it is not given, and goes where one for all is.
+    check_same(made((both, rois), tau=taus).s2p.reprocess(**{**OTHER, "tau": None}), expected)
+    check_same(expected.s2p.reprocess(tau=2.0), made((both, rois), **OTHER).compute())
+
+
+def test_statistics_are_of_the_new_traces(recording):
+    ds = made(recording)
+    ds = ds.assign_coords(snr=ds.Fc.s2p.snr(), std=ds.Fc.s2p.std(), skew=ds.Fc.s2p.skew())
+    found = ds.s2p.reprocess(neuropil_coefficient=0.1)
+    for name in ("snr", "std", "skew"):
+        expected = getattr(found.Fc.s2p, name)()
+        assert not np.array_equal(expected, ds[name])
+        np.testing.assert_array_equal(found[name], expected)
+    assert ds.s2p.reprocess(tau=3.0).snr.variable._data is ds.snr.variable._data
+    with pytest.warns(UserWarning, match="dFF is left out"):
+        found = ds.assign(dFF=ds.Fc / ds.F0).s2p.reprocess(baseline="prctile")
+    assert "dFF" not in found and found.F0.attrs["prctile_baseline"] == 8.0
+
+
+def test_statistics_of_an_fc_that_was_replaced_are_not_shown(recording):
+    from xs2p.plot.traces import best_rois
+
+    ds = made(recording).compute()
+    ds = ds.assign_coords(snr=ds.Fc.s2p.snr())
+    other = ds.assign(Fc=made(recording, neuropil_coefficient=5.0).Fc.compute())
+    expected = other.Fc.s2p.snr()
+    assert not np.array_equal(expected, ds.snr)
+    np.testing.assert_array_equal(other.s2p.to_dataframe("rois")["snr"], expected)
+    best = expected.sortby(-expected).roi.values[:5].tolist()
+    assert best_rois(other, slice(0, 240)) == best
+    assert expected.attrs["long_name"] == "suite2p SNR, 1 − ½ var(diff)/var"
+
+
+def test_a_folder_of_suite2p(tmp_path):
+    folder = xs2p.read_suite2p(DATA / "suite2p-folder-2p")
+    assert folder.spks.attrs["tau"] == 1.5 and folder.F.attrs["fs"] == 5.0
+    same = folder.s2p.reprocess()
+    np.testing.assert_array_equal(same.spks, folder.spks)  # the folder's own parameters
+    xr.testing.assert_identical(same["skew"].variable, folder["skew"].variable)
+    new = folder.s2p.reprocess(**OTHER)
+    xs2p.write_suite2p(new, tmp_path / "plane0")
+    again = xs2p.read_suite2p(tmp_path / "plane0")
+    np.testing.assert_array_equal(again.spks, new.spks)
+    np.testing.assert_allclose(again["skew"], xs2p.skew(new.Fc), rtol=1e-5)
+    for name in ("neuropil_coefficient", "tau", "sig_baseline"):
+        assert again.attrs[name] == again.spks.attrs[name] == OTHER[name]
+
+
+def test_what_was_replaced_by_hand_says_itself_what_made_it(recording, tmp_path):
+    """Attributes of the Dataset, which say 0.7 and maximin, are not believed."""
+    ds = made(recording).compute()
+    Fc = (ds.F - 0.5 * ds.Fneu).assign_attrs(neuropil_coefficient=0.5)
+    F0 = Fc.s2p.baseline("prctile", prctile_baseline=20)
+    ds = ds.assign(Fc=Fc, F0=F0, spks=(Fc - F0).assign_attrs(F0.attrs).s2p.deconvolve(tau=2.0))
+    assert ds.attrs["neuropil_coefficient"] == 0.7
+    xs2p.write_suite2p(ds, tmp_path / "plane0")
+    ops = load_npy(tmp_path / "plane0" / "ops.npy").item()
+    told = [ops[key] for key in ("neucoeff", "baseline", "prctile_baseline", "tau")]
+    assert told == [0.5, "prctile", 20.0, 2.0]
+    legend = ds.s2p.plot_traces([0]).get_legend()
+    assert "0.5 · Fneu (neuropil)" in [text.get_text() for text in legend.get_texts()]
+    assert ds.s2p.reprocess().attrs["baseline"] == "prctile"
+    # And what nobody says is warned of, not taken from elsewhere.
+    silent = ds.assign(Fc=Fc.drop_attrs())
+    with pytest.warns(UserWarning, match=r"Fc does not say .* neuropil_coefficient .*ds\['Fc'\]"):
+        xs2p.write_suite2p(silent, tmp_path / "other")
+    with pytest.warns(UserWarning, match="F0 is not drawn"):
+        silent.s2p.plot_traces([0])
+    # A baseline of an Fc that was replaced is not of this one.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mended = ds.assign(Fc=made(recording).Fc.compute()).s2p.reprocess()
+    np.testing.assert_array_equal(mended.F0, mended.Fc.s2p.baseline("prctile", prctile_baseline=20))
+    assert mended.spks.attrs["neuropil_coefficient"] == 0.7
+
+
+def test_one_tau_in_ops_for_a_tau_of_each_roi(recording, tmp_path):
+    taus = xr.DataArray([1.0, 1.0, 1.0, 2.0, 3.0, 3.0], dims="roi")
+    with pytest.warns(UserWarning, match="has room for one: 1.5 s, the median"):
+        xs2p.write_suite2p(made(recording, tau=taus), tmp_path / "plane0")
+    assert load_npy(tmp_path / "plane0" / "ops.npy").item()["tau"] == 1.5
+
+
+def test_nwb_says_what_made_each_series(recording, tmp_path):
+    pytest.importorskip("pynwb")
+    from datetime import UTC, datetime
+
+    start = datetime(2024, 5, 1, tzinfo=UTC)
+    ds = made(recording).s2p.reprocess(**OTHER)
+    xs2p.write_nwb(ds, tmp_path / "a.nwb", session_start_time=start)
+    again = xs2p.read_nwb(tmp_path / "a.nwb").s2p.reprocess(tau=1.0)
+    for name in ("neuropil_coefficient", "baseline", "sig_baseline"):
+        assert again.attrs[name] == again.spks.attrs[name] == OTHER[name]
+    check_labels = {"tau": 1.0, "fs": 10.0}
+    assert check_labels.items() <= again.attrs.items()
+    np.testing.assert_array_equal(again.F0, ds.F0)
+
+
+@pytest.mark.parametrize(
+    ("gone", "options", "message"),
+    [
+        (["Fneu"], {"neuropil_coefficient": 0.5}, "plays no part: ds has no Fneu"),
+        (["F"], {"neuropil_coefficient": 0.5}, "ds has no F"),
+        ([], {"prctile_baseline": 5}, "plays no part in the baseline 'maximin'.*one of prctile"),
+        ([], {"baseline": "median"}, "unknown baseline 'median'; choose one of"),
+        ([], {"neuropil_coefficient": "much"}, "must be a number"),
+        ([], {"tau": -1.0}, "tau must be a positive number"),
+        ([], {"fs": 20.0}, "time coordinate steps by 0.1 s"),
+        (["F", "Fc"], {}, "needs F or Fc over roi and time"),
+    ],
+)
+def test_errors_come_before_any_work(recording, gone, options, message):
+    ds = made(recording).drop_vars(gone)
+    with raise_if_dask_computes(), pytest.raises(ValueError, match=message):
+        ds.s2p.reprocess(**options)
+
+
+def test_what_is_not_known_is_asked_for(recording):
+    ds = made(recording).drop_attrs()
+    bare = ds[["F", "Fneu"]].drop_vars("time")
+    with pytest.raises(ValueError, match="give neuropil_coefficient"):
+        bare.s2p.reprocess(baseline="constant")
+    with pytest.raises(ValueError, match="fs is not known"):
+        bare.s2p.reprocess(neuropil_coefficient=0.7)
+    found = bare.s2p.reprocess(neuropil_coefficient=0.7, win_baseline=5.0, fs=10.0, tau=1.0)
+    np.testing.assert_array_equal(found.spks, made(recording).spks)
+    assert all(found[name].attrs["fs"] == 10.0 for name in TRACES)
+    with pytest.raises(ValueError, match="do not say by which method"):
+        ds.s2p.reprocess(neuropil_coefficient=0.5)
+    with pytest.raises(ValueError, match="do not say with which tau"):
+        ds.s2p.reprocess(baseline="constant")
+    with pytest.raises(TypeError, match="here it is called neuropil_coefficient"):
+        ds.s2p.reprocess(neucoeff=0.5)
+    with pytest.raises(ValueError, match="takes a Dataset of traces, got DataArray"):
+        xs2p.reprocess(ds.F)
