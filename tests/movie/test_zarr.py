@@ -44,8 +44,11 @@ def test_keeps_labels(tmp_path, frames):
         "fs": 30.0, "units": "photons", "long_name": "fluorescence movie", "source": str(path),
     }  # fmt: skip
     assert got.time.attrs == {"units": "s"}
-    again = opened(path, fs=10)
-    np.testing.assert_array_equal(again.time, np.arange(T) / 10)
+    with pytest.warns(
+        UserWarning, match=r"fs=10 Hz .* steps by 0.0333333 s \(30 Hz\): frame 22 is"
+    ):
+        again = opened(path, fs=10)
+    np.testing.assert_array_equal(again.time, np.arange(T) / 30)
     assert again.attrs["fs"] == 10.0 and float(again.depth) == 120.0
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import time_attrs
+from xs2p._time import compare_rate
+from xs2p._warnings import warn
 from xs2p.movie.check import checked_shape, is_whole
 
 if TYPE_CHECKING:
@@ -63,7 +65,8 @@ def open_movie(
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
         ``ops.npy`` of a suite2p folder, an NWB file, a Zarr store or a DataArray has of its own.
-        The time of an NWB file's first frame is kept with it.
+        The timestamps of these are kept with it, and where the two are half a frame apart, one
+        warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
@@ -109,7 +112,8 @@ def open_movie(
     -----
     UserWarning
         The recording ends before all channels and planes have had their turn: frames of the last
-        turn are left out, and their number is said.
+        turn are left out, and their number is said. Or ``fs`` is not the rate of the times that
+        the file or array has.
 
     Notes
     -----
@@ -150,7 +154,6 @@ def open_movie(
             f"variable={variable!r}: expected the name of an array, as in variable='group/name'"
         )
     turns = _checked_turns(channels, planes, order)
-    start = 0.0
     if not _files.is_paths(path):
         _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
         movie, told = _open_object(path, chunks, variable), None
@@ -174,13 +177,13 @@ def open_movie(
                 from xs2p.movie.nwb import open_nwb_movie
 
                 movie = open_nwb_movie(source.names[0], chunks=chunks, variable=variable)
-                start = float(movie["time"][0]) if "time" in movie.coords else 0.0
+                movie = _without_times_of_a_rate(movie, fs)
             else:
                 from xs2p.movie.zarr import open_zarr_movie
 
                 movie = open_zarr_movie(source.names[0], told, chunks, variable)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
-    movie = _labelled(movie, told, fs, start)
+    movie = _labelled(movie, told, fs)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
 
@@ -284,9 +287,24 @@ def _check_agreement(
         )
 
 
-def _labelled(
-    movie: xr.DataArray, told: str | None, fs: float | None, start: float
-) -> xr.DataArray:
+def _without_times_of_a_rate(movie: xr.DataArray, fs: float | None) -> xr.DataArray:
+    """Give times by ``fs`` where the file has no timestamps, but a rate and the first one."""
+    rate = movie.attrs.get("fs")
+    if fs is None or rate is None or "time" not in movie.coords:
+        return movie
+    time, frames = movie["time"].values, np.arange(movie.sizes["time"])
+    if not np.array_equal(time, time[0] + frames / rate):
+        return movie
+    if not math.isclose(fs, rate, rel_tol=1e-6):
+        warn(
+            f"fs={fs:g} Hz is taken in place of the rate that {movie.attrs['source']} says, "
+            f"{rate:g} Hz; leave fs out to take that"
+        )
+    label = time_attrs("start" if time[0] else "fs")
+    return movie.assign_coords(time=("time", time[0] + frames / fs, label))
+
+
+def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
     defaults = {
         "units": "a.u.",
         "long_name": "fluorescence movie",
@@ -297,9 +315,11 @@ def _labelled(
         movie = movie.assign_attrs(source=told)
     if fs is None:
         return movie
-    seconds = start + np.arange(movie.sizes["time"]) / fs
-    label = time_attrs("start" if start else "fs")
-    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, label))
+    movie = movie.assign_attrs(fs=fs)
+    if "time" in movie.coords:
+        compare_rate(fs, movie)
+        return movie
+    return movie.assign_coords(time=("time", np.arange(movie.sizes["time"]) / fs, time_attrs()))
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:

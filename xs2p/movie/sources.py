@@ -9,6 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", ".h5", ".hdf5")
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
+# Joined so, time starts anew, and what comes after wants times that go on.
+_TIMES = ".assign_coords(time=...), since time starts anew with each"
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
 
@@ -103,7 +105,7 @@ def _of_several(names: list[str], told: str) -> Source:
             raise ValueError(
                 f"open_movie: {told}: several plane folders are the planes of one recording where "
                 "they lie in one folder; open each alone, and join recordings of one plane with "
-                "xarray.concat(movies, 'time')"
+                f"xarray.concat(movies, 'time'){_TIMES}"
             )
     suffixes = {suffix_of(name) for name in names}
     odd = sorted(suffixes - set(STACKS))
@@ -111,7 +113,7 @@ def _of_several(names: list[str], told: str) -> Source:
         raise ValueError(
             f"open_movie: {told}: several files are opened as one recording where they are of "
             f"{', '.join(STACKS)}, and plane folders of suite2p's as its planes; open each of "
-            "these and join them with xarray.concat(movies, 'time')"
+            f"these and join them with xarray.concat(movies, 'time'){_TIMES}"
         )
     alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5"}
     if len({alike.get(suffix, suffix) for suffix in suffixes}) > 1:

@@ -15,7 +15,7 @@ from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline import estimate_baseline
-from xs2p.traces.blocks import joined, long_chunks
+from xs2p.traces.blocks import joined, long_chunks, storable
 from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
@@ -180,7 +180,8 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
         ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-    return _with_rois(ds, job.rois).assign_attrs(
+    ds = storable(_with_rois(ds, job.rois))
+    return ds.assign_attrs(
         job.baseline.attrs,
         **attributes(
             fs=job.fs,

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes, resolve
 from xs2p._names import explain_names, without_other
+from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
@@ -69,6 +70,7 @@ def deconvolve(
     """
     explain_names("deconvolve", deconvolve, other)
     check_traces(F, "deconvolve")
+    check_increasing(F, "F")
     decay = check_decay(tau, fs, F)
     return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))
 
