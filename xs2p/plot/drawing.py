@@ -173,16 +173,6 @@ def round_number(about: float) -> float:
     return float(max(step * power for step in (1.0, 2.0, 5.0) if step * power <= about * 1.000001))
 
 
-def time_axis(ds: xr.Dataset) -> tuple[np.ndarray, str]:
-    """Give the times of the frames, and what the axis is called."""
-    if "time" in ds.coords and np.issubdtype(ds["time"].dtype, np.number):
-        return ds["time"].values.astype(np.float64), f"time ({ds['time'].attrs.get('units', 's')})"
-    frames = np.arange(ds.sizes["time"], dtype=np.float64)
-    if "fs" in ds.attrs:
-        return frames / float(ds.attrs["fs"]), "time (s)"
-    return frames, "time (frames)"
-
-
 def zoom(ax: Axes, flat: np.ndarray, shape: tuple[int, int], margin: int) -> None:
     """Show a square around pixels, as far as the frame reaches."""
     limits = []
