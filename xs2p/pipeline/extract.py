@@ -59,7 +59,8 @@ def extract(
         :func:`xs2p.rois_from_footprints` make one. A path is read by the first of these.
     fs
         Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
-        and for spikes.
+        and for spikes. Times that the movie has are kept, whatever it says: in s, ms, frame
+        numbers, dates or timedeltas.
     tau
         Decay time of the indicator in seconds, a number or a DataArray over ``roi``. None
         leaves ``spks`` out.
@@ -96,7 +97,13 @@ def extract(
     Raises
     ------
     ValueError
-        If any input does not fit; before any work starts.
+        If any input does not fit, time goes back or repeats, or ``movie.attrs["fs"]`` is not the
+        rate of the movie's times; before any work starts.
+
+    Warns
+    -----
+    UserWarning
+        ``fs`` is given, and the movie's times are half a frame off somewhere, or more.
 
     See Also
     --------

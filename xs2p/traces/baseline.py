@@ -69,8 +69,8 @@ def baseline(
     Raises
     ------
     ValueError
-        If the method is unknown, ``fs`` is needed and not known, a parameter is out of range or
-        the device cannot be used.
+        If the method is unknown, ``fs`` is needed and not known or not the rate of the times, a
+        parameter is out of range, time goes back or repeats, or the device cannot be used.
 
     Examples
     --------

@@ -55,7 +55,8 @@ def deconvolve(
     Raises
     ------
     ValueError
-        If ``tau`` or ``fs`` is not known or not positive, or the device cannot be used.
+        If ``tau`` or ``fs`` is not known or not positive, ``fs`` is not the rate of the times, time
+        goes back or repeats, or the device cannot be used.
 
     References
     ----------
