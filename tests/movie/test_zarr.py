@@ -66,6 +66,17 @@ def test_seconds_are_no_timedelta(tmp_path, frames):
     np.testing.assert_array_equal(opened(tmp_path / "m.zarr").time, np.arange(T) / 2)
 
 
+def test_times_that_are_stored_packed(tmp_path, frames):
+    """As timedeltas, or scaled: what was written comes back."""
+    ds = xr.Dataset({"m": (("time", "y", "x"), frames)}, {"time": np.arange(T) / 2.0})
+    packed = {"time": {"dtype": "f4", "scale_factor": 0.5}}
+    ds.to_zarr(tmp_path / "a.zarr", consolidated=False, encoding=packed)
+    np.testing.assert_array_equal(opened(tmp_path / "a.zarr").time, np.arange(T) / 2)
+    deltas = (np.arange(T) * 100).astype("m8[ms]").astype("m8[ns]")
+    ds.assign_coords(time=deltas).to_zarr(tmp_path / "b.zarr", consolidated=False)
+    np.testing.assert_array_equal(opened(tmp_path / "b.zarr", fs=10.0).time, deltas)
+
+
 def test_scaled_movies_are_scaled(tmp_path):
     values = np.linspace(0, 1, 2 * 3 * 4).reshape(2, 3, 4)
     ds = xr.Dataset({"m": (("time", "y", "x"), values)})

@@ -289,9 +289,22 @@ def _from_dataset(
     dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
         dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
-    movie = dataset[key]
+    movie = _with_decoded_labels(dataset[key])
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)
     movie.attrs.pop("_Unsigned", None)
     data = _to_dask(movie.variable, array, movie.dims, sizes, name)
     return movie.copy(data=data).drop_encoding()
+
+
+def _with_decoded_labels(movie: xr.DataArray) -> xr.DataArray:
+    """Unpack coordinates, times among them, that are stored scaled or as timedeltas."""
+    import xarray as xr
+
+    decoded = {}
+    for name, coord in movie.coords.items():
+        timedelta = str(coord.attrs.get("dtype", "")).startswith("timedelta64")
+        if timedelta or {"scale_factor", "add_offset"} & set(coord.attrs):
+            stored = xr.Dataset({name: coord.variable.to_base_variable()})
+            decoded[name] = xr.decode_cf(stored, decode_timedelta=timedelta)[name].variable
+    return movie.assign_coords(decoded) if decoded else movie
