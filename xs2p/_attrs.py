@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._time import check_rate, compare_rate
 from xs2p._version import __version__
 
 # Names of traces over (roi, time): no other variable of a Dataset has one of them.
@@ -74,7 +75,13 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     Raises
     ------
     ValueError
-        If neither is given, or it is not a positive number.
+        If neither is given, it is not a positive number, or the attribute ``fs`` is not the rate of
+        the times that the array has.
+
+    Warns
+    -----
+    UserWarning
+        ``fs`` is given, and the array has times that are half a frame off somewhere, or more.
     """
     given = value if value is not None else array.attrs.get(name)
     if given is None:
@@ -86,24 +93,10 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     if not (math.isfinite(number) and number > 0):
         raise ValueError(f"{name} must be a positive number, got {given!r}: give {_HOW[name]}")
     if name == "fs" and value is None:
-        _compare_with_time(number, array)
+        check_rate(number, array)
+    elif name == "fs":
+        compare_rate(number, array, opened=array.attrs.get("fs") == value)
     return number
-
-
-def _compare_with_time(fs: float, array: xr.DataArray) -> None:
-    """Raise where the time coordinate, in seconds, no longer steps as ``attrs["fs"]`` says."""
-    if "time" not in array.coords or array["time"].attrs.get("units") != "s":
-        return
-    time = array["time"].values
-    if time.ndim != 1 or time.size < 2 or time.dtype.kind not in "iuf":
-        return
-    step = float(np.median(np.diff(time)))
-    if not math.isclose(step * fs, 1.0, rel_tol=0.01):
-        raise ValueError(
-            f"attrs['fs'] is {fs} Hz, but the time coordinate steps by {step:g} s "
-            f"({1 / step if step else math.inf:g} Hz), as after movie[::2]; say which is right: "
-            f"fs=..., or assign_attrs(fs=...)"
-        )
 
 
 _BASELINE = ("baseline", "win_baseline", "sig_baseline", "prctile_baseline")

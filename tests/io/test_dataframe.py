@@ -6,6 +6,7 @@ import pytest
 import xarray as xr
 from counting import CountingFrames
 
+import xs2p
 from xs2p.testing import raise_if_dask_computes, simulate
 
 
@@ -115,3 +116,11 @@ def test_refused(ds, recording):
             recording[1].s2p.to_dataframe("traces")
         with pytest.raises(ValueError, match="needs a dim roi"):
             xr.Dataset().s2p.to_dataframe()
+
+
+def test_rois_that_where_has_spread_are_told_how_to_be_chosen():
+    rois = xs2p.sample_rois()
+    spread = rois.where(rois.npix > 20, drop=True)
+    with pytest.raises(ValueError, match=r"where\(…, drop=True\).*rois.sel\(roi=rois.npix > 20\)"):
+        spread.s2p.build_masks()
+    assert rois.sel(roi=rois.npix > 20).s2p.compact().sizes["roi"] == spread.sizes["roi"]

@@ -600,7 +600,8 @@ class TestMovie:
     def test_another_frame_rate(self, recording, tmp_path):
         """The first frame keeps its time."""
         path = movie_file(tmp_path, recording[0], starting_time=5.0)
-        movie = xs2p.open_movie(path, fs=20)
+        with pytest.warns(UserWarning, match="fs=20 Hz .* in place of the rate .* 10 Hz"):
+            movie = xs2p.open_movie(path, fs=20)
         np.testing.assert_array_equal(movie.time, 5 + np.arange(260) / 20)
         assert movie.attrs["fs"] == 20.0 and "that of the first" in movie.time.attrs["description"]
 

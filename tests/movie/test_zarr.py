@@ -44,8 +44,11 @@ def test_keeps_labels(tmp_path, frames):
         "fs": 30.0, "units": "photons", "long_name": "fluorescence movie", "source": str(path),
     }  # fmt: skip
     assert got.time.attrs == {"units": "s"}
-    again = opened(path, fs=10)
-    np.testing.assert_array_equal(again.time, np.arange(T) / 10)
+    with pytest.warns(
+        UserWarning, match=r"fs=10 Hz .* steps by 0.0333333 s \(30 Hz\): frame 22 is"
+    ):
+        again = opened(path, fs=10)
+    np.testing.assert_array_equal(again.time, np.arange(T) / 30)
     assert again.attrs["fs"] == 10.0 and float(again.depth) == 120.0
 
 
@@ -61,6 +64,17 @@ def test_seconds_are_no_timedelta(tmp_path, frames):
     ds.time.attrs["units"] = "seconds"
     ds.to_zarr(tmp_path / "m.zarr", consolidated=False)
     np.testing.assert_array_equal(opened(tmp_path / "m.zarr").time, np.arange(T) / 2)
+
+
+def test_times_that_are_stored_packed(tmp_path, frames):
+    """As timedeltas, or scaled: what was written comes back."""
+    ds = xr.Dataset({"m": (("time", "y", "x"), frames)}, {"time": np.arange(T) / 2.0})
+    packed = {"time": {"dtype": "f4", "scale_factor": 0.5}}
+    ds.to_zarr(tmp_path / "a.zarr", consolidated=False, encoding=packed)
+    np.testing.assert_array_equal(opened(tmp_path / "a.zarr").time, np.arange(T) / 2)
+    deltas = (np.arange(T) * 100).astype("m8[ms]").astype("m8[ns]")
+    ds.assign_coords(time=deltas).to_zarr(tmp_path / "b.zarr", consolidated=False)
+    np.testing.assert_array_equal(opened(tmp_path / "b.zarr", fs=10.0).time, deltas)
 
 
 def test_scaled_movies_are_scaled(tmp_path):

@@ -260,7 +260,7 @@ ERRORS = {
         "fs must be a positive number, got 'fast'",
     ),
     "tau text": (
-        lambda: xs2p.deconvolve(bare(), tau="1.0", fs=30.0),
+        lambda: xs2p.deconvolve(bare(), tau="1.0", fs=FS),
         "tau must be a positive number, got '1.0'",
     ),
     "no tau": (lambda: xs2p.deconvolve(make_traces()), "tau is not known: give the decay time"),
@@ -323,4 +323,4 @@ def test_errors_name_the_thing(case):
 
 def test_tau_in_milliseconds_is_doubted():
     with pytest.warns(UserWarning, match="tau is 700 s.*not in milliseconds"):
-        xs2p.deconvolve(bare(), tau=700.0, fs=1.0)
+        xs2p.deconvolve(bare(), tau=700.0, fs=FS)

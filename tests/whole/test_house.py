@@ -16,7 +16,9 @@ PACKAGE = Path(xs2p.__file__).parent
 # From the ground up; what stands on one line does not import each other.
 FLOORS = [
     {"_version"},
-    {"_attrs", "_names", "_warnings"},
+    {"_names", "_warnings"},
+    {"_time"},
+    {"_attrs"},
     {"disk"},
     {"compute"},
     {"movie", "rois"},

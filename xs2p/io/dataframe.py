@@ -26,6 +26,9 @@ def to_dataframe(
 ) -> pd.DataFrame:
     """Give traces or ROIs as a tidy pandas table.
 
+    xarray's own ``ds.to_dataframe()`` has a row for each ROI, frame and pixel together, which is
+    more than memory holds; of a Dataset of traces and ROIs this one is meant.
+
     Parameters
     ----------
     ds
@@ -42,7 +45,7 @@ def to_dataframe(
     Returns
     -------
     pandas.DataFrame
-        Of traces: ``roi``, ``time`` in s (``frame`` where there is no time), ``channel`` where
+        Of traces: ``roi``, ``time`` as it is (``frame`` where there is none), ``channel`` where
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time`` are columns as well.
         Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other

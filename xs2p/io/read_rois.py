@@ -318,6 +318,7 @@ def _is_store(path: str) -> bool:
 
 def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     """ROI set of suite2p's plane folder, or of all planes of the folder above them."""
+    from xs2p.io.suite2p.planes import join_plane_rois
     from xs2p.io.suite2p.stat import read_plane_rois
     from xs2p.movie.sources import plane_folders, plane_number
 
@@ -334,31 +335,8 @@ def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
     sets = {file: read_plane_rois(file, shape, moved) for file in files}
     if len(sets) == 1:
         return sets[files[0]]
-    return _of_planes({plane_number(os.path.dirname(f)) or 0: sets[f] for f in files}, path)
-
-
-def _of_planes(sets: dict[int, xr.Dataset], path: str) -> xr.Dataset:
-    """All ROIs with their plane, numbered through."""
-    import numpy as np
-
-    from xs2p.io.suite2p.names import PLANE
-    from xs2p.rois.planes import join_rois
-
-    frames = {plane: (rois.attrs["Ly"], rois.attrs["Lx"]) for plane, rois in sets.items()}
-    if len(set(frames.values())) > 1:
-        raise ValueError(
-            f"{path}: its planes have frames of different sizes, {frames}; read each: "
-            f"read_rois({os.path.join(path, 'plane0')!r})"
-        )
-    labelled, first = [], 0
-    for plane, rois in sets.items():
-        n_rois = rois.sizes["roi"]
-        labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
-        labelled.append(
-            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), PLANE))
-        )
-        first += n_rois
-    return join_rois(labelled)
+    by_plane = {plane_number(os.path.dirname(file)) or 0: sets[file] for file in files}
+    return join_plane_rois(by_plane, path)
 
 
 def _of_stat(stat: list[Any], shape: Shape | None, moved: bool) -> xr.Dataset:

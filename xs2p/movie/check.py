@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._time import check_increasing
+
 DIMS = ("time", "y", "x")
 # Dims of a movie that can be opened: channels and planes are in front where there are several.
 LABELLED = (DIMS, ("channel", *DIMS), ("plane", *DIMS), ("channel", "plane", *DIMS))
@@ -61,6 +63,7 @@ def check_movie(
             'xr.DataArray(array, dims=("time", "y", "x")) or open a file with xs2p.open_movie'
         )
     check_dims(movie, LABELLED[:2], name)
+    check_increasing(movie, name)
     if movie.dtype.kind not in "iufb" or movie.dtype.itemsize > 8:
         raise ValueError(
             f"{name} must be of real numbers, got dtype {movie.dtype}; "

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import time_attrs
+from xs2p._time import compare_rate
 from xs2p.disk.reads import naming
 from xs2p.movie.check import checked_shape, is_whole
 from xs2p.movie.dims import checked_dims
+from xs2p.movie.formats import is_store, open_object, open_source, refuse, without_times_of_a_rate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -76,7 +78,8 @@ def open_movie(
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
         ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
         a Zarr store (OME's scale too) or a DataArray has of its own.
-        The time of an NWB file's first frame is kept with it.
+        The timestamps of these are kept with it, and where the two are half a frame apart, one
+        warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional
         The dtype of the frames of ``.bin`` and ``.raw``, by default little-endian int16 as
         suite2p writes them; checked for the other formats.
@@ -132,7 +135,8 @@ def open_movie(
     -----
     UserWarning
         The recording ends before all channels and planes have had their turn: frames of the last
-        turn are left out, and their number is said.
+        turn are left out, and their number is said. Or ``fs`` is not the rate of the times that
+        the file or array has.
 
     UserWarning
         Metadata of a TIFF tell of frames that are not there, as of a recording that was stopped or
@@ -183,128 +187,24 @@ def open_movie(
     axes = checked_dims(dims)
     if axes is not None and order is not None:
         raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
-    start = 0.0
     if not _files.is_paths(path):
-        _refuse(turns, variable if not _is_store(path) else None, "an array or a store")
-        movie, told = _open_object(path, chunks, variable, axes, **of_frame), None
+        refuse(turns, variable if not is_store(path) else None, "an array or a store")
+        movie, told = open_object(path, chunks, variable, axes, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
         with naming(told, *source.names):
-            movie, rate = _open_source(
+            movie, rate = open_source(
                 source, frame, kind, chunks, fs, variable, turns, axes, of_frame
             )
+        if source.kind != "zarr" or "nwb_order" in movie.attrs:
+            movie = without_times_of_a_rate(movie, told, fs)
         fs = rate if fs is None else fs
-        if source.kind == "nwb" and "time" in movie.coords:
-            start = float(movie["time"][0])
     _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
-    movie = _labelled(movie, told, fs, start)
+    movie = _labelled(movie, told, fs)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
-
-
-def _open_source(
-    source: Any,
-    frame: tuple[int, int] | None,
-    kind: Any,
-    chunks: int | None,
-    fs: float | None,
-    variable: str | None,
-    turns: dict[str, Any],
-    dims: tuple[str, ...] | None,
-    of_frame: dict[str, Any],
-) -> tuple[xr.DataArray, float | None]:
-    """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
-    movie: xr.DataArray
-    told = source.told
-    if source.kind == "stack":
-        from xs2p.movie.stacks import open_stacks
-
-        movie = open_stacks(source, frame, kind, chunks, variable, turns, dims)
-        if (turns["channels"] or 1) == (turns["planes"] or 1) == 1:
-            return _told_beside(movie, source.names, told, fs)
-        return movie, None
-    _refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
-    if dims is not None and source.kind != "zarr":
-        raise ValueError(f"dims={dims}: {told!r} says its axes itself; leave dims out")
-    if source.kind == "suite2p":
-        from xs2p.movie.suite2p import open_planes
-
-        movie, rate = open_planes(source.names, told, frame, kind, chunks, fs)
-        if fs is None and rate is not None:
-            log.info("%s: fs=%g Hz, as suite2p says", told, rate)
-        if "tau" in movie.attrs:
-            log.info("%s: tau=%g s, as suite2p says", told, movie.attrs["tau"])
-        return movie, rate
-    if source.kind == "prairie":
-        from xs2p.movie.prairie import open_prairie
-
-        _refuse({}, variable, repr(told))
-        return open_prairie(source.names[0], chunks), None
-    if source.kind == "nwb":
-        from xs2p.movie.nwb import open_nwb_movie
-
-        read = {"chunks": chunks, "variable": variable, **of_frame}
-        return open_nwb_movie(source.names[0], **read), None
-    from xs2p.movie.zarr import open_zarr_movie
-
-    return open_zarr_movie(source.names[0], told, chunks, variable, dims, **of_frame), None
-
-
-def _told_beside(
-    movie: xr.DataArray, names: Sequence[str], told: str, fs: float | None
-) -> tuple[xr.DataArray, float | None]:
-    """Take from the ops beside suite2p's binaries what they say: ``fs``, if not given, and tau."""
-    from xs2p.movie.raw import told_beside
-
-    known = told_beside(names)
-    if fs is None and "fs" in known:
-        fs = known["fs"]
-        log.info("%s: fs=%g Hz, as suite2p says beside it", told, fs)
-    if "tau" in known:
-        movie = movie.assign_attrs(tau=known["tau"])
-        log.info("%s: tau=%g s, as suite2p says beside it", told, known["tau"])
-    return movie, fs
-
-
-def _is_store(path: Any) -> bool:
-    """Whether something is a store or a group of Zarr's, without importing it."""
-    return type(path).__module__.partition(".")[0] == "zarr" and not hasattr(path, "shape")
-
-
-def _open_object(
-    source: Any,
-    chunks: int | None,
-    variable: str | None,
-    dims: tuple[str, ...] | None,
-    **order: Any,
-) -> xr.DataArray:
-    if _is_store(source):
-        from xs2p.movie.zarr import open_zarr_movie
-
-        with naming(str(source)):
-            movie: xr.DataArray = open_zarr_movie(
-                source, str(source), chunks, variable, dims, **order
-            )
-            return movie
-    from xs2p.movie.array import open_array
-
-    return open_array(source, chunks, dims)
-
-
-def _refuse(turns: dict[str, Any], variable: str | None, what: str) -> None:
-    if variable is not None:
-        raise ValueError(
-            f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; {what} "
-            "holds one movie only: call open_movie without it"
-        )
-    for name, value in turns.items():
-        if value is not None:
-            raise ValueError(
-                f"{name}={value!r} tells how frames come in turn in files of {_stacks()}, not "
-                f"in {what}; select frames with movie.isel(time=slice(0, None, 2))"
-            )
 
 
 def _check_order(movie: xr.DataArray, order: dict[str, Any], what: str) -> None:
@@ -313,12 +213,6 @@ def _check_order(movie: xr.DataArray, order: dict[str, Any], what: str) -> None:
             f"order={order['order']!r} says which axis of its frames an NWB file has first, and "
             f"{what} is none; turn frames with movie.rename(y='x', x='y').transpose(..., 'y', 'x')"
         )
-
-
-def _stacks() -> str:
-    from xs2p.movie.sources import STACKS
-
-    return ", ".join(STACKS)
 
 
 def _checked_dtype(dtype: DTypeLike | None) -> np.dtype[Any] | None:
@@ -391,9 +285,7 @@ def _check_agreement(
         )
 
 
-def _labelled(
-    movie: xr.DataArray, told: str | None, fs: float | None, start: float
-) -> xr.DataArray:
+def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
     defaults = {
         "units": "a.u.",
         "long_name": "fluorescence movie",
@@ -407,9 +299,11 @@ def _labelled(
             movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), _PLANES))
     if fs is None:
         return movie
-    seconds = start + np.arange(movie.sizes["time"]) / fs
-    label = time_attrs("start" if start else "fs")
-    return movie.assign_attrs(fs=fs).assign_coords(time=("time", seconds, label))
+    movie = movie.assign_attrs(fs=fs)
+    if "time" in movie.coords:
+        compare_rate(fs, movie)
+        return movie
+    return movie.assign_coords(time=("time", np.arange(movie.sizes["time"]) / fs, time_attrs()))
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:

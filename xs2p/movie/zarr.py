@@ -15,7 +15,7 @@ import numpy as np
 from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
-from xs2p.movie.ome_zarr import with_times
+from xs2p.movie.ome_zarr import find_image, with_times
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 # Dims of Minian's movies, and what they are here.
 MINIAN = {"frame": "time", "height": "y", "width": "x"}
-OME = {"t": "time", "c": "channel", "z": "plane", "y": "y", "x": "x"}
 
 
 def open_zarr_movie(
@@ -168,7 +167,7 @@ def _pick(
     import zarr
 
     if variable is None and said is None:
-        image = _ome(node, told)
+        image = find_image(node, told)
         if image is not None:
             return image
     arrays = _arrays(node, told, variable)
@@ -226,29 +225,6 @@ def _arrays(node: Any, told: str, variable: str | None) -> dict[str, Any]:
             f"{told}: zarr cannot read all arrays of the group ({type(error).__name__}: {error}); "
             f"give the movie's by itself, as in open_movie({_joined(told, 'movie')!r})"
         ) from error
-
-
-def _ome(node: Any, told: str) -> tuple[Any, tuple[str, ...]] | None:
-    """Find the finest image of an OME-Zarr group, and the dims of its axes."""
-    scales = (node.attrs.get("ome") or node.attrs).get("multiscales")
-    if not scales:
-        return None
-    axes = [a["name"] if isinstance(a, dict) else a for a in scales[0].get("axes", "tczyx")]
-    path = scales[0]["datasets"][0]["path"]
-    if path not in node:
-        raise ValueError(
-            f"{told}: its OME metadata name the dataset {path!r}, which is not there: the store "
-            "was copied in part, or its metadata are of another; variable= picks what is there, "
-            f"{', '.join(sorted(node)) or 'nothing'}"
-        )
-    array = node[path]
-    dims = tuple(OME.get(axis, axis) for axis in axes)
-    if set(dims) - set(OME.values()) or "time" not in dims or dims[-2:] != ("y", "x"):
-        raise ValueError(
-            f"{told}: an OME-Zarr image of axes {axes} and shape {array.shape}, expected a movie "
-            "with the axes t, y and x, and c and z where there are several"
-        )
-    return array, dims
 
 
 def _chunk_sizes(
@@ -394,9 +370,22 @@ def _from_dataset(
     dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
         dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
-    movie = _as_ours(dataset[key])
+    movie = _as_ours(_with_decoded_labels(dataset[key]))
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)
     movie.attrs.pop("_Unsigned", None)
     data = _to_dask(movie.variable, array, movie.dims, sizes, name)
     return movie.copy(data=data).drop_encoding()
+
+
+def _with_decoded_labels(movie: xr.DataArray) -> xr.DataArray:
+    """Unpack coordinates, times among them, that are stored scaled or as timedeltas."""
+    import xarray as xr
+
+    decoded = {}
+    for name, coord in movie.coords.items():
+        timedelta = str(coord.attrs.get("dtype", "")).startswith("timedelta64")
+        if timedelta or {"scale_factor", "add_offset"} & set(coord.attrs):
+            stored = xr.Dataset({name: coord.variable.to_base_variable()})
+            decoded[name] = xr.decode_cf(stored, decode_timedelta=timedelta)[name].variable
+    return movie.assign_coords(decoded) if decoded else movie

@@ -15,7 +15,7 @@ from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline import estimate_baseline
-from xs2p.traces.blocks import joined, long_chunks
+from xs2p.traces.blocks import joined, long_chunks, storable
 from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
@@ -60,7 +60,8 @@ def extract(
         :func:`xs2p.rois_from_footprints` make one. A path is read by the first of these.
     fs
         Frame rate in Hz; by default ``movie.attrs["fs"]``. Needed for the maximin baselines
-        and for spikes.
+        and for spikes. Times that the movie has are kept, whatever it says: in s, ms, frame
+        numbers, dates or timedeltas.
     tau
         Decay time of the indicator in seconds, a number or a DataArray over ``roi``; by default
         ``movie.attrs["tau"]``, which a movie of suite2p's has from its ops. Where neither says
@@ -98,7 +99,13 @@ def extract(
     Raises
     ------
     ValueError
-        If any input does not fit; before any work starts.
+        If any input does not fit, time goes back or repeats, or ``movie.attrs["fs"]`` is not the
+        rate of the movie's times; before any work starts.
+
+    Warns
+    -----
+    UserWarning
+        ``fs`` is given, and the movie's times are half a frame off somewhere, or more.
 
     See Also
     --------
@@ -182,7 +189,7 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
         ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-    ds = restated(_with_rois(ds, job.rois))
+    ds = storable(restated(_with_rois(ds, job.rois)))
     threshold = job.snr_threshold if job.snr_threshold > 0 else None
     return ds.assign_attrs(attributes(snr_threshold=threshold))
 

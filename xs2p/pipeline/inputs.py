@@ -96,7 +96,7 @@ def check_job(
     )
     decay = None
     if tau is not None:
-        fs = resolve("fs", fs, movie)
+        fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
         decay = check_decay(tau, fs, rois["npix"])
     options = check_mask_options(**mask_options)
     compare_overlap(rois, options)

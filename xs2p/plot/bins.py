@@ -45,15 +45,19 @@ def extremes(values: np.ndarray, columns: int) -> np.ndarray:
     return np.unique(np.concatenate(kept))
 
 
-def bin_time(array: xr.DataArray, width: int) -> Any:
+Bins = int | np.ndarray
+"""Frames in a bin, or the first frame of each."""
+
+
+def bin_time(array: xr.DataArray, bins: Bins) -> Any:
     """Lowest, highest and sum of each bin of time, as :func:`join_bins` takes them.
 
     Parameters
     ----------
     array
         Traces ``(roi, time)``, over Dask in any chunks, which stay as they are.
-    width
-        Frames in a bin; bins do not end where chunks do.
+    bins
+        Frames in a bin, or the first frame of each, from 0; bins do not end where chunks do.
 
     Returns
     -------
@@ -62,20 +66,19 @@ def bin_time(array: xr.DataArray, width: int) -> Any:
         Dask's where the traces are, and of a size that does not follow the number of frames.
     """
     data = array.transpose("roi", "time").data
+    first = _first(bins, array.sizes["time"])
     if array.chunks is None:
-        return _bins(np.asarray(data), 0, width)
+        return _bins(np.asarray(data), 0, first)
     import dask.array as da
 
     stops = np.cumsum(data.chunks[1])
     starts = stops - data.chunks[1]
-    parts = tuple(
-        int((b - 1) // width - a // width + 1) for a, b in zip(starts, stops, strict=True)
-    )
+    parts = tuple(_within(first, a, b).size for a, b in zip(starts, stops, strict=True))
 
     def block(values: Any, block_info: Any = None) -> np.ndarray:
         from xs2p.compute.arrays import to_host
 
-        return _bins(to_host(values), block_info[0]["array-location"][1][0], width)
+        return _bins(to_host(values), block_info[0]["array-location"][1][0], first)
 
     return da.map_blocks(
         block,
@@ -88,16 +91,17 @@ def bin_time(array: xr.DataArray, width: int) -> Any:
 
 
 def join_bins(
-    parts: np.ndarray, array: xr.DataArray, width: int
+    parts: np.ndarray, array: xr.DataArray, bins: Bins
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Lowest, highest and mean of every bin, each ``(roi, bin)``, from :func:`bin_time`'s parts."""
     n_frames = array.sizes["time"]
     chunks = (n_frames,) if array.chunks is None else array.variable.chunksizes["time"]
     stops = np.cumsum(chunks)
+    of_bin = _first(bins, n_frames)
     pairs = zip(stops - chunks, stops, strict=True)
-    numbers = np.concatenate([np.arange(a // width, (b - 1) // width + 1) for a, b in pairs])
+    numbers = np.concatenate([_within(of_bin, a, b) for a, b in pairs])
     first = np.flatnonzero(np.diff(numbers, prepend=-1))
-    frames = np.diff(np.append(np.arange(0, n_frames, width), n_frames))
+    frames = np.diff(np.append(of_bin, n_frames))
     return (
         np.fmin.reduceat(parts[0], first, axis=1),
         np.fmax.reduceat(parts[1], first, axis=1),
@@ -105,9 +109,20 @@ def join_bins(
     )
 
 
-def _bins(values: np.ndarray, start: int, width: int) -> np.ndarray:
+def _first(bins: Bins, n_frames: int) -> np.ndarray:
+    return np.arange(0, n_frames, bins) if isinstance(bins, int) else bins
+
+
+def _within(first: np.ndarray, start: int, stop: int) -> np.ndarray:
+    """Which bins have some of the frames ``start:stop``."""
+    return np.arange(
+        np.searchsorted(first, start, "right") - 1, np.searchsorted(first, stop, "left")
+    )
+
+
+def _bins(values: np.ndarray, start: int, of_bin: np.ndarray) -> np.ndarray:
     """Lowest, highest and sum of a block ``(roi, time)`` that begins at frame ``start``."""
-    edges = np.arange(start // width * width, start + values.shape[1], width) - start
+    edges = of_bin[_within(of_bin, start, start + values.shape[1])] - start
     first = np.maximum(edges, 0)
     return np.stack(
         [

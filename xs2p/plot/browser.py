@@ -16,11 +16,11 @@ from xs2p.plot.drawing import (
     has_baseline,
     outline_paths,
     position_of,
-    time_axis,
 )
 from xs2p.plot.reader import Reader, frames_in_view, pick_roi
 from xs2p.plot.rois import filled_image
 from xs2p.plot.summary import weights_image
+from xs2p.plot.times import broken, stretches, time_axis
 from xs2p.plot.traces import best_rois, check_traces_of, why
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
@@ -138,7 +138,9 @@ class Browser:
         if background is not None:
             image = check_image(background, self._table.shape)
         self._paths = outline_paths(self._table)
-        self._time, self._label = time_axis(ds)
+        axis = time_axis(ds)
+        self._time, self._label = axis.values, axis.label
+        self._runs = stretches(self._time)
         self._reader = Reader(ds, names)
         if roi is None:
             roi = best_rois(ds, slice(0, ds.sizes["time"]), 1)[0]
@@ -219,6 +221,7 @@ class Browser:
                 self._fit(self.spikes, 0.0, float(value.max(initial=0.0)))
             elif np.isfinite(value).any():
                 low, high = min(low, float(np.nanmin(value))), max(high, float(np.nanmax(value)))
+                time, value = broken(time, value, self._runs[line.frames])
             self.lines[name].data = {"time": time, "value": value}
         shown = bool(high >= low)
         if shown:

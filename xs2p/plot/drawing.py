@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import parameters_in
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
     from xs2p.rois.pixels import PixelTable
@@ -175,15 +174,30 @@ def round_number(about: float) -> float:
     return float(max(step * power for step in (1.0, 2.0, 5.0) if step * power <= about * 1.000001))
 
 
-def time_axis(ds: xr.Dataset) -> tuple[np.ndarray, str]:
-    """Give the times of the frames, and what the axis is called."""
-    if "time" in ds.coords and np.issubdtype(ds["time"].dtype, np.number):
-        return ds["time"].values.astype(np.float64), f"time ({ds['time'].attrs.get('units', 's')})"
-    frames = np.arange(ds.sizes["time"], dtype=np.float64)
-    fs = parameters_in(ds).get("fs")
-    if fs is not None:
-        return frames / float(fs), "time (s)"
-    return frames, "time (frames)"
+def color_scale(
+    values: xr.DataArray, on_image: bool, cmap: Any = None, vmin: Any = None, vmax: Any = None
+) -> ScalarMappable:
+    """Return what turns numbers into the colours of a map."""
+    import matplotlib
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    numbers = np.asarray(values.values, dtype=np.float64)
+    finite = numbers[np.isfinite(numbers)]
+    ends = (0.0, 1.0)
+    if finite.size:
+        ends = tuple(np.percentile(finite, (1, 99) if finite.size >= 50 else (0, 100)))
+    low = ends[0] if vmin is None else float(vmin)
+    high = ends[1] if vmax is None else float(vmax)
+    if vmin is None and vmax is None and not high > low:
+        low, high = low - 0.5, high + 0.5
+    if not high > low:
+        raise ValueError(f"vmax must be above vmin; the colours would go from {low:g} to {high:g}")
+    if cmap is None:
+        # Every colour is to be seen: dark ones are not on an image, nor pale ones on paper.
+        name, darkest, palest = ("plasma", 0.25, 0.97) if on_image else ("viridis", 0.0, 0.95)
+        cmap = ListedColormap(matplotlib.colormaps[name](np.linspace(darkest, palest, 256)))
+    return ScalarMappable(Normalize(low, high), cmap)
 
 
 def zoom(ax: Axes, flat: np.ndarray, shape: tuple[int, int], margin: int) -> None:

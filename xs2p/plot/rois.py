@@ -19,6 +19,7 @@ from xs2p.plot.drawing import (
     NORMAL,
     SMALL,
     check_image,
+    color_scale,
     draw_length,
     frame_extent,
     label_roi,
@@ -33,7 +34,6 @@ from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.cm import ScalarMappable
 
 # Okabe and Ito without black, in an order in which neighbours differ most.
 CATEGORIES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
@@ -324,32 +324,6 @@ def _categories(values: xr.DataArray) -> _Shades:
         others = np.isin(words, kinds[fits:]).sum()
         entries.append((f"{kinds.size - fits} others ({others})", EXCLUDED))
     return _Shades(rgba, _title(values), tuple(entries))
-
-
-def color_scale(
-    values: xr.DataArray, on_image: bool, cmap: Any = None, vmin: Any = None, vmax: Any = None
-) -> ScalarMappable:
-    """Return what turns numbers into the colours of a map."""
-    import matplotlib
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
-
-    numbers = np.asarray(values.values, dtype=np.float64)
-    finite = numbers[np.isfinite(numbers)]
-    ends = (0.0, 1.0)
-    if finite.size:
-        ends = tuple(np.percentile(finite, (1, 99) if finite.size >= 50 else (0, 100)))
-    low = ends[0] if vmin is None else float(vmin)
-    high = ends[1] if vmax is None else float(vmax)
-    if vmin is None and vmax is None and not high > low:
-        low, high = low - 0.5, high + 0.5
-    if not high > low:
-        raise ValueError(f"vmax must be above vmin; the colours would go from {low:g} to {high:g}")
-    if cmap is None:
-        # Every colour is to be seen: dark ones are not on an image, nor pale ones on paper.
-        name, darkest, palest = ("plasma", 0.25, 0.97) if on_image else ("viridis", 0.0, 0.95)
-        cmap = ListedColormap(matplotlib.colormaps[name](np.linspace(darkest, palest, 256)))
-    return ScalarMappable(Normalize(low, high), cmap)
 
 
 def _numbers(values: xr.DataArray, on_image: bool, cmap: Any, vmin: Any, vmax: Any) -> _Shades:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -16,13 +16,14 @@ from xs2p.plot.drawing import (
     NORMAL,
     SMALL,
     check_image,
+    color_scale,
     has_baseline,
     new_figure,
     show_image,
-    time_axis,
     whole_numbers,
 )
-from xs2p.plot.rois import color_scale, plot_rois
+from xs2p.plot.rois import plot_rois
+from xs2p.plot.times import TimeAxis, first_frames, time_axis
 from xs2p.plot.traces import Row, check_traces_of, draw_rows, why
 from xs2p.rois.pixels import PixelTable, pixel_table
 
@@ -70,8 +71,9 @@ def plot_summary(
     Raises
     ------
     ValueError
-        If ``ds`` holds no traces or no ROI set, has several channels or no frames, ``raster`` is
-        neither of the two or needs an ``F0`` that is not there, or an image does not fit.
+        If ``ds`` holds no traces or no ROI set, has several channels or no frames, time goes back
+        or repeats, ``raster`` is neither of the two or needs an ``F0`` that is not there, or an
+        image does not fit.
 
     Examples
     --------
@@ -100,8 +102,9 @@ def plot_summary(
     if lazy is not None:
         _check_size(lazy, table.shape)
 
-    width = _bin_width(ds.sizes["time"])
-    found, image, quality = _compute(ds, lazy, width)
+    axis = time_axis(ds)
+    bins = _bins_of(axis)
+    found, image, quality = _compute(ds, lazy, bins.first)
     if image is None:
         name, image = "Pixel weights", weights_image(table)
     image = check_image(image, table.shape)
@@ -118,16 +121,14 @@ def plot_summary(
     _histogram(histogram, quality)
     main = found["Fc" if "Fc" in found else "F"][2]
     order = _by_quality(quality)
-    time, label = time_axis(ds)
     raster_ax = figure.add_subplot(grid[1])
-    _raster(raster_ax, main, found, order, time, label, raster, width)
+    _raster(raster_ax, main, found, order, bins, raster)
     shown = [_row(ds, found, int(i)) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
-    steps = _steps(time, width)
+    places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
     units = str(ds["Fc" if "Fc" in ds else "F"].attrs.get("units", "a.u."))
-    ends = float(time[0]), float(time[-1])
-    draw_rows(example, shown, np.repeat(steps, 2), ends, label, units, _BINS, COLORS)
-    _heading(example, _what(found, width, time, label))
+    draw_rows(example, shown, places, runs, bins.ends, axis.label, units, _BINS, COLORS)
+    _heading(example, _what(found, bins))
     if "inline" in matplotlib.get_backend():
         # Jupyter shows what a cell returns and every open figure: it would be there twice.
         pyplot.close(figure)
@@ -154,12 +155,39 @@ def _check_size(image: Any, shape: tuple[int, int]) -> None:
         raise ValueError(f"the image must be (y, x) of {shape}, the ROIs' frame; it is {found}")
 
 
-def _bin_width(n_frames: int) -> int:
-    return 1 if n_frames <= 2 * _BINS else -(-n_frames // _BINS)
+class _Bins(NamedTuple):
+    """The bins of time that a page shows."""
+
+    first: np.ndarray
+    """First frame of each."""
+    runs: np.ndarray
+    """The stretch without a gap that each is in."""
+    start: np.ndarray
+    stop: np.ndarray
+    """Where each begins and ends on the axis."""
+    ends: tuple[float, float]
+    """Times of the first and the last frame."""
+    length: str
+    """How long one is, in words; "" where it is one frame."""
+
+
+def _bins_of(axis: TimeAxis) -> _Bins:
+    first, runs, width = first_frames(axis.values, _BINS)
+    last = np.append(first[1:], axis.values.size) - 1
+    unit = axis.label[axis.label.index("(") + 1 : -1].partition(" from ")[0]
+    number = f"{width}" if unit == "frames" else f"{axis.clock.step * width:.3g}"
+    return _Bins(
+        first,
+        runs,
+        axis.values[first] - axis.step / 2,
+        axis.values[last] + axis.step / 2,
+        (float(axis.values[0]), float(axis.values[-1])),
+        "" if width == 1 else f"{number} {unit}",
+    )
 
 
 def _compute(
-    ds: xr.Dataset, image: Any, width: int
+    ds: xr.Dataset, image: Any, first: np.ndarray
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], Any, xr.DataArray]:
     """Compute bins of every trace, the image and the signal to noise, all in one pass."""
     import dask
@@ -170,14 +198,14 @@ def _compute(
     wanted = [main, *(["F0"] if has_baseline(ds) else []), *(["spks"] if "spks" in ds else [])]
     known = "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], ds[main])
     quality = ds["snr"] if known else snr(ds[main])
-    parts = {name: bin_time(ds[name], width) for name in wanted}
+    parts = {name: bin_time(ds[name], first) for name in wanted}
     image_data = image.data if isinstance(image, xr.DataArray) else image
     dims = image.dims if isinstance(image, xr.DataArray) else ("y", "x")
     with progress_bar():
         parts, image_data, values = dask.compute(parts, image_data, quality.data)
     if image_data is not None:
         image_data = xr.DataArray(image_data, dims=dims)
-    found = {name: join_bins(part, ds[name], width) for name, part in parts.items()}
+    found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
     quality = xr.DataArray(
         values, dims="roi", coords={"roi": ds["roi"].values}, name="snr", attrs=quality.attrs
     ).as_numpy()
@@ -246,42 +274,32 @@ def _raster(
     main: np.ndarray,
     found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
     order: np.ndarray,
-    time: np.ndarray,
-    label: str,
+    bins: _Bins,
     kind: str,
-    width: int,
 ) -> None:
     """Draw all ROIs over time, the highest signal to noise on top."""
-    import warnings
-
     import matplotlib
 
-    if kind == "zscore":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of ROIs that are NaN throughout
-            mean, spread = np.nanmean(main, 1), np.nanstd(main, 1)
-        values = (main - mean[:, None]) / np.where(spread > 0, spread, np.nan)[:, None]
-        words = "z-score"
-    else:
-        base = found["F0"][2]
-        values = (main - base) / np.where(base > 0, base, np.nan)
-        words = "dF/F"
+    values, words = _scaled(main, found, kind)
     values = values[order]
     finite = values[np.isfinite(values)]
     low, high = np.percentile(finite, (5, 99)) if finite.size else (0.0, 1.0)
-    start, step = _extent(time, width)
+    columns, left, right = _columns(bins)
     image = ax.imshow(
-        values,
+        np.where(columns < 0, np.nan, values[:, columns]),
         aspect="auto",
         cmap=matplotlib.colormaps["gray_r"].with_extremes(bad="#F3E6D8"),
         vmin=low,
         vmax=max(high, low + 1e-9),
-        extent=(start, start + step * values.shape[1], len(values) + 0.5, 0.5),
+        extent=(left, right, len(values) + 0.5, 0.5),
         interpolation="auto" if len(values) > 100 else "nearest",
         interpolation_stage="data",
     )
+    gaps = np.flatnonzero(np.diff(bins.runs))
+    edges = np.stack([bins.stop[gaps], bins.start[gaps + 1] - bins.stop[gaps]], axis=1)
+    ax.broken_barh(edges.tolist(), (0.5, len(values)), facecolor="white", linewidth=0)
     # The limits of the traces beneath.
-    first, length = float(time[0]), max(float(time[-1] - time[0]), 1e-9)
+    first, length = bins.ends[0], max(bins.ends[1] - bins.ends[0], 1e-9)
     ax.set_xlim(first - 0.01 * length, first + 1.1 * length)
     for side in ("top", "right", "bottom", "left"):
         ax.spines[side].set_visible(False)
@@ -295,28 +313,43 @@ def _raster(
     whole_numbers(ax.yaxis)
     ax.set_ylabel("ROIs, from high to low SNR", fontsize=SMALL + 0.5, color=INK)
     name = "Fc" if "Fc" in found else "F"
-    binned = "" if width == 1 else f", means of {_length(width, time, label)}"
-    nothing = " (tinted: no trace)" if np.isnan(values).all(1).any() else ""
-    _heading(ax, f"{name} of all ROIs, {words}{binned}{nothing}")
+    binned = f", means of {bins.length}" if bins.length else ""
+    nothing = ["tinted: no trace"] if np.isnan(values).all(1).any() else []
+    nothing += ["white: no frames"] if gaps.size else []
+    said = f" ({', '.join(nothing)})" if nothing else ""
+    _heading(ax, f"{name} of all ROIs, {words}{binned}{said}")
 
 
-def _extent(time: np.ndarray, width: int) -> tuple[float, float]:
-    """Start of the first bin, and the length of one."""
-    step = float(time[-1] - time[0]) / max(time.size - 1, 1) if time.size > 1 else 1.0
-    return float(time[0]) - step / 2, step * width
+def _scaled(
+    main: np.ndarray, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], kind: str
+) -> tuple[np.ndarray, str]:
+    """Values of the map, and what they are called."""
+    import warnings
+
+    if kind == "zscore":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of ROIs that are NaN throughout
+            mean, spread = np.nanmean(main, 1), np.nanstd(main, 1)
+        return (main - mean[:, None]) / np.where(spread > 0, spread, np.nan)[:, None], "z-score"
+    base = found["F0"][2]
+    return (main - base) / np.where(base > 0, base, np.nan), "dF/F"
 
 
-def _steps(time: np.ndarray, width: int) -> np.ndarray:
-    """Time of each bin: the middle of its frames."""
-    first = np.arange(0, time.size, width)
-    last = np.minimum(first + width, time.size) - 1
-    return (time[first] + time[last]) / 2
+def _columns(bins: _Bins) -> tuple[np.ndarray, float, float]:
+    """Which bin each column of the map shows, -1 for none, and where the columns lie in time.
 
-
-def _length(width: int, time: np.ndarray, label: str) -> str:
-    if label == "time (frames)":
-        return f"{width} frames"
-    return f"{_extent(time, width)[1]:.3g} {label[label.index('(') + 1 : -1]}"
+    They are of one width. Bins are so too, one a column, unless there are gaps or the frame rate
+    changes: then as many columns as there may be bins.
+    """
+    left, n = float(bins.start[0]), bins.start.size
+    even = left + np.arange(n) * (bins.stop[0] - left)
+    width = float(bins.stop[0] - left)
+    if np.abs(bins.start - even).max() <= 0.5 * width:
+        return np.arange(n), left, left + n * width
+    right, most = float(bins.stop[-1]), 2 * _BINS
+    middle = left + (np.arange(most) + 0.5) * (right - left) / most
+    column = np.searchsorted(bins.start, middle, "right") - 1
+    return np.where(middle <= bins.stop[column], column, -1), left, right
 
 
 def _row(
@@ -332,11 +365,11 @@ def _row(
     return Row(ds["roi"].values[i], main, None, baseline, spikes, why(ds, i))
 
 
-def _what(found: dict[str, Any], width: int, time: np.ndarray, label: str) -> str:
+def _what(found: dict[str, Any], bins: _Bins) -> str:
     name = "Fc" if "Fc" in found else "F"
     parts = [f"{name} of the ROIs of the highest SNR"]
     parts += ["baseline F0 (dashed)"] if "F0" in found else []
     parts += ["spikes (black, to each ROI's largest)"] if "spks" in found else []
-    if width > 1:
-        parts.append(f"extremes in {_length(width, time, label)}")
+    if bins.length:
+        parts.append(f"extremes in {bins.length}")
     return ", ".join(parts)

@@ -24,8 +24,8 @@ from xs2p.plot.drawing import (
     has_baseline,
     new_axes,
     position_of,
-    time_axis,
 )
+from xs2p.plot.times import broken, frames_in, stretches, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,9 +64,10 @@ def plot_traces(
     ax
         Axes to draw into; None makes a figure.
     time
-        ``(start, end)`` to show, in s, or in frames where neither ``ds.time`` nor
-        ``ds.attrs["fs"]`` says the time. None, also for one of the two, is as far as the recording
-        goes.
+        ``(start, end)`` to show, in the unit of the axis: s, what ``ds.time.attrs["units"]`` says,
+        or frames where neither ``ds.time`` nor ``ds.attrs["fs"]`` says the time. Of dates, s from
+        the first, or dates as ``ds.time`` has them. None, also for one of the two, is as far as the
+        recording goes.
     corrected
         Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
     neuropil_coefficient
@@ -83,12 +84,14 @@ def plot_traces(
     matplotlib.axes.Axes
         Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
         scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
-        highest of each column of pixels are drawn.
+        highest of each column of pixels are drawn. Lines break at gaps in time: steps of more than
+        one and a half times the usual one.
 
     Raises
     ------
     ValueError
-        If there is no such ROI, no time in the range, or ``ds`` has no traces or several channels.
+        If there is no such ROI, no time in the range, time goes back or repeats, or ``ds`` has no
+        traces or several channels.
 
     Examples
     --------
@@ -104,8 +107,8 @@ def plot_traces(
     check_flag("corrected", corrected)
     check_flag("legend", legend)
     check_traces_of(ds)
-    seconds, label = time_axis(ds)
-    frames = _range(seconds, time, label)
+    axis = time_axis(ds)
+    frames = frames_in(axis, time)
     labels = _chosen(ds, rois, frames)
     places = [position_of(ds["roi"].values, label) for label in labels]
     show, coefficient = _variables(ds, corrected, neuropil_coefficient)
@@ -119,9 +122,9 @@ def plot_traces(
         ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
     columns = max(int(ax.get_window_extent().width), 1000)
     units = str(ds[show[0]].attrs.get("units", "a.u."))
-    shown = seconds[frames]
+    shown, runs = axis.values[frames], stretches(axis.values)[frames]
     ends = (float(shown[0]), float(shown[-1])) if shown.size else (0.0, 1.0)
-    draw_rows(ax, rows, shown, ends, label, units, columns, colors, same_scale)
+    draw_rows(ax, rows, shown, runs, ends, axis.label, units, columns, colors, same_scale)
     if legend and rows:
         _legend(ax, rows, coefficient, show[0], colors)
     return ax
@@ -151,22 +154,6 @@ def check_traces_of(ds: xr.Dataset) -> None:
             "ds has neither F nor Fc over roi and time; make traces with movie.s2p.extract(rois). "
             f"It has {', '.join(map(str, ds.data_vars)) or 'no variables'}"
         )
-
-
-def _range(seconds: np.ndarray, time: Any, label: str) -> slice:
-    """Frames of a range of time, both ends included."""
-    if time is None:
-        return slice(0, seconds.size)
-    try:
-        start, end = time
-    except (TypeError, ValueError):
-        raise ValueError(f"time must be (start, end), as in time=(10, 20); got {time!r}") from None
-    first = 0 if start is None else int(np.searchsorted(seconds, start, "left"))
-    last = seconds.size if end is None else int(np.searchsorted(seconds, end, "right"))
-    if last <= first:
-        known = f"{seconds[0]:g} to {seconds[-1]:g}" if seconds.size else "nothing"
-        raise ValueError(f"no frames in time={time!r}; {label} goes from {known}")
-    return slice(first, last)
 
 
 def _chosen(ds: xr.Dataset, rois: Any, frames: slice) -> list[Any]:
@@ -243,6 +230,7 @@ def draw_rows(
     ax: Axes,
     rows: list[Row],
     time: np.ndarray,
+    runs: np.ndarray,
     ends: tuple[float, float],
     label: str,
     units: str,
@@ -250,7 +238,10 @@ def draw_rows(
     colors: Sequence[str],
     same_scale: bool = False,
 ) -> None:
-    """Draw rows of one unit of height each, the first on top, with their time axis."""
+    """Draw rows of one unit of height each, the first on top, with their time axis.
+
+    ``runs`` are the stretches of time that the samples are in: lines break between them.
+    """
     from matplotlib.collections import LineCollection
 
     parts = [[v for v in (row.main, row.neuropil, row.baseline) if v is not None] for row in rows]
@@ -276,12 +267,13 @@ def draw_rows(
         ]
         for values, style in styles:
             if values is not None:
-                kept = _kept(values, columns)
+                kept = _kept(values, runs, columns)
                 y = foot + (values[kept] - low) * scale
-                ax.plot(time[kept], y, solid_joinstyle="round", **style)
+                line = broken(time[kept], y, runs[kept])
+                ax.plot(*line, solid_joinstyle="round", **style)
         if row.spikes is not None:
             heights = np.nan_to_num(row.spikes)
-            kept = _kept(heights, columns)
+            kept = _kept(heights, runs, columns)
             kept = kept[heights[kept] > 0]
             tall = 0.2 * heights[kept] / max(heights.max(initial=0.0), 1e-30)
             feet = np.full(kept.size, floor + 0.03)
@@ -301,8 +293,12 @@ def _limits(values: list[np.ndarray]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def _kept(values: np.ndarray, columns: int) -> np.ndarray:
-    return np.arange(values.size) if values.size <= _SAMPLES else extremes(values, columns)
+def _kept(values: np.ndarray, runs: np.ndarray, columns: int) -> np.ndarray:
+    """Which samples to draw: of many the extremes, and where stretches end."""
+    if values.size <= _SAMPLES:
+        return np.arange(values.size)
+    ends = np.flatnonzero(np.diff(runs))[:columns]
+    return np.unique(np.concatenate([extremes(values, columns), ends, ends + 1]))
 
 
 def _frame(

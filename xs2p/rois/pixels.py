@@ -131,8 +131,9 @@ def _check_is_roi_set(rois: Any) -> None:
         first = rois[odd[0]]
         raise ValueError(
             f"this is no ROI set any more: {odd[0]} has dims {first.dims} and dtype "
-            f"{first.dtype}. Choose ROIs with a list or a mask over roi, as in "
-            "rois.isel(roi=[3]) or rois.sel(roi=rois.npix > 20)"
+            f"{first.dtype}, as after rois.where(…, drop=True), which spreads the pixels. "
+            "Choose ROIs with a list or a mask over roi, as in rois.isel(roi=[3]) or "
+            "rois.sel(roi=rois.npix > 20)"
         )
 
 

@@ -9,9 +9,10 @@ import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
 from xs2p._names import explain_names, same_as, without_other
+from xs2p._time import check_increasing
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import check_traces, map_traces, reduce_whole, with_data
+from xs2p.traces.blocks import check_traces, map_traces, reduce_whole, storable, with_data
 
 _FILTERS = "xs2p.traces.filters"
 _IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
@@ -68,8 +69,8 @@ def baseline(
     Raises
     ------
     ValueError
-        If the method is unknown, ``fs`` is needed and not known, a parameter is out of range or
-        the device cannot be used.
+        If the method is unknown, ``fs`` is needed and not known or not the rate of the times, a
+        parameter is out of range, time goes back or repeats, or the device cannot be used.
 
     Examples
     --------
@@ -80,6 +81,7 @@ def baseline(
     method = same_as("method", method, "maximin", "baseline", other)
     explain_names("baseline", baseline, other)
     check_traces(F, "baseline")
+    check_increasing(F, "F")
     how = check_baseline(
         method,
         fs,
@@ -144,7 +146,7 @@ def preprocess(
         "long_name": f"{long_name}, baseline subtracted",
         "description": "The trace less its baseline, by xs2p.preprocess.",
     }
-    return corrected.rename(F.name)
+    return storable(corrected.rename(F.name))
 
 
 class Baseline(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import xarray as xr
@@ -15,6 +15,8 @@ from xs2p.compute.threads import cores, in_threads
 
 if TYPE_CHECKING:
     import dask.array as da
+
+Traces = TypeVar("Traces", xr.DataArray, xr.Dataset)
 
 _NONE_BEFORE, _NONE_AFTER = 1, 2
 _PARALLEL = 2**20  # samples that are worth a second thread
@@ -96,9 +98,7 @@ def map_traces(
 
 def with_data(F: xr.DataArray, data: Any) -> xr.DataArray:
     """Put new data in the place of an array's: how the old were packed in a file is not theirs."""
-    new = F.copy(data=data)
-    new.encoding = {}
-    return new
+    return storable(F.copy(data=data))
 
 
 def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
@@ -332,3 +332,19 @@ def joined(traces: xr.Dataset, reach: int) -> xr.Dataset:
         for name, array in traces.data_vars.items()
     }
     return traces.assign(joined)
+
+
+def storable(traces: Traces) -> Traces:
+    """Traces that go to a store as they are, whatever file their labels are from.
+
+    How those were packed and chunked there is no matter of the traces, and lazy labels, of a movie
+    that may have been cut anywhere, get the chunks that the traces have.
+    """
+    data = traces["F"] if isinstance(traces, xr.Dataset) else traces
+    frames = data.variable.chunksizes.get("time", -1)
+    lazy = {
+        name: coord.variable.chunk({d: frames if d == "time" else -1 for d in coord.dims})
+        for name, coord in traces.coords.items()
+        if coord.chunks is not None
+    }
+    return traces.assign_coords(lazy).drop_encoding()

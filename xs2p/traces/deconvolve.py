@@ -10,6 +10,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes, resolve
 from xs2p._names import explain_names, without_other
+from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
@@ -54,7 +55,8 @@ def deconvolve(
     Raises
     ------
     ValueError
-        If ``tau`` or ``fs`` is not known or not positive, or the device cannot be used.
+        If ``tau`` or ``fs`` is not known or not positive, ``fs`` is not the rate of the times, time
+        goes back or repeats, or the device cannot be used.
 
     References
     ----------
@@ -69,6 +71,7 @@ def deconvolve(
     """
     explain_names("deconvolve", deconvolve, other)
     check_traces(F, "deconvolve")
+    check_increasing(F, "F")
     decay = check_decay(tau, fs, F)
     return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))
 

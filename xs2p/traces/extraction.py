@@ -22,7 +22,7 @@ from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.pixels import planes_of
 from xs2p.rois.planes import plane_of
-from xs2p.traces.blocks import in_chunks
+from xs2p.traces.blocks import in_chunks, storable
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -134,7 +134,7 @@ def extract_in_chunks(
             **attributes(**masks.attrs),
         }
         ds[name] = ((*movie.dims[:-3], "roi", "time"), data, attrs)
-    return ds.assign_attrs(attributes(**masks.attrs))
+    return storable(ds.assign_attrs(attributes(**masks.attrs)))
 
 
 def _lazy(movie: da.Array, masks: Masks, device: str) -> da.Array:

@@ -61,6 +61,25 @@ def join_folders(sets: Mapping[int, xr.Dataset], name: str) -> xr.Dataset:
     return whole.assign_attrs(_attrs(sets))
 
 
+def join_plane_rois(sets: Mapping[int, xr.Dataset], path: str) -> xr.Dataset:
+    """All ROIs with their plane, numbered through."""
+    frames = {plane: (rois.attrs["Ly"], rois.attrs["Lx"]) for plane, rois in sets.items()}
+    if len(set(frames.values())) > 1:
+        raise ValueError(
+            f"{path}: its planes have frames of different sizes, {frames}; read each: "
+            f"read_rois({os.path.join(path, 'plane0')!r})"
+        )
+    labelled, first = [], 0
+    for plane, rois in sets.items():
+        n_rois = rois.sizes["roi"]
+        labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
+        labelled.append(
+            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), PLANE))
+        )
+        first += n_rois
+    return join_rois(labelled)
+
+
 def folders_of(ds: xr.Dataset, name: str) -> dict[str, xr.Dataset]:
     """Plane folders to write, and the Dataset of each; the one given where it is of one plane."""
     if "plane" not in ds.variables or ds["plane"].dims != ("roi",):
