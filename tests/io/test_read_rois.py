@@ -165,7 +165,7 @@ class TestSuite2p:
         options = {"min_neuropil_pixels": 20, "win_baseline": 1.0}
         ds = movie.s2p.extract(rois, tau=0.7, **options).compute()
         for plane, (one, own) in movies.items():
-            expected = one.s2p.extract(own, fs=7.5, tau=0.7, **options).compute()
+            expected = one.drop_vars("time").s2p.extract(own, fs=7.5, tau=0.7, **options).compute()
             some = ds.isel(roi=ds.plane.values == plane)
             for name in expected.data_vars:
                 np.testing.assert_array_equal(some[name], expected[name])
@@ -417,12 +417,12 @@ def test_nwb_is_handed_on(monkeypatch, tmp_path):
     assert xs2p.read_rois(path, shape=(9, 9), name="second") is rois
     assert xs2p.read_rois(path, shape=(7, 7), shift=(1, 1)).attrs["Ly"] == 7
     assert calls == [
-        ((table,), {"name": None, "shape": None}),
-        ((path,), {"name": "second", "shape": (9, 9)}),
-        ((path,), {"name": None, "shape": None}),
+        ((table,), {"name": None, "order": None, "shape": None}),
+        ((path,), {"name": "second", "order": None, "shape": (9, 9)}),
+        ((path,), {"name": None, "order": None, "shape": None}),
     ]
 
-    def without_frame(source, shape, name):
+    def without_frame(source, shape, name, order):
         if shape is None:
             raise ValueError("give shape=(Ly, Lx) in pixels")
         return rois

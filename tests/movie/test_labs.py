@@ -141,7 +141,9 @@ class TestScanbox:
         both = opened(self.write(tmp_path, frames[:, None], scanmode=0))
         assert both.attrs["fs"] == pytest.approx(2 * 7938 / LY)
         path = tmp_path / "a_000_001.sbx"
-        assert opened(path, fs=4).attrs["fs"] == 4
+        with pytest.warns(UserWarning, match=r"fs=4 Hz is taken .*sbx says, 2268 Hz"):
+            slow = open_movie(path, fs=4)
+        assert slow.attrs["fs"] == 4 and float(slow.time[1]) == 0.25
         with pytest.warns(UserWarning, match="ends before all of its 2 planes"):
             turns = open_movie(path, planes=2)
         assert turns.sizes["plane"] == 2 and "fs" not in turns.attrs  # the file's is of one

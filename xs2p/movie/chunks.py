@@ -31,7 +31,10 @@ def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:
     import dask.array as da
     from dask.base import tokenize
 
-    number = math.prod(-(-n // max(1, size)) for n, size in zip(array.shape, sizes, strict=True))
+    number = math.prod(
+        len(size) if isinstance(size, tuple) else -(-n // max(1, size))
+        for n, size in zip(array.shape, sizes, strict=True)
+    )
     if number > MOST_CHUNKS:
         raise ValueError(
             f"its shape {tuple(array.shape)} makes {number:.0e} chunks of {tuple(sizes)}, more "

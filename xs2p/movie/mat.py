@@ -148,7 +148,10 @@ def _arrays(name: str) -> Iterator[_Array]:
     with open(name, "rb") as file:
         head = file.read(128)
         if len(head) < 128 or head[126:128] not in (b"IM", b"MI"):
-            raise ValueError(f"{name}: no MAT-file of version 5 to 7.3")
+            raise ValueError(
+                f"{name}: no MAT-file of version 5 to 7.3, or one that is damaged; write it anew "
+                "in MATLAB, with save(file, '-v7.3')"
+            )
         order = "<" if head[126:128] == b"IM" else ">"
         while len(tag := file.read(8)) == 8:
             code, size = struct.unpack(order + "II", tag)
