@@ -316,3 +316,45 @@ def test_inputs_stay_as_they_are(sample):
     copy.s2p.plot_summary()
     copy.s2p.plot_traces()
     xr.testing.assert_identical(copy, sample[1])
+
+
+def in_planes(ds, n):
+    """The sample's traces, its ROIs dealt out to planes, with an image of each."""
+    ds = ds.assign_coords(plane=("roi", np.arange(ds.sizes["roi"]) % n))
+    return ds.assign({f"meanImg_plane{k}": (("y", "x"), np.eye(64) * (k + 1)) for k in range(n)})
+
+
+def test_the_summary_has_a_panel_for_each_plane(sample):
+    ds = in_planes(sample[1], 2)
+    figure = ds.s2p.plot_summary()
+    names = [ax.get_title(loc="left") for ax in figure.axes]
+    assert names[:3] == [f"Plane {k}: 49 ROIs\nMean image" for k in (0, 1)] + ["suite2p SNR"]
+    for k, ax in enumerate(figure.axes[:2]):
+        np.testing.assert_array_equal(ax.images[0].get_array(), np.eye(64) * (k + 1))
+    # A colour means the same in all panels: that of the histogram beside them.
+    colors = [ax.collections[0].get_edgecolors() for ax in figure.axes[:2]]
+    together = sample[1].s2p.plot_summary(background=np.eye(64))
+    expected = together.axes[1].collections[0].get_edgecolors()
+    for k in (0, 1):
+        np.testing.assert_allclose(colors[k], expected[k::2])
+    check_legible(figure)
+
+
+def test_images_of_the_planes_of_a_summary(sample):
+    movie, ds = sample
+    ds = in_planes(ds, 3).drop_vars([f"meanImg_plane{k}" for k in range(3)])
+    few = movie.isel(time=slice(0, 9)).astype(float)
+    both = xr.concat([few, few * 2 + 1], "plane")
+    with pytest.raises(ValueError, match=r"movie has no image of plane 2.*0, 1"):
+        ds.s2p.plot_summary(movie=both)
+    three = xr.concat([few, few * 2 + 1, few**2], "plane").assign_coords(plane=[2, 1, 0])
+    mean = three.mean("time", dtype=np.float64)
+    for given in ({"movie": three}, {"background": mean}):
+        axes = ds.s2p.plot_summary(**given).axes
+        for k in range(3):
+            np.testing.assert_allclose(axes[k].images[0].get_array(), mean.sel(plane=k))
+    # Of a selection of one plane the same page as ever, with that plane's image.
+    one = in_planes(sample[1], 3).pipe(lambda d: d.isel(roi=d.plane.values == 1))
+    axes = one.s2p.plot_summary().axes
+    assert axes[1].get_title(loc="left") == "33 ROIs"
+    np.testing.assert_array_equal(axes[0].images[0].get_array(), np.eye(64) * 2)

@@ -17,9 +17,9 @@ from xs2p.plot.drawing import (
     outline_paths,
     position_of,
 )
+from xs2p.plot.images import weights_image
 from xs2p.plot.reader import Reader, frames_in_view, pick_roi
 from xs2p.plot.rois import filled_image
-from xs2p.plot.summary import weights_image
 from xs2p.plot.times import broken, stretches, time_axis
 from xs2p.plot.traces import best_rois, check_traces_of, why
 from xs2p.rois.pixels import pixel_table

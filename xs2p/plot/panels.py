@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p._warnings import names
 from xs2p.plot.drawing import INK, NORMAL, new_figure
 from xs2p.rois.pixels import PixelTable, planes_of
 
@@ -35,13 +36,24 @@ def panels(planes: list[Any], shape: tuple[int, int]) -> list[Axes]:
     return axes[: len(planes)]
 
 
-def image_of_plane(image: Any, plane: Any) -> Any:
+def rows_and_columns(n_planes: int) -> tuple[int, int]:
+    """How panels beside something else lie: at least one, at most four in a row."""
+    across = max(1, n_planes if n_planes <= 3 else 3 if n_planes <= 6 else 4)
+    return max(1, -(-n_planes // across)), across
+
+
+def image_of_plane(image: Any, plane: Any, name: str = "background") -> Any:
     """Image of one plane, where there is one of each; else the one for all."""
     if not isinstance(image, xr.DataArray) or "plane" not in image.dims:
         return image
-    if "plane" in image.coords:
-        return image.sel(plane=plane, drop=True)
-    return image.isel(plane=int(plane))
+    n = image.sizes["plane"]
+    known = image["plane"].values.tolist() if "plane" in image.coords else list(range(n))
+    if plane not in known:
+        raise ValueError(
+            f"{name} has no image of plane {plane}, in which some ROIs are; it has "
+            f"{names(known)}. {name}.assign_coords(plane=[...]) says which they are"
+        )
+    return image.isel(plane=known.index(plane), drop=True)
 
 
 def draw_outlines(

@@ -15,24 +15,26 @@ from xs2p.plot.drawing import (
     INK,
     NORMAL,
     SMALL,
-    check_image,
     color_scale,
     has_baseline,
     new_figure,
     show_image,
     whole_numbers,
 )
+from xs2p.plot.images import Picture, finished, pictures
+from xs2p.plot.panels import by_plane, rows_and_columns
 from xs2p.plot.rois import plot_rois
 from xs2p.plot.times import TimeAxis, first_frames, time_axis
 from xs2p.plot.traces import Row, check_traces_of, draw_rows, why
+from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.gridspec import SubplotSpec
 
 _BINS = 1000
-_IMAGES = ("meanImg", "mean_image")
 
 
 def plot_summary(
@@ -52,9 +54,11 @@ def plot_summary(
         is computed in one pass, also with ``movie``, and held only in at most 2000 bins of time.
     background
         Image ``(y, x)`` of the field of view. None takes the mean of ``movie``, else the variable
-        ``meanImg`` or ``mean_image`` of ``ds``, else the weights of the ROIs' pixels.
+        ``meanImg`` or ``mean_image`` of ``ds``, else the weights of the ROIs' pixels. Of ROIs of
+        several planes also ``(plane, y, x)``, or the variables ``meanImg_plane0`` and so on:
+        each plane gets a panel, its ROIs over its image.
     movie
-        Movie ``(time, y, x)`` to make the mean image of.
+        Movie ``(time, y, x)``, or ``(time, plane, y, x)``, to make the mean image of.
     raster
         What the map of all ROIs shows of ``Fc`` (of ``F`` where there is no ``Fc``):
         ``"zscore"``, each ROI less its mean and over its standard deviation, or ``"dFF"``,
@@ -96,29 +100,20 @@ def plot_summary(
         raise ValueError("raster='dFF' needs a baseline F0, which ds has not; use 'zscore'")
     if not ds.sizes["time"]:
         raise ValueError("ds has no frames to draw")
-    if movie is not None and (set(movie.dims) != {"time", "y", "x"}):
-        raise ValueError(f"movie has dims {movie.dims}, expected ('time', 'y', 'x')")
-    name, lazy = _image_source(ds, background, movie)
-    if lazy is not None:
-        _check_size(lazy, table.shape)
+    parts = by_plane(ds)
+    views = pictures(ds, background, movie, table.shape)
 
     axis = time_axis(ds)
     bins = _bins_of(axis)
-    found, image, quality = _compute(ds, lazy, bins.first)
-    if image is None:
-        name, image = "Pixel weights", weights_image(table)
-    image = check_image(image, table.shape)
+    found, images, quality = _compute(ds, [view.image for view in views], bins.first)
 
-    figure = new_figure((10.0, 10.6))
-    grid = figure.add_gridspec(3, 1, height_ratios=(3.6, 2.9, 3.3))
-    across = grid[0].subgridspec(1, 3, width_ratios=(1, 1, 0.72))
-    fov, rois_ax, histogram = (figure.add_subplot(across[k]) for k in range(3))
-    show_image(fov, image, table.shape)
-    _heading(fov, name)
-    thin = 1.5 if table.roi.size <= 30 else 0.8 if table.roi.size <= 300 else 0.5
-    plot_rois(ds, rois_ax, background=image, color=quality, legend=False, linewidth=thin)
-    _heading(rois_ax, f"{table.roi.size} ROIs")
-    _histogram(histogram, quality)
+    down, _ = rows_and_columns(len(parts))
+    figure = new_figure((10.0, 7.0 + 3.6 * down))
+    grid = figure.add_gridspec(3, 1, height_ratios=(3.6 * down, 2.9, 3.3))
+    if parts:
+        _maps_of_planes(figure, grid[0], ds, parts, views, images, quality)
+    else:
+        _map(figure, grid[0], ds, table, finished(views[0], images[0], table), quality)
     main = found["Fc" if "Fc" in found else "F"][2]
     order = _by_quality(quality)
     raster_ax = figure.add_subplot(grid[1])
@@ -133,26 +128,6 @@ def plot_summary(
         # Jupyter shows what a cell returns and every open figure: it would be there twice.
         pyplot.close(figure)
     return figure
-
-
-def _image_source(ds: xr.Dataset, background: Any, movie: xr.DataArray | None) -> tuple[str, Any]:
-    if background is not None:
-        own = background.attrs.get("long_name") if isinstance(background, xr.DataArray) else None
-        return (str(own).capitalize() if own else "Image"), background
-    if movie is not None:
-        return "Mean image", movie.mean("time", dtype=np.float64)
-    for name in _IMAGES:
-        if name in ds.variables and set(ds[name].dims) == {"y", "x"}:
-            return "Mean image", ds[name]
-    return "", None
-
-
-def _check_size(image: Any, shape: tuple[int, int]) -> None:
-    """Raise before anything is computed."""
-    is_frame = isinstance(image, xr.DataArray) and set(image.dims) == {"y", "x"}
-    found = (image.sizes["y"], image.sizes["x"]) if is_frame else tuple(np.shape(image))
-    if found != shape:
-        raise ValueError(f"the image must be (y, x) of {shape}, the ROIs' frame; it is {found}")
 
 
 class _Bins(NamedTuple):
@@ -186,10 +161,67 @@ def _bins_of(axis: TimeAxis) -> _Bins:
     )
 
 
+def _map(
+    figure: Figure,
+    place: SubplotSpec,
+    ds: xr.Dataset,
+    table: PixelTable,
+    shown: tuple[str, np.ndarray],
+    quality: xr.DataArray,
+) -> None:
+    """Draw image, ROIs over it and signal to noise, side by side."""
+    name, image = shown
+    across = place.subgridspec(1, 3, width_ratios=(1, 1, 0.72))
+    fov, rois_ax, histogram = (figure.add_subplot(across[k]) for k in range(3))
+    show_image(fov, image, table.shape)
+    _heading(fov, name)
+    thin = _thin(table.roi.size)
+    plot_rois(ds, rois_ax, background=image, color=quality, legend=False, linewidth=thin)
+    _heading(rois_ax, f"{table.roi.size} ROIs")
+    _histogram(histogram, quality)
+
+
+def _maps_of_planes(
+    figure: Figure,
+    place: SubplotSpec,
+    ds: xr.Dataset,
+    parts: dict[Any, np.ndarray],
+    views: list[Picture],
+    images: list[Any],
+    quality: xr.DataArray,
+) -> None:
+    """Draw the ROIs of each plane over its image, in colours that mean the same in all."""
+    rois = ds.drop_vars([name for name, v in ds.variables.items() if "time" in v.dims])
+    low, high = color_scale(quality, on_image=True).get_clim()
+    down, across = rows_and_columns(len(parts))
+    grid = place.subgridspec(down, across + 1, width_ratios=(*[1] * across, 0.72))
+    thin = _thin(max(where.size for where in parts.values()))
+    for k, (plane, where) in enumerate(parts.items()):
+        own = contiguous(rois.isel(roi=where))
+        name, image = finished(views[k], images[k], pixel_table(own))
+        ax = figure.add_subplot(grid[k // across, k % across])
+        plot_rois(
+            own,
+            ax,
+            background=image,
+            color=quality.isel(roi=where),
+            vmin=low,
+            vmax=high,
+            legend=False,
+            linewidth=thin,
+        )
+        _heading(ax, f"Plane {plane}: {where.size} ROIs\n{name}")
+    _histogram(figure.add_subplot(grid[:, across]), quality)
+
+
+def _thin(n_rois: int) -> float:
+    return 1.5 if n_rois <= 30 else 0.8 if n_rois <= 300 else 0.5
+
+
 def _compute(
-    ds: xr.Dataset, image: Any, first: np.ndarray
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], Any, xr.DataArray]:
-    """Compute bins of every trace, the image and the signal to noise, all in one pass."""
+    ds: xr.Dataset, images: list[Any], first: np.ndarray
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], list[Any], xr.DataArray]:
+    """Compute bins of every trace, the images and the signal to noise, all in one pass."""
     import dask
 
     from xs2p.traces.quality import is_of, snr
@@ -199,27 +231,14 @@ def _compute(
     known = "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], ds[main])
     quality = ds["snr"] if known else snr(ds[main])
     parts = {name: bin_time(ds[name], first) for name in wanted}
-    image_data = image.data if isinstance(image, xr.DataArray) else image
-    dims = image.dims if isinstance(image, xr.DataArray) else ("y", "x")
+    arrays = [image.data if isinstance(image, xr.DataArray) else image for image in images]
     with progress_bar():
-        parts, image_data, values = dask.compute(parts, image_data, quality.data)
-    if image_data is not None:
-        image_data = xr.DataArray(image_data, dims=dims)
+        parts, arrays, values = dask.compute(parts, arrays, quality.data)
     found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
     quality = xr.DataArray(
         values, dims="roi", coords={"roi": ds["roi"].values}, name="snr", attrs=quality.attrs
     ).as_numpy()
-    return found, image_data, quality
-
-
-def weights_image(table: PixelTable) -> np.ndarray:
-    """Image of the ROIs: each pixel's weight over the largest of its ROI."""
-    largest = np.zeros(table.roi.size)
-    np.maximum.at(largest, table.owner, table.lam)
-    image = np.zeros(table.shape)
-    shares = table.lam / np.maximum(largest[table.owner], 1e-30)
-    np.maximum.at(image.ravel(), table.flat, shares)
-    return image
+    return found, arrays, quality
 
 
 def _by_quality(quality: xr.DataArray) -> np.ndarray:
