@@ -187,7 +187,8 @@ def _said(stack: Stack, dims: tuple[str, ...], turns: dict[str, Any]) -> Stack:
             )
         sizes[names.index("time")] = number // others
     axes = tuple(zip((letters([dim]).upper() for dim in names), sizes, strict=True))
-    return replace(stack, axes=axes, turns=(), said=True, flipped=dims[-1] == "y")
+    fs = stack.fs if axes == stack.axes else None  # that of other axes
+    return replace(stack, axes=axes, turns=(), said=True, flipped=dims[-1] == "y", fs=fs)
 
 
 def _check_alike(stack: Stack, first: Stack) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from xs2p.movie.tiff_file import (
     number_of,
 )
 from xs2p.movie.tiff_scattered import scattered
+from xs2p.movie.tiff_time import rate_of_tiff
 from xs2p.movie.turns import Stack, Turn
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ def tiff_stack(name: str, given: Sequence[str], plain: bool = False) -> Stack:
             return _plain(file, 0)
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
-        return _series(file, all_series, given, plain)
+        found = _series(file, all_series, given, plain)
+        timed = dict(found.axes).get("T", 1) > 1  # the interval of other axes is not one of time
+        return replace(found, fs=rate_of_tiff(tif, all_series[0].kind)) if timed else found
 
 
 def _plain(file: Opened, told: int, axes: tuple[tuple[str, int], ...] = ()) -> Stack:
