@@ -278,6 +278,27 @@ def test_planes_that_differ_by_a_frame(tmp_path):
     assert ds.F.shape == (4, 5) and ds.F.notnull().all()
 
 
+@TRANSPOSED
+def test_as_many_frames_as_rois_are_turned_as_the_others(tmp_path):
+    made = four_rois("suite2p output")
+    values = np.arange(12.0).reshape(4, 3)
+    made.add("Fluorescence", "plane0", values[:1].copy(), [0])  # (roi, time)
+    made.add("Fluorescence", "plane1", values[1:].copy(), [1, 2, 3])  # 3 x 3: either way fits
+    with pytest.warns(UserWarning, match=r"stored as \(roi, time\)"):
+        ds = xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
+    np.testing.assert_array_equal(ds.F, values)
+
+
+def test_timestamps_that_go_back_are_told(tmp_path):
+    made = four_rois()
+    times = np.array([0.0, 1.0, 2.0, 0.0, 1.0, 2.0])
+    made.add("Fluorescence", "RoiResponseSeries", np.ones((6, 4)), range(4), timestamps=times)
+    path = made.save(tmp_path)
+    with pytest.warns(UserWarning, match=r"go back or repeat at frame 3 \(0 s\)"):
+        ds = xs2p.read_nwb(path, shape=SHAPE)
+    np.testing.assert_array_equal(ds.time, times)
+
+
 def test_a_timestamp_that_is_nan(tmp_path):
     made = four_rois()
     times = np.arange(6.0)

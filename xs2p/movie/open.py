@@ -77,7 +77,8 @@ def open_movie(
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
         ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
-        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too) or a DataArray has of its own.
+        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too)
+        or a DataArray has of its own.
         The timestamps of these are kept with it, and where the two are half a frame apart, one
         warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional

@@ -18,7 +18,7 @@ _SECONDS = {
 
 
 def rate_of_tiff(tif: Any, kind: str) -> float | None:
-    """Times (volumes) per second, in Hz, of a file of ImageJ's or OME's; None where it is unsaid.
+    """Find times (volumes) per second, in Hz, of ImageJ's and OME's files; None where unsaid.
 
     Of ImageJ ``fps`` is how fast it plays a stack, and no rate.
     """

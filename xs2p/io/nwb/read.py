@@ -11,7 +11,7 @@ import numpy as np
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
 from xs2p.io.nwb.parts import IMAGES
-from xs2p.io.nwb.series import common_times, is_turned, series_of, values_of
+from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
 
 if TYPE_CHECKING:
@@ -121,6 +121,9 @@ _OF_ONE = ("units", "long_name", "description")
 def _turned(found: dict[str, list[Any]], where: str) -> dict[str, bool]:
     """Which series are ``(roi, time)``, by their id; they are said in one warning."""
     turned = {s.object_id: is_turned(s, key, where) for key, items in found.items() for s in items}
+    square = {s.object_id for items in found.values() for s in items if is_square(s)}
+    if any(turns for series, turns in turned.items() if series not in square):
+        turned |= dict.fromkeys(square, True)  # as many frames as ROIs: as the others are
     names = [key for key, items in found.items() if any(turned[s.object_id] for s in items)]
     if names:
         warn(

@@ -95,6 +95,12 @@ def is_turned(series: Any, key: str, where: str) -> bool:
     )
 
 
+def is_square(series: Any) -> bool:
+    """Whether data has as many frames as ROIs, so that its shape does not tell which is which."""
+    shape = np.shape(series.data)
+    return len(shape) == 2 and shape[0] == shape[1]
+
+
 def times_of(series: Any, turned: bool) -> np.ndarray:
     """Read the times of the frames in s, as the file has them."""
     if series.timestamps is not None:
@@ -158,5 +164,13 @@ def common_times(found: dict[str, list[Any]], turned: dict[str, bool], where: st
         warn(
             f"{where}: {int(np.isnan(time).sum())} of {time.size} timestamps are NaN, the first of "
             f"frame {int(np.flatnonzero(np.isnan(time))[0])}; they are kept as they are"
+        )
+    known = np.flatnonzero(np.isfinite(time))
+    back = known[1:][np.diff(time[known]) <= 0]
+    if back.size:
+        warn(
+            f"{where}: its timestamps go back or repeat at frame {back[0]} ({time[back[0]]:g} s), "
+            "as where recordings were joined; they are kept as they are, and steps on these traces "
+            "will ask for times that go on, as by assign_coords(time=...)"
         )
     return time, odd
