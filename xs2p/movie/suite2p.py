@@ -36,7 +36,7 @@ def open_planes(
         folders = _without_ignored(folders, told)
     planes = [_plane(folder, frame, dtype) for folder in folders]
     first = planes[0]
-    for folder, (channels, _) in zip(folders, planes, strict=True):
+    for folder, (channels, _, _) in zip(folders, planes, strict=True):
         if len(channels) != len(first[0]):
             raise ValueError(
                 f"{told}: {CHANNELS[1]} is in some plane folders but not in all: {folder} has "
@@ -53,7 +53,7 @@ def open_planes(
     for (c, p), _ in np.ndenumerate(grid):
         grid[c, p] = Recording((Run.of(planes[p][0][c]),))
     grid = _equally_long(grid, folders, told)
-    rates = sorted({rate for _, rate in planes if rate is not None})
+    rates = sorted({rate for _, rate, _ in planes if rate is not None})
     if fs is None and len(rates) > 1:
         raise ValueError(
             f"{told}: the ops of its planes have different frame rates, "
@@ -73,7 +73,7 @@ def open_planes(
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
-    taus = {tau_in(read_ops(folder)) for folder in folders}
+    taus = {tau for _, _, tau in planes}
     if len(taus) == 1 and None not in taus:
         movie = movie.assign_attrs(tau=taus.pop())
     return movie, next(iter(rates), None) if fs is None else fs
@@ -101,7 +101,8 @@ def _without_ignored(folders: Sequence[str], told: str) -> Sequence[str]:
 
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
-) -> tuple[list[RawFrames], float | None]:
+) -> tuple[list[RawFrames], float | None, float | None]:
+    """Find the frames of a plane's channels, and ``fs`` and ``tau`` where its ops say them."""
     from xs2p.disk.suite2p_ops import frame_in, rate_in
     from xs2p.movie.raw import raw_frames
 
@@ -126,7 +127,7 @@ def _plane(
             f"open_movie: {names[0]!r} holds {channels[0].shape[0]} frames and {names[1]!r} "
             f"{channels[1].shape[0]}: they must be of the same frames"
         )
-    return channels, rate_in(ops)
+    return channels, rate_in(ops), tau_in(ops)
 
 
 def _equally_long(grid: Grid, folders: Sequence[str], told: str) -> Grid:

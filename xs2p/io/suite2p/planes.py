@@ -30,12 +30,7 @@ def join_folders(sets: Mapping[int, xr.Dataset], name: str) -> xr.Dataset:
             )
     sets = _equally_long(sets, name)
     whole = xr.Dataset()
-    first, labelled = 0, {}
-    for n, ds in sets.items():
-        labels = ("roi", np.arange(first, first + ds.sizes["roi"]), ds["roi"].attrs)
-        plane = ("roi", np.full(ds.sizes["roi"], n), PLANE)
-        labelled[n] = ds.assign_coords(roi=labels, plane=plane)
-        first += ds.sizes["roi"]
+    labelled = _numbered(sets)
     with_rois = ["npix" in ds.variables for ds in sets.values()]
     if any(with_rois) != all(with_rois):
         raise ValueError(
@@ -69,15 +64,18 @@ def join_plane_rois(sets: Mapping[int, xr.Dataset], path: str) -> xr.Dataset:
             f"{path}: its planes have frames of different sizes, {frames}; read each: "
             f"read_rois({os.path.join(path, 'plane0')!r})"
         )
-    labelled, first = [], 0
-    for plane, rois in sets.items():
-        n_rois = rois.sizes["roi"]
-        labels = ("roi", np.arange(first, first + n_rois), rois["roi"].attrs)
-        labelled.append(
-            rois.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), PLANE))
-        )
+    return join_rois(list(_numbered(sets).values()))
+
+
+def _numbered(sets: Mapping[int, xr.Dataset]) -> dict[int, xr.Dataset]:
+    """Give the ROIs of all planes one numbering, and each its plane."""
+    labelled, first = {}, 0
+    for plane, ds in sets.items():
+        n_rois = ds.sizes["roi"]
+        labels = ("roi", np.arange(first, first + n_rois), ds["roi"].attrs)
+        labelled[plane] = ds.assign_coords(roi=labels, plane=("roi", np.full(n_rois, plane), PLANE))
         first += n_rois
-    return join_rois(labelled)
+    return labelled
 
 
 def folders_of(ds: xr.Dataset, name: str) -> dict[str, xr.Dataset]:
