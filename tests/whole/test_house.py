@@ -18,7 +18,7 @@ FLOORS = [
     {"_version"},
     {"_names", "_warnings"},
     {"_time"},
-    {"_attrs"},
+    {"_attrs", "_frames"},
     {"disk"},
     {"compute"},
     {"movie", "rois"},
