@@ -127,13 +127,17 @@ def oasis(trace, tau, fs):
     """Spikes of one trace; pools are [value, weight, start, length].
 
     To the last bit: pools and spikes are stored as float32, the two products ``v * w`` are
-    float32, all else is float64, and ``v`` is divided by ``w`` before that is rounded.
+    float32, all else is float64, and ``v`` is divided by ``w`` before that is rounded. A NaN has
+    weight 0: it lengthens its pool, or opens the first.
     """
     f4, f8 = np.float32, np.float64
     tau_fs = f8(f4(tau) * f4(fs))
     pools = []
     for t, y in enumerate(np.asarray(trace, f4)):
-        pools.append([y, f4(1), t, 1])
+        if np.isnan(y) and pools:
+            pools[-1][3] += 1
+            continue
+        pools.append([f4(0), f4(0), t, 1] if np.isnan(y) else [y, f4(1), t, 1])
         while len(pools) > 1:
             (v0, w0, t0, l0), (v1, w1, _, l1) = pools[-2:]
             decay = np.exp(-l0 / tau_fs)
@@ -145,7 +149,7 @@ def oasis(trace, tau, fs):
     spikes = np.zeros(len(trace), f4)
     for (v0, _, _, l0), (v1, _, t1, _) in zip(pools[:-1], pools[1:], strict=True):
         spikes[t1] = f8(v1) - f8(v0) * np.exp(-l0 / tau_fs)
-    return spikes
+    return np.where(np.isnan(trace), f4(np.nan), spikes)
 
 
 def snr(Fc):

@@ -49,9 +49,10 @@ def starts_of(array: xr.DataArray | xr.Dataset) -> tuple[int, ...]:
     if SEGMENT not in array.coords:
         return (0,)
     coord = array[SEGMENT]
-    labels = coord.values
     if coord.dims == ():
         return (0,)
+    # Cut with the traces by ds.chunk, labels are lazy, and needed now.
+    labels = coord.values if coord.chunks is None else coord.data.compute(scheduler="synchronous")
     if coord.dims != ("time",) or labels.dtype.kind not in "iubOUT":
         raise ValueError(
             f"segment must be whole numbers or names over time, it is {labels.dtype} over "
@@ -77,7 +78,7 @@ def spans_of(array: xr.DataArray | xr.Dataset) -> list[slice]:
 
 
 def valid_of(array: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
-    """Which frames count, boolean ``(time,)`` or ``(roi, time)``; None where all do.
+    """Which frames count, boolean ``(time,)`` or ``(roi, time)``; None where all are known to.
 
     Raises
     ------
@@ -94,8 +95,8 @@ def valid_of(array: xr.DataArray | xr.Dataset) -> xr.DataArray | None:
         )
     if not valid.dims:
         valid = valid.expand_dims(time=array.sizes["time"])
-    valid = valid.transpose(..., "time").load()
-    return None if bool(valid.all()) else valid
+    valid = valid.transpose(..., "time")
+    return None if valid.chunks is None and bool(valid.all()) else valid
 
 
 def with_frames(array: Labelled, valid: Any = None, segments: Any = None) -> Labelled:
@@ -221,26 +222,27 @@ def _checked_segments(segments: Any, array: xr.DataArray | xr.Dataset) -> xr.Var
             f"segments: expected a label for each of {n_frames} frames, got an array of shape "
             f"{labels.shape}"
         )
+    if labels.dtype.kind == "U":
+        labels = labels.astype(object)  # of any length in a store, and one string for many frames
     variable = xr.Variable(("time",), labels, _SEGMENT)
     starts_of(xr.Dataset(coords={SEGMENT: variable}))
     return variable
 
 
-def gaps_of(array: xr.DataArray | xr.Dataset, fs: float | None = None) -> list[int]:
-    """Frames before which time steps on by more than 1.5 frames, by ``fs`` or the usual step."""
-    fs = array.attrs.get("fs") if fs is None else fs
-    clock = clock_of(array, fs)
+def gaps_of(array: xr.DataArray | xr.Dataset) -> list[int]:
+    """Frames before which time steps on by more than 1.5 of its usual steps."""
+    clock = clock_of(array, array.attrs.get("fs"))
     if clock is None or clock.values.size < 2:
         return []
-    per_second = clock.per_second(fs) if fs else None
-    step = per_second / fs if per_second and fs else clock.step
-    steps = np.diff(clock.values)
-    return (np.flatnonzero(steps > _GAP * step) + 1).tolist()
+    return (np.flatnonzero(np.diff(clock.values) > _GAP * clock.step) + 1).tolist()
 
 
-def warn_of_gaps(array: xr.DataArray | xr.Dataset, name: str, fs: float | None) -> None:
-    """Say where time makes a pause within a segment: filters go by frames, and not by time."""
-    gaps = sorted(set(gaps_of(array, fs)) - set(starts_of(array)))
+def warn_of_gaps(array: xr.DataArray | xr.Dataset, name: str) -> None:
+    """Say where time makes a pause within a segment: filters go by frames, and not by time.
+
+    Where a frame rate is given beside such times, the comparison of the two says it.
+    """
+    gaps = sorted(set(gaps_of(array)) - set(starts_of(array)))
     if not gaps:
         return
     times, frame = array["time"].values, gaps[0]
@@ -262,5 +264,5 @@ def labels_of(array: xr.DataArray | xr.Dataset) -> xr.Variable:
     if SEGMENT not in array.coords or array[SEGMENT].dims == ():
         label = array[SEGMENT].values[None] if SEGMENT in array.coords else np.zeros(1, np.int32)
         return xr.Variable((SEGMENT,), label, _SEGMENT)
-    coord = array[SEGMENT]
-    return xr.Variable((SEGMENT,), coord.values[list(starts_of(array))], coord.attrs)
+    first = array[SEGMENT].variable[list(starts_of(array))].compute(scheduler="synchronous")
+    return xr.Variable((SEGMENT,), first.values, first.attrs)

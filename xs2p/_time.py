@@ -147,7 +147,8 @@ def compare_rate(fs: float, array: xr.DataArray, opened: bool = False) -> None:
         told = f"the time coordinate {told}" if told else "the time coordinate is not that of it"
         warn(
             f"fs={fs:g} Hz is taken as the frame rate, but {told}{apart}; the times are kept as "
-            "they are: give others with assign_coords(time=...) if they are wrong"
+            "they are: give others with assign_coords(time=...) if they are wrong; where they "
+            "pause, segments='gaps' lets each part stand by itself"
         )
 
 

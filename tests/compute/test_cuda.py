@@ -238,6 +238,7 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
             table,
             np.int32(table.shape[1]),
             np.tile(which.astype(np.int32), n_pieces),
+            oasis_gpu.forgotten_frames(taus),
             np.full(room, NAN),
             np.full(room, NAN),
             np.full(room, -(2**30), np.int32),
@@ -268,6 +269,10 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
     F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
     F[-1] = np.sort(F[-1])[:: rng.choice([-1, 1])]  # one pool, or as many as frames
     tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
+    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
+    F[rng.random(F.shape) < 0.2] = np.nan  # frames that do not count
+    start = rng.integers(0, n_frames)
+    F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
     np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
 
 

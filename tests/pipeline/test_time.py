@@ -132,6 +132,7 @@ def dates(kind):
     return [start + one for one in seconds.astype("m8[us]").tolist()]
 
 
+@pytest.mark.filterwarnings("ignore:time of .* pauses before frame 100")
 @pytest.mark.parametrize("kind", ["datetime64", "timedelta64", "cftime"])
 def test_dates_go_all_the_way(rois, tmp_path, kind):
     movie = movie_at(dates(kind), fs=10.0, chunks=50)

@@ -180,7 +180,7 @@ def test_oasis_pools_are_those_of_the_naive_version(n_frames, tau, seed):
     )
     pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     again = np.empty(n_frames, np.float32)
-    n = oasis_cpu.oasis_pools(trace, table, *pools, again)
+    n = oasis_cpu.oasis_pools(trace, table, 2**30, *pools, again)
     np.testing.assert_array_equal(again, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     assert length.sum() == n_frames and (length > 0).all() and (weight >= 1).all()
@@ -223,7 +223,7 @@ def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
     expected = np.empty_like(F)
     pools = [np.empty(518, dtype) for dtype in (np.float32, np.float32, np.int64)]
     for trace, spikes in zip(F, expected, strict=True):
-        oasis_cpu.oasis_pools(trace, table, *pools, spikes)
+        oasis_cpu.oasis_pools(trace, table, oasis_cpu.forgotten(tau), *pools, spikes)
     np.testing.assert_array_equal(oasis_cpu.oasis(F, np.float32(tau)), expected)
     stacked = oasis_cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
     np.testing.assert_array_equal(stacked[1], expected[::-1])

@@ -104,12 +104,12 @@ def test_oasis_needs_what_it_sees_of_its_neighbours(monkeypatch):
 
 def test_chunks_are_joined_with_neighbours_and_repeat_less_than_a_third():
     F = traces().chunk(time=50, roi=4)
-    reach = 37 * 3
+    reach = 56 * 3
     spks = xs2p.deconvolve(F, tau=0.3)
     frames = spks.chunksizes["time"]
     assert len(frames) > 1 and 2 * reach * (len(frames) - 1) < N / 3
     assert spks.chunksizes["roi"] == F.chunksizes["roi"]
-    long = F.chunk(time=1000)
+    long = F.chunk(time=1500)
     assert xs2p.deconvolve(long, tau=0.3).chunksizes["time"] == long.chunksizes["time"]
     # A decay that nothing fits beside: one chunk.
     assert xs2p.deconvolve(F, tau=30.0).chunksizes["time"] == (N,)

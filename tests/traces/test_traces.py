@@ -122,25 +122,6 @@ def test_oasis_equals_naive(tau, n_frames):
         assert spks.attrs["tau"] == tau and spks.attrs["fs"] == FS
 
 
-def test_nan_reaches_as_far_as_the_filters():
-    """As NaN spreads through a convolution and two pooling windows, cut off at the ends."""
-    F = make_traces(n_rois=3, n_frames=500)
-    clean = xs2p.baseline(F, "maximin", win_baseline=5.0, sig_baseline=3.0)
-    legacy = xs2p.baseline(F, "maximin_legacy", win_baseline=5.0, sig_baseline=3.0)
-    for at in (0, 100, 499):
-        holed = F.copy(deep=True)
-        holed[1, at] = np.nan
-        frames = np.arange(500)
-        for method, whole, reach in (
-            ("maximin", clean, 9 + 2 * 25),
-            ("maximin_legacy", legacy, 12 + 2 * 25),
-        ):
-            F0 = xs2p.baseline(holed, method, win_baseline=5.0, sig_baseline=3.0)
-            expected = whole.values.copy()
-            expected[1, np.abs(frames - at) <= reach] = np.nan
-            np.testing.assert_array_equal(F0, expected)
-
-
 def test_fs_that_no_longer_fits_the_time_is_refused():
     F = make_traces()
     F["time"].attrs["units"] = "s"

@@ -258,11 +258,13 @@ extern "C" __global__ void running_max(const float* F, long long n_frames, int l
 // thread for a column: a trace, or a piece of one, from row first[c] to last[c] - 1 of `F`,
 // float32 (row, column), so that neighbouring threads read neighbouring words; `v`, `w` and
 // `length`, with one more row than `F` has, are stacks of pools. `table` holds the decays of each
-// tau, `n_table` a tau; `tau` says which is the column's. `spikes`, all 0, is filled.
+// tau, `n_table` a tau; `tau` says which is the column's, `forget` after how many NaN in a row it is
+// told from 0. `spikes`, all 0, is filled.
 
 extern "C" __global__ void oasis(const float* F, long long n_columns, const int* first,
                                  const int* last, const double* table, int n_table,
-                                 const int* tau, float* v, float* w, int* length, float* spikes) {
+                                 const int* tau, const int* forget, float* v, float* w,
+                                 int* length, float* spikes) {
     const long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= n_columns) return;
     const int begin = first[c], end = last[c], most = n_table - 1;
@@ -272,12 +274,46 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
     // At the bottom of the stack is no pool: nothing merges with it.
     const float unit = 1.0f;
     float pool_v = 0.0f, pool_w = unit;
-    int pool_length = 0, n = 0;
+    const int forgotten = forget[tau[c]];
+    int pool_length = 0, n = 0, gone = 0;
     double decay = g, decay2 = g2, decayed = 0.0;
     bool bottom = true;
     for (int t = begin; t < end; t++) {
         float value = F[t * n_columns + c], weight = unit;
         int span = 1;
+        if (value != value) {
+            spikes[t * n_columns + c] = value;
+            gone++;
+            if (bottom) {
+                v[n * n_columns + c] = pool_v;
+                w[n * n_columns + c] = pool_w;
+                length[n * n_columns + c] = pool_length;
+                n++;
+                pool_v = 0.0f;
+                pool_w = 0.0f;
+            }
+            bottom = false;
+            pool_length++;
+            decay = decays[pool_length < most ? pool_length : most];
+            decay2 = decays[2 * pool_length < most ? 2 * pool_length : most];
+            decayed = (double)pool_v * decay;
+            continue;
+        }
+        if (gone >= forgotten) {
+            if (pool_length > gone) {
+                v[n * n_columns + c] = pool_v;
+                w[n * n_columns + c] = pool_w;
+                length[n * n_columns + c] = pool_length - gone;
+                n++;
+            }
+            pool_v = 0.0f;
+            pool_w = unit;
+            pool_length = gone;
+            decay = decays[gone < most ? gone : most];
+            decay2 = decays[2 * gone < most ? 2 * gone : most];
+            decayed = (double)pool_v * decay;
+        }
+        gone = 0;
         if (bottom || !(decayed > (double)value)) {
             v[n * n_columns + c] = pool_v;
             w[n * n_columns + c] = pool_w;
@@ -317,14 +353,13 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
     v[n * n_columns + c] = pool_v;
     w[n * n_columns + c] = pool_w;
     length[n * n_columns + c] = pool_length;
-    const float start = F[begin * n_columns + c];
-    if (start != start) spikes[begin * n_columns + c] = start;
     int at = begin + length[n_columns + c];
     for (int i = 2; i <= n; i++) {
         const int before = length[(i - 1) * n_columns + c];
         const float now = v[i * n_columns + c], past = v[(i - 1) * n_columns + c];
         const double left = (double)past * decays[before < most ? before : most];
-        spikes[at * n_columns + c] = (float)((double)now - left);
+        const float sample = F[at * n_columns + c];
+        if (sample == sample) spikes[at * n_columns + c] = (float)((double)now - left);
         at += length[i * n_columns + c];
     }
 }

@@ -29,6 +29,8 @@ def extract(
     fs: float | None = None,
     tau: float | xr.DataArray | None = None,
     movie_chan2: xr.DataArray | str | os.PathLike[str] | None = None,
+    valid: Any = None,
+    segments: Any = None,
     neuropil_extract: bool = True,
     neuropil_coefficient: float = 0.7,
     inner_neuropil_radius: int = 2,
@@ -69,6 +71,16 @@ def extract(
     movie_chan2
         Second channel, of the same frames: gives ``F_chan2`` and ``Fneu_chan2`` by the same
         masks.
+    valid
+        Which frames count; by default what the movie's coordinate ``valid(time)`` says. True or
+        False for each frame, over ``time`` or, a DataArray, over ``(roi, time)``; or the numbers
+        of the frames to leave out; or the path of a ``.npy`` of these (suite2p's
+        ``bad_frames.npy``); or ``"badframes"``, what suite2p said of its own folder. ``F`` and
+        ``Fneu`` stay as read, nothing over time sees those frames, ``spks`` is NaN there.
+    segments
+        A label for each frame, of its session or file; or ``"gaps"``, a segment ends where time
+        steps on by more than 1.5 frames; by default what the coordinate ``segment(time)`` says.
+        Each segment is baselined and deconvolved as if it were alone.
     neuropil_extract
         Extract neuropil. Without it there is no ``Fneu`` and ``Fc`` is ``F``.
     neuropil_coefficient
@@ -105,7 +117,8 @@ def extract(
     Warns
     -----
     UserWarning
-        ``fs`` is given, and the movie's times are half a frame off somewhere, or more.
+        ``fs`` is given, and the movie's times are half a frame off somewhere, or more; or they
+        pause within a segment.
 
     See Also
     --------
@@ -126,6 +139,8 @@ def extract(
         fs=fs,
         tau=tau,
         movie_chan2=movie_chan2,
+        valid=valid,
+        segments=segments,
         neuropil_extract=neuropil_extract,
         neuropil_coefficient=neuropil_coefficient,
         inner_neuropil_radius=inner_neuropil_radius,
@@ -154,6 +169,7 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
         of_movie = job.movie.chunksizes["time"]
         frames = long_chunks(of_movie, job.rois.sizes["roi"], job.reach)
     traces = join_traces([_of_part(part, job, frames) for part in job.parts], job.rois.roi.values)
+    traces = job.counting(traces)
     return traces if job.fs is None else _at(traces, job.fs)
 
 

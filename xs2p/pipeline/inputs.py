@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
+import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_number, resolve
+from xs2p._frames import starts_of, valid_of, warn_of_gaps, with_frames
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.masks.build import MaskOptions, check_mask_options, compare_overlap
@@ -47,12 +50,27 @@ class Job(NamedTuple):
     """Hz; None where nothing needs it and nobody says it."""
     device: str
     """``"cpu"`` or ``"gpu"``."""
+    valid: xr.DataArray | None = None
+    """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
 
     @property
     def reach(self) -> int:
         """Frames that a sample of the results can depend on, to each side."""
         of_spikes = 0 if self.decay is None else oasis_reach(self.decay.frames)
         return max(self.baseline.reach, of_spikes)
+
+    def frames_said(self, option: str) -> np.ndarray | None:
+        """Return what ``valid`` or ``segments`` say of the frames; None where nothing does."""
+        if option == "valid" and self.valid is not None:
+            return self.valid.values
+        said = self.movie.coords.get("valid" if option == "valid" else "segment")
+        return None if said is None else np.asarray(said.values)
+
+    def counting(self, traces: xr.Dataset) -> xr.Dataset:
+        """Say of traces which frames count, where that is not the same for all ROIs."""
+        if self.valid is None:
+            return traces
+        return traces.assign_coords(valid=self.valid.sel(roi=traces["roi"].values).variable)
 
 
 def check_job(
@@ -62,6 +80,8 @@ def check_job(
     fs: float | None,
     tau: float | xr.DataArray | None,
     movie_chan2: Any,
+    valid: Any,
+    segments: Any,
     neuropil_coefficient: float,
     snr_threshold: float,
     baseline: str,
@@ -79,9 +99,10 @@ def check_job(
         If any of it does not fit.
     """
     movie, rois, movie_chan2 = _opened(movie, rois, movie_chan2, fs)
+    movie, of_rois = _with_frames(movie, valid, segments, rois)
     parts = _parts(movie, rois, movie_chan2)
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
-    device = resolve_device(device, unread(movie), "movie")
+    device, given = resolve_device(device, unread(movie), "movie"), fs
     check_number("neuropil_coefficient", neuropil_coefficient)
     if tau is None and not (fs is None and "fs" not in movie.attrs):
         tau = movie.attrs.get("tau")
@@ -98,6 +119,8 @@ def check_job(
     if tau is not None:
         fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
         decay = check_decay(tau, fs, rois["npix"])
+    if given is None and ("fs" in how.attrs or decay is not None):
+        warn_of_gaps(movie, "movie")
     options = check_mask_options(**mask_options)
     compare_overlap(rois, options)
     return Job(
@@ -112,6 +135,7 @@ def check_job(
         decay=decay,
         fs=how.attrs.get("fs", fs),
         device=device,
+        valid=of_rois,
     )
 
 
@@ -125,6 +149,26 @@ def _opened(movie: Any, rois: Any, movie_chan2: Any, fs: float | None) -> tuple[
     if isinstance(movie, xr.DataArray) and {"y", "x"} <= set(movie.dims):
         frame = (movie.sizes["y"], movie.sizes["x"])
     return movie, rois_given(rois, frame), movie_chan2
+
+
+def _with_frames(
+    movie: Any, valid: Any, segments: Any, rois: xr.Dataset
+) -> tuple[Any, xr.DataArray | None]:
+    """Give a movie what is said of its frames; what is said of those of each ROI stands apart."""
+    if not isinstance(movie, xr.DataArray) or "time" not in movie.dims:
+        return movie, None  # check_movie says what it should be
+    if valid is None and segments is None:
+        starts_of(movie), valid_of(movie)
+        return movie, None
+    movie = with_frames(movie, segments=segments)
+    shape = np.shape(valid) if not isinstance(valid, str | os.PathLike) else ()
+    if len(shape) != 2:
+        return with_frames(movie, valid), None
+    frames = {"roi": rois["roi"], **({"time": movie["time"]} if "time" in movie.coords else {})}
+    labels = xr.Dataset(coords={n: (n, c.values) for n, c in frames.items()})
+    if "time" not in labels.dims:
+        labels = labels.assign(none=("time", np.zeros(movie.sizes["time"])))
+    return movie, with_frames(labels, valid)["valid"].reset_coords(drop=True)
 
 
 def _parts(movie: xr.DataArray, rois: xr.Dataset, movie_chan2: xr.DataArray | None) -> list[Part]:

@@ -59,7 +59,8 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
         encoding[name] = {"chunks": chunks, "fill_value": np.nan, "_FillValue": np.float32(np.nan)}
         data = da.zeros(array.shape, dtype=array.dtype, chunks=chunks)
         empty[name] = (array.dims, data, array.attrs)
-    ds = ds.assign(empty).drop_encoding()
+    text = {name: c.astype(object) for name, c in ds.coords.items() if c.dtype.kind == "U"}
+    ds = ds.assign(empty).assign_coords(text).drop_encoding()
     ds = ds.assign_attrs({RUN: json.dumps(run), UNFINISHED: _UNFINISHED, _OWNER: uuid.uuid4().hex})
     new = os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
     if holds_only_zarr(new):  # of a run that was killed just here

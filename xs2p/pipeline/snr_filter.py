@@ -69,6 +69,6 @@ def _ratio(job: Job) -> xr.DataArray:
 
 def _ratio_of_part(part: Part, job: Job) -> xr.DataArray:
     masks = masks_of(part.rois, job.mask_options, part.plane)
-    traces = extract_in_chunks(part.movie, masks, device=job.device)
+    traces = job.counting(extract_in_chunks(part.movie, masks, device=job.device))
     ratio = snr(correct(joined(traces, job.reach), job.neuropil_coefficient))
     return ratio.drop_vars([name for name in ratio.coords if name != "roi"])

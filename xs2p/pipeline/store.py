@@ -270,7 +270,8 @@ def _chunked(movie: Any) -> Any:
         movie = open_array(movie, None)  # a map of a file is read from there, and not copied
     if movie.chunks is None:
         frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
-        movie = movie.chunk(time=max(TARGET_BYTES // frame, 1))
+        chunks = {"time": max(TARGET_BYTES // frame, 1)}
+        movie = movie.copy(data=movie.variable.chunk(chunks).data)  # labels must not become lazy
     return movie
 
 
@@ -294,9 +295,6 @@ def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> i
     return min(max(int(most // chunk), 1) * chunk, n_frames)
 
 
-# What a store was made from
-
-
 def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
     from xs2p._version import __version__
 
@@ -308,8 +306,10 @@ def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> di
     for name, value in options.items():
         if name == "movie_chan2":
             value = None if job.movie_chan2 is None else _fingerprint(job.movie_chan2)
-        elif isinstance(value, xr.DataArray):
-            value = _digest(value.values)
+        elif name in ("valid", "segments"):
+            value = job.frames_said(name)
+        if isinstance(value, xr.DataArray | np.ndarray) and np.ndim(value):
+            value = _digest(np.asarray(value))
         identity[name] = _plain(value)
     return {**identity, "frames_per_region": regions[0], "xs2p_version": __version__}
 

@@ -8,11 +8,19 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_number, resolve
+from xs2p._frames import SEGMENT, by_segment, spans_of, warn_of_gaps
 from xs2p._names import explain_names, same_as, without_other
 from xs2p._time import check_increasing
-from xs2p.compute.arrays import unread
+from xs2p.compute.arrays import array_module, unread
 from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import check_traces, map_traces, reduce_whole, storable, with_data
+from xs2p.traces.blocks import (
+    check_traces,
+    map_traces,
+    storable,
+    with_data,
+)
+from xs2p.traces.pieces import counted
+from xs2p.traces.reductions import reduce_traces, reduce_whole
 
 _FILTERS = "xs2p.traces.filters"
 _IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
@@ -64,7 +72,10 @@ def baseline(
     -------
     DataArray
         ``F0``, float32, of the shape of ``F`` with ``time`` last, in its units; lazy where
-        ``F`` is. A trace that holds NaN has NaN as far as the filters reach.
+        ``F`` is. Each ``segment(time)`` stands by itself. Frames that are not ``valid``, and NaN,
+        do not count: the filters see the trace interpolated linearly over them, and held at the
+        ends, and minima and percentiles pass them over. Gaps are bridged up to five times the
+        reach of the filters, and to 2048 frames; deep within longer ones ``F0`` is NaN.
 
     Raises
     ------
@@ -90,6 +101,8 @@ def baseline(
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
     )
+    if how.method in _IN_SECONDS and fs is None:
+        warn_of_gaps(F, "F")
     return estimate_baseline(F, how, resolve_device(device, unread(F), "the array of traces"))
 
 
@@ -220,16 +233,19 @@ def estimate_baseline(
             F,
             reach=how.reach,
             whole=device == "gpu",
+            bridged=True,
             device=device,
             method=how.method,
             window=how.window,
             sigma=how.sigma,
         )
     else:
-        level = _level(F, how, device)
-        if in_passes and level.chunks is not None:
-            level = level.compute().chunk()
-        F0 = _same_at_all_times(level, F)
+        levels = [_level(part, how, device) for part in by_segment(_free(F))]
+        if in_passes and any(level.chunks is not None for level in levels):
+            import dask
+
+            levels = [level.chunk() for level in dask.compute(*levels)]
+        F0 = _same_within_segments(levels, F)
     F0.attrs = {
         "units": "a.u.",
         **F.attrs,
@@ -259,9 +275,15 @@ def _percentile_block(F: Any, percentile: float, device: str) -> Any:
     return kernels_on(device, _FILTERS).percentile(F, percentile)
 
 
+def _free(F: xr.DataArray) -> xr.DataArray:
+    """Traces with NaN where a frame does not count, and without labels of time."""
+    F = counted(F.transpose(..., *(("roi", "time") if "roi" in F.dims else ("time",))))
+    return F.drop_vars([n for n, c in F.coords.items() if "time" in c.dims and n != SEGMENT])
+
+
 def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
-    """Baseline of each trace where it is one number, float32 over the dims but time."""
-    F = F.drop_vars([name for name, coord in F.coords.items() if "time" in coord.dims])
+    """Baseline of each trace of one segment, float32 over the dims but time."""
+    F = F.drop_vars(SEGMENT, errors="ignore")
     whole = device == "gpu"
     if how.method == "none" or F.size == 0:  # no ROI has a baseline
         first = F.isel(time=0, drop=True)
@@ -270,21 +292,45 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
         options = {"device": device, "percentile": how.percentile}
         level = reduce_whole(_percentile_block, F, whole=whole, **options)
     else:
+        options = {"device": device, "sigma": how.sigma}
         smooth = map_traces(
-            _smooth_block, F, reach=how.reach, whole=whole, device=device, sigma=how.sigma
+            _smooth_block, F, reach=how.reach, whole=whole, bridged=True, holes=True, **options
         )
-        level = smooth.min("time", skipna=False)
+        level = reduce_traces(smooth, _lowest, np.fmin, _known, 1).astype(np.float32)
     if how.method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
 
 
-def _same_at_all_times(level: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
-    dims = (*level.dims, "time")
+def _lowest(traces: Any, _: Any) -> Any:
+    """Lowest sample of traces that counts, ``(…, 1)``."""
+    xp = array_module(traces)
+    return xp.where(xp.isnan(traces), np.inf, traces).min(axis=-1)[..., None].astype(np.float64)
+
+
+def _known(lowest: Any) -> Any:
+    """NaN where no sample counts."""
+    return array_module(lowest).where(lowest[..., 0] == np.inf, np.nan, lowest[..., 0])
+
+
+def _same_within_segments(levels: list[xr.DataArray], F: xr.DataArray) -> xr.DataArray:
+    """Give every frame the level of its segment."""
+    dims = (*levels[0].dims, "time")
     F = F.transpose(*dims)
+    lengths = [span.stop - span.start for span in spans_of(F)]
     if F.chunks is None:
-        return with_data(F, np.repeat(level.data[..., None], F.sizes["time"], axis=-1))
+        xp = array_module(levels[0].data)
+        each = xp.stack([level.data for level in levels], axis=-1)
+        return with_data(F, xp.repeat(each, lengths, axis=-1))
     import dask.array as da
 
-    data = level.data.rechunk(F.chunks[:-1])[..., None]
-    return with_data(F, da.broadcast_to(data, F.shape, chunks=F.chunks))
+    parts = [
+        da.broadcast_to(
+            level.data.rechunk(F.chunks[:-1])[..., None],
+            (*F.shape[:-1], length),
+            chunks=(*F.chunks[:-1], (length,)),
+        )
+        for level, length in zip(levels, lengths, strict=True)
+    ]
+    data = parts[0] if len(parts) == 1 else da.concatenate(parts, axis=-1)
+    return with_data(F, data.rechunk(F.chunks))

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xs2p._frames import starts_of
 from xs2p.compute.arrays import array_module, meta
 from xs2p.compute.threads import cores, in_threads
+from xs2p.traces.pieces import Pieces, counted, ends_beside, longest_gap
 
 if TYPE_CHECKING:
     import dask.array as da
 
 Traces = TypeVar("Traces", xr.DataArray, xr.Dataset)
 
-_NONE_BEFORE, _NONE_AFTER = 1, 2
 _PARALLEL = 2**20  # samples that are worth a second thread
-_CHUNK_BYTES = 128e6  # of traces in one chunk that has to hold all of time, about
 
 
 def check_traces(F: Any, step: str) -> None:
@@ -47,42 +47,50 @@ def map_traces(
     *per_trace: Any,
     reach: int,
     whole: bool = False,
+    bridged: bool = False,
+    holes: bool = False,
     dtype: Any = np.float32,
     **options: Any,
 ) -> xr.DataArray:
     """Map a function of traces ``(…, time)`` over a checked array, eager or lazy.
+
+    It is called for each segment by itself, and given NaN where a frame does not count; or,
+    ``bridged``, what :func:`xs2p.traces.pieces.bridge` makes of it, where results are NaN only if
+    ``holes`` are wanted.
 
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
     time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
     blocks with the traces. Traces in memory are shared out among threads, or, ``whole``, given to
     ``block`` at once. Coordinates and name are kept.
     """
-    F = _ordered(F)
-    held = F.data
+    F = ordered(F)
+    held = counted(F).data
+    pieces = Pieces(block, starts_of(F), longest_gap(reach) if bridged else 0, holes)
     if F.chunks is None and whole:
-        return with_data(F, block(held, *per_trace, **options))
+        return with_data(F, pieces(held, *per_trace, **options))
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
         def write(some: Any) -> None:
             own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
-            out[some] = block(held[some], *own, **options)
+            out[some] = pieces(held[some], *own, **options)
 
-        _in_parallel(write, F.shape)
+        in_parallel(write, F.shape)
         return with_data(F, out)
     import dask.array as da
 
     traces = join(held, reach)
     axes = range(F.ndim)
     more: list[Any] = []
+    function: Any = pieces
     if traces.numblocks[-1] > 1:
-        block = functools.partial(_between, block)
-        more = _neighbours(traces, reach, axes)
+        more = _neighbours(traces, reach, pieces.longest)
+        function = functools.partial(_between, pieces, n_ends=(len(more) - 6) // 2)
     for a in per_trace:
         each = len(a) > 1
         more += [da.from_array(a, (traces.chunks[-2], 1)), axes[-2:]] if each else [a, None]
     data = da.blockwise(
-        block,
+        function,
         axes,
         traces,
         axes,
@@ -101,16 +109,21 @@ def with_data(F: xr.DataArray, data: Any) -> xr.DataArray:
     return storable(F.copy(data=data))
 
 
-def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
+def _neighbours(traces: da.Array, reach: int, longest: int) -> list[Any]:
     """Return what :func:`_between` sees beside a chunk of time, as arguments of ``blockwise``.
 
     That is ``reach`` frames of each neighbour, in copies: a part of a chunk would keep all of it
     in memory. The first chunk and the last are given frames of their own in place of the
-    neighbour that they lack, and a number that says so.
+    neighbour that they lack; the frame that each chunk begins with, and how many there are, tell.
+    Where gaps are bridged, the ends of chunks that are ``longest`` frames away come too.
     """
     import dask.array as da
 
-    last = traces.numblocks[-1] - 1
+    axes = tuple(range(traces.ndim))
+    n_chunks, frames = traces.numblocks[-1], traces.chunks[-1]
+    begins = np.cumsum([0, *frames])[:-1]
+    firsts = da.from_array(np.stack([begins, np.full(n_chunks, sum(frames))], -1).ravel(), 2)
+    last = n_chunks - 1
     more: list[Any] = []
     for side, there in (("before", (0, *range(last))), ("after", (*range(1, last + 1), last))):
         edges = da.map_blocks(
@@ -118,14 +131,16 @@ def _neighbours(traces: da.Array, reach: int, axes: Any) -> list[Any]:
             traces,
             side=side,
             reach=reach,
-            chunks=(*traces.chunks[:-1], (reach,) * (last + 1)),
+            chunks=(*traces.chunks[:-1], (reach,) * n_chunks),
             dtype=traces.dtype,
             meta=traces._meta,
         )
         more += [edges.blocks[(..., list(there))], axes]
-    lacks = np.zeros(last + 1, np.int8)
-    lacks[0], lacks[-1] = _NONE_BEFORE, _NONE_AFTER
-    return [*more, da.from_array(lacks, 1), axes[-1:]]
+    more += [firsts, axes[-1:]]
+    if longest and traces.dtype.kind == "f":
+        beside = min(-(-(longest + reach) // max(frames)), last)
+        more += ends_beside(traces, firsts, reach, beside)
+    return more
 
 
 def _edge(traces: np.ndarray, side: str, reach: int) -> np.ndarray:
@@ -134,100 +149,27 @@ def _edge(traces: np.ndarray, side: str, reach: int) -> np.ndarray:
 
 
 def _between(
-    block: Callable[..., np.ndarray],
+    pieces: Pieces,
     traces: np.ndarray,
     before: np.ndarray,
     after: np.ndarray,
-    lacks: np.ndarray,
-    *own: np.ndarray,
+    place: np.ndarray,
+    *others: Any,
+    n_ends: int,
     **options: Any,
 ) -> np.ndarray:
-    """Call ``block`` on a chunk of time that sees so much of its neighbours."""
+    """Call ``pieces`` on a chunk of time that sees so much of its neighbours."""
+    first, n_frames = map(int, place)
     parts, start = [traces], 0
-    if lacks[0] != _NONE_BEFORE:
+    if first > 0:
         parts.insert(0, before)
         start = before.shape[-1]
-    if lacks[0] != _NONE_AFTER:
+    if first + traces.shape[-1] < n_frames:
         parts.append(after)
-    result = block(np.concatenate(parts, axis=-1), *own, **options)
+    seen = array_module(traces).concatenate(parts, axis=-1)
+    ends, own = others[:n_ends], others[n_ends:]
+    result = pieces(seen, *own, first=first - start, ends=ends, **options)
     return result[..., start : start + traces.shape[-1]]
-
-
-def reduce_traces(
-    F: xr.DataArray,
-    state: Callable[[np.ndarray], np.ndarray],
-    merge: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    finish: Callable[[np.ndarray], np.ndarray],
-    size: int,
-) -> xr.DataArray:
-    """Turn each trace of a checked array into a float64 number, in one pass over any chunks.
-
-    ``state`` makes arrays ``(…, size)`` of parts ``(…, time)``, ``merge`` one of two of them that
-    are next to each other, ``finish`` numbers ``(…)`` of the last one.
-    """
-    F = _ordered(F)
-    coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
-    data: Any
-    if F.chunks is None:
-        data = _reduce_eager(lambda traces: finish(state(traces)), F.data, np.float64)
-    else:
-        import dask.array as da
-
-        def of_chunk(traces: np.ndarray, **_: Any) -> np.ndarray:
-            return state(traces)
-
-        def merged(states: np.ndarray, **_: Any) -> np.ndarray:
-            """Merge what Dask has put side by side along the last axis."""
-            parts = [states[..., i : i + size] for i in range(0, states.shape[-1], size)]
-            return functools.reduce(merge, parts)
-
-        def finished(states: np.ndarray, **_: Any) -> np.ndarray:
-            return finish(merged(states))
-
-        data = da.reduction(
-            F.data,
-            of_chunk,
-            finished,
-            axis=F.ndim - 1,
-            combine=merged,
-            dtype=np.float64,
-            meta=meta(F.data, F.ndim - 1, np.float64),
-        )
-    return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
-
-
-def reduce_whole(
-    block: Callable[..., np.ndarray], F: xr.DataArray, *, whole: bool = False, **options: Any
-) -> xr.DataArray:
-    """Turn each trace of a checked array into a float32 number, from all of it at once.
-
-    Lazily this brings all of time into one chunk, of some ROIs: each chunk goes to every other.
-    """
-    F = _ordered(F)
-    coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
-    held = F.data
-    data: Any
-    if F.chunks is None and whole:
-        data = block(held, **options)
-    elif F.chunks is None:
-        data = _reduce_eager(lambda traces: block(traces, **options), held, np.float32)
-    else:
-        import dask.array as da
-
-        chunks: dict[int, Any] = {F.ndim - 1: -1}
-        if F.ndim > 1:
-            widest, most = max(F.data.chunks[-2], default=0), _CHUNK_BYTES // (4 * F.shape[-1])
-            if widest > max(most, 1):
-                chunks[F.ndim - 2] = -(-widest // -(-widest // int(max(most, 1))))
-        data = da.map_blocks(
-            block,
-            rechunk(held, chunks),
-            drop_axis=F.ndim - 1,
-            dtype=np.float32,
-            meta=meta(held, F.ndim - 1, np.float32),
-            **options,
-        )
-    return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
 
 
 def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:
@@ -274,25 +216,12 @@ def rechunk(traces: da.Array, chunks: Any) -> da.Array:
     return traces.rechunk(chunks, threshold=2**62, method="tasks")
 
 
-def _ordered(F: xr.DataArray) -> xr.DataArray:
+def ordered(F: xr.DataArray) -> xr.DataArray:
+    """Bring ``roi`` and ``time`` to the end."""
     return F.transpose(..., *(("roi", "time") if "roi" in F.dims else ("time",)))
 
 
-def _reduce_eager(
-    block: Callable[[np.ndarray], np.ndarray], F: np.ndarray, dtype: Any
-) -> np.ndarray:
-    if array_module(F) is not np:
-        return block(F)
-    out = np.empty(F.shape[:-1], dtype)
-
-    def write(some: Any) -> None:
-        out[some[:-1]] = block(F[some])
-
-    _in_parallel(write, F.shape)
-    return out
-
-
-def _in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
+def in_parallel(work: Callable[[Any], None], shape: tuple[int, ...]) -> None:
     """Do work on parts of traces in memory, on all cores where there is enough of it.
 
     It is given the indices of each part: ``(…, some ROIs, all of time)``.

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, resolve
+from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p._warnings import warn
@@ -34,7 +35,7 @@ def deconvolve(
     ----------
     F
         Traces with a dim ``time``, as ``(roi, time)``, baseline subtracted; over Dask in any
-        chunks. Chunks of ``time`` that are short beside ``37 · tau · fs`` frames are joined with
+        chunks. Chunks of ``time`` that are short beside ``55 · tau · fs`` frames are joined with
         their neighbours.
     tau
         Decay time of the indicator in seconds: a number, or a DataArray over ``roi`` with the
@@ -49,8 +50,9 @@ def deconvolve(
     -------
     DataArray
         ``spks``, float32, of the shape of ``F`` with ``time`` last: deconvolved fluorescence
-        in the units of ``F``, no spike count. The first frame is 0. Lazy where ``F`` is. From
-        the first NaN of a trace on, its spikes are not to be relied on.
+        in the units of ``F``, no spike count. The first frame is 0. Lazy where ``F`` is. Each
+        ``segment(time)`` stands by itself. Frames that are not ``valid``, and NaN, have weight 0:
+        they are NaN in ``spks``, and the calcium decays over them as over all others.
 
     Raises
     ------
@@ -73,6 +75,8 @@ def deconvolve(
     check_traces(F, "deconvolve")
     check_increasing(F, "F")
     decay = check_decay(tau, fs, F)
+    if fs is None:
+        warn_of_gaps(F, "F")
     return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))
 
 
@@ -127,8 +131,11 @@ def estimate_spikes(F: xr.DataArray, decay: Decay, device: str) -> xr.DataArray:
 
 
 def oasis_reach(tau_fs: np.ndarray) -> int:
-    """How many frames away a frame still matters: what is left of it then is below 2^-53."""
-    return math.ceil(37 * float(tau_fs.max(initial=0)))
+    """How many frames away a frame still matters: what is left of it then is below 2^-53.
+
+    That is 37 decay times; half as many more tell how long a gap is that lies before them.
+    """
+    return math.ceil(55.5 * float(tau_fs.max(initial=0)))
 
 
 def check_decay(tau: float | xr.DataArray | None, fs: float | None, array: xr.DataArray) -> Decay:

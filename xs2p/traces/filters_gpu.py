@@ -126,13 +126,16 @@ def _running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> 
 
 @of_host_too
 def percentile(F: Any, percent: float) -> Any:
-    """Percentile of each trace, float32: between two samples linearly, NaN where there is any."""
+    """Percentile of each trace, float32: between two samples linearly; NaN are passed over."""
     xp = array_module(F)
     if F.size == 0:
         return xp.zeros(F.shape[:-1], np.float32)
-    ordered = xp.sort(F.astype(np.float32, copy=False), axis=-1)
-    place = percent / 100 * (F.shape[-1] - 1)
-    below = int(place)
-    low, high = ordered[..., below], ordered[..., min(below + 1, F.shape[-1] - 1)]
-    level = low + (high - low) * np.float32(place - below)
-    return xp.where(xp.isnan(ordered[..., -1]), np.float32(np.nan), level)
+    ordered = xp.sort(F.astype(np.float32, copy=False), axis=-1)  # NaN last
+    last = xp.maximum((~xp.isnan(ordered)).sum(axis=-1) - 1, 0)
+    place = percent / 100 * last
+    below = place.astype(np.int64)
+    low, high = (
+        xp.take_along_axis(ordered, index[..., None], axis=-1)[..., 0]
+        for index in (below, xp.minimum(below + 1, last))
+    )
+    return low + (high - low) * (place - below).astype(np.float32)

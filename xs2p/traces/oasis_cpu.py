@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -27,40 +28,63 @@ def decay_table(tau_fs, n):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _spikes(first, table, v, length, n, s):  # type: ignore[no-untyped-def]
-    """Spikes ``s`` of a trace with the pools ``1 … n``, where ``first`` is its first sample."""
+def _spikes(F, table, v, length, n, s):  # type: ignore[no-untyped-def]
+    """Spikes ``s`` of a trace ``F`` with the pools ``1 … n``; NaN where it is NaN."""
     last = table.size - 1
     one = np.uint64(1)
     for frame in range(s.size):
-        s[frame] = 0.0
-    # An ROI without a trace has no spikes: NaN, in its first frame too.
-    if math.isnan(first):
-        s[0] = first
+        s[frame] = F[frame] if F[frame] != F[frame] else np.float32(0)
     start = length[min(n, one)]
     for i in range(np.uint64(2), n + one):
-        s[start] = v[i] - v[i - one] * table[min(length[i - one], last)]
+        if not math.isnan(F[start]):
+            s[start] = v[i] - v[i - one] * table[min(length[i - one], last)]
         start += length[i]
 
 
 @njit
-def oasis_pools(F, table, v, w, length, s):  # type: ignore[no-untyped-def]
+def oasis_pools(F, table, forget, v, w, length, s):  # type: ignore[no-untyped-def]
     """One trace: fill the pools (value, weight, length) and the spikes ``s``; their number.
 
     Friedrich, Zhou & Paninski 2017, AR(1) without sparsity penalty. Pools are float32 and
     decays float64, as in the reference, so that results agree to the last bit. Decays
     longer than ``table`` are its last, zero in float64. ``v``, ``w`` and ``length`` are stacks
     with room for one more than there are frames; the last pool is held apart from its stack.
+
+    A NaN has no weight: it lengthens the last pool, and the first frames open one of weight 0.
+    After ``forget`` of them and more nothing of what was before is left, and what comes next is
+    told from 0, whatever it was, so that a trace that is cut there has the same spikes.
     """
     last = table.size - 1
     one = np.uint64(1)
     n = np.uint64(0)
     unit = np.float32(1)
+    gone = 0
     g, g2 = table[min(1, last)], table[min(2, last)]
     # Below the first pool: it decays to less than any value, and nothing merges with it.
     pool_v, pool_w, pool_length = np.float32(-np.inf), unit, 0
     decay, decay2, decayed = g, g2, np.float64(-np.inf)
     for frame in range(F.size):
         value, weight, span = F[frame], unit, 1
+        if math.isnan(value):
+            gone += 1
+            if pool_length == 0:
+                v[n], w[n], length[n] = pool_v, pool_w, pool_length
+                n += one
+                pool_v, pool_w = np.float32(0), np.float32(0)
+            pool_length += 1
+            decay = table[min(pool_length, last)]
+            decay2 = table[min(2 * pool_length, last)]
+            decayed = pool_v * decay
+            continue
+        if gone >= forget:
+            if pool_length > gone:
+                v[n], w[n], length[n] = pool_v, pool_w, pool_length - gone
+                n += one
+            pool_v, pool_w, pool_length = np.float32(0), unit, gone
+            decay = table[min(gone, last)]
+            decay2 = table[min(2 * gone, last)]
+            decayed = pool_v * decay
+        gone = 0
         if not decayed > value:
             v[n], w[n], length[n] = pool_v, pool_w, pool_length
             n += one
@@ -83,8 +107,29 @@ def oasis_pools(F, table, v, w, length, s):  # type: ignore[no-untyped-def]
             decay2 = table[min(2 * span, last)]
         decayed = pool_v * decay
     v[n], w[n], length[n] = pool_v, pool_w, pool_length
-    _spikes(F[0], table, v, length, n, s)
+    _spikes(F, table, v, length, n, s)
     return n
+
+
+@njit
+def _holes(trace):  # type: ignore[no-untyped-def]
+    """How many NaN a trace has."""
+    count = 0
+    for sample in trace:
+        count += sample != sample
+    return count
+
+
+@njit
+def _longest_hole(trace):  # type: ignore[no-untyped-def]
+    """Most NaN in a row."""
+    longest, here = 0, 0
+    if _holes(trace) == 0:
+        return 0
+    for sample in trace:
+        here = here + 1 if sample != sample else 0
+        longest = max(longest, here)
+    return longest
 
 
 # Traces that are deconvolved side by side, by trial, and the rows of their state: of the last
@@ -104,21 +149,33 @@ _V, _W, _DECAY, _DECAY2, _DECAYED, _UNDER, _NEW_V, _NEW_W, _TODO = (
 _OPEN, _MERGE = 1.0, 2.0
 
 
-@njit
-def _next_frame(frame, state):  # type: ignore[no-untyped-def]
-    """Merge a frame into the last pool of each trace, or let it open one: mostly, that is all."""
-    # One array and no branch: only so is the loop compiled to vector instructions. The values
-    # are float32 in float64, so that every product and sum is as in oasis_pools.
-    for i in range(np.uint64(frame.size)):
-        v, w, sample = state[_V + i], state[_W + i], np.float64(frame[i])
-        merges = state[_DECAYED + i] > sample
-        total = w + state[_DECAY2 + i]
-        value = np.float32((np.float32(v * w) + sample * state[_DECAY + i]) / total)
-        new = np.float64(value) if merges else sample
-        state[_NEW_V + i] = new
-        state[_NEW_W + i] = np.float64(np.float32(total)) if merges else 1.0
-        again = _MERGE if state[_UNDER + i] > new else 0.0
-        state[_TODO + i] = again if merges else _OPEN
+def _next_frame_of(holed):  # type: ignore[no-untyped-def]
+    """Make the kernel of a frame: for traces that hold NaN, or for those that hold none."""
+
+    def next_frame(frame, state):  # type: ignore[no-untyped-def]
+        """Merge a frame into the last pool of each trace, or let it open one: mostly all."""
+        # One array and no branch: only so is the loop compiled to vector instructions. The values
+        # are float32 in float64, so that every product and sum is as in oasis_pools.
+        for i in range(np.uint64(frame.size)):
+            v, w, sample = state[_V + i], state[_W + i], np.float64(frame[i])
+            merges = state[_DECAYED + i] > sample
+            total = w + state[_DECAY2 + i]
+            value = np.float32((np.float32(v * w) + sample * state[_DECAY + i]) / total)
+            new: Any = np.float64(value) if merges else sample
+            weight: Any = np.float64(np.float32(total)) if merges else 1.0
+            again = _MERGE if state[_UNDER + i] > new else 0.0
+            todo = again if merges else _OPEN
+            if holed:
+                hole, none = sample != sample, v == -np.inf
+                new = (0.0 if none else v) if hole else new
+                weight = (0.0 if none else w) if hole else weight
+                todo = (_OPEN if none else 0.0) if hole else todo
+            state[_NEW_V + i], state[_NEW_W + i], state[_TODO + i] = new, weight, todo
+
+    return njit(next_frame)
+
+
+_next_frame, _next_holed_frame = _next_frame_of(False), _next_frame_of(True)
 
 
 @njit
@@ -132,6 +189,9 @@ def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # t
     last = table.size - 1
     one = np.uint64(1)
     count = np.uint64(F.shape[0])
+    holed = False
+    for i in range(count):
+        holed |= _holes(F[i]) > 0
     opening, merging = np.empty(_TRACES + 1, np.uint64), np.empty(_TRACES + 1, np.uint64)
     # Whole vectors: places beyond the last trace hold a trace of zeros.
     width = (F.shape[0] + 7) // 8 * 8
@@ -147,7 +207,10 @@ def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # t
             for t in range(size):
                 frames[t, i] = F[i, start + t]
         for t in range(size):
-            _next_frame(frames[t, :width], state)
+            if holed:
+                _next_holed_frame(frames[t, :width], state)
+            else:
+                _next_frame(frames[t, :width], state)
             n_opening, n_merging = np.uint64(0), np.uint64(0)
             for i in range(count):
                 opening[n_opening], merging[n_merging] = i, i
@@ -184,7 +247,7 @@ def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # t
     for i in range(count):
         top = np.uint64(n[i])
         v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
-        _spikes(F[i, 0], table, v[i], length[i], top, s[i])
+        _spikes(F[i], table, v[i], length[i], top, s[i])
 
 
 def decay_length(tau_fs: np.float32, n_frames: int) -> int:
@@ -192,9 +255,17 @@ def decay_length(tau_fs: np.float32, n_frames: int) -> int:
     return int(min(2 * n_frames + 1, math.ceil(746 * float(tau_fs)) + 1))
 
 
+def forgotten(tau_fs: float) -> int:
+    """After how many frames that do not count what was before them no longer matters.
+
+    It has then decayed to 10^-8, below what float32 tells from nothing.
+    """
+    return math.ceil(18.5 * float(tau_fs))
+
+
 @functools.cache
 def _compiled_oasis() -> Kernel:
-    def kernel(F, table, s):  # type: ignore[no-untyped-def]
+    def kernel(F, table, forget, s):  # type: ignore[no-untyped-def]
         n_traces, room = min(F.shape[0], _TRACES), F.shape[1] + 1
         v = np.empty((n_traces, room), np.float32)
         w = np.empty((n_traces, room), np.float32)
@@ -204,14 +275,15 @@ def _compiled_oasis() -> Kernel:
         span, n = np.empty(_TRACES, np.int64), np.empty(_TRACES, np.int64)
         for start in range(0, F.shape[0], _TRACES):
             some = slice(start, min(start + _TRACES, F.shape[0]))
-            if some.stop - start < _FEW:
-                for i in range(start, some.stop):
-                    oasis_pools(F[i], table, v[0], w[0], length[0], s[i])
-            else:
+            few = some.stop - start < _FEW
+            if not few:
                 _oasis_side_by_side(F[some], table, frames, state, span, n, v, w, length, s[some])
+            for i in range(start, some.stop):
+                if few or _longest_hole(F[i]) >= forget:
+                    oasis_pools(F[i], table, forget, v[0], w[0], length[0], s[i])
 
-    signature = "void(float32[:,:], float64[:], float32[:,:])"
-    layout = "(r,t),(k)->(r,t)"
+    signature = "void(float32[:,:], float64[:], int64, float32[:,:])"
+    layout = "(r,t),(k),()->(r,t)"
     try:
         return numba.guvectorize([signature], layout, nopython=True, cache=True)(kernel)
     except RuntimeError:  # numba finds no folder that it may write a cache to
@@ -219,7 +291,7 @@ def _compiled_oasis() -> Kernel:
 
 
 def oasis_gufunc() -> Kernel:
-    """Return the gufunc ``(roi, time), (decays) -> (roi, time)`` over any leading dimensions."""
+    """Return the gufunc ``(roi, time), (decays), () -> (roi, time)`` over leading dimensions."""
     with COMPILING:  # two threads at once would compile it twice
         return _compiled_oasis()
 
@@ -237,7 +309,7 @@ def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
         same = tau_fs == value
         with np.errstate(all="ignore"):  # what a vector does in the places of no trace
             if same.all():
-                gufunc(np.atleast_2d(F), table, np.atleast_2d(spikes))
+                gufunc(np.atleast_2d(F), table, forgotten(value), np.atleast_2d(spikes))
             else:
-                spikes[same] = gufunc(F[same], table)
+                spikes[same] = gufunc(F[same], table, forgotten(value))
     return spikes

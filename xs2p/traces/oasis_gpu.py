@@ -46,7 +46,7 @@ def _oasis_of(traces: Any, tau_fs: np.ndarray) -> Any:
     import cupy
 
     n_traces, n_frames = traces.shape
-    reach = math.ceil(37 * float(tau_fs.max()))
+    reach = math.ceil(55.5 * float(tau_fs.max()))
     n_pieces, step = pieces_of_time(n_traces, n_frames, reach, _THREADS)
     columns, first, last = to_columns(traces, n_pieces, step, reach)
     taus, which = np.unique(tau_fs, return_inverse=True)
@@ -64,6 +64,7 @@ def _oasis_of(traces: Any, tau_fs: np.ndarray) -> Any:
         cupy.asarray(table),
         np.int32(table.shape[1]),
         cupy.asarray(np.tile(which.astype(np.int32), n_pieces)),
+        cupy.asarray(forgotten_frames(taus)),
         cupy.empty(room, np.float32),
         cupy.empty(room, np.float32),
         cupy.empty(room, np.int32),
@@ -84,6 +85,13 @@ def decay_tables(tau_fs: np.ndarray, n_frames: int) -> np.ndarray:
     for table, value, length in zip(tables, tau_fs, lengths, strict=True):
         table[:length] = decay_table(value, length)
     return tables
+
+
+def forgotten_frames(tau_fs: np.ndarray) -> np.ndarray:
+    """After how long a gap each tau knows nothing of what was before it, int32 ``(tau,)``."""
+    from xs2p.traces.oasis_cpu import forgotten
+
+    return np.array([forgotten(value) for value in tau_fs], np.int32)
 
 
 def to_columns(

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes
+from xs2p._attrs import attributes, check_flag
 from xs2p.compute.arrays import array_module
-from xs2p.traces.blocks import check_traces, reduce_traces
+from xs2p.traces.blocks import check_traces
+from xs2p.traces.reductions import each_segment, reduce_traces
 
 SNR = "suite2p SNR, 1 − ½ var(diff)/var"  # what it is called wherever it is shown
 
 
-def snr(F: xr.DataArray) -> xr.DataArray:
+def snr(F: xr.DataArray, *, by_segment: bool = False) -> xr.DataArray:
     """suite2p's SNR of every trace: ``1 − ½ var(diff(F)) / var(F)``, 0 to 1.
 
     Parameters
     ----------
     F
         Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
-        chunks.
+        chunks. Frames that are not ``valid``, or NaN, are passed over.
+    by_segment
+        One for each segment, ``(segment, roi)``, in place of one of the whole recording.
 
     Returns
     -------
     DataArray
         Float64 over the other dims, no unit: near 1 for a slow signal, 0 for white noise (and
         below for what is faster); it is no ratio of amplitudes, and others' SNR are not to be
-        compared with it. NaN for a trace that is constant, holds NaN, or has fewer than two frames.
+        compared with it. Steps are from one frame that counts to the next, within a segment. NaN
+        for a trace that is constant, or in which fewer than two frames count.
 
     Raises
     ------
@@ -42,55 +47,61 @@ def snr(F: xr.DataArray) -> xr.DataArray:
     >>> snr(F).values.tolist()
     [1.0]
     """
-    return _per_trace(F, _snr_of, "snr", SNR, "1", "; 0 is white noise, 1 the most")
+    return _per_trace(F, by_segment, _snr_of, "snr", SNR, "1", "; 0 is white noise, 1 the most")
 
 
-def skew(F: xr.DataArray) -> xr.DataArray:
+def skew(F: xr.DataArray, *, by_segment: bool = False) -> xr.DataArray:
     """Skewness of every trace, biased, as ``scipy.stats.skew`` and suite2p's ``stat["skew"]``.
 
     Parameters
     ----------
     F
         Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
-        chunks.
+        chunks. Frames that are not ``valid``, or NaN, are passed over.
+    by_segment
+        One for each segment, ``(segment, roi)``, in place of one of the whole recording.
 
     Returns
     -------
     DataArray
-        Float64 over the other dims, no unit; NaN for a trace that is constant or holds NaN.
+        Float64 over the other dims, no unit; NaN for a trace that is constant or in which no frame
+        counts.
 
     Raises
     ------
     ValueError
         If ``F`` is no array of traces.
     """
-    return _per_trace(F, _skew_of, "skew", "skewness of the trace", "1")
+    return _per_trace(F, by_segment, _skew_of, "skew", "skewness of the trace", "1")
 
 
-def std(F: xr.DataArray) -> xr.DataArray:
+def std(F: xr.DataArray, *, by_segment: bool = False) -> xr.DataArray:
     """Compute the standard deviation of every trace over time, as suite2p's ``stat["std"]``.
 
     Parameters
     ----------
     F
         Traces with a dim ``time``, as ``(roi, time)``, neuropil-corrected; over Dask in any
-        chunks.
+        chunks. Frames that are not ``valid``, or NaN, are passed over.
+    by_segment
+        One for each segment, ``(segment, roi)``, in place of one of the whole recording.
 
     Returns
     -------
     DataArray
-        Float64 over the other dims, in the units of ``F``; NaN for a trace that holds NaN.
+        Float64 over the other dims, in the units of ``F``; NaN where no frame counts.
 
     Raises
     ------
     ValueError
         If ``F`` is no array of traces.
     """
-    return _per_trace(F, _std_of, "std", "standard deviation of the trace", None)
+    return _per_trace(F, by_segment, _std_of, "std", "standard deviation of the trace", None)
 
 
 def _per_trace(
     F: xr.DataArray,
+    by_segment: bool,
     finish: Callable[[np.ndarray], np.ndarray],
     name: str,
     long_name: str,
@@ -98,12 +109,18 @@ def _per_trace(
     more: str = "",
 ) -> xr.DataArray:
     check_traces(F, name)
+    check_flag("by_segment", by_segment)
     units = F.attrs.get("units", "a.u.") if units is None else units
-    result = reduce_traces(F, _moments, _merge, finish, _SIZE)
+
+    def of(traces: xr.DataArray) -> xr.DataArray:
+        return reduce_traces(traces, _moments, _merge, finish, _SIZE)
+
+    result = each_segment(of, F) if by_segment else of(F)
+    whole = " in each segment" if by_segment else ""
     result.attrs = {
         "long_name": long_name,
         "units": units,
-        "description": f"Of the whole trace of the ROI, by xs2p.{name}{more}.",
+        "description": f"Of the trace of the ROI{whole}, by xs2p.{name}{more}.",
         **attributes(neuropil_coefficient=F.attrs.get("neuropil_coefficient")),
     }
     return result.rename(name)
@@ -124,35 +141,66 @@ _SAMPLES = 2**17  # that are worked on at once: they stay in the processor's cac
 _GPU_SAMPLES = 2**26
 
 
-def _moments(F: np.ndarray) -> np.ndarray:
-    """States ``(…, 9)`` of traces ``(…, time)`` of at least one frame."""
+def _moments(F: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray:
+    """States ``(…, 9)`` of traces ``(…, time)`` of at least one frame, NaN where it does not count.
+
+    No step goes to a frame with which a segment ``begins``.
+    """
+    starts = [] if begins is None else np.flatnonzero(begins).tolist()
+    edges = [0, *(start for start in starts if start > 0), F.shape[-1]]
+    state = None
+    for a, b in itertools.pairwise(edges):
+        part = _moments_of(F[..., a:b])
+        if a in starts:
+            part[..., _FIRST] = np.nan
+        state = part if state is None else _merge(state, part)
+    assert state is not None
+    return state
+
+
+def _moments_of(F: np.ndarray) -> np.ndarray:
+    """States of traces of one segment."""
     n_frames, xp = F.shape[-1], array_module(F)
     state = xp.empty((*F.shape[:-1], _SIZE))
     traces, states = F.reshape(-1, n_frames), state.reshape(-1, _SIZE)
     step = max((_SAMPLES if xp is np else _GPU_SAMPLES) // n_frames, 1)
     for start in range(0, len(traces), step):
         some = slice(start, start + step)
-        samples, now = traces[some].astype(np.float64), states[some]
+        samples, now = xp.array(traces[some], np.float64, order="C"), states[some]
         now[:, _FIRST], now[:, _LAST] = samples[:, 0], samples[:, -1]
         steps = np.diff(samples, axis=1)
         now[:, _N], now[:, _STEPS] = n_frames, n_frames - 1
         now[:, _MEAN] = samples.mean(axis=1)
+        now[:, _STEP_MEAN] = steps.sum(axis=1) / max(n_frames - 1, 1)
+        holed = bool(xp.isnan(now[:, _MEAN]).any())
+        if holed:
+            now[:, _N], now[:, _MEAN] = _mean_of_known(samples)
+            now[:, _STEPS], now[:, _STEP_MEAN] = _mean_of_known(steps)
         samples -= now[:, _MEAN, None]
+        steps -= now[:, _STEP_MEAN, None]
+        if holed:
+            samples[xp.isnan(samples)], steps[xp.isnan(steps)] = 0, 0
         now[:, _SQUARES] = np.einsum("it,it->i", samples, samples)
         now[:, _CUBES] = np.einsum("it,it,it->i", samples, samples, samples)
-        now[:, _STEP_MEAN] = steps.sum(axis=1) / max(n_frames - 1, 1)
-        steps -= now[:, _STEP_MEAN, None]
         now[:, _STEP_SQUARES] = np.einsum("it,it->i", steps, steps)
     return state
+
+
+def _mean_of_known(samples: Any) -> tuple[Any, Any]:
+    """How many samples of each trace count, and their mean, 0 where none does."""
+    xp = array_module(samples)
+    known = ~xp.isnan(samples)
+    n = known.sum(axis=1)
+    return n, xp.where(known, samples, 0.0).sum(axis=1) / xp.maximum(n, 1)
 
 
 def _merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """State of two parts, ``b`` after ``a`` (Pébay 2008, doi:10.2172/1028931)."""
     merged = np.empty_like(a)
     merged[..., _FIRST], merged[..., _LAST] = a[..., _FIRST], b[..., _LAST]
-    n_a, n_b, n = a[..., _N], b[..., _N], a[..., _N] + b[..., _N]
+    n_a, n_b, n = a[..., _N], b[..., _N], _divisor(a[..., _N] + b[..., _N])
     apart = b[..., _MEAN] - a[..., _MEAN]
-    merged[..., _N] = n
+    merged[..., _N] = n_a + n_b
     merged[..., _MEAN] = a[..., _MEAN] + apart * n_b / n
     merged[..., _SQUARES] = a[..., _SQUARES] + b[..., _SQUARES] + apart**2 * n_a * n_b / n
     merged[..., _CUBES] = (
@@ -164,32 +212,40 @@ def _merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     # The steps of both, and the one from the end of a to the start of b.
     count, mean, squares = a[..., _STEPS], a[..., _STEP_MEAN], a[..., _STEP_SQUARES]
     between = b[..., _FIRST] - a[..., _LAST]
+    is_one = ~np.isnan(between)
     for more, its_mean, its_squares in (
-        (1.0, between, 0.0),
+        (is_one * 1.0, np.where(is_one, between, 0.0), 0.0),
         (b[..., _STEPS], b[..., _STEP_MEAN], b[..., _STEP_SQUARES]),
     ):
-        apart = its_mean - mean
-        squares = squares + its_squares + apart**2 * count * more / (count + more)
-        mean = mean + apart * more / (count + more)
+        apart, total = its_mean - mean, _divisor(count + more)
+        squares = squares + its_squares + apart**2 * count * more / total
+        mean = mean + apart * more / total
         count = count + more
     merged[..., _STEPS], merged[..., _STEP_MEAN], merged[..., _STEP_SQUARES] = count, mean, squares
     return merged
 
 
+def _divisor(n: Any) -> Any:
+    """How many there are, 1 where there is none: their sum is 0 then."""
+    return array_module(n).maximum(n, 1)
+
+
 def _snr_of(state: np.ndarray) -> np.ndarray:
     steps = np.where(state[..., _STEPS] > 0, state[..., _STEPS], np.nan)
-    variance = _variance(state[..., _SQUARES] / state[..., _N], state[..., _MEAN])
+    n = np.where(state[..., _N] > 0, state[..., _N], np.nan)
+    variance = _variance(state[..., _SQUARES] / n, state[..., _MEAN])
     return _array(1 - 0.5 * (state[..., _STEP_SQUARES] / steps) / variance)
 
 
 def _skew_of(state: np.ndarray) -> np.ndarray:
-    n = state[..., _N]
+    n = np.where(state[..., _N] > 0, state[..., _N], np.nan)
     variance = _variance(state[..., _SQUARES] / n, state[..., _MEAN])
     return _array(state[..., _CUBES] / n / variance**1.5)
 
 
 def _std_of(state: np.ndarray) -> np.ndarray:
-    return _array(np.sqrt(state[..., _SQUARES] / state[..., _N]))
+    n = np.where(state[..., _N] > 0, state[..., _N], np.nan)
+    return _array(np.sqrt(state[..., _SQUARES] / n))
 
 
 def _array(values: Any) -> Any:
