@@ -115,40 +115,40 @@ _ONE, _SIX, _63 = np.uint64(1), np.uint64(6), np.uint64(63)
 
 @njit
 def _after(rank, words, pages):  # type: ignore[no-untyped-def]
-    """The next rank above that is in the window; one there must be."""
+    """Find the next rank above that is in the window; one there must be."""
     word = rank >> _SIX
     bits = words[word] >> (rank & _63) >> _ONE
     if bits:
-        return rank + _ONE + _zeros_below(bits)
+        return rank + _ONE + _zeros_below(bits)  # type: ignore[call-arg]
     page = word >> _SIX
     bits = pages[page] >> (word & _63) >> _ONE
     if bits:
-        word = word + _ONE + _zeros_below(bits)
+        word = word + _ONE + _zeros_below(bits)  # type: ignore[call-arg]
     else:
         page += _ONE
         while pages[page] == 0:
             page += _ONE
-        word = (page << _SIX) + _zeros_below(pages[page])
-    return (word << _SIX) + _zeros_below(words[word])
+        word = (page << _SIX) + _zeros_below(pages[page])  # type: ignore[call-arg]
+    return (word << _SIX) + _zeros_below(words[word])  # type: ignore[call-arg]
 
 
 @njit
 def _before(rank, words, pages):  # type: ignore[no-untyped-def]
-    """The next rank below that is in the window; one there must be."""
+    """Find the next rank below that is in the window; one there must be."""
     word = rank >> _SIX
     bits = words[word] << (_63 - (rank & _63)) << _ONE
     if bits:
-        return rank - _ONE - _zeros_above(bits)
+        return rank - _ONE - _zeros_above(bits)  # type: ignore[call-arg]
     page = word >> _SIX
     bits = pages[page] << (_63 - (word & _63)) << _ONE
     if bits:
-        word = word - _ONE - _zeros_above(bits)
+        word = word - _ONE - _zeros_above(bits)  # type: ignore[call-arg]
     else:
         page -= _ONE
         while pages[page] == 0:
             page -= _ONE
-        word = (page << _SIX) + _63 - _zeros_above(pages[page])
-    return (word << _SIX) + _63 - _zeros_above(words[word])
+        word = (page << _SIX) + _63 - _zeros_above(pages[page])  # type: ignore[call-arg]
+    return (word << _SIX) + _63 - _zeros_above(words[word])  # type: ignore[call-arg]
 
 
 @njit
@@ -184,13 +184,12 @@ def _select(ordered, block, places, always, fraction, out):  # type: ignore[no-u
     pages = np.empty((words.size >> 6) + 1, np.uint64)
     for n in range(out.shape[0]):
         counts[:], words[:], pages[:] = 0, 0, 0
-        total, n_valid = 0, 0
+        total = np.int64(0)
         for rank in range(n_samples):
             place = np.uint32(ordered[n, rank])
             values[rank] = block[n, place]
             valid = not np.isnan(values[rank])
             ranks[place] = rank if valid else -1
-            n_valid += valid
             if valid and always:
                 _put_in(np.uint64(rank), counts, words, pages)
                 counts[rank] = always
@@ -200,35 +199,42 @@ def _select(ordered, block, places, always, fraction, out):  # type: ignore[no-u
             if rank >= 0:
                 _put_in(np.uint64(rank), counts, words, pages)
                 total += 1
-        cursor, below = np.uint64(0), 0  # a rank, and how many samples are of lower ones
-        for t in range(out.shape[1]):
-            if total == 0:
-                out[n, t] = np.nan
-            else:
-                where = fraction * (total - 1)
-                wanted = min(int(where), total - 1)
-                while wanted < below:
-                    cursor = _before(cursor, words, pages)
-                    below -= counts[cursor]
-                while wanted >= below + counts[cursor]:
-                    below += counts[cursor]
-                    cursor = _after(cursor, words, pages)
-                low = np.float64(values[cursor])
-                if where > wanted and wanted + 1 >= below + counts[cursor]:
-                    high = np.float64(values[_after(cursor, words, pages)])
-                    low = low + (high - low) * (where - wanted) if high > low else low
-                out[n, t] = low
-            if t + 1 == out.shape[1]:
-                break
-            gone, new = ranks[places[t]], ranks[places[t + width]]
-            if gone >= 0:
-                _take_out(np.uint64(gone), counts, words, pages)
-                below -= np.uint64(gone) < cursor
-                total -= 1
-            if new >= 0:
-                _put_in(np.uint64(new), counts, words, pages)
-                below += np.uint64(new) < cursor
-                total += 1
+        _move(places, ranks, values, counts, words, pages, total, fraction, out[n])
+
+
+@njit
+def _move(places, ranks, values, counts, words, pages, total, fraction, out):  # type: ignore[no-untyped-def]
+    """Percentiles of a trace, from the first window on; ``total`` samples are in that."""
+    width = places.size - out.size + 1
+    cursor, below = np.uint64(0), np.int64(0)  # a rank, and how many samples are of lower ones
+    for t in range(out.size):
+        if total == 0:
+            out[t] = np.nan
+        else:
+            where = fraction * (total - 1)
+            wanted = min(np.int64(where), total - 1)
+            while wanted < below:
+                cursor = _before(cursor, words, pages)
+                below -= counts[cursor]
+            while wanted >= below + counts[cursor]:
+                below += counts[cursor]
+                cursor = _after(cursor, words, pages)
+            low = np.float64(values[cursor])
+            if where > wanted and wanted + 1 >= below + counts[cursor]:
+                high = np.float64(values[_after(cursor, words, pages)])
+                low = low + (high - low) * (where - wanted) if high > low else low
+            out[t] = low
+        if t + 1 == out.size:
+            break
+        gone, new = ranks[places[t]], ranks[places[t + width]]
+        if gone >= 0:
+            _take_out(np.uint64(gone), counts, words, pages)
+            below -= np.int64(np.uint64(gone) < cursor)
+            total -= 1
+        if new >= 0:
+            _put_in(np.uint64(new), counts, words, pages)
+            below += np.int64(np.uint64(new) < cursor)
+            total += 1
 
 
 def rolling_median(F: np.ndarray, window: int) -> np.ndarray:
@@ -237,7 +243,7 @@ def rolling_median(F: np.ndarray, window: int) -> np.ndarray:
 
 
 def inactive_median(F: np.ndarray, low_window: int, window: int, threshold: Any) -> np.ndarray:
-    """Rolling median of the frames at which a trace is near its low level, float32 ``(…, time)``.
+    """Median of the frames around each at which a trace is near its low level, ``(…, time)``.
 
     That level is the rolling 10th percentile over ``low_window`` frames; frames further than
     ``threshold``, ``(…, 1)``, from it, above or below, do not count. Where none in the window is
@@ -258,7 +264,7 @@ def deviation(F: np.ndarray, window: int) -> np.ndarray:
 
 
 def noise(F: np.ndarray, window: int) -> np.ndarray:
-    """Standard deviation of the noise, float32 ``(…)``: 1.4826 · median |F − rolling median|."""
+    """Estimate the standard deviation of noise, ``(…)``: 1.4826 · median |F − rolling median|."""
     return (_SIGMA * median(deviation(F, window)).astype(np.float64)).astype(np.float32)
 
 

@@ -6,6 +6,8 @@ module from what they are given, and so run on numpy too.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,9 +40,25 @@ def rolling_median(F: Any, window: int) -> Any:
     return _rolling(F, window, 50)
 
 
+def _one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let traces be ``(trace, time)``, and a threshold ``(…, 1)`` have one number for each."""
+
+    @functools.wraps(function)
+    def flat(F: Any, low_window: int, window: int, threshold: Any) -> Any:
+        xp, n_traces = array_module(F), int(np.prod(F.shape[:-1]))
+        if np.ndim(threshold):
+            each = xp.broadcast_to(xp.asarray(threshold), (*F.shape[:-1], 1))
+            threshold = each.reshape(n_traces, 1)
+        traces = F.reshape(n_traces, F.shape[-1])
+        return function(traces, low_window, window, threshold).reshape(F.shape)
+
+    return flat
+
+
+@_one_after_another
 @of_host_too
 def inactive_median(F: Any, low_window: int, window: int, threshold: Any) -> Any:
-    """Rolling median of the frames at which a CuPy trace is near its low level."""
+    """Median of the frames around each at which a CuPy trace is near its low level."""
     xp = array_module(F)
     F = F.astype(np.float32, copy=False)
     low = _rolling(F, low_window, 10)
@@ -57,7 +75,7 @@ def deviation(F: Any, window: int) -> Any:
 
 @of_host_too
 def noise(F: Any, window: int) -> Any:
-    """Standard deviation of the noise of CuPy traces, float32 ``(…)``."""
+    """Estimate the noise's standard deviation of CuPy traces, float32 ``(…)``."""
     level = _percentile(_deviation(F, window), 50)
     return (_SIGMA * level.astype(np.float64)).astype(np.float32)
 
@@ -84,21 +102,27 @@ def _percentile(F: Any, percent: float) -> Any:
     if F.size == 0:
         return xp.full(F.shape[:-1], np.nan, np.float32)
     traces = F.astype(np.float32, copy=False).reshape(-1, F.shape[-1])
-    ordered = xp.sort(traces, axis=-1)
+    ordered = xp.sort(traces, axis=-1).reshape(-1)  # NaN last
     n_valid = F.shape[-1] - xp.isnan(traces).sum(axis=-1)
+    below, above, part = _wanted(n_valid, percent)
     rows = xp.arange(len(traces)) * F.shape[-1]
-    return _between(n_valid, percent, lambda k: ordered.reshape(-1)[rows + k]).reshape(F.shape[:-1])
+    level = _between(ordered[rows + below], ordered[rows + above], part)
+    return xp.where(n_valid > 0, level, np.float32(np.nan)).reshape(F.shape[:-1])
 
 
-def _between(n_valid: Any, percent: float, sample: Any) -> Any:
-    """Percentile of ``n_valid`` samples, of which ``sample`` gives those at a place in order."""
+def _wanted(n_valid: Any, percent: float) -> tuple[Any, Any, Any]:
+    """Places of the two samples around a percentile of so many, and how far it is between them."""
     xp = array_module(n_valid)
-    where = percent / 100 * xp.maximum(n_valid - 1, 0).astype(np.float64)
-    below = xp.minimum(where.astype(np.int32), xp.maximum(n_valid - 1, 0).astype(np.int32))
-    above = xp.minimum(below + 1, xp.maximum(n_valid - 1, 0).astype(np.int32))
-    low, high = (sample(k).astype(np.float64) for k in (below, above))
-    level = xp.where(high > low, low + (high - low) * (where - below), low)
-    return xp.where(n_valid > 0, level, np.nan).astype(np.float32)
+    last = xp.maximum(n_valid - 1, 0).astype(np.int32)
+    where = percent / 100 * last.astype(np.float64)
+    below = xp.minimum(where.astype(np.int32), last)
+    return below, xp.minimum(below + np.int32(1), last), where - below
+
+
+def _between(low: Any, high: Any, part: Any) -> Any:
+    low, high = low.astype(np.float64), high.astype(np.float64)
+    level = array_module(low).where(high > low, low + (high - low) * part, low)
+    return level.astype(np.float32)
 
 
 def _rolling(F: Any, window: int, percent: float) -> Any:
@@ -113,7 +137,7 @@ def _rolling(F: Any, window: int, percent: float) -> Any:
         results[start:stop] = _windows(traces[start:stop], window, percent)
 
     if is_cupy(F):
-        by_traces(len(traces), n_frames + window, 80, work)
+        by_traces(len(traces), n_frames + window, 120, work)
     else:
         work(0, len(traces))
     return out
@@ -143,11 +167,9 @@ def _windows(traces: Any, window: int, percent: float) -> Any:
     n_valid = before[:, window:] - before[:, :-window]
     del valid, before, order
     padded = rank.reshape(n_traces, n_frames)[:, frame]
-    # Wanted are two samples of each window: at these places among its own.
-    wanted: list[Any] = []
-    _between(n_valid, percent, lambda k: wanted.append(k) or k)
-    found = iter(_ranks(padded, wanted, window, n_frames))
-    return _between(n_valid, percent, lambda k: values[rows + next(found)])
+    below, above, part = _wanted(n_valid, percent)
+    low, high = (values[rows + k] for k in _ranks(padded, [below, above], window, n_frames))
+    return xp.where(n_valid > 0, _between(low, high, part), np.float32(np.nan))
 
 
 def _ranks(ranks: Any, wanted: list[Any], window: int, n_frames: int) -> list[Any]:
