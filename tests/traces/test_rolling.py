@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loaders import DATA
 
 from xs2p.compute.device import gpu_status
 from xs2p.traces import rolling_cpu, rolling_gpu
@@ -158,6 +159,25 @@ def test_inactive_median_is_the_naive_one(of, seed, n_frames, low_window, window
     np.testing.assert_array_equal(
         result, rolling_cpu.inactive_median(F, low_window, window, threshold)
     )
+
+
+@pytest.mark.parametrize("of", BOTH)
+def test_inactive_median_is_that_of_aind_ophys_utils(of):
+    """Numbers of aind-ophys-utils 0.2.0, its edges and windows included; every fifth frame.
+
+    ``low = signal_utils.percentile_filter(F[n], 10, long)``, where its windows of seconds become
+    ``long = int(60 * fs / 2) * 2 + 1`` frames; ``_, F0, sigma = dff.dff(F, 60, 3.333, fs)``, where
+    sigma is its own, without outliers. F are two traces of transients, 2 and 0.5 s long, and
+    noise, rounded to quarters.
+    """
+    z = np.load(DATA / "aind_dff.npz")
+    F, window = z["F"], int(60 * z["fs"] / 2) * 2 + 1
+    low = of("rolling_percentile")(F, window, 10)
+    np.testing.assert_allclose(low[:, ::5], z["low"], rtol=1e-6)
+    threshold = 3 * z["sigma"][:, None]
+    assert 0.05 < (np.abs(F - low) > threshold).mean() < 0.9
+    F0 = of("inactive_median")(F, window, window, threshold)
+    np.testing.assert_allclose(F0[:, ::5], z["F0"], rtol=1e-6)
 
 
 @pytest.mark.gpu
