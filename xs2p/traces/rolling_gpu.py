@@ -121,7 +121,7 @@ def _wanted(n_valid: Any, percent: float) -> tuple[Any, Any, Any]:
 
 def _between(low: Any, high: Any, part: Any) -> Any:
     low, high = low.astype(np.float64), high.astype(np.float64)
-    level = array_module(low).where(high > low, low + (high - low) * part, low)
+    level = array_module(low).where((high > low) & (part > 0), low + (high - low) * part, low)
     return level.astype(np.float32)
 
 
