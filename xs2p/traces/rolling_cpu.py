@@ -60,9 +60,12 @@ def rolling_percentile(F: np.ndarray, window: int, percent: float) -> np.ndarray
         last = min(first + step, n_frames)
         places, low, high, rounds = _places(first, last, window, n_frames)
         for start in range(0, len(traces), some):
-            block = np.ascontiguousarray(traces[start : start + some, low:high], np.float32)
-            result = results[start : start + some, first:last]
+            # 0 and -0 are one number, whichever comes first.
+            block = traces[start : start + some, low:high].astype(np.float32, order="C")
+            block += np.float32(0)
+            result = np.empty((len(block), last - first), np.float32)
             _select(_ordered(block), block, places, 2 * rounds, percent / 100, result)
+            results[start : start + some, first:last] = result
     return out
 
 
@@ -81,11 +84,10 @@ def _places(first: int, last: int, window: int, n_frames: int) -> tuple[np.ndarr
 
 
 def _ordered(block: np.ndarray) -> np.ndarray:
-    """Places of samples in ascending order, NaN last, as the lower halves of uint64."""
-    bits = (block + np.float32(0)).view(np.uint32)  # 0 and -0 are one number
+    """Places of samples in ascending order, NaN anywhere, as the lower halves of uint64."""
+    bits = block.view(np.uint32)
     sign = np.uint32(2**31)
     keys = np.where(bits & sign, ~bits, bits | sign)
-    keys[np.isnan(block)] = 2**32 - 1
     places = np.arange(block.shape[1], dtype=np.uint64)
     return np.sort((keys.astype(np.uint64) << np.uint64(32)) | places, axis=-1)
 

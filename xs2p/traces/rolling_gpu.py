@@ -151,7 +151,7 @@ def _windows(traces: Any, window: int, percent: float) -> Any:
     the rank that is asked for is. All windows of all traces are looked up at once.
     """
     xp = array_module(traces)
-    traces = traces.astype(np.float32)
+    traces = traces.astype(np.float32) + np.float32(0)  # 0 and -0 are one number
     n_traces, n_frames = traces.shape
     order = xp.argsort(traces, axis=-1)  # NaN last
     rows = (xp.arange(n_traces) * n_frames)[:, None]
