@@ -30,7 +30,7 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-PAIRS = ["filters", "oasis", "sums"]
+PAIRS = ["filters", "oasis", "rolling", "sums"]
 # Longer than 400 lines, or than 50 within a function, and why they stay so.
 LONG = {
     "suite2p.py": "suite2p's names, all on one page, half of it docstrings",
