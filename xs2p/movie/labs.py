@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.sources import VIDEOS
+from xs2p.movie.sources import MICROSCOPES, VIDEOS
 
 if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
@@ -17,9 +17,13 @@ def lab_stack(
     name: str,
     frame: tuple[int, int] | None,
     dtype: np.dtype[Any] | None,
-    variable: Any,
+    variable: str | None,
+    plain: bool,
 ) -> Stack:
-    """Open a file of one of the suffixes in `xs2p.movie.sources.LABS`."""
+    """Open a file of one of the suffixes in `xs2p.movie.sources.LABS`.
+
+    ``plain``: the user says the order of its frames, whatever the file says.
+    """
     if suffix == ".mmap":
         from xs2p.movie.columns import mmap_stack
 
@@ -32,4 +36,8 @@ def lab_stack(
         from xs2p.movie.video import video_stack
 
         return video_stack(name)
+    if suffix in MICROSCOPES:
+        from xs2p.movie.microscopes import microscope_stack
+
+        return microscope_stack(suffix, name, variable, plain)
     raise ValueError(f"{name}: no reader for {suffix}")
