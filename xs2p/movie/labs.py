@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.sources import MICROSCOPES, VIDEOS
+from xs2p.movie.sources import VIDEOS
 
 if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
@@ -36,8 +36,20 @@ def lab_stack(
         from xs2p.movie.video import video_stack
 
         return video_stack(name)
-    if suffix in MICROSCOPES:
-        from xs2p.movie.microscopes import microscope_stack
+    if suffix == ".nd2":
+        from xs2p.movie.nikon import nd2_stack
 
-        return microscope_stack(suffix, name, variable, plain)
+        return nd2_stack(name, variable, plain)
+    if suffix == ".lif":
+        from xs2p.movie.leica import lif_stack
+
+        return lif_stack(name, variable)
+    if suffix == ".czi":
+        from xs2p.movie.zeiss import czi_stack
+
+        return czi_stack(name, variable)
+    if suffix in (".oib", ".oif"):
+        from xs2p.movie.olympus import oif_stack
+
+        return oif_stack(name, variable)
     raise ValueError(f"{name}: no reader for {suffix}")

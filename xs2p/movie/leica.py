@@ -61,7 +61,7 @@ class _Axis(NamedTuple):
     letter: str
     size: int
     stride: int
-    length: float
+    length: float  # from the first element to the last, in s
 
 
 def lif_stack(name: str, variable: str | None) -> Stack:
@@ -142,7 +142,7 @@ def _axes(image: Any, what: str) -> list[_Axis]:
             _LETTERS.get(int(said.get("DimID")), "U"),
             int(said.get("NumberOfElements")),
             int(said.get("BytesInc")),
-            float(said.get("Length") or 0),
+            float(said.get("Length") or 0) if said.get("Unit") == "s" else 0.0,
         )
         for said in image.xml_element.findall(f"{_IMAGE}Dimensions/DimensionDescription")
     ]

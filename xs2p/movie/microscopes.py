@@ -10,14 +10,11 @@ import importlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from xs2p.movie.frames import Frames
-
-if TYPE_CHECKING:
-    from xs2p.movie.turns import Stack
 
 _OFF = 0.5  # a step may be so much longer or shorter than most, of it, and none is missing
 
@@ -50,25 +47,6 @@ class PlacedFrames(Frames):
                 f"{self.dtype} as the file says: it is damaged"
             )
         return page
-
-
-def microscope_stack(suffix: str, name: str, variable: str | None, plain: bool) -> Stack:
-    """Open a file of one of the suffixes in `xs2p.movie.sources.MICROSCOPES`."""
-    if suffix == ".nd2":
-        from xs2p.movie.nikon import nd2_stack
-
-        return nd2_stack(name, variable, plain)
-    if suffix == ".lif":
-        from xs2p.movie.leica import lif_stack
-
-        return lif_stack(name, variable)
-    if suffix == ".czi":
-        from xs2p.movie.zeiss import czi_stack
-
-        return czi_stack(name, variable)
-    from xs2p.movie.olympus import oif_stack
-
-    return oif_stack(name, variable)
 
 
 def library(module: str, name: str) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -30,13 +31,20 @@ _WHOLE = advice("oiffile.imread(path)")
 
 @dataclass(frozen=True)
 class OifFrames(PlacedFrames):
-    """Frames that are TIFF files each, in the order of `_ORDER`."""
+    """Frames that are TIFF files each, in the order of `_ORDER`; ``told`` is of their names."""
+
+    told: str = ""
 
     def fill(self, wanted: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         """Read the TIFFs of these frames."""
         import tifffile
 
-        _, names, _ = _found(self.stamp)
+        _, names, _ = _found(self.stamp, _changed(self.stamp.path))
+        if _digest(names) != self.told:
+            raise OSError(
+                "files beside it were added or are gone since it was opened; open it anew with "
+                "xs2p.open_movie"
+            )
         with _opened(self.stamp.path) as file:
             for i, number in enumerate(wanted.tolist()):
                 with (
@@ -56,7 +64,7 @@ def oif_stack(name: str, variable: str | None) -> Stack:
             "call open_movie without it"
         )
     stamp = Stamp.of(name)
-    axes, names, lacks = _found(stamp)
+    axes, names, lacks = _found(stamp, _changed(name))
     with _opened(name) as file:
         shape, stored = _first(file, name, names[0])
         rate = _rate(file, names, dict(axes))
@@ -67,7 +75,7 @@ def oif_stack(name: str, variable: str | None) -> Stack:
             f"{name}: its frames are {shape}, but it says {size} lines and pixels: it is damaged, "
             f"or no movie of frames. {_WHOLE}"
         )
-    frames = OifFrames(stamp, (len(names), *shape), stored)
+    frames = OifFrames(stamp, (len(names), *shape), stored, _digest(names))
     return Stack(frames, axes, said=True, lacks=lacks, fs=rate, mend=_WHOLE)
 
 
@@ -91,11 +99,25 @@ def _opened(name: str) -> Iterator[Any]:
         yield file
 
 
+def _changed(name: str) -> tuple[int, ...]:
+    """When files were last added to the folder of an OIF, or taken away, and how many there are."""
+    beside = f"{name}.files"
+    if not os.path.isdir(beside):
+        return ()
+    return os.stat(beside).st_mtime_ns, len(os.listdir(beside))
+
+
+def _digest(names: tuple[str, ...]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
 @functools.lru_cache(maxsize=8)
-def _found(stamp: Stamp) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...], str]:
+def _found(
+    stamp: Stamp, changed: tuple[int, ...]
+) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...], str]:
     """Axes of a recording but Y and X, its TIFFs in their order, and what it lacks.
 
-    Kept for each process: there may be many thousands of them.
+    Kept for each process: there may be many thousands of them. ``changed`` is that of the folder.
     """
     name = stamp.path
     with _opened(name) as file:

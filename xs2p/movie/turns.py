@@ -268,6 +268,6 @@ def _unclear(stack: Stack) -> ValueError:
     axes = "".join(letter for letter, _ in stack.axes)
     odd = [f"{letter} ({_OTHERS[letter]})" for letter in axes if letter in _OTHERS]
     return ValueError(
-        f"{stack.name}: its axes are {axes + 'YX'!r}{' with ' * bool(odd) + ', '.join(odd)}, "
+        f"{stack.name}: it has axes {axes + 'YX'!r}{' with ' * bool(odd) + ', '.join(odd)}, "
         f"expected frames over time, of several channels (C) and planes (Z) at most. {stack.mend}"
     )

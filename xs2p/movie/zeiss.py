@@ -9,22 +9,28 @@ from __future__ import annotations
 import contextlib
 import functools
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from xs2p.movie.frames import Stamp
-from xs2p.movie.microscopes import PlacedFrames, advice, clock, library, picked, whole_times
+from xs2p.movie.microscopes import (
+    PlacedFrames,
+    advice,
+    clock,
+    library,
+    picked,
+    shape_text,
+    whole_times,
+)
+from xs2p.movie.zeiss_blocks import HEADER, Block, check_codecs, read_block
 
 if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
 
 _WHOLE = advice("czifile.imread(path)")
 _ORDER = "BVIHRTZC"  # axes of blocks, slowest first; X and Y are those of a frame
-_HEADER = 16 + 32  # bytes of a segment's and a block's own header, of which the last 16 are sizes
-_KINDS = {1: "JPEG", 2: "LZW", 4: "JPEG XR", 5: "Zstandard", 6: "Zstandard"}
 _TIMES = "time that the CZI file has of each time point (TimeStamps), from the first on."
 _DATES = 20_000.0  # from here on a number of days since 1899 is one too, as some writers have it
 
@@ -33,23 +39,8 @@ class _Scene(NamedTuple):
     """Axes of a scene but Y and X, and its blocks in their order, the last axis fastest."""
 
     axes: tuple[tuple[str, int], ...]
-    blocks: tuple[_Block, ...]
+    blocks: tuple[Block, ...]
     lacks: str  # what of it is not there
-
-
-class _Block(NamedTuple):
-    """What the directory says of a block."""
-
-    dims: dict[str, tuple[int, int]]  # start and size of each axis
-    stored: tuple[int, ...]  # (y, x) as they are stored
-    dtype: str
-    grey: bool
-    compression: int
-    place: int
-
-    @property
-    def frame(self) -> tuple[int, int]:
-        return self.dims["Y"][1], self.dims["X"][1]
 
 
 @dataclass(frozen=True)
@@ -59,47 +50,11 @@ class CziFrames(PlacedFrames):
     scene: int | None = None
 
     def fill(self, wanted: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
-        """Read the blocks of these frames: as they are, or by the library if compressed."""
+        """Read the blocks of these frames."""
         blocks = _of_scene(self.stamp, self.scene).blocks
-        some = [blocks[int(i)] for i in wanted]
-        with open(self.stamp.path, "rb", buffering=0) as file:
-            for i, block in enumerate(some):
-                if not block.compression:
-                    out[i] = self.check(_raw(file, block))
-        packed = [i for i, block in enumerate(some) if block.compression]
-        if packed:
-            for i, page in zip(
-                packed, _decoded(self.stamp, [some[i] for i in packed]), strict=True
-            ):
-                out[i] = self.check(page)
-
-
-def _raw(file: Any, block: _Block) -> np.ndarray[Any, Any]:
-    """Read the pixels of a block that is not compressed."""
-    file.seek(block.place)
-    header = file.read(_HEADER + 32)
-    if len(header) < _HEADER + 32 or not header.startswith(b"ZISRAWSUBBLOCK"):
-        raise OSError(f"no block is at byte {block.place}: the file is damaged, or was cut")
-    about, _, nbytes = struct.unpack_from("<iiq", header, 32)
-    entry = 32 + 20 * struct.unpack_from("<i", header, _HEADER + 28)[0]
-    page = np.empty(block.frame, block.dtype)
-    file.seek(block.place + _HEADER + max(240, entry) + about)
-    if nbytes < page.nbytes or file.readinto(page.reshape(-1).view(np.uint8).data) < page.nbytes:
-        raise OSError(f"its block at byte {block.place} is not whole: the file was cut")
-    return page
-
-
-def _decoded(stamp: Stamp, blocks: list[_Block]) -> Iterable[np.ndarray[Any, Any]]:
-    czifile = library("czifile", stamp.path)
-    with czifile.CziFile(stamp.path) as file:
-        entries = {entry.file_position: entry for entry in file.subblock_directory}
-        for block in blocks:
-            entry = entries[block.place]
-            if hasattr(entry, "data_segment"):
-                data = entry.data_segment().data(resize=False)
-            else:
-                data = entry.read_segment_data(file).data()
-            yield data.reshape(block.frame)
+        with open(self.stamp.path, "rb") as file:
+            for i, number in enumerate(wanted.tolist()):
+                out[i] = self.check(read_block(file, blocks[number]))
 
 
 def czi_stack(name: str, variable: str | None) -> Stack:
@@ -107,13 +62,14 @@ def czi_stack(name: str, variable: str | None) -> Stack:
     from xs2p.movie.turns import Stack
 
     stamp = Stamp.of(name)
-    numbers = {_scene_of(block) for block in _directory(stamp)}
-    scenes = {_called(scene): scene for scene in sorted(numbers, key=_called)}
-    shown = dict.fromkeys(scenes, "")
+    every = _directory(stamp)
+    numbers = sorted({block.scene for block in every}, key=lambda n: -1 if n is None else n)
+    scenes = {f"S{number or 0}": number for number in numbers}
+    shown = {key: _shown([b for b in every if b.scene == n]) for key, n in scenes.items()}
     scene = scenes[picked(name, "scene", shown, variable)]
     axes, blocks, lacks = _of_scene(stamp, scene)
     first = blocks[0]
-    _check_codec(stamp, {block.compression for block in blocks}, first)
+    check_codecs(stamp.path, blocks)
     frames = CziFrames(stamp, (len(blocks), *first.frame), first.dtype, scene)
     seconds, rate, note = _times(stamp, dict(axes).get("T", 1), bool(lacks))
     return Stack(
@@ -129,8 +85,11 @@ def czi_stack(name: str, variable: str | None) -> Stack:
     )
 
 
-def _called(scene: int | None) -> str:
-    return "S0" if scene is None else f"S{scene}"
+def _shown(blocks: list[Block]) -> str:
+    """Show the sizes of a scene."""
+    letters = [d for d in _ORDER + "M" if any(d in block.dims for block in blocks)]
+    sizes = [len({block.dims[d][0] for block in blocks if d in block.dims}) for d in letters]
+    return shape_text(list(zip(letters, sizes, strict=True)), blocks[0].frame)
 
 
 def _header(name: str, size: int) -> bool:
@@ -159,7 +118,7 @@ def _header(name: str, size: int) -> bool:
 
 
 @functools.lru_cache(maxsize=8)
-def _directory(stamp: Stamp) -> tuple[_Block, ...]:
+def _directory(stamp: Stamp) -> tuple[Block, ...]:
     """Read the directory of a file, once per process."""
     name = stamp.path
     czifile = library("czifile", name)
@@ -171,7 +130,7 @@ def _directory(stamp: Stamp) -> tuple[_Block, ...]:
         blocks = [_block(entry) for entry in entries]
     if not blocks:
         raise ValueError(f"{name}: holds no blocks of pixels")
-    outside = [block.place for block in blocks if block.place + _HEADER > stamp.size]
+    outside = [block.place for block in blocks if block.place + HEADER > stamp.size]
     if outside:
         raise ValueError(
             f"{name}: its directory has a block at byte {max(outside)}, after its end at "
@@ -181,7 +140,7 @@ def _directory(stamp: Stamp) -> tuple[_Block, ...]:
     return tuple(whole or blocks)
 
 
-def _block(entry: Any) -> _Block:
+def _block(entry: Any) -> Block:
     """Take what an entry of the directory says, in either interface of the library."""
     if hasattr(entry, "dimension_entries"):
         dims = {d.dimension: (int(d.start), int(d.size)) for d in entry.dimension_entries}
@@ -201,18 +160,14 @@ def _block(entry: Any) -> _Block:
         grey = int(entry.pixel_type.samples) == 1
     kept = tuple(sizes.get(d, 0) for d in "YX")
     place = int(entry.file_position)
-    return _Block(dims, kept, dtype.base.str, grey, int(entry.compression), place)
-
-
-def _scene_of(block: _Block) -> int | None:
-    return block.dims["S"][0] if "S" in block.dims else None
+    return Block(dims, kept, dtype.base.str, grey, int(entry.compression), place)
 
 
 @functools.lru_cache(maxsize=8)
 def _of_scene(stamp: Stamp, scene: int | None) -> _Scene:
     """Find the blocks of a scene in their order."""
-    name = f"{stamp.path}: scene {_called(scene)}"
-    blocks = [b for b in _directory(stamp) if _scene_of(b) == scene]
+    name = f"{stamp.path}: scene S{scene or 0}"
+    blocks = [b for b in _directory(stamp) if b.scene == scene]
     _check_blocks(name, blocks)
     every = {d for b in blocks for d in b.dims} - set("YXSM")
     letters = [d for d in _ORDER if d in every] + sorted(every - set(_ORDER)) or ["T"]
@@ -230,7 +185,7 @@ def _of_scene(stamp: Stamp, scene: int | None) -> _Scene:
     return _Scene(axes, tuple(at[place] for place in places), lacks)
 
 
-def _check_blocks(name: str, blocks: list[_Block]) -> None:
+def _check_blocks(name: str, blocks: list[Block]) -> None:
     """Raise unless blocks are grey frames of one size and dtype."""
     first = blocks[0]
     for block in blocks:
@@ -252,23 +207,6 @@ def _check_blocks(name: str, blocks: list[_Block]) -> None:
                 f"{name}: blocks of {block.frame} {block.dtype} and of {first.frame} "
                 f"{first.dtype}, expected frames of one size and dtype, not tiles. {_WHOLE}"
             )
-
-
-def _check_codec(stamp: Stamp, kinds: set[int], first: _Block) -> None:
-    """Raise where blocks are compressed in a way that cannot be read here."""
-    if kinds == {0}:
-        return
-    called = ", ".join(_KINDS.get(kind, f"kind {kind}") for kind in sorted(kinds - {0}))
-    try:
-        for _ in _decoded(stamp, [first]):
-            pass
-    except Exception as error:
-        raise ImportError(
-            f"{stamp.path}: its blocks are compressed ({called}), which czifile reads where "
-            "imagecodecs is installed too, and Zstandard by its versions from 2025 on, which need "
-            "a Python from 3.12 on: pip install -U czifile imagecodecs; or save it uncompressed in "
-            f"ZEN ({type(error).__name__}: {error})"
-        ) from error
 
 
 def _times(stamp: Stamp, number: int, cut: bool) -> tuple[np.ndarray | None, float | None, str]:
