@@ -160,7 +160,8 @@ def _block(entry: Any) -> Block:
         grey = int(entry.pixel_type.samples) == 1
     kept = tuple(sizes.get(d, 0) for d in "YX")
     place = int(entry.file_position)
-    return Block(dims, kept, dtype.base.str, grey, int(entry.compression), place)
+    codec = int(getattr(entry.compression, "value", entry.compression))
+    return Block(dims, kept, dtype.base.str, grey, codec, place)
 
 
 @functools.lru_cache(maxsize=8)
