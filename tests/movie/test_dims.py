@@ -150,7 +150,7 @@ def test_movies_of_matlab(tmp_path, suffix):
     np.testing.assert_array_equal(open_movie(path), frames)
 
 
-@pytest.mark.parametrize("suffix", [".isxd", ".czi", ".xyz"])
+@pytest.mark.parametrize("suffix", [".isxd", ".lsm", ".xyz"])
 def test_formats_that_are_not_read_say_what_helps(tmp_path, suffix):
     path = tmp_path / f"m{suffix}"
     path.write_bytes(b"something")

@@ -17,9 +17,13 @@ def lab_stack(
     name: str,
     frame: tuple[int, int] | None,
     dtype: np.dtype[Any] | None,
-    variable: Any,
+    variable: str | None,
+    plain: bool,
 ) -> Stack:
-    """Open a file of one of the suffixes in `xs2p.movie.sources.LABS`."""
+    """Open a file of one of the suffixes in `xs2p.movie.sources.LABS`.
+
+    ``plain``: the user says the order of its frames, whatever the file says.
+    """
     if suffix == ".mmap":
         from xs2p.movie.columns import mmap_stack
 
@@ -32,4 +36,20 @@ def lab_stack(
         from xs2p.movie.video import video_stack
 
         return video_stack(name)
+    if suffix == ".nd2":
+        from xs2p.movie.nikon import nd2_stack
+
+        return nd2_stack(name, variable, plain)
+    if suffix == ".lif":
+        from xs2p.movie.leica import lif_stack
+
+        return lif_stack(name, variable)
+    if suffix == ".czi":
+        from xs2p.movie.zeiss import czi_stack
+
+        return czi_stack(name, variable)
+    if suffix in (".oib", ".oif"):
+        from xs2p.movie.olympus import oif_stack
+
+        return oif_stack(name, variable)
     raise ValueError(f"{name}: no reader for {suffix}")

@@ -54,7 +54,8 @@ def open_movie(
           and ScanImage), ``.h5`` or ``.hdf5``, ``.nwb``, CaImAn's ``.mmap``,
           grey ``.avi`` and ``.mkv`` of Miniscopes (``pip install "xs2p[video]"``; an MKV is gone
           through once, to count its frames),
-          Scanbox's ``.sbx`` with its ``.mat`` beside it,
+          Scanbox's ``.sbx`` with its ``.mat`` beside it, Nikon's ``.nd2``, Leica's ``.lif``,
+          Zeiss's ``.czi`` and Olympus' ``.oib`` or ``.oif`` (``pip install "xs2p[microscopes]"``),
           MATLAB's ``.mat`` (of version 7.3, whose ``(y, x, time)`` HDF5 has reversed; an older one
           that is compressed is read whole);
         - several files that are one recording: a list of them, in their order, or a pattern such
@@ -77,8 +78,9 @@ def open_movie(
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
         ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
-        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too)
-        or a DataArray has of its own.
+        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too),
+        a microscope's file (measured times of frames; of LIF else the length of its time axis) or a
+        DataArray has of its own.
         The timestamps of these are kept with it, and where the two are half a frame apart, one
         warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional
@@ -90,7 +92,8 @@ def open_movie(
         logger ``xs2p`` tells at level INFO what was chosen.
     variable : str, optional
         Which array of a Zarr store, dataset of an HDF5 file or series of an NWB file is the
-        movie, where there are several, as ``"group/name"``.
+        movie, where there are several, as ``"group/name"``; which position of an ND2 file, image of
+        a LIF or scene of a CZI, by its name.
     channels, planes : int, optional
         How many channels and planes come in turn in the files, where the files do not say it
         themselves; where they do, these must agree. Frames of the fly-back count as planes:

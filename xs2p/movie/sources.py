@@ -11,22 +11,19 @@ from typing import Any, Literal, NamedTuple
 HDF5 = (".h5", ".hdf5", ".mat")
 # Formats of one program or microscope each, read by movie/labs.py.
 VIDEOS = (".avi", ".mkv")
-LABS = (".mmap", ".sbx", *VIDEOS)
+MICROSCOPES = (".nd2", ".lif", ".czi", ".oib", ".oif")
+LABS = (".mmap", ".sbx", *VIDEOS, *MICROSCOPES)
 STACKS = (".bin", ".raw", ".npy", ".tif", ".tiff", ".btf", *HDF5, *LABS)
 SUFFIXES = (*STACKS, ".nwb", ".zarr")
 # What opens or exports files of formats that are not read here, of movies and of ROIs.
 ADVICE = {
     ".isxd": "export it as TIFF in Inscopix Data Processing (Export > Movie)",
-    ".nd2": "read it with nd2 (pip install nd2): nd2.imread(path, xarray=True, dask=True)",
-    ".lif": "read it with liffile (pip install liffile): liffile.imread(path)",
-    ".czi": "read it with czifile (pip install czifile): czifile.imread(path)",
-    ".oib": "read it with oiffile (pip install oiffile): oiffile.imread(path)",
+    ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)",
 }
 ADVICE |= dict.fromkeys(
     (".mp4", ".mov", ".wmv"),
     "write it anew without loss: ffmpeg -i in -pix_fmt gray -c:v ffv1 out.avi",
 )
-ADVICE |= {".oif": ADVICE[".oib"], ".lsm": "save it as TIFF in Fiji (File > Save As > Tiff)"}
 # What suite2p calls its binaries, with what it says of them beside; folders of its TIFFs.
 BINARIES = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
 _REGISTERED = ("reg_tif", "reg_tif_chan2")
@@ -154,6 +151,7 @@ def _of_several(names: list[str], told: str) -> Source:
             f"these and join them with xarray.concat(movies, 'time'){_TIMES}"
         )
     alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5", ".mat": ".h5"}
+    alike |= {".oif": ".oib"}
     if len({alike.get(suffix, suffix) for suffix in suffixes}) > 1:
         raise ValueError(
             f"open_movie: {told}: files of {', '.join(sorted(suffixes))}, expected one recording "

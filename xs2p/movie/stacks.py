@@ -15,7 +15,7 @@ from xs2p.disk.mat import is_hdf5
 from xs2p.movie.check import DIMS, PLANE, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
-from xs2p.movie.sources import HDF5
+from xs2p.movie.sources import HDF5, MICROSCOPES
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,8 +42,7 @@ def open_stacks(
     from xs2p.movie.sources import plane_of_files, suffix_of
     from xs2p.movie.turns import lay_out
 
-    h5 = suffix_of(source.names[0]) in HDF5
-    if variable is not None and not h5:
+    if variable is not None and suffix_of(source.names[0]) not in (*HDF5, *MICROSCOPES):
         raise ValueError(
             f"variable={variable!r} picks an array of a Zarr store, an HDF5 or an NWB file; "
             f"{source.told!r} holds one movie only: call open_movie without it"
@@ -102,6 +101,8 @@ def _timed(movie: xr.DataArray, stacks: list[Stack], turns: dict[str, Any]) -> x
     if turns["order"] is not None or any(d not in known and LETTERS[d] not in known for d in said):
         return movie
 
+    if len(stacks) == 1 and stacks[0].times is not None:
+        return _with_times(movie, stacks[0])
     rates = {stack.fs for stack in stacks}
     rate = rates.pop()
     if rates:
@@ -112,6 +113,22 @@ def _timed(movie: xr.DataArray, stacks: list[Stack], turns: dict[str, Any]) -> x
     log.info("%s: fs=%g Hz, from the file", stacks[0].name, rate)
     seconds = np.arange(movie.sizes["time"]) / rate
     return movie.assign_attrs(fs=rate).assign_coords(time=("time", seconds, time_attrs()))
+
+
+def _with_times(movie: xr.DataArray, stack: Stack) -> xr.DataArray:
+    """Give a movie the times that its file has of each frame, and their rate where it is one."""
+    from xs2p._attrs import time_attrs
+
+    times = np.asarray(stack.times)
+    if times.size != movie.sizes["time"]:
+        return movie
+    about = {**time_attrs("file"), "description": stack.times_by}
+    movie = movie.assign_coords(time=("time", times, about))
+    if stack.fs is None:
+        log.info("%s: times are %s They are of no one frame rate", stack.name, stack.times_by)
+        return movie
+    log.info("%s: fs=%g Hz, the mean of its times: %s", stack.name, stack.fs, stack.times_by)
+    return movie.assign_attrs(fs=stack.fs)
 
 
 def _stack(
@@ -151,7 +168,8 @@ def _stack(
 
         if dims is not None:
             raise ValueError(f"dims={letters(dims)!r}: {name!r} says its axes itself; leave it out")
-        stack = lab_stack(suffix, name, frame, dtype, variable)
+        plain = turns["order"] is not None
+        stack = lab_stack(suffix, name, frame, dtype, variable, plain)
     else:
         from xs2p.movie.tiff import tiff_stack
 

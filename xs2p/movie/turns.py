@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from xs2p.movie.recording import Grid, Recording, Run, shortened, split
 
 MOST_CHANNELS = 4
 LETTERS = {"time": "T", "plane": "Z", "channel": "C"}
-_OTHERS = {  # letters of tifffile's, which are never time
+_OTHERS = {  # letters of tifffile's and of microscopes' files, which are never time
     "R": "positions or regions",
     "P": "positions or phases",
     "J": "unknown",
@@ -25,7 +25,16 @@ _OTHERS = {  # letters of tifffile's, which are never time
     "E": "wavelengths",
     "H": "phases or lifetimes",
     "L": "exposures",
+    "I": "illuminations",
+    "B": "blocks of the acquisition",
+    "S": "colours",
+    "U": "a loop of no known kind",
 }
+_OF_TIFF = (
+    "If these are time, channels or planes all the same, say which, as in dims='tczyx'; else take "
+    "one of the others with tifffile.imread(path) and write it with tifffile.imwrite(path, frames, "
+    "photometric='minisblack')"
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,8 @@ class Stack:
     ``turns``, slowest first, go on from one file of a recording to the next. ``said``: the axes
     are what they are called, and no other of them is time. ``flipped``: frames are ``(x, y)``.
     ``told`` is how many frames metadata tell of that are not followed, ``lacks`` what of them is
-    not there, ``files`` those that came with this one.
+    not there, ``files`` those that came with this one. ``mend``: what helps where the axes are no
+    movie's. ``times`` are those that the file has of each frame, in s, and ``times_by`` says which.
     """
 
     frames: Frames
@@ -58,6 +68,9 @@ class Stack:
     lacks: str = ""
     files: frozenset[str] = frozenset()
     fs: float | None = None  # in Hz, of each channel and plane, where the file says it
+    times: np.ndarray | None = field(default=None, compare=False)
+    times_by: str = ""
+    mend: str = _OF_TIFF
 
     @property
     def name(self) -> str:
@@ -255,9 +268,6 @@ def _unclear(stack: Stack) -> ValueError:
     axes = "".join(letter for letter, _ in stack.axes)
     odd = [f"{letter} ({_OTHERS[letter]})" for letter in axes if letter in _OTHERS]
     return ValueError(
-        f"{stack.name}: a TIFF of axes {axes + 'YX'!r}{' with ' * bool(odd) + ', '.join(odd)}, "
-        "expected frames over time, of several channels (C) and planes (Z) at most. If these are "
-        "time, channels or planes all the same, say which, as in dims='tczyx'; else take one of "
-        "the others with tifffile.imread(path) and write it with tifffile.imwrite(path, frames, "
-        "photometric='minisblack')"
+        f"{stack.name}: it has axes {axes + 'YX'!r}{' with ' * bool(odd) + ', '.join(odd)}, "
+        f"expected frames over time, of several channels (C) and planes (Z) at most. {stack.mend}"
     )
