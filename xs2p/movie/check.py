@@ -20,6 +20,8 @@ PLANE = {
     "description": "Number of the plane, as in the name of suite2p's folder.",
 }
 
+CHANNEL = {"long_name": "channel", "description": "Name of the channel, as the file has it."}
+
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:
     """Raise unless the dtype is one of real numbers."""

@@ -33,6 +33,10 @@ def open_source(
     """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
     movie: xr.DataArray
     told = source.told
+    if source.kind == "thor":
+        from xs2p.movie.thor import one_recording
+
+        source = source._replace(kind="stack", names=one_recording(source.names, told))
     if source.kind == "stack":
         from xs2p.movie.stacks import open_stacks
 
