@@ -12,15 +12,13 @@ import numpy as np
 from xs2p._attrs import time_attrs
 from xs2p._time import compare_rate
 from xs2p.disk.reads import naming
-from xs2p.movie.check import checked_shape, is_whole
+from xs2p.movie.check import PLANES, checked_shape, is_whole
 from xs2p.movie.dims import checked_dims
 from xs2p.movie.formats import is_store, open_object, open_source, refuse, without_times_of_a_rate
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
-
-_PLANES = {"long_name": "plane", "description": "Number of the plane in the file, from 0."}
 
 log = logging.getLogger("xs2p")
 log.addHandler(logging.NullHandler())
@@ -190,7 +188,7 @@ def open_movie(
         raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
     if not _files.is_paths(path):
         refuse(turns, variable if not is_store(path) else None, "an array or a store")
-        movie, told = open_object(path, chunks, variable, axes, **of_frame), None
+        movie, told = open_object(path, chunks, variable, axes, fs, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
@@ -297,7 +295,7 @@ def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.Dat
         movie = movie.assign_attrs(source=told)
         if "plane" in movie.dims and "plane" not in movie.coords:
             # So that a plane that is selected knows which it is.
-            movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), _PLANES))
+            movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), PLANES))
     if fs is None:
         return movie
     movie = movie.assign_attrs(fs=fs)

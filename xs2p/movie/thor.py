@@ -99,7 +99,7 @@ def thor_stack(
         note=note,
         lacks=_lacks(_frames_told(root), number, stored, period, described),
         fs=rate,
-        channels=tuple(channels),
+        channels=tuple(place + 1 for place in channels.values()),
     )
 
 

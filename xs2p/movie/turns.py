@@ -58,7 +58,7 @@ class Stack:
     lacks: str = ""
     files: frozenset[str] = frozenset()
     fs: float | None = None  # in Hz, of each channel and plane, where the file says it
-    channels: tuple[str, ...] = ()  # their names, where the file says them
+    channels: tuple[int, ...] = ()  # their numbers, where the file says them
 
     @property
     def name(self) -> str:
