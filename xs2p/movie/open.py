@@ -62,21 +62,25 @@ def open_movie(
           in it, or of the ``data.bin`` in these: its registered movies;
         - a folder of Bruker's Prairie View, or the ``.xml`` file in it, which says channels,
           planes and times;
+        - a folder of Thorlabs' ThorImage LS, or a ``.raw`` file or the ``Experiment.xml`` in it,
+          which says size, channels, planes with fly-back and rate;
         - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
           ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
           sliced. Nothing of it is copied; memory maps are read from their file, where that has
-          what they have.
+          what they have;
+        - an ``ImagingExtractor`` of roiextractors. Its last frame is read to know what all are.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
-        suite2p's ``ops.npy`` or ``db.npy`` lies beside them; checked for the other formats.
+        suite2p's ``ops.npy`` or ``db.npy``, or an ``Experiment.xml``, lies beside them; checked for
+        the other formats.
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
-        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too)
-        or a DataArray has of its own.
+        ops of suite2p (also beside its ``data.bin``), a ``.sbx``, the XML of Prairie View or
+        ThorImage, an extractor, an NWB file, a TIFF of ImageJ (``finterval``) or OME
+        (``TimeIncrement``), a Zarr store (OME's scale too) or a DataArray has of its own.
         The timestamps of these are kept with it, and where the two are half a frame apart, one
         warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional
