@@ -179,8 +179,8 @@ def _method(name):
     return method
 
 
-for _name in ("reshape", "transpose", "swapaxes", "ravel", "argmax", "any", "all", "min", "max", "sum",
-              "mean", "var", "std", "squeeze", "copy"):  # fmt: skip
+for _name in ("reshape", "transpose", "swapaxes", "ravel", "argmax", "any", "all", "min", "max",
+              "sum", "mean", "var", "std", "squeeze", "copy"):  # fmt: skip
     setattr(ndarray, _name, _method(_name))
 
 

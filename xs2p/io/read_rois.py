@@ -32,6 +32,7 @@ ACCEPTED = """
                   of pixels x ROIs, numbered down the columns of the frame
   Minian          its A(unit_id, height, width), a DataArray or a .zarr store
   NWB             .nwb, or a pynwb PlaneSegmentation
+  roiextractors   a SegmentationExtractor
   xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
 Footprints in other layouts: xs2p.rois_from_footprints"""
 
@@ -72,6 +73,7 @@ def read_rois(
           (for others: `xs2p.rois_from_footprints`).
         - Minian's footprints ``A(unit_id, height, width)``: a DataArray or its ``.zarr`` store.
         - an ``.nwb`` file, or a `pynwb.ophys.PlaneSegmentation`.
+        - a ``SegmentationExtractor`` of roiextractors. Its background components are left out.
         - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
           ``.nc`` file.
     shape : (int, int), optional
@@ -90,7 +92,8 @@ def read_rois(
         the share of its area that they cover, and belongs to the ROI where that is half of it
         or more (or, of ROIs that cover half of no pixel, where it is most).
     cells_only : bool
-        Keep only what the source marks as a cell: ``iscell`` (suite2p) or ``accepted`` (CaImAn).
+        Keep only what the source marks as a cell: ``iscell`` (suite2p) or ``accepted`` (CaImAn,
+        roiextractors).
         Flags of shared pixels stay those of all ROIs, as with any selection;
         `xs2p.recompute_overlap` finds them anew.
     name : str, optional
@@ -110,10 +113,11 @@ def read_rois(
         The ROI set over ``roi`` and ``pixel``, with ``attrs`` ``Ly`` and ``Lx``, as
         `xs2p.rois_from_stat` describes it. Coordinates over ``roi`` where the source has them:
         ``iscell``, ``iscell_prob``, ``redcell``, ``redcell_prob`` (suite2p); ``accepted``,
-        ``SNR_comp``, ``r_values``, ``cnn_preds`` (CaImAn); ``name`` and ``position``,
-        ``c_position``, ``z_position``, ``t_position`` (ImageJ, from 1; 0 for none) and ``plane``,
-        z less 1, where z differs or `xs2p.write_rois` wrote it; the names are the ``roi`` labels
-        where all of them are different whole numbers; columns (NWB).
+        ``SNR_comp``, ``r_values``, ``cnn_preds`` (CaImAn); ``accepted`` or ``iscell``, and ``name``
+        where ids are no numbers (roiextractors); ``name`` and ``position``, ``c_position``,
+        ``z_position``, ``t_position`` (ImageJ, from 1; 0 for none) and ``plane``, z less 1, where z
+        differs or `xs2p.write_rois` wrote it; the names are the ``roi`` labels where all of them
+        are different whole numbers; columns (NWB).
 
     Raises
     ------
@@ -218,6 +222,8 @@ def _read_object(source: Any, shape: Shape | None, moved: bool, labels: bool) ->
     import numpy as np
     import xarray as xr
 
+    from xs2p.io.rois.extractor import is_segmentation, rois_of_extractor
+
     own = None if moved else shape
     kind = type(source).__name__
     if isinstance(source, xr.Dataset):
@@ -244,6 +250,8 @@ def _read_object(source: Any, shape: Shape | None, moved: bool, labels: bool) ->
         from xs2p.io.rois.caiman import rois_of_sparse
 
         return rois_of_sparse(source, shape)
+    if is_segmentation(source):
+        return _framed(rois_of_extractor, source, shape, moved)
     if hasattr(getattr(source, "estimates", source), "A") and not isinstance(source, np.ndarray):
         from xs2p.io.rois.caiman import rois_of_estimates
 

@@ -19,6 +19,8 @@ PLANE = {
     "long_name": "plane",
     "description": "Number of the plane, as in the name of suite2p's folder.",
 }
+PLANES = {"long_name": "plane", "description": "Number of the plane in the file, from 0."}
+CHANNEL = {"long_name": "channel", "description": "Number of the channel, from 1 (A)."}
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> None:

@@ -33,6 +33,10 @@ def open_source(
     """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
     movie: xr.DataArray
     told = source.told
+    if source.kind == "thor":
+        from xs2p.movie.thor import one_recording
+
+        source = source._replace(kind="stack", names=one_recording(source.names, told))
     if source.kind == "stack":
         from xs2p.movie.stacks import open_stacks
 
@@ -93,9 +97,10 @@ def open_object(
     chunks: int | None,
     variable: str | None,
     dims: tuple[str, ...] | None,
+    fs: float | None,
     **order: Any,
 ) -> xr.DataArray:
-    """Open what is given by itself: an array, or a store of Zarr's."""
+    """Open what is given by itself: an array, a store of Zarr's, an extractor of roiextractors."""
     if is_store(source):
         from xs2p.movie.zarr import open_zarr_movie
 
@@ -104,6 +109,14 @@ def open_object(
                 source, str(source), chunks, variable, dims, **order
             )
             return movie
+    from xs2p.movie.extractor import is_imaging, open_extractor
+
+    if is_imaging(source):
+        told = type(source).__name__
+        if dims is not None:
+            raise ValueError(f"dims={dims}: {told} says its axes itself; leave dims out")
+        movie, set_by_hand = open_extractor(source, chunks)
+        return movie if set_by_hand else without_times_of_a_rate(movie, told, fs)
     from xs2p.movie.array import open_array
 
     return open_array(source, chunks, dims)

@@ -12,15 +12,13 @@ import numpy as np
 from xs2p._attrs import time_attrs
 from xs2p._time import compare_rate
 from xs2p.disk.reads import naming
-from xs2p.movie.check import checked_shape, is_whole
+from xs2p.movie.check import PLANES, checked_shape, is_whole
 from xs2p.movie.dims import checked_dims
 from xs2p.movie.formats import is_store, open_object, open_source, refuse, without_times_of_a_rate
 
 if TYPE_CHECKING:
     import xarray as xr
     from numpy.typing import DTypeLike
-
-_PLANES = {"long_name": "plane", "description": "Number of the plane in the file, from 0."}
 
 log = logging.getLogger("xs2p")
 log.addHandler(logging.NullHandler())
@@ -65,22 +63,26 @@ def open_movie(
           in it, or of the ``data.bin`` in these: its registered movies;
         - a folder of Bruker's Prairie View, or the ``.xml`` file in it, which says channels,
           planes and times;
+        - a folder of Thorlabs' ThorImage LS, or a ``.raw`` file or the ``Experiment.xml`` in it,
+          which says size, channels, planes with fly-back and rate;
         - a Zarr store: a ``.zarr`` folder, a group in one, a ``.zarr.zip`` file, a URL such as
           ``"s3://…"``, or a store of ``zarr.storage``; OME-Zarr too;
         - an array ``(time, y, x)``: a DataArray, of numpy, of Dask, a memory map, an
           ``h5py.Dataset``, a ``zarr.Array``, or whatever else has a shape and a dtype and can be
           sliced. Nothing of it is copied; memory maps are read from their file, where that has
-          what they have.
+          what they have;
+        - an ``ImagingExtractor`` of roiextractors. Its last frame is read to know what all are.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of a frame in pixels. Needed for ``.bin`` and ``.raw`` unless
-        suite2p's ``ops.npy`` or ``db.npy`` lies beside them; checked for the other formats.
+        suite2p's ``ops.npy`` or ``db.npy``, or an ``Experiment.xml``, lies beside them; checked for
+        the other formats.
     fs : float, optional
         Frames per second, in Hz, of each plane: volumes per second where there are several. It is
         never guessed: without it there is no ``fs`` and no ``time`` coordinate but what the
-        ops of suite2p (also beside its ``data.bin``), a ``.sbx``, Prairie View's XML, an NWB file,
-        a TIFF of ImageJ (``finterval``) or OME (``TimeIncrement``), a Zarr store (OME's scale too),
-        a microscope's file (measured times of frames; of LIF else the length of its time axis) or a
-        DataArray has of its own.
+        ops of suite2p (also beside its ``data.bin``), a ``.sbx``, the XML of Prairie View or
+        ThorImage, an extractor, an NWB file, a TIFF of ImageJ (``finterval``) or OME
+        (``TimeIncrement``), a Zarr store (OME's scale too), a microscope's file (measured times of
+        frames; of LIF else the length of its time axis) or a DataArray has of its own.
         The timestamps of these are kept with it, and where the two are half a frame apart, one
         warning says so; of an NWB file with a rate alone, the time of the first frame is kept.
     dtype : dtype, optional
@@ -193,7 +195,7 @@ def open_movie(
         raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
     if not _files.is_paths(path):
         refuse(turns, variable if not is_store(path) else None, "an array or a store")
-        movie, told = open_object(path, chunks, variable, axes, **of_frame), None
+        movie, told = open_object(path, chunks, variable, axes, fs, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
@@ -300,7 +302,7 @@ def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.Dat
         movie = movie.assign_attrs(source=told)
         if "plane" in movie.dims and "plane" not in movie.coords:
             # So that a plane that is selected knows which it is.
-            movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), _PLANES))
+            movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), PLANES))
     if fs is None:
         return movie
     movie = movie.assign_attrs(fs=fs)

@@ -30,13 +30,14 @@ _REGISTERED = ("reg_tif", "reg_tif_chan2")
 _OF_PLANE = {"ops.npy", "db.npy", "settings.npy"}
 # Joined so, time starts anew, and what comes after wants times that go on.
 _TIMES = ".assign_coords(time=...), since time starts anew with each"
+_THOR = re.compile(r"Image_\d+_\d+\.raw", re.IGNORECASE)
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
 
 class Source(NamedTuple):
     """Where a movie is, and by which reader it is opened."""
 
-    kind: Literal["stack", "nwb", "zarr", "suite2p", "prairie"]
+    kind: Literal["stack", "nwb", "zarr", "suite2p", "prairie", "thor"]
     names: list[str]
     told: str  # as the user gave it, for attrs and messages
 
@@ -106,6 +107,8 @@ def _of_one(name: str) -> Source:
         described = prairie_file(name)
         if described:
             return Source("prairie", [described], name)
+        if thor_xml(name):
+            return Source("thor", _thor_files(name), name)
         if suffix in SUFFIXES:
             raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
         raise ValueError(
@@ -113,6 +116,8 @@ def _of_one(name: str) -> Source:
             f"data.bin or plane0 in it; for the files in it give a pattern, as in "
             f"open_movie({os.path.join(name, '*.tif')!r})"
         )
+    if suffix == ".xml" and _begins_with(name, b"<ThorImageExperiment"):
+        return Source("thor", _thor_files(os.path.dirname(name)), name)
     if suffix == ".xml":
         return Source("prairie", [name], name)
     if name.lower().endswith(".zip"):
@@ -173,10 +178,48 @@ def prairie_file(folder: str) -> str | None:
     own = os.path.basename(os.path.abspath(folder)) + ".xml"
     names = sorted(name for name in os.listdir(folder) if name.lower().endswith(".xml"))
     for name in sorted(names, key=lambda name: name != own):
-        with open(os.path.join(folder, name), "rb") as file:
-            if b"<PVScan" in file.read(2000):
-                return os.path.join(folder, name)
+        if _begins_with(os.path.join(folder, name), b"<PVScan"):
+            return os.path.join(folder, name)
     return None
+
+
+def thor_xml(folder: str) -> str | None:
+    """Find the ``Experiment.xml`` of a folder of ThorImage's."""
+    for name in sorted(os.listdir(folder or ".")):
+        path = os.path.join(folder, name)
+        if name.lower() == "experiment.xml" and _begins_with(path, b"<ThorImageExperiment"):
+            return path
+    return None
+
+
+def thor_file(name: str) -> str | None:
+    """Find the ``Experiment.xml`` that describes a raw file of ThorImage's; None: there is none."""
+    if os.path.basename(name).lower() == "roimask.raw":
+        return None
+    return thor_xml(os.path.dirname(name))
+
+
+def _begins_with(path: str, tag: bytes) -> bool:
+    with open(path, "rb") as file:
+        return tag in file.read(2000)
+
+
+def _thor_files(folder: str) -> list[str]:
+    """Raw files of ThorImage's in a folder, in natural order; it stores movies as TIFF too."""
+    inside = os.listdir(folder or ".")
+    names = [name for name in inside if _THOR.fullmatch(name)]
+    if names:
+        return [os.path.join(folder, name) for name in sorted(names, key=natural)]
+    tiffs = [name for name in inside if suffix_of(name) in (".tif", ".tiff")]
+    helps = f"{len(tiffs)} TIFF files are there; give those of one channel as a pattern, as in "
+    raise FileNotFoundError(
+        f"open_movie: beside Experiment.xml in {folder or '.'!r} lies no Image_001_001.raw; "
+        + (
+            f"{helps}open_movie({os.path.join(folder, 'ChanA_*.tif')!r})"
+            if tiffs
+            else "put it back"
+        )
+    )
 
 
 def suffix_of(name: str) -> str:

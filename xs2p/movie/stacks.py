@@ -12,7 +12,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.mat import is_hdf5
-from xs2p.movie.check import DIMS, PLANE, check_dtype
+from xs2p.movie.check import CHANNEL, DIMS, PLANE, check_dtype
 from xs2p.movie.dims import letters
 from xs2p.movie.raw import npy_stack, raw_frames
 from xs2p.movie.sources import HDF5, MICROSCOPES
@@ -66,7 +66,9 @@ def open_stacks(
     else:
         data = recordings_to_dask(grid, chunks)
     plane = None if "plane" in front else plane_of_files(source.names)
-    coords = {} if plane is None else {"plane": ((), plane, PLANE)}
+    coords: dict[str, Any] = {} if plane is None else {"plane": ((), plane, PLANE)}
+    if "channel" in front and stacks[0].channels:
+        coords["channel"] = ("channel", list(stacks[0].channels), CHANNEL)
     if stacks[0].flipped:
         movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), name="movie")
         return _timed(movie.transpose(*front, *DIMS), stacks, turns)
@@ -141,18 +143,12 @@ def _stack(
     dims: tuple[str, ...] | None,
 ) -> Stack:
     from xs2p.movie.sources import LABS, suffix_of
-    from xs2p.movie.turns import Stack
 
     suffix = suffix_of(name)
     if os.path.isdir(name):
         raise ValueError(f"open_movie: expected {name!r} to be a file as its suffix says")
     if suffix in (".bin", ".raw"):
-        if dims is not None:
-            raise ValueError(
-                f"dims={letters(dims)!r} names the axes of an array, and {name!r} has frames one "
-                "after the other; say how they come in turn with channels=, planes= and order="
-            )
-        stack = Stack(raw_frames(name, frame, dtype))
+        stack = _raw_stack(name, names, frame, dtype, turns, dims)
     elif suffix == ".npy":
         stack = npy_stack(name, dims)
     elif suffix == ".mat" and not is_hdf5(name):
@@ -181,6 +177,30 @@ def _stack(
     if 0 in stack.frames.shape:
         raise ValueError(f"{name}: holds no pixels, its shape is {stack.frames.shape}")
     return stack
+
+
+def _raw_stack(
+    name: str,
+    names: list[str],
+    frame: tuple[int, int] | None,
+    dtype: np.dtype[Any] | None,
+    turns: dict[str, Any],
+    dims: tuple[str, ...] | None,
+) -> Stack:
+    from xs2p.movie.sources import thor_file
+    from xs2p.movie.turns import Stack
+
+    if dims is not None:
+        raise ValueError(
+            f"dims={letters(dims)!r} names the axes of an array, and {name!r} has frames one "
+            "after the other; say how they come in turn with channels=, planes= and order="
+        )
+    described = thor_file(name) if name.lower().endswith(".raw") else None
+    if described is None:
+        return Stack(raw_frames(name, frame, dtype))
+    from xs2p.movie.thor import thor_stack
+
+    return thor_stack(name, names, described, frame, dtype, turns)
 
 
 def _said(stack: Stack, dims: tuple[str, ...], turns: dict[str, Any]) -> Stack:

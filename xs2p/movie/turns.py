@@ -71,6 +71,7 @@ class Stack:
     times: np.ndarray | None = field(default=None, compare=False)
     times_by: str = ""
     mend: str = _OF_TIFF
+    channels: tuple[int, ...] = ()  # their numbers, where the file says them
 
     @property
     def name(self) -> str:
