@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import h5py
 import numpy as np
 import pytest
 
@@ -391,3 +392,29 @@ def test_dates_before_the_session(ds, tmp_path):
     dates = np.datetime64("2024-05-01T12:00", "ns") + (np.arange(50) * 50).astype("m8[ms]")
     with pytest.raises(ValueError, match=r"before the session began.*clock of its time zone"):
         written(ds.drop_vars("time").assign_coords(time=dates), tmp_path)
+
+
+def test_errors_of_libraries_name_the_file(tmp_path):
+    made = Session()
+    made.table.add_roi(pixel_mask=np.array([X, Y, np.ones(Y.size)]).T)
+    made.add("Fluorescence", "RoiResponseSeries", np.ones((5, 1)), [0])
+    path = made.save(tmp_path)
+    with h5py.File(path, "a") as file:
+        table = file["processing/ophys/ImageSegmentation/PlaneSegmentation"]
+        attrs = dict(table["pixel_mask"].attrs)
+        del table["pixel_mask"]
+        table["pixel_mask"] = np.ones(6)
+        table["pixel_mask"].attrs.update(attrs)
+    for read in (xs2p.read_nwb, xs2p.read_rois, xs2p.rois_from_nwb):
+        with pytest.raises(ValueError, match=r"a\.nwb: the file is damaged.*float64"):
+            read(path, shape=SHAPE)
+
+
+def test_a_file_that_cannot_be_read_is_closed(tmp_path):
+    made = Session()
+    path = made.save(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file["session_start_time"]
+    with pytest.raises(ValueError, match=r"a\.nwb: cannot be read as NWB"):
+        xs2p.read_nwb(path)
+    h5py.File(path, "a").close()

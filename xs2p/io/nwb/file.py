@@ -48,10 +48,13 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="An attribute .* already exists on")
         # Of traces (roi, time), which read_nwb turns and tells of in words of its own.
         warnings.filterwarnings("ignore", message=".*dimension of data does not match")
+        io = None
         try:
             io = pynwb.NWBHDF5IO(path, "r")
             file = io.read()
         except Exception as error:
+            if io is not None:
+                io.close()
             raise ValueError(
                 f"{path}: cannot be read as NWB ({type(error).__name__}: {error})"
             ) from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
+from xs2p.disk.reads import naming
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
@@ -80,7 +81,7 @@ def read_nwb(
     from xs2p.io.nwb.rois import rois_of_table
 
     where = os.fspath(path)
-    with opened(where) as file:
+    with naming(where), opened(where) as file:
         table = pick(file, name, where)
         rois = rois_of_table(table, shape, order, where)
         found = series_of(file, table)

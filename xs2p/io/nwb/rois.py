@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xs2p._warnings import names, warn
+from xs2p.disk.reads import naming
 from xs2p.io.nwb.file import opened, pick, require_pynwb
 from xs2p.io.nwb.writers import Order, pixel_order
 from xs2p.rois.pixels import agreed_frame
@@ -88,7 +89,7 @@ def rois_from_nwb(
     if not isinstance(source, str | os.PathLike):
         return rois_of_table(source, shape, order, "rois_from_nwb")
     path = os.fspath(source)
-    with opened(path) as file:
+    with naming(path), opened(path) as file:
         return rois_of_table(pick(file, name, path), shape, order, path)
 
 

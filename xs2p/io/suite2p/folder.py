@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import TEXT, check_flag, parameters_by_variable, time_attrs
+from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
@@ -61,6 +62,11 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     >>> ds.F.sel(roi=ds.iscell)              # doctest: +SKIP
     """
     name = os.fspath(folder)
+    with naming(name):
+        return _read(name, shape)
+
+
+def _read(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
     if is_fall(name):
         return read_fall(name, shape, read_suite2p, "")
     planes = _folders_in(name)
