@@ -418,3 +418,17 @@ def test_a_file_that_cannot_be_read_is_closed(tmp_path):
     with pytest.raises(ValueError, match=r"a\.nwb: cannot be read as NWB"):
         xs2p.read_nwb(path)
     h5py.File(path, "a").close()
+
+
+def test_status_says_where_f_is_zero(tmp_path):
+    made = Session()
+    for masks in ([(3, 4, 1.0)], [(5, 4, 1.0)], [(7, 4, 1.0)], [(7, 4, 1.0)]):
+        made.table.add_roi(pixel_mask=masks)
+    values = np.ones((6, 4))
+    values[:, 1:3] = 0
+    values[3, 0] = 0
+    made.add("Fluorescence", "RoiResponseSeries", values, range(4))
+    ds = xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
+    assert ds.status.values.tolist() == ["ok", "zero_trace", "no_cell_pixels", "ok"]
+    assert "npy" not in ds.status.attrs["description"]
+    np.testing.assert_array_equal(ds.F, values.T)

@@ -14,6 +14,7 @@ from xs2p.disk.reads import naming
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
+from xs2p.rois.assemble import status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +54,9 @@ def read_nwb(
         several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
-        applied. ROIs that a series does not have are NaN. Images ``(y, x)`` of
+        applied. ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames
+        have the ``status`` ``no_cell_pixels`` where they have no pixel of their own, else
+        ``zero_trace``, as :func:`xs2p.read_suite2p` has it. Images ``(y, x)`` of
         ``SegmentationImages`` are variables too.
 
     Raises
@@ -108,6 +111,8 @@ def read_nwb(
             data = values_of(items, turned, len(table), time.size)
             common |= {k: v for k, v in attrs.items() if k not in _OF_ONE}
             ds[key] = ("roi", "time"), data, {k: v for k, v in attrs.items() if k not in _FRAME}
+        if "F" in ds:
+            ds = ds.assign_coords(status_of_zeros(ds.coords, ds["F"].values))
         for key, image in _images(file, ds.attrs):
             ds[key] = image
         fs = first.rate if first.rate is not None else rate_of(time)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import TEXT, check_flag, parameters_by_variable, time_attrs
+from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
 from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
+from xs2p.rois.assemble import status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -110,7 +111,7 @@ def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
         coords["time"] = ("time", seconds, time_attrs())
     if "F" in data:
-        coords.update(_status(coords, data["F"][1]))
+        coords.update(status_of_zeros(coords, data["F"][1]))
     for key, made_with in parameters_by_variable(attrs, data).items():
         data[key][2].update(made_with)
     if ops:
@@ -223,30 +224,6 @@ def _write_plane(
     for key, array in {**tables, "stat": stat, "ops": ops}.items():
         with open(new(f"{key}.npy"), "wb") as file:
             np.lib.format.write_array(file, array)
-
-
-def _status(coords: Mapping[str, Any], F: np.ndarray) -> dict[str, Any]:
-    """``status`` of ROIs whose ``F`` is 0 in all frames: suite2p has that in place of no trace."""
-    from xs2p.rois.assemble import NO_CELL_PIXELS, OK, STATUS, ZERO_TRACE
-
-    zero = np.flatnonzero(~F.any(axis=1))
-    if not zero.size or not F.shape[1]:
-        return {}
-    known = coords["status"].values if "status" in coords else np.full(len(F), OK)
-    status = np.array(known, dtype=TEXT)
-    free = np.ones(len(F), bool)
-    if "overlap" in coords:
-        npix = coords["npix"].values
-        owner = np.repeat(np.arange(npix.size), npix)
-        free = np.bincount(owner, ~coords["overlap"].values, minlength=npix.size) > 0
-    for n in zero:
-        status[n] = (ZERO_TRACE if free[n] else NO_CELL_PIXELS) if status[n] == OK else status[n]
-    attrs = {
-        "long_name": STATUS["long_name"],
-        "description": "zero_trace: F.npy is 0 in all frames; no_cell_pixels: so it is, since all "
-        "pixels are shared with other ROIs or there are none. Traces are as the files have them.",
-    }
-    return {"status": ("roi", status, attrs)}
 
 
 def _folders_in(name: str) -> dict[int, str] | None:
