@@ -161,6 +161,10 @@ def test_an_roi_without_a_trace(sample):
     assert browser.traces.title.text == "ROI 5: no trace: no_cell_pixels"
     browser.select(6)
     assert browser.traces.title.text == "ROI 6"
+    ds["status"][6] = "zero_trace"
+    browser = ds.s2p.browse(roi=6)
+    assert browser.traces.title.text == "ROI 6: no trace: zero_trace"
+    assert "zero_trace" in browser._about.object
 
 
 def test_it_is_written_as_a_page(sample, tmp_path):

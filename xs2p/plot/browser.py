@@ -21,7 +21,7 @@ from xs2p.plot.images import weights_image
 from xs2p.plot.reader import Reader, frames_in_view, pick_roi
 from xs2p.plot.rois import filled_image
 from xs2p.plot.times import broken, stretches, time_axis
-from xs2p.plot.traces import best_rois, check_traces_of, why
+from xs2p.plot.traces import best_rois, check_traces_of, is_said, why
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
@@ -224,15 +224,15 @@ class Browser:
                 time, value = broken(time, value, self._runs[line.frames])
             self.lines[name].data = {"time": time, "value": value}
         shown = bool(high >= low)
+        reason = why(self._ds, self._place)
+        told = "" if shown and not is_said(reason) else reason
         if shown:
             self._fit(self.traces, low, high)
         edges = self._paths[self._place].vertices.reshape(-1, 2, 2)
         (x0, x1), (y0, y1) = edges[..., 0].T, edges[..., 1].T
         self._outline.data = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
-        self._about.object = self._facts(shown)
-        self.traces.title.text = f"ROI {self.roi}"
-        if not shown:
-            self.traces.title.text += f": {why(self._ds, self._place)}"
+        self._about.object = self._facts(told)
+        self.traces.title.text = f"ROI {self.roi}" + (f": {told}" if told else "")
         if self._choice.value != self.roi:
             self._choice.value = self.roi
 
@@ -241,13 +241,13 @@ class Browser:
         span = high - low if high > low else 1.0
         figure.y_range.update(start=low - 0.04 * span, end=high + 0.06 * span)
 
-    def _facts(self, shown: bool) -> str:
+    def _facts(self, told: str) -> str:
         words = [f"{np.diff(self._table.offsets)[self._place]} pixels"]
         snr, main = self._ds.coords.get("snr"), self._ds["Fc" if "Fc" in self._ds else "F"]
         if snr is not None and snr.dims == ("roi",) and is_of(snr, main):
             words.append(f"{SNR}: {float(snr[self._place]):.2f}")
-        if not shown:
-            words.append(why(self._ds, self._place))
+        if told:
+            words.append(told)
         return ", ".join(words)
 
     def _make_image(self, image: np.ndarray) -> Any:
