@@ -8,6 +8,7 @@ import typer
 
 from xs2p.cli.cluster import cluster
 from xs2p.cli.inputs import (
+    of_plane,
     of_second_movie,
     parse_dtype,
     parse_numbers,
@@ -99,6 +100,13 @@ def extract(
     planes: Annotated[
         int | None,
         of_movie(help="How many planes come in turn, fly-back included."),
+    ] = None,
+    plane: Annotated[
+        int | None,
+        of_movie(
+            help="Which plane a movie of one plane is, where ROIs are of several and it does not "
+            "say so itself; those of other planes get no trace."
+        ),
     ] = None,
     order: Annotated[
         str | None,
@@ -309,6 +317,7 @@ def extract(
             labels=labels,
             order=cast(Any, roi_order),
         )
+        frames = of_plane(frames, plane, movie, roi_set)
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,
