@@ -279,6 +279,14 @@ def test_planes_that_differ_by_a_frame(tmp_path):
     assert ds.F.shape == (4, 5) and ds.F.notnull().all()
 
 
+def test_planes_that_differ_by_more(tmp_path):
+    made = four_rois("suite2p output")
+    made.add("Fluorescence", "plane0", np.ones((6, 2)), [0, 1])
+    made.add("Fluorescence", "plane1", np.ones((8, 2)), [2, 3])
+    with pytest.raises(ValueError, match=r"a\.nwb.* of F .*: plane0 has 6, plane1 has 8; "):
+        xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
+
+
 @TRANSPOSED
 def test_as_many_frames_as_rois_are_turned_as_the_others(tmp_path):
     made = four_rois("suite2p output")

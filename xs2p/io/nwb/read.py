@@ -66,8 +66,8 @@ def read_nwb(
     FileNotFoundError
         If there is no such file.
     ValueError
-        As :func:`xs2p.rois_from_nwb`; or if the table has no traces, or a series is not over
-        ``(time, roi)``.
+        As :func:`xs2p.rois_from_nwb`; or if the table has no traces, a series is not over
+        ``(time, roi)``, or those of planes differ by more than one frame.
 
     Warns
     -----
