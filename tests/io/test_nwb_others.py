@@ -318,6 +318,8 @@ def test_a_timestamp_that_is_nan(tmp_path):
         ds = xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
     assert set(ds.data_vars) == {"F", "Fneu"}
     np.testing.assert_array_equal(ds.time, times)
+    with pytest.raises(ValueError, match="write_nwb: time of ds is nan at frame 2; give each"):
+        xs2p.write_nwb(ds, tmp_path / "b.nwb", session_start_time=START)
 
 
 @pytest.fixture(scope="module")

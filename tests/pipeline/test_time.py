@@ -145,6 +145,9 @@ def test_dates_go_all_the_way(rois, tmp_path, kind):
     assert want.Fc.s2p.deconvolve(tau=1.0).indexes["time"].equals(movie.indexes["time"])
 
 
+SECONDS = np.datetime64("2024-01-01", "ns") + np.arange(T) * np.timedelta64(100, "ms")
+
+
 @pytest.mark.parametrize(
     ("times", "how"),
     [
@@ -152,6 +155,11 @@ def test_dates_go_all_the_way(rois, tmp_path, kind):
         (np.maximum(np.arange(T) - 1, 3) / 10, "repeats at frame 1: .* and at 3 more"),
         (np.datetime64("2024-01-01", "s") + np.arange(T) % 200, "goes back at frame 200: 2024"),
         (np.where(np.arange(T) == 50, np.nan, np.arange(T) % 200 / 10), "back at frame 200"),
+        (np.where(np.arange(T) == 50, np.nan, np.arange(T) / 10), "is nan at frame 50;"),
+        (
+            np.where(np.arange(T) % 200 == 7, np.datetime64("NaT"), SECONDS),
+            "is NaT at frame 7, and of 1 more;",
+        ),
     ],
 )
 def test_time_goes_on_or_is_refused(rois, tmp_path, times, how):

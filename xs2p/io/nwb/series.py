@@ -172,7 +172,8 @@ def common_times(found: dict[str, list[Any]], turned: dict[str, bool], where: st
     if np.isnan(time).any():
         warn(
             f"{where}: {int(np.isnan(time).sum())} of {time.size} timestamps are NaN, the first of "
-            f"frame {int(np.flatnonzero(np.isnan(time))[0])}; they are kept as they are"
+            f"frame {int(np.flatnonzero(np.isnan(time))[0])}; they are kept as they are, and steps "
+            "on these traces will ask for others, as by assign_coords(time=...)"
         )
     known = np.flatnonzero(np.isfinite(time))
     back = known[1:][np.diff(time[known]) <= 0]
