@@ -105,6 +105,21 @@ def _recognised(step: float, fs: float | None) -> str:
     return ""
 
 
+def rate_shown(array: xr.DataArray | xr.Dataset) -> float | None:
+    """Frame rate in Hz that regular times show; None where they do not, or may be no times.
+
+    Numbers without ``units`` that step by less than 1 are taken for seconds.
+    """
+    clock = clock_of(array)
+    if clock is None or not clock.step > 0 or not np.isfinite(clock.values).all():
+        return None
+    per_second = _PER_SECOND.get(clock.unit or ("s" if clock.step < 1 else ""))
+    steps = np.diff(clock.values)
+    if per_second is None or (abs(steps - clock.step) > _SAME * clock.step).any():
+        return None
+    return float(f"{per_second * steps.size / steps.sum():.6g}")
+
+
 def check_known(array: xr.DataArray | xr.Dataset, name: str, step: str = "") -> None:
     """Raise a ValueError where a frame has no time: NaN, or NaT; ``step`` is who asks."""
     clock = clock_of(array)

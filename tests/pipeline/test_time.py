@@ -178,6 +178,35 @@ def test_time_goes_on_or_is_refused(rois, tmp_path, times, how):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("times", "units", "looks"),
+    [
+        (np.arange(T) / 30 + 5, None, r"\. The times look like 30 Hz: fs=30$"),
+        (np.arange(T) * 40.0, "ms", r"\. The times look like 25 Hz: fs=25$"),
+        (SECONDS, None, r"\. The times look like 10 Hz: fs=10$"),
+        (np.arange(T), None, "= 30.0$"),  # frame numbers
+        (np.arange(T) * 40.0, None, "= 30.0$"),  # ms or s
+        (STAMPS, "s", "= 30.0$"),  # with a gap
+        (None, None, "= 30.0$"),
+    ],
+)
+def test_the_rate_that_is_asked_for_is_the_one_of_the_times(rois, tmp_path, times, units, looks):
+    with pytest.raises(ValueError, match=rf"fs is not known: give .*{looks}"):
+        movie_at(times, units=units).s2p.extract(rois, tau=1.0, **SMALL)
+
+
+def test_other_doors_name_the_rate_of_the_times_too(rois, tmp_path):
+    movie = movie_at(np.arange(T) / 25, units="s")
+    traces = movie.s2p.extract(rois, baseline="none", **SMALL)
+    traces = traces.assign_coords(rois.variables).assign_attrs(rois.attrs)
+    with pytest.raises(ValueError, match=r"ds\.attrs\['fs'\] = 25, as the times look like"):
+        xs2p.write_suite2p(traces, tmp_path / "plane0")
+    given = [str(with_store(movie, tmp_path)), str(tmp_path / "r.zarr"), str(tmp_path / "t.zarr")]
+    rois.to_zarr(given[1], consolidated=False)
+    told = CliRunner().invoke(app, ["extract", *given]).output
+    assert "--fs 25, as its times look like" in " ".join(told.split())
+
+
 def test_labels_of_a_store_do_not_break_the_next_one(rois, tmp_path):
     """Neither its chunks and packing, nor a selection that cuts them anywhere."""
     movie = movie_at(np.arange(T) / 10, fs=10.0).assign_coords(trial=("time", np.arange(T) // 40))

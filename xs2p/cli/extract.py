@@ -14,6 +14,7 @@ from xs2p.cli.inputs import (
     parse_numbers,
     parse_shape,
     pick_channels,
+    rate_unknown,
     require_shape,
 )
 from xs2p.cli.options import (
@@ -305,7 +306,7 @@ def extract(
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         frames, second = pick_channels(frames, second, channel, channel_chan2)
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
-            raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
+            raise ValueError(rate_unknown(frames, movie))
         if tau is None and "tau" in frames.attrs:
             say(f"tau is {frames.attrs['tau']:g} s, as suite2p says of {movie}", quiet)
         roi_set = xs2p.read_rois(

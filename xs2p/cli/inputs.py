@@ -78,6 +78,15 @@ def pick_channels(
     return movie if first_of is None or have == 1 else movie.isel(channel=first_of), second
 
 
+def rate_unknown(movie: xr.DataArray, path: str) -> str:
+    """Say that a movie lacks its frame rate, and what its times look like."""
+    from xs2p._time import rate_shown
+
+    shown = rate_shown(movie)
+    looks = f"{shown:g}, as its times look like" if shown else "30"
+    return f"{path} does not say its frame rate; give --fs in Hz, as --fs {looks}"
+
+
 def of_plane(movie: xr.DataArray, plane: int | None, path: str, rois: xr.Dataset) -> xr.DataArray:
     """Say which plane a movie of one plane is of, which it must where ROIs are of several."""
     from xs2p._warnings import names

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import parameters_in, unsaid_in
+from xs2p._time import rate_shown
 from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.compute.progress import WRITES, watch
@@ -71,8 +72,10 @@ def check_writable(ds: xr.Dataset) -> None:
         )
     kept = parse_ops(ds.attrs["ops"]) if "ops" in ds.attrs else {}
     if all(known.get("fs") is None for known in (parameters_in(ds), kept)):
+        shown = rate_shown(ds)
         raise ValueError(
-            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
+            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = "
+            + (f"{shown:g}, as the times look like" if shown else "30.0")
         )
 
 
