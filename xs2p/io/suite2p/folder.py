@@ -174,7 +174,12 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     from xs2p.disk.inputs import paths_read
     from xs2p.disk.replace import check_absent, check_place, file_set
-    from xs2p.io.suite2p.export import check_writable, foreign_file, parameters_said
+    from xs2p.io.suite2p.export import (
+        check_writable,
+        foreign_file,
+        parameters_said,
+        tell_of_no_image,
+    )
     from xs2p.io.suite2p.planes import folders_of
 
     check_flag("overwrite", overwrite)
@@ -191,11 +196,14 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
             check_place(
                 path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
             )
-    said = {name: parameters_said(part) for name, part in parts.items()}
+    said = parameters_said(parts)
+    without: list[str] = []
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():
             new = sets.enter_context(file_set(name, known, overwrite=overwrite))
-            _write_plane(part, name, new, said[name], len(parts))
+            if "meanImg" not in _write_plane(part, name, new, said[name], len(parts)):
+                without.append(name)
+    tell_of_no_image(without, len(parts))
 
 
 def _is_dataset(ds: Any) -> bool:
@@ -210,7 +218,8 @@ def _write_plane(
     new: Callable[[str], str],
     said: Mapping[str, Any],
     n_planes: int,
-) -> None:
+) -> dict[str, Any]:
+    """Write one plane, and return its ops."""
     from xs2p.io.suite2p.export import flag_table, ops_of, write_traces
     from xs2p.rois.convert import rois_to_stat
 
@@ -220,10 +229,11 @@ def _write_plane(
     drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
     stat = np.empty(ds.sizes["roi"], dtype=object)
     stat[:] = rois_to_stat(ds.drop_vars(drop))
-    ops = np.array(ops_of(ds, name, said, n_planes), dtype=object)
-    for key, array in {**tables, "stat": stat, "ops": ops}.items():
+    ops = ops_of(ds, name, said, n_planes)
+    for key, array in {**tables, "stat": stat, "ops": np.array(ops, dtype=object)}.items():
         with open(new(f"{key}.npy"), "wb") as file:
             np.lib.format.write_array(file, array)
+    return ops
 
 
 def _folders_in(name: str) -> dict[int, str] | None:
