@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
 import xs2p
 
@@ -223,9 +225,6 @@ def test_zarr_form(tmp_path):
     assert found.attrs["fs"] == 10.0 and found.attrs["nwb_order"] == "xy"
     turned = xs2p.open_movie(path, order="yx")
     np.testing.assert_array_equal(turned, frames.transpose(0, 2, 1))
-    for read in (xs2p.read_rois, xs2p.read_nwb):
-        with pytest.raises(ValueError, match=r"NWB in Zarr form.*export"):
-            read(path, shape=SHAPE)
     root.attrs.clear()
     with pytest.raises(ValueError, match=r"a\.nwb\.zarr: zarr cannot read all arrays"):
         xs2p.open_movie(path)
@@ -442,3 +441,44 @@ def test_status_says_where_f_is_zero(tmp_path):
     assert ds.status.values.tolist() == ["ok", "zero_trace", "no_cell_pixels", "ok"]
     assert "npy" not in ds.status.attrs["description"]
     np.testing.assert_array_equal(ds.F, values.T)
+
+
+def test_zarr_form_needs_a_package(tmp_path, monkeypatch):
+    zarr_session(tmp_path / "a.nwb.zarr", np.zeros((6, 20, 12), "i2"))
+    monkeypatch.setitem(sys.modules, "hdmf_zarr", None)
+    for read in (xs2p.read_rois, xs2p.read_nwb):
+        with pytest.raises(ImportError, match=r"a\.nwb\.zarr: .*hdmf-zarr.*export"):
+            read(tmp_path / "a.nwb.zarr", shape=SHAPE)
+    (tmp_path / "none.nwb").mkdir()
+    with pytest.raises(ValueError, match=r"none\.nwb: a folder that is no NWB"):
+        xs2p.read_nwb(tmp_path / "none.nwb")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["pixel_mask", "image_mask"])
+def test_rois_and_traces_in_zarr_form_are_those_of_hdf5(tmp_path, kind):
+    hdmf_zarr = pytest.importorskip("hdmf_zarr")
+
+    def session():
+        made = Session()
+        for n in range(4):
+            mask = np.zeros(SHAPE[::-1], "f4")
+            mask[3 + n, [4, 5]] = 1, 0.5
+            pixels = [(3 + n, 4, 1.0), (3 + n, 5, 0.5)]
+            made.table.add_roi(**{kind: mask if kind == "image_mask" else pixels})
+        made.table.add_column("cell_type", "as somebody saw it", data=["a", "b", "a", "c"])
+        made.table.add_column("iscell", "a cell", data=[True, False, True, True])
+        values = np.random.default_rng(0).normal(size=(6, 4))
+        stamps = {"timestamps": np.array([0.0, 0.1, 0.2, 0.9, 1.0, 1.1])}
+        made.add("Fluorescence", "RoiResponseSeries", values, range(4), **stamps)
+        made.add("Fluorescence", "Neuropil", values + 1, range(4), **stamps)
+        return made
+
+    with hdmf_zarr.NWBZarrIO(tmp_path / "a.nwb.zarr", "w") as io:
+        io.write(session().file)
+    path = session().save(tmp_path)
+    for read in (xs2p.read_rois, xs2p.rois_from_nwb, xs2p.read_nwb):
+        found, wanted = read(tmp_path / "a.nwb.zarr", shape=SHAPE), read(path, shape=SHAPE)
+        found.attrs.pop("source", None), wanted.attrs.pop("source", None)
+        xr.testing.assert_identical(found, wanted)
+    assert set(found.data_vars) == {"F", "Fneu"} and found.cell_type.values.tolist()[3] == "c"

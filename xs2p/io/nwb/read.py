@@ -34,7 +34,8 @@ def read_nwb(
     Parameters
     ----------
     path
-        The ``.nwb`` file: of :func:`xs2p.write_nwb`, neuroconv, or another program.
+        The ``.nwb`` file: of :func:`xs2p.write_nwb`, neuroconv, or another program; in Zarr form
+        (``.nwb.zarr``) with hdmf-zarr.
     shape
         Frame size ``(Ly, Lx)`` in pixels, where the file does not say it.
     name
@@ -62,7 +63,7 @@ def read_nwb(
     Raises
     ------
     ImportError
-        If pynwb is not installed.
+        If pynwb is not installed, or, of a file in Zarr form, hdmf-zarr.
     FileNotFoundError
         If there is no such file.
     ValueError

@@ -45,7 +45,8 @@ def rois_from_nwb(
     Parameters
     ----------
     source
-        An ``.nwb`` file, or a ``pynwb.ophys.PlaneSegmentation`` of one that is open.
+        An ``.nwb`` file, in Zarr form (``.nwb.zarr``) too, or a ``pynwb.ophys.PlaneSegmentation``
+        of one that is open.
     shape
         Frame size ``(Ly, Lx)`` in pixels. Needed only where the file does not say it, neither by
         image masks, reference images nor a movie of the same imaging plane.
@@ -73,7 +74,7 @@ def rois_from_nwb(
     Raises
     ------
     ImportError
-        If pynwb is not installed.
+        If pynwb is not installed, or, of a file in Zarr form, hdmf-zarr.
     FileNotFoundError
         If there is no such file.
     ValueError
