@@ -22,7 +22,7 @@ TRANSPOSED = pytest.mark.filterwarnings("ignore:.*dimension of data does not mat
 class Session:
     """An NWB file with one table of ROIs."""
 
-    def __init__(self, description="ROIs", session="a test", **fields):
+    def __init__(self, description="ROIs", session="a test", table="PlaneSegmentation", **fields):
         self.file = pynwb.NWBFile(session, "id", START, **fields)
         self.plane = self.file.create_imaging_plane(
             name="plane",
@@ -36,8 +36,8 @@ class Session:
             location="V1",
         )
         self.segmentation = pynwb.ophys.ImageSegmentation()
-        self.table = self.segmentation.create_plane_segmentation(
-            name="PlaneSegmentation", description=description, imaging_plane=self.plane
+        self.table = table and self.segmentation.create_plane_segmentation(
+            name=table, description=description, imaging_plane=self.plane
         )
         self.module = self.file.create_processing_module("ophys", "ophys")
         self.module.add(self.segmentation)
@@ -401,6 +401,89 @@ def test_dates_before_the_session(ds, tmp_path):
     dates = np.datetime64("2024-05-01T12:00", "ns") + (np.arange(50) * 50).astype("m8[ms]")
     with pytest.raises(ValueError, match=r"before the session began.*clock of its time zone"):
         written(ds.drop_vars("time").assign_coords(time=dates), tmp_path)
+
+
+def tables_of(folder, named, imaged, frames=(6, 6), start=(0.0, 0.0), inside=(0, 0), frame=SHAPE):
+    """Write two tables of two ROIs each, whose ids are 0 and 1, and their F, which all differ."""
+    made = Session(table=None)
+    for n, (name, imaging) in enumerate(zip(named, imaged, strict=True)):
+        plane = made.file.imaging_planes.get(imaging)
+        if plane is None:
+            plane = made.file.create_imaging_plane(
+                name=imaging, description="d", optical_channel=pynwb.ophys.OpticalChannel(
+                    name="c", description="green", emission_lambda=520.0
+                ),
+                device=made.file.devices["microscope"], excitation_lambda=920.0,
+                indicator="GCaMP6s", location="V1",
+            )  # fmt: skip
+        if inside[n]:
+            made.segmentation = pynwb.ophys.ImageSegmentation(name="Other")
+            made.module.add(made.segmentation)
+        made.table = made.segmentation.create_plane_segmentation(
+            name=name, description="ROIs", imaging_plane=plane
+        )
+        for k in range(2):
+            made.table.add_roi(pixel_mask=[(3 + k, 4 + n, 1.0)])
+        values = np.arange(2.0 * frames[n]).reshape(-1, 2) + 100 * n
+        time = {"rate": 10.0, "starting_time": start[n]}
+        made.add("Fluorescence", f"RoiResponseSeries{name}", values, [0, 1], **time)
+    return made.save(folder)
+
+
+@pytest.mark.parametrize(
+    ("named", "imaged", "planes"),
+    [
+        (("SegPlane3", "SegPlane1"), ("one", "one"), [1, 3]),
+        (("b", "a"), ("ImagingPlane1", "ImagingPlane0"), [0, 1]),
+        (("Seg_plane_10", "Seg_plane_9"), ("x", "y"), [9, 10]),
+    ],
+)
+def test_tables_of_planes_are_read_at_once(tmp_path, named, imaged, planes):
+    path = tables_of(tmp_path, named, imaged)
+    for read in (xs2p.read_rois, xs2p.read_nwb):
+        ds = read(path, shape=SHAPE)
+        assert ds.plane.values.tolist() == np.repeat(planes, 2).tolist()
+        assert ds.roi.values.tolist() == [0, 1, 2, 3]
+        assert pixels(ds) == [(4, 3), (4, 4), (5, 3), (5, 4)]
+        assert ds.ypix.values.tolist() == [5, 5, 4, 4]  # the second table is the first plane
+        assert not ds.overlap.any() and ds.attrs["Ly"] == SHAPE[0]
+    assert ds.F[:2, 0].values.tolist() == [100, 101] and ds.F[2:, 1].values.tolist() == [2, 3]
+    assert set(ds.data_vars) == {"F"} and ds.sizes["time"] == 6
+    one = xs2p.read_nwb(path, shape=SHAPE, name=named[0])
+    assert one.roi.values.tolist() == [0, 1] and "plane" not in one.coords
+
+
+def test_tables_that_may_be_no_planes_are_asked_for(tmp_path):
+    for n, (named, imaged, inside) in enumerate([
+        (("a", "b"), ("one", "one"), (0, 0)),
+        (("Seg1", "Seg2"), ("one", "one"), (0, 0)),
+        (("SegPlane0", "SegPlane1"), ("one", "two"), (0, 1)),
+        (("SegGreen", "SegRed"), ("one", "two"), (0, 0)),
+        (("Seg1", "Seg2"), ("PlaneChan1", "PlaneChan2"), (0, 0)),
+    ]):  # fmt: skip
+        (tmp_path / str(n)).mkdir()
+        path = tables_of(tmp_path / str(n), named, imaged, inside=inside)
+        for read in (xs2p.read_rois, xs2p.read_nwb):
+            with pytest.raises(ValueError, match=r"a\.nwb: holds 2 tables of ROIs: .*pick one"):
+                read(path, shape=SHAPE)
+
+
+def test_planes_without_numbers_are_told(tmp_path):
+    path = tables_of(tmp_path, ("V2", "V1"), ("left", "right"))
+    with pytest.warns(UserWarning, match="in the order of their names: 0 is V1 of right, 1 is V2"):
+        rois = xs2p.read_rois(path, shape=SHAPE)
+    assert rois.plane.values.tolist() == [0, 0, 1, 1] and rois.ypix.values.tolist() == [5, 5, 4, 4]
+
+
+def test_planes_that_do_not_fit_together(tmp_path):
+    names = ("SegPlane0", "SegPlane1"), ("one", "two")
+    with pytest.warns(UserWarning, match=r"planes \[1\] have 7 frames and the others 6"):
+        ds = xs2p.read_nwb(tables_of(tmp_path, *names, frames=(6, 7)), shape=SHAPE)
+    assert ds.sizes["time"] == 6 and ds.attrs["fs"] == 10.0
+    with pytest.raises(ValueError, match=r"a\.nwb.*: plane 0 has 9, plane 1 has 6; .*name="):
+        xs2p.read_nwb(tables_of(tmp_path, *names, frames=(9, 6)), shape=SHAPE)
+    with pytest.raises(ValueError, match=r"a\.nwb.* frames at different times.*name="):
+        xs2p.read_nwb(tables_of(tmp_path, *names, start=(0.0, 0.05)), shape=SHAPE)
 
 
 def test_errors_of_libraries_name_the_file(tmp_path):

@@ -18,6 +18,7 @@ import numpy as np
 from xs2p._warnings import names, warn
 from xs2p.disk.reads import naming
 from xs2p.io.nwb.file import opened, pick, require_pynwb
+from xs2p.io.nwb.planes import join_tables, tables_of_planes
 from xs2p.io.nwb.writers import Order, pixel_order
 from xs2p.rois.pixels import agreed_frame
 
@@ -51,7 +52,9 @@ def rois_from_nwb(
         Frame size ``(Ly, Lx)`` in pixels. Needed only where the file does not say it, neither by
         image masks, reference images nor a movie of the same imaging plane.
     name
-        Which ``PlaneSegmentation``, where the file has several.
+        Which ``PlaneSegmentation``, where the file has several. Those of the planes of a recording,
+        in one container and named ``…plane0`` and so on or each of an imaging plane of its own, are
+        read all where it is not given, numbered through, with the coordinate ``plane``.
     order
         How the file numbers the pixels of its masks: ``"xy"``, as the NWB schema has it, or
         ``"yx"`` for files whose writer had them the other way round. By default it is told by the
@@ -91,6 +94,10 @@ def rois_from_nwb(
         return rois_of_table(source, shape, order, "rois_from_nwb")
     path = os.fspath(source)
     with naming(path), opened(path) as file:
+        planes = tables_of_planes(file, path) if name is None else {}
+        if planes:
+            sets = {n: rois_of_table(t, shape, order, path) for n, t in planes.items()}
+            return join_tables(sets, path)
         return rois_of_table(pick(file, name, path), shape, order, path)
 
 
