@@ -116,14 +116,32 @@ def test_the_stored_shape_reversed_says_the_order(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (20, 20)])
-def test_caiman_writes_columns_as_rows(tmp_path, shape):
-    made = Session("CNMF_ROIs")
+@pytest.mark.parametrize("known", ["columns", "text"])
+def test_caiman_writes_columns_as_rows(tmp_path, shape, known):
+    made = Session("CNMF_ROIs", "by CaImAn" if known == "text" else "a test")
     image = np.zeros(shape, "f4")
     image[Y, X] = 1
     made.table.add_roi(image_mask=image.ravel(order="F").reshape(shape))  # A[:, n].reshape(dims)
+    if known == "columns":
+        for name in ("r", "snr"):
+            made.table.add_column(name, "of the component", data=[0.9])
     found = xs2p.read_rois(made.save(tmp_path))
     assert pixels(found) == WANTED and (found.attrs["Ly"], found.attrs["Lx"]) == shape
     assert "CaImAn" in found.attrs["nwb_order_source"]
+
+
+def test_another_cnmf_is_read_as_the_schema_has_it(tmp_path):
+    mask = np.zeros(SHAPE[::-1], "f4")
+    mask[X, Y] = 1
+    made = Session("CNMF_ROIs")
+    made.table.add_roi(image_mask=mask)
+    with pytest.warns(UserWarning, match=r"a\.nwb: .*CNMF_ROIs.*nothing else says that CaImAn"):
+        found = xs2p.read_rois(made.save(tmp_path))
+    assert pixels(found) == WANTED and found.attrs["nwb_order"] == "xy"
+    given = {"source_script": "by NeuroConv", "source_script_file_name": "a.py"}
+    made = Session("CNMF_ROIs", "from CaImAn", **given)
+    made.table.add_roi(image_mask=mask)
+    assert pixels(xs2p.read_rois(made.save(tmp_path))) == WANTED
 
 
 @pytest.mark.parametrize(("script", "turned"), [(None, False), ("by NeuroConv", True)])

@@ -119,7 +119,7 @@ def rois_of_table(
             f"{', '.join(table.colnames)}: no ROIs can be made of it"
         )
     read = _image_masks if kind == "image_mask" else _listed_masks
-    taken = pixel_order(table, kind, order)
+    taken = pixel_order(table, kind, order, where)
     x, y, z, weight, npix = read(table, kind)
     frame = _frame(table, shape, taken, where)
     if taken.columns_first:
