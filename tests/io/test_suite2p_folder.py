@@ -264,6 +264,9 @@ class TestRead:
         np.save(folder / "ops.npy", np.array({**ops, "fs": 10**30}, dtype=object))
         with pytest.raises(ValueError, match=r"plane0: the file is damaged.*TypeError: ufunc"):
             read_suite2p(folder)
+        np.save(folder / "ops.npy", np.array({**ops, "Ly": 10**30}, dtype=object))
+        with pytest.raises(ValueError, match=r"stat\.npy: the file is damaged.*TypeError: ufunc"):
+            read_stat(folder / "stat.npy")
 
     @pytest.mark.parametrize(
         ("file", "content"),

@@ -231,6 +231,7 @@ def test_it_is_written_as_a_page(sample, tmp_path):
         (lambda d: d.s2p.browse(variables=["Fx"]), "there are F, Fneu, Fc, F0, spks"),
         (lambda d: d.s2p.browse(variables="F"), "must be a list"),
         (lambda d: d.s2p.browse(background=np.zeros((3, 4))), r"\(64, 64\).*\(3, 4\)"),
+        (lambda d: d.s2p.browse(background=np.zeros((5, 64, 64))), "take a mean over time"),
         (lambda d: d[["spks"]].s2p.browse(), "neither F nor Fc"),
         (lambda d: d.isel(roi=[]).s2p.browse(), "0 ROIs"),
         (lambda d: d.isel(time=[0]).s2p.browse(), "1 frames"),
