@@ -421,7 +421,7 @@ def test_dates_before_the_session(ds, tmp_path):
         written(ds.drop_vars("time").assign_coords(time=dates), tmp_path)
 
 
-def tables_of(folder, named, imaged, frames=(6, 6), start=(0.0, 0.0), inside=(0, 0), frame=SHAPE):
+def tables_of(folder, named, imaged, frames=(6, 6), start=(0.0, 0.0), inside=(0, 0), series=None):
     """Write two tables of two ROIs each, whose ids are 0 and 1, and their F, which all differ."""
     made = Session(table=None)
     for n, (name, imaging) in enumerate(zip(named, imaged, strict=True)):
@@ -444,7 +444,10 @@ def tables_of(folder, named, imaged, frames=(6, 6), start=(0.0, 0.0), inside=(0,
             made.table.add_roi(pixel_mask=[(3 + k, 4 + n, 1.0)])
         values = np.arange(2.0 * frames[n]).reshape(-1, 2) + 100 * n
         time = {"rate": 10.0, "starting_time": start[n]}
-        made.add("Fluorescence", f"RoiResponseSeries{name}", values, [0, 1], **time)
+        if series and n:
+            made.table.add_column("depth", "in µm", data=[10.0, 20.0])
+        own = f"{series}{n}" if series else f"RoiResponseSeries{name}"
+        made.add("Fluorescence", own, values, [0, 1], **time)
     return made.save(folder)
 
 
@@ -491,6 +494,15 @@ def test_planes_without_numbers_are_told(tmp_path):
     with pytest.warns(UserWarning, match="in the order of their names: 0 is V1 of right, 1 is V2"):
         rois = xs2p.read_rois(path, shape=SHAPE)
     assert rois.plane.values.tolist() == [0, 0, 1, 1] and rois.ypix.values.tolist() == [5, 5, 4, 4]
+
+
+def test_what_only_some_planes_have(tmp_path):
+    path = tables_of(tmp_path, ("SegPlane0", "SegPlane1"), ("one", "two"), series="s")
+    with pytest.warns(UserWarning, match=r"a\.nwb: s0, s1 are of some planes only"):
+        ds = xs2p.read_nwb(path, shape=SHAPE)
+    assert ds.s0.isnull().values[:, 0].tolist() == ds.s1.notnull().values[:, 0].tolist()
+    assert ds.s1.values[2, 0] == 100
+    np.testing.assert_array_equal(ds.depth, [np.nan, np.nan, 10, 20])
 
 
 def test_planes_that_do_not_fit_together(tmp_path):

@@ -85,6 +85,9 @@ def join_tables(sets: Mapping[Any, xr.Dataset], where: str) -> xr.Dataset:
     whole = whole.set_coords([name for name in whole.variables if name in bare[0].coords])
     if "time" in parts[0].dims:
         whole = whole.assign_coords(time=parts[0]["time"]).assign(_traces(parts))
+        some = [str(k) for k in whole.data_vars if not all(k in ds for ds in parts)]
+        if some:
+            warn(f"{where}: {', '.join(some)} are of some planes only, and NaN for ROIs of others")
     attrs = [ds.attrs for ds in parts]
     same = {k: v for k, v in attrs[0].items() if all(a.get(k) == v for a in attrs)}
     return whole.drop_attrs(deep=False).assign_attrs(same)
