@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._time import check_rate, compare_rate
+from xs2p._time import check_rate, compare_rate, rate_shown
 from xs2p._version import __version__
 
 # Names of traces over (roi, time): no other variable of a Dataset has one of them.
@@ -85,7 +85,9 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     """
     given = value if value is not None else array.attrs.get(name)
     if given is None:
-        raise ValueError(f"{name} is not known: give {_HOW[name]}")
+        shown = rate_shown(array) if name == "fs" else None
+        looks = f". The times look like {shown:g} Hz: fs={shown:g}" if shown else ""
+        raise ValueError(f"{name} is not known: give {_HOW[name]}{looks}")
     try:
         number = math.nan if isinstance(given, str) else float(given)
     except (TypeError, ValueError):

@@ -105,14 +105,49 @@ def _recognised(step: float, fs: float | None) -> str:
     return ""
 
 
-def check_increasing(array: xr.DataArray | xr.Dataset, name: str) -> None:
-    """Raise a ValueError where time goes back or repeats; frames without a time are passed over."""
+def rate_shown(array: xr.DataArray | xr.Dataset) -> float | None:
+    """Frame rate in Hz that regular times show; None where they do not, or may be no times.
+
+    Numbers without ``units`` that step by less than 1 are taken for seconds.
+    """
+    clock = clock_of(array)
+    if clock is None or not clock.step > 0 or not np.isfinite(clock.values).all():
+        return None
+    per_second = _PER_SECOND.get(clock.unit or ("s" if clock.step < 1 else ""))
+    steps = np.diff(clock.values)
+    if per_second is None or (abs(steps - clock.step) > _SAME * clock.step).any():
+        return None
+    return float(f"{per_second * steps.size / steps.sum():.6g}")
+
+
+def check_known(array: xr.DataArray | xr.Dataset, name: str, step: str = "") -> None:
+    """Raise a ValueError where a frame has no time: NaN, or NaT; ``step`` is who asks."""
+    clock = clock_of(array)
+    lost = np.flatnonzero(~np.isfinite(clock.values)) if clock is not None else np.empty(0, int)
+    if not lost.size:
+        return
+    first, times = lost[0], array["time"].values
+    more = f", and of {lost.size - 1} more" if lost.size > 1 else ""
+    raise ValueError(
+        f"{step}time of {name} is {times[first]} at frame {first}{more}; {_mend(name, times.size)}"
+    )
+
+
+def check_increasing(
+    array: xr.DataArray | xr.Dataset, name: str, *, allow_missing: bool = False
+) -> None:
+    """Raise a ValueError where time goes back or repeats, or a frame has none.
+
+    ``allow_missing``: frames without a time, NaN or NaT, are passed over.
+    """
     clock = clock_of(array)
     if clock is None:
         return
     known = np.flatnonzero(np.isfinite(clock.values))
     wrong = np.flatnonzero(np.diff(clock.values[known]) <= 0)
     if not wrong.size:
+        if not allow_missing:
+            check_known(array, name)
         return
     before, frame = known[wrong[0] : wrong[0] + 2].tolist()
     times = array["time"].values
@@ -120,9 +155,14 @@ def check_increasing(array: xr.DataArray | xr.Dataset, name: str) -> None:
     more = f", and at {wrong.size - 1} more" if wrong.size > 1 else ""
     raise ValueError(
         f"time of {name} {how} at frame {frame}: {times[frame]} after {times[before]} of frame "
-        f"{before}{more}, as where recordings were joined; give each frame a time of its own, as "
-        f"in {name}.assign_coords(time=('time', numpy.arange({times.size}) / fs, "
-        "{'units': 's'}))"
+        f"{before}{more}, as where recordings were joined; {_mend(name, times.size)}"
+    )
+
+
+def _mend(name: str, n_frames: int) -> str:
+    return (
+        f"give each frame a time of its own, as in {name}.assign_coords(time=('time', "
+        f"numpy.arange({n_frames}) / fs, {{'units': 's'}}))"
     )
 
 

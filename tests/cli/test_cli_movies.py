@@ -82,6 +82,38 @@ def test_a_second_movie_of_several_planes(xs2p_shell, turns):  # noqa: F811
             np.testing.assert_array_equal(ds.F_chan2[ds.plane.values == plane], alone.F)
 
 
+@pytest.mark.filterwarnings("ignore:.* ROIs are in planes that movie has not")
+def test_the_plane_of_a_movie_of_one(xs2p_shell, recording):  # noqa: F811
+    tifffile = pytest.importorskip("tifffile")
+    movie, rois = recording
+    own = np.arange(rois.sizes["roi"]) % 2
+    some = xs2p.recompute_overlap(rois.assign_coords(plane=("roi", own)))
+    some.to_zarr("rois.zarr", consolidated=False)
+    tifffile.imwrite("one.tif", movie.values)
+    code, _, err = shell(xs2p_shell, "one.tif", rois="rois.zarr")
+    assert code != 0 and "2 planes (0, 1), and one.tif does not say" in one_line(err)
+    assert "--plane 0" in one_line(err)
+    code, _, err = shell(xs2p_shell, "one.tif", "--plane", 1, rois="rois.zarr")
+    assert code == 0 and "other_plane" in one_line(err)
+    with xr.open_zarr("out.zarr") as ds:
+        alone = movie.assign_coords(plane=1).s2p.extract(some, fs=FS)
+        np.testing.assert_array_equal(ds.F, alone.F)
+        assert (
+            np.isfinite(ds.F[own == 1]).all()
+            and np.isnan(ds.F[own == 0]).all()
+            and ds.plane.values.tolist() == own.tolist()
+        )
+    labelled = xr.Dataset({"movie": movie.assign_coords(plane=0)})
+    labelled.to_zarr("said.zarr", consolidated=False)
+    np.save("turns.npy", movie.values)
+    for path, given, message in (
+        ("said.zarr", ["--plane", 1], "said.zarr says itself that it is of plane 0"),
+        ("turns.npy", ["--plane", 1, "--planes", 2], "turns.npy has 2 planes"),
+    ):
+        code, _, err = shell(xs2p_shell, path, *given, "--overwrite", rois="rois.zarr")
+        assert code != 0 and message in one_line(err)
+
+
 @pytest.mark.parametrize(
     ("movie", "args", "named"),
     [

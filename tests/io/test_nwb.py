@@ -161,8 +161,23 @@ class TestWrite:
             np.testing.assert_array_equal(series.data[:], planes.spks.values[1::2].T)
             assert series.rois.table.name == "PlaneSegmentationPlane1"
             assert sorted(file.imaging_planes) == ["ImagingPlanePlane0", "ImagingPlanePlane1"]
-        with pytest.raises(ValueError, match=r"2 tables .*name='PlaneSegmentationPlane"):
-            xs2p.rois_from_nwb(tmp_path / "p.nwb")
+        order = [0, 2, 4, 6, 8, 1, 3, 5, 7]
+        for read in (xs2p.read_rois, xs2p.rois_from_nwb, xs2p.read_nwb):
+            found = read(tmp_path / "p.nwb")
+            assert found.roi.values.tolist() == order
+            for name in ("plane", "npix", "med_y", "frac_overlap", "status"):
+                np.testing.assert_array_equal(found[name], planes[name].sel(roi=order))
+            by_pixel = [placed.pixel_roi.values == n for n in order]
+            for name in ("ypix", "xpix", "lam"):
+                want = np.concatenate([placed[name].values[own] for own in by_pixel])
+                np.testing.assert_array_equal(found[name], want)
+        for name in ("F", "Fneu", "Fc", "F0", "spks"):
+            np.testing.assert_array_equal(found[name], planes[name].sel(roi=order))
+            assert found[name].attrs["units"] == planes[name].attrs["units"]
+        np.testing.assert_array_equal(found.time, planes.time)
+        assert found.attrs["fs"] == 10.0 and found.attrs["Ly"] == 30
+        again = stack.s2p.extract(found, tau=1.0)
+        np.testing.assert_array_equal(again.F, found.F)
         one = xs2p.rois_from_nwb(tmp_path / "p.nwb", name="PlaneSegmentationPlane1")
         assert one.roi.values.tolist() == [1, 3, 5, 7] and set(one.plane.values) == {1}
         one = xs2p.read_nwb(tmp_path / "p.nwb", name="PlaneSegmentationPlane1")

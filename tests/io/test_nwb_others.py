@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta, timezone
 
+import h5py
 import numpy as np
 import pytest
+import xarray as xr
 
 import xs2p
 
@@ -19,7 +22,7 @@ TRANSPOSED = pytest.mark.filterwarnings("ignore:.*dimension of data does not mat
 class Session:
     """An NWB file with one table of ROIs."""
 
-    def __init__(self, description="ROIs", session="a test", **fields):
+    def __init__(self, description="ROIs", session="a test", table="PlaneSegmentation", **fields):
         self.file = pynwb.NWBFile(session, "id", START, **fields)
         self.plane = self.file.create_imaging_plane(
             name="plane",
@@ -33,8 +36,8 @@ class Session:
             location="V1",
         )
         self.segmentation = pynwb.ophys.ImageSegmentation()
-        self.table = self.segmentation.create_plane_segmentation(
-            name="PlaneSegmentation", description=description, imaging_plane=self.plane
+        self.table = table and self.segmentation.create_plane_segmentation(
+            name=table, description=description, imaging_plane=self.plane
         )
         self.module = self.file.create_processing_module("ophys", "ophys")
         self.module.add(self.segmentation)
@@ -113,14 +116,32 @@ def test_the_stored_shape_reversed_says_the_order(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (20, 20)])
-def test_caiman_writes_columns_as_rows(tmp_path, shape):
-    made = Session("CNMF_ROIs")
+@pytest.mark.parametrize("known", ["columns", "text"])
+def test_caiman_writes_columns_as_rows(tmp_path, shape, known):
+    made = Session("CNMF_ROIs", "by CaImAn" if known == "text" else "a test")
     image = np.zeros(shape, "f4")
     image[Y, X] = 1
     made.table.add_roi(image_mask=image.ravel(order="F").reshape(shape))  # A[:, n].reshape(dims)
+    if known == "columns":
+        for name in ("r", "snr"):
+            made.table.add_column(name, "of the component", data=[0.9])
     found = xs2p.read_rois(made.save(tmp_path))
     assert pixels(found) == WANTED and (found.attrs["Ly"], found.attrs["Lx"]) == shape
     assert "CaImAn" in found.attrs["nwb_order_source"]
+
+
+def test_another_cnmf_is_read_as_the_schema_has_it(tmp_path):
+    mask = np.zeros(SHAPE[::-1], "f4")
+    mask[X, Y] = 1
+    made = Session("CNMF_ROIs")
+    made.table.add_roi(image_mask=mask)
+    with pytest.warns(UserWarning, match=r"a\.nwb: .*CNMF_ROIs.*nothing else says that CaImAn"):
+        found = xs2p.read_rois(made.save(tmp_path))
+    assert pixels(found) == WANTED and found.attrs["nwb_order"] == "xy"
+    given = {"source_script": "by NeuroConv", "source_script_file_name": "a.py"}
+    made = Session("CNMF_ROIs", "from CaImAn", **given)
+    made.table.add_roi(image_mask=mask)
+    assert pixels(xs2p.read_rois(made.save(tmp_path))) == WANTED
 
 
 @pytest.mark.parametrize(("script", "turned"), [(None, False), ("by NeuroConv", True)])
@@ -222,9 +243,6 @@ def test_zarr_form(tmp_path):
     assert found.attrs["fs"] == 10.0 and found.attrs["nwb_order"] == "xy"
     turned = xs2p.open_movie(path, order="yx")
     np.testing.assert_array_equal(turned, frames.transpose(0, 2, 1))
-    for read in (xs2p.read_rois, xs2p.read_nwb):
-        with pytest.raises(ValueError, match=r"NWB in Zarr form.*export"):
-            read(path, shape=SHAPE)
     root.attrs.clear()
     with pytest.raises(ValueError, match=r"a\.nwb\.zarr: zarr cannot read all arrays"):
         xs2p.open_movie(path)
@@ -278,6 +296,14 @@ def test_planes_that_differ_by_a_frame(tmp_path):
     assert ds.F.shape == (4, 5) and ds.F.notnull().all()
 
 
+def test_planes_that_differ_by_more(tmp_path):
+    made = four_rois("suite2p output")
+    made.add("Fluorescence", "plane0", np.ones((6, 2)), [0, 1])
+    made.add("Fluorescence", "plane1", np.ones((8, 2)), [2, 3])
+    with pytest.raises(ValueError, match=r"a\.nwb.* of F .*: plane0 has 6, plane1 has 8; "):
+        xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
+
+
 @TRANSPOSED
 def test_as_many_frames_as_rois_are_turned_as_the_others(tmp_path):
     made = four_rois("suite2p output")
@@ -309,6 +335,8 @@ def test_a_timestamp_that_is_nan(tmp_path):
         ds = xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
     assert set(ds.data_vars) == {"F", "Fneu"}
     np.testing.assert_array_equal(ds.time, times)
+    with pytest.raises(ValueError, match="write_nwb: time of ds is nan at frame 2; give each"):
+        xs2p.write_nwb(ds, tmp_path / "b.nwb", session_start_time=START)
 
 
 @pytest.fixture(scope="module")
@@ -391,3 +419,179 @@ def test_dates_before_the_session(ds, tmp_path):
     dates = np.datetime64("2024-05-01T12:00", "ns") + (np.arange(50) * 50).astype("m8[ms]")
     with pytest.raises(ValueError, match=r"before the session began.*clock of its time zone"):
         written(ds.drop_vars("time").assign_coords(time=dates), tmp_path)
+
+
+def tables_of(folder, named, imaged, frames=(6, 6), start=(0.0, 0.0), inside=(0, 0), series=None):
+    """Write two tables of two ROIs each, whose ids are 0 and 1, and their F, which all differ."""
+    made = Session(table=None)
+    for n, (name, imaging) in enumerate(zip(named, imaged, strict=True)):
+        plane = made.file.imaging_planes.get(imaging)
+        if plane is None:
+            plane = made.file.create_imaging_plane(
+                name=imaging, description="d", optical_channel=pynwb.ophys.OpticalChannel(
+                    name="c", description="green", emission_lambda=520.0
+                ),
+                device=made.file.devices["microscope"], excitation_lambda=920.0,
+                indicator="GCaMP6s", location="V1",
+            )  # fmt: skip
+        if inside[n]:
+            made.segmentation = pynwb.ophys.ImageSegmentation(name="Other")
+            made.module.add(made.segmentation)
+        made.table = made.segmentation.create_plane_segmentation(
+            name=name, description="ROIs", imaging_plane=plane
+        )
+        for k in range(2):
+            made.table.add_roi(pixel_mask=[(3 + k, 4 + n, 1.0)])
+        values = np.arange(2.0 * frames[n]).reshape(-1, 2) + 100 * n
+        time = {"rate": 10.0, "starting_time": start[n]}
+        if series and n:
+            made.table.add_column("depth", "in µm", data=[10.0, 20.0])
+        own = f"{series}{n}" if series else f"RoiResponseSeries{name}"
+        made.add("Fluorescence", own, values, [0, 1], **time)
+    return made.save(folder)
+
+
+@pytest.mark.parametrize(
+    ("named", "imaged", "planes"),
+    [
+        (("SegPlane3", "SegPlane1"), ("one", "one"), [1, 3]),
+        (("b", "a"), ("ImagingPlane1", "ImagingPlane0"), [0, 1]),
+        (("Seg_plane_10", "Seg_plane_9"), ("x", "y"), [9, 10]),
+    ],
+)
+def test_tables_of_planes_are_read_at_once(tmp_path, named, imaged, planes):
+    path = tables_of(tmp_path, named, imaged)
+    for read in (xs2p.read_rois, xs2p.read_nwb):
+        ds = read(path, shape=SHAPE)
+        assert ds.plane.values.tolist() == np.repeat(planes, 2).tolist()
+        assert ds.roi.values.tolist() == [0, 1, 2, 3]
+        assert pixels(ds) == [(4, 3), (4, 4), (5, 3), (5, 4)]
+        assert ds.ypix.values.tolist() == [5, 5, 4, 4]  # the second table is the first plane
+        assert not ds.overlap.any() and ds.attrs["Ly"] == SHAPE[0]
+    assert ds.F[:2, 0].values.tolist() == [100, 101] and ds.F[2:, 1].values.tolist() == [2, 3]
+    assert set(ds.data_vars) == {"F"} and ds.sizes["time"] == 6
+    one = xs2p.read_nwb(path, shape=SHAPE, name=named[0])
+    assert one.roi.values.tolist() == [0, 1] and "plane" not in one.coords
+
+
+def test_tables_that_may_be_no_planes_are_asked_for(tmp_path):
+    for n, (named, imaged, inside) in enumerate([
+        (("a", "b"), ("one", "one"), (0, 0)),
+        (("Seg1", "Seg2"), ("one", "one"), (0, 0)),
+        (("SegPlane0", "SegPlane1"), ("one", "two"), (0, 1)),
+        (("SegGreen", "SegRed"), ("one", "two"), (0, 0)),
+        (("Seg1", "Seg2"), ("PlaneChan1", "PlaneChan2"), (0, 0)),
+    ]):  # fmt: skip
+        (tmp_path / str(n)).mkdir()
+        path = tables_of(tmp_path / str(n), named, imaged, inside=inside)
+        for read in (xs2p.read_rois, xs2p.read_nwb):
+            with pytest.raises(ValueError, match=r"a\.nwb: holds 2 tables of ROIs: .*pick one"):
+                read(path, shape=SHAPE)
+
+
+def test_planes_without_numbers_are_told(tmp_path):
+    path = tables_of(tmp_path, ("V2", "V1"), ("left", "right"))
+    with pytest.warns(UserWarning, match="in the order of their names: 0 is V1 of right, 1 is V2"):
+        rois = xs2p.read_rois(path, shape=SHAPE)
+    assert rois.plane.values.tolist() == [0, 0, 1, 1] and rois.ypix.values.tolist() == [5, 5, 4, 4]
+
+
+def test_what_only_some_planes_have(tmp_path):
+    path = tables_of(tmp_path, ("SegPlane0", "SegPlane1"), ("one", "two"), series="s")
+    with pytest.warns(UserWarning, match=r"a\.nwb: s0, s1 are of some planes only"):
+        ds = xs2p.read_nwb(path, shape=SHAPE)
+    assert ds.s0.isnull().values[:, 0].tolist() == ds.s1.notnull().values[:, 0].tolist()
+    assert ds.s1.values[2, 0] == 100
+    np.testing.assert_array_equal(ds.depth, [np.nan, np.nan, 10, 20])
+
+
+def test_planes_that_do_not_fit_together(tmp_path):
+    names = ("SegPlane0", "SegPlane1"), ("one", "two")
+    with pytest.warns(UserWarning, match=r"planes \[1\] have 7 frames and the others 6"):
+        ds = xs2p.read_nwb(tables_of(tmp_path, *names, frames=(6, 7)), shape=SHAPE)
+    assert ds.sizes["time"] == 6 and ds.attrs["fs"] == 10.0
+    with pytest.raises(ValueError, match=r"a\.nwb.*: plane 0 has 9, plane 1 has 6; .*name="):
+        xs2p.read_nwb(tables_of(tmp_path, *names, frames=(9, 6)), shape=SHAPE)
+    with pytest.raises(ValueError, match=r"a\.nwb.* frames at different times.*name="):
+        xs2p.read_nwb(tables_of(tmp_path, *names, start=(0.0, 0.05)), shape=SHAPE)
+
+
+def test_errors_of_libraries_name_the_file(tmp_path):
+    made = Session()
+    made.table.add_roi(pixel_mask=np.array([X, Y, np.ones(Y.size)]).T)
+    made.add("Fluorescence", "RoiResponseSeries", np.ones((5, 1)), [0])
+    path = made.save(tmp_path)
+    with h5py.File(path, "a") as file:
+        table = file["processing/ophys/ImageSegmentation/PlaneSegmentation"]
+        attrs = dict(table["pixel_mask"].attrs)
+        del table["pixel_mask"]
+        table["pixel_mask"] = np.ones(6)
+        table["pixel_mask"].attrs.update(attrs)
+    for read in (xs2p.read_nwb, xs2p.read_rois, xs2p.rois_from_nwb):
+        with pytest.raises(ValueError, match=r"a\.nwb: the file is damaged.*float64"):
+            read(path, shape=SHAPE)
+
+
+def test_a_file_that_cannot_be_read_is_closed(tmp_path):
+    made = Session()
+    path = made.save(tmp_path)
+    with h5py.File(path, "a") as file:
+        del file["session_start_time"]
+    with pytest.raises(ValueError, match=r"a\.nwb: cannot be read as NWB"):
+        xs2p.read_nwb(path)
+    h5py.File(path, "a").close()
+
+
+def test_status_says_where_f_is_zero(tmp_path):
+    made = Session()
+    for masks in ([(3, 4, 1.0)], [(5, 4, 1.0)], [(7, 4, 1.0)], [(7, 4, 1.0)]):
+        made.table.add_roi(pixel_mask=masks)
+    values = np.ones((6, 4))
+    values[:, 1:3] = 0
+    values[3, 0] = 0
+    made.add("Fluorescence", "RoiResponseSeries", values, range(4))
+    ds = xs2p.read_nwb(made.save(tmp_path), shape=SHAPE)
+    assert ds.status.values.tolist() == ["ok", "zero_trace", "no_cell_pixels", "ok"]
+    assert "npy" not in ds.status.attrs["description"]
+    np.testing.assert_array_equal(ds.F, values.T)
+
+
+def test_zarr_form_needs_a_package(tmp_path, monkeypatch):
+    zarr_session(tmp_path / "a.nwb.zarr", np.zeros((6, 20, 12), "i2"))
+    monkeypatch.setitem(sys.modules, "hdmf_zarr", None)
+    for read in (xs2p.read_rois, xs2p.read_nwb):
+        with pytest.raises(ImportError, match=r"a\.nwb\.zarr: .*hdmf-zarr.*export"):
+            read(tmp_path / "a.nwb.zarr", shape=SHAPE)
+    (tmp_path / "none.nwb").mkdir()
+    with pytest.raises(ValueError, match=r"none\.nwb: a folder that is no NWB"):
+        xs2p.read_nwb(tmp_path / "none.nwb")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", ["pixel_mask", "image_mask"])
+def test_rois_and_traces_in_zarr_form_are_those_of_hdf5(tmp_path, kind):
+    hdmf_zarr = pytest.importorskip("hdmf_zarr")
+
+    def session():
+        made = Session()
+        for n in range(4):
+            mask = np.zeros(SHAPE[::-1], "f4")
+            mask[3 + n, [4, 5]] = 1, 0.5
+            pixels = [(3 + n, 4, 1.0), (3 + n, 5, 0.5)]
+            made.table.add_roi(**{kind: mask if kind == "image_mask" else pixels})
+        made.table.add_column("cell_type", "as somebody saw it", data=["a", "b", "a", "c"])
+        made.table.add_column("iscell", "a cell", data=[True, False, True, True])
+        values = np.random.default_rng(0).normal(size=(6, 4))
+        stamps = {"timestamps": np.array([0.0, 0.1, 0.2, 0.9, 1.0, 1.1])}
+        made.add("Fluorescence", "RoiResponseSeries", values, range(4), **stamps)
+        made.add("Fluorescence", "Neuropil", values + 1, range(4), **stamps)
+        return made
+
+    with hdmf_zarr.NWBZarrIO(tmp_path / "a.nwb.zarr", "w") as io:
+        io.write(session().file)
+    path = session().save(tmp_path)
+    for read in (xs2p.read_rois, xs2p.rois_from_nwb, xs2p.read_nwb):
+        found, wanted = read(tmp_path / "a.nwb.zarr", shape=SHAPE), read(path, shape=SHAPE)
+        found.attrs.pop("source", None), wanted.attrs.pop("source", None)
+        xr.testing.assert_identical(found, wanted)
+    assert set(found.data_vars) == {"F", "Fneu"} and found.cell_type.values.tolist()[3] == "c"

@@ -259,6 +259,15 @@ class TestRead:
             with pytest.raises(ValueError, match=rf"{file}\.npy"):
                 read_suite2p(folder)
 
+    def test_errors_of_libraries_name_the_folder(self, folder):
+        ops = np.load(folder / "ops.npy", allow_pickle=True).item()
+        np.save(folder / "ops.npy", np.array({**ops, "fs": 10**30}, dtype=object))
+        with pytest.raises(ValueError, match=r"plane0: the file is damaged.*TypeError: ufunc"):
+            read_suite2p(folder)
+        np.save(folder / "ops.npy", np.array({**ops, "Ly": 10**30}, dtype=object))
+        with pytest.raises(ValueError, match=r"stat\.npy: the file is damaged.*TypeError: ufunc"):
+            read_stat(folder / "stat.npy")
+
     @pytest.mark.parametrize(
         ("file", "content"),
         [

@@ -66,6 +66,23 @@ def test_all_planes_in_and_out(folder, tmp_path):
         xs2p.read_suite2p(folder)
 
 
+def test_all_planes_are_told_of_at_once(folder, tmp_path, caplog):
+    for key in ("F", "Fneu", "spks"):
+        np.save(folder / "plane0" / f"{key}.npy", np.ones((2, T), "f4"))
+    ds = xs2p.read_suite2p(folder).drop_vars(["meanImg_plane0", "meanImg_plane2"])
+    ds = ds.assign_coords(tau=("roi", [0.5, 0.7, 1.0, 1.4]))
+    ds["spks"].attrs.clear()
+    with pytest.warns(UserWarning) as told:
+        xs2p.write_suite2p(ds, tmp_path / "out")
+    messages = [str(one.message) for one in told]
+    assert len(messages) == 2 and "0.6 s, 1.2 s, the median of each plane" in messages[0]
+    assert "spks does not say with which" in messages[1]
+    assert caplog.text.count("no mean image of plane0, plane2") == len(caplog.records) == 1
+    assert "ds['meanImg_plane0'] =" in caplog.text
+    taus = [load_npy(tmp_path / "out" / f"plane{n}" / "ops.npy").item()["tau"] for n in (0, 2)]
+    np.testing.assert_allclose(taus, [0.6, 1.2])
+
+
 def test_combined_is_the_mosaic_of_its_planes(folder):
     combined = folder / "combined"
     combined.mkdir()

@@ -438,7 +438,34 @@ class TestTiff:
         tifffile.imwrite(path, frames.astype("u2"), photometric="minisblack", **{kind: True})
         with tifffile.TiffFile(path) as tif:
             assert tif.series[0].axes == "CYX"
-        np.testing.assert_array_equal(opened(path), frames.astype("u2"))
+        if kind == "ome":  # which knows time: they may be channels indeed
+            with pytest.raises(ValueError, match="say channels=23 if they are channels"):
+                opened(path)
+            movie = opened(path, channels=23)
+            assert movie.dims == ("channel", "time", "y", "x") and movie.sizes["time"] == 1
+            np.testing.assert_array_equal(movie[:, 0], frames.astype("u2"))
+            movie = opened(path, dims="tyx")
+        else:
+            movie = opened(path)
+        np.testing.assert_array_equal(movie, frames.astype("u2"))
+
+    @pytest.mark.parametrize("letter", ["C", "Z"])
+    def test_what_ome_calls_otherwise_is_time_with_a_warning(self, tmp_path, letter):
+        path, n = tmp_path / "m.ome.tif", 40
+        frames = np.arange(n * 12, dtype="u2").reshape(n, 3, 4)
+        axes = {"axes": f"{letter}YX"}
+        tifffile.imwrite(path, frames, photometric="minisblack", metadata=axes)
+        dim = {"C": "channel", "Z": "plane"}[letter]
+        told = rf"m\.ome\.tif.* 40 {dim}s \({letter}\) are taken as .*'tyx'.* {dim}s=40 that"
+        with pytest.warns(UserWarning, match=told) as caught:
+            movie = open_movie(path)
+        assert len(caught) == 1 and movie.dims == ("time", "y", "x")
+        np.testing.assert_array_equal(movie, frames)
+        np.testing.assert_array_equal(open_movie(path, dims="tyx"), frames)
+        np.testing.assert_array_equal(open_movie(path, **{f"{dim}s": 1}), frames)
+        movie = open_movie(path, **{f"{dim}s": n})
+        assert movie.dims == (dim, "time", "y", "x")
+        np.testing.assert_array_equal(movie[:, 0], frames)
 
     @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
     @pytest.mark.parametrize("kind", ["compressed", "pages", "frame by frame", "imagej"])

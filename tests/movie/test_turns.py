@@ -140,7 +140,11 @@ def test_channels_or_planes(tmp_path, stack, axes, kind):
     stored = frames.swapaxes(0, 1) if time_last else frames
     path = tmp_path / "m.tif"
     tifffile.imwrite(path, stored, photometric="minisblack", metadata={"axes": axes}, **kind)
-    movie = opened(path)
+    if axes == "ZCYX" and "ome" in kind:
+        with pytest.warns(UserWarning, match=r"12 planes \(Z\) are taken .* dims='tcyx'"):
+            movie = open_movie(path)
+    else:
+        movie = opened(path)
     # Without time, slices are the frames: Fiji calls them so.
     other = "plane" if axes in ("TZYX", "ZTYX") else "channel"
     assert movie.dims == (other, "time", "y", "x")

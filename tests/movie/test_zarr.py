@@ -1,6 +1,7 @@
 import functools
 import http.server
 import os
+import pickle
 import shutil
 import threading
 import warnings
@@ -272,3 +273,33 @@ def test_a_server_that_lists_nothing(tmp_path, frames, code):
         with pytest.raises(ValueError, match=r"bare\.zarr: .*give .*address.*bare\.zarr/movie"):
             open_movie(f"{url}/bare.zarr")
         server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["bare", "dataset"])
+@pytest.mark.parametrize("inner", ["", "deep/"])
+def test_a_damaged_neighbour_closes_only_itself(tmp_path, frames, kind, inner):
+    path = tmp_path / "store.zarr"
+    group = zarr.create_group(path)
+    group = group.create_group(inner) if inner else group
+    if kind == "bare":
+        group.create_array("movie", data=frames)
+        group.create_array("other", data=np.arange(3))
+    else:
+        time = ("time", np.arange(T) / 30, {"units": "s"})
+        ds = xr.Dataset({"movie": (("time", "y", "x"), frames)}, {"time": time})
+        ds["other"] = "roi", np.arange(3)
+        ds.to_zarr(path / inner, mode="a", consolidated=False)
+    (path / inner / "other" / "zarr.json").write_text('{"zarr_format"')
+    movie = opened(path, variable=f"{inner}movie")
+    np.testing.assert_array_equal(movie, frames)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(movie)), frames)
+    assert ("time" in movie.coords) == (kind == "dataset")
+    if not inner:
+        with pytest.raises(ValueError, match=r"store\.zarr: .*not other \(.*it can read: .*movie"):
+            open_movie(path)
+    if kind == "dataset":
+        (path / inner / "time" / "zarr.json").write_text('{"zarr_format"')
+        with pytest.raises(ValueError, match=r"store\.zarr.*time, a coordinate of the movie"):
+            open_movie(path, variable=f"{inner}movie")
+    with pytest.raises(ValueError, match=r"store\.zarr"):
+        open_movie(path, variable=f"{inner}other")

@@ -146,6 +146,9 @@ def test_dates_go_all_the_way(rois, tmp_path, kind):
     assert want.Fc.s2p.deconvolve(tau=1.0).indexes["time"].equals(movie.indexes["time"])
 
 
+SECONDS = np.datetime64("2024-01-01", "ns") + np.arange(T) * np.timedelta64(100, "ms")
+
+
 @pytest.mark.parametrize(
     ("times", "how"),
     [
@@ -153,6 +156,11 @@ def test_dates_go_all_the_way(rois, tmp_path, kind):
         (np.maximum(np.arange(T) - 1, 3) / 10, "repeats at frame 1: .* and at 3 more"),
         (np.datetime64("2024-01-01", "s") + np.arange(T) % 200, "goes back at frame 200: 2024"),
         (np.where(np.arange(T) == 50, np.nan, np.arange(T) % 200 / 10), "back at frame 200"),
+        (np.where(np.arange(T) == 50, np.nan, np.arange(T) / 10), "is nan at frame 50;"),
+        (
+            np.where(np.arange(T) % 200 == 7, np.datetime64("NaT"), SECONDS),
+            "is NaT at frame 7, and of 1 more;",
+        ),
     ],
 )
 def test_time_goes_on_or_is_refused(rois, tmp_path, times, how):
@@ -169,6 +177,35 @@ def test_time_goes_on_or_is_refused(rois, tmp_path, times, how):
         with pytest.raises(ValueError, match=rf"{how}.*assign_coords\(time="):
             door()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("times", "units", "looks"),
+    [
+        (np.arange(T) / 30 + 5, None, r"\. The times look like 30 Hz: fs=30$"),
+        (np.arange(T) * 40.0, "ms", r"\. The times look like 25 Hz: fs=25$"),
+        (SECONDS, None, r"\. The times look like 10 Hz: fs=10$"),
+        (np.arange(T), None, "= 30.0$"),  # frame numbers
+        (np.arange(T) * 40.0, None, "= 30.0$"),  # ms or s
+        (STAMPS, "s", "= 30.0$"),  # with a gap
+        (None, None, "= 30.0$"),
+    ],
+)
+def test_the_rate_that_is_asked_for_is_the_one_of_the_times(rois, tmp_path, times, units, looks):
+    with pytest.raises(ValueError, match=rf"fs is not known: give .*{looks}"):
+        movie_at(times, units=units).s2p.extract(rois, tau=1.0, **SMALL)
+
+
+def test_other_doors_name_the_rate_of_the_times_too(rois, tmp_path):
+    movie = movie_at(np.arange(T) / 25, units="s")
+    traces = movie.s2p.extract(rois, baseline="none", **SMALL)
+    traces = traces.assign_coords(rois.variables).assign_attrs(rois.attrs)
+    with pytest.raises(ValueError, match=r"ds\.attrs\['fs'\] = 25, as the times look like"):
+        xs2p.write_suite2p(traces, tmp_path / "plane0")
+    given = [str(with_store(movie, tmp_path)), str(tmp_path / "r.zarr"), str(tmp_path / "t.zarr")]
+    rois.to_zarr(given[1], consolidated=False)
+    told = CliRunner().invoke(app, ["extract", *given]).output
+    assert "--fs 25, as its times look like" in " ".join(told.split())
 
 
 def test_labels_of_a_store_do_not_break_the_next_one(rois, tmp_path):

@@ -68,7 +68,7 @@ def test_a_click_shows_the_roi_that_is_there(sample):
     tap(browser, x + 0.3, y - 0.3)
     assert browser.roi == 40
     np.testing.assert_array_equal(drawn(browser, "Fc")[1], ds.Fc.sel(roi=40))
-    outline = browser._outline.data
+    outline = browser._map.outline.data
     own = ds.pixel_roi == 40
     assert outline["x0"].min() == ds.xpix.values[own].min() - 0.5
     assert outline["y1"].max() == ds.ypix.values[own].max() + 0.5
@@ -161,6 +161,59 @@ def test_an_roi_without_a_trace(sample):
     assert browser.traces.title.text == "ROI 5: no trace: no_cell_pixels"
     browser.select(6)
     assert browser.traces.title.text == "ROI 6"
+    ds["status"][6] = "zero_trace"
+    browser = ds.s2p.browse(roi=6)
+    assert browser.traces.title.text == "ROI 6: no trace: zero_trace"
+    assert "zero_trace" in browser._about.object
+
+
+def test_planes_are_shown_one_at_a_time(sample):
+    _, ds = sample
+    plane = np.arange(98) % 2 * 3  # 0 and 3
+    means = np.random.default_rng(0).random((2, 64, 64))
+    images = {f"meanImg_plane{n}": (("y", "x"), means[n // 3]) for n in (0, 3)}
+    ds = ds.assign_coords(plane=("roi", plane)).assign(images)
+    browser = ds.s2p.browse(roi=5)
+
+    def shows():
+        pixels = browser.image.renderers[0].data_source.data["image"][0].view(np.uint8)
+        tint = browser.image.renderers[1].data_source.data["tint"][0].view(np.uint8)
+        return pixels.reshape(64, 64, 4)[..., 0], tint.reshape(64, 64, 4)[..., 3] > 0
+
+    def expected(n):
+        image = ds[f"meanImg_plane{n}"].values
+        low, high = np.percentile(image, (1, 99.5))
+        has = np.zeros((64, 64), bool)
+        own = np.isin(ds.pixel_roi, ds.roi_id[plane == n])
+        has[ds.ypix.values[own], ds.xpix.values[own]] = True
+        return 255 * np.clip((image - low) / (high - low), 0, 1), has
+
+    def check(n):
+        assert browser.image.title.text == f"Plane {n}: 49 ROIs: click on one"
+        for found, wanted in zip(shows(), expected(n), strict=True):
+            np.testing.assert_allclose(found, wanted, atol=0.51)
+        assert browser._plane.value == n
+
+    check(3)
+    both = (ds.ypix * 64 + ds.xpix).values
+    own = plane[ds.pixel_roi.values]
+    shared = np.intersect1d(both[own == 3], both[own == 0])[0]
+    seen = set()
+    for _ in range(6):  # a pixel that ROIs of both planes have
+        tap(browser, shared % 64, shared // 64)
+        seen.add(browser.roi)
+    assert {n % 2 for n in seen} == {1}
+    browser.select(6)
+    check(0)
+    browser._plane.value = 3
+    assert browser.roi == 1
+    check(3)
+    stack = xr.DataArray(means, dims=("plane", "y", "x"), coords={"plane": [0, 3]})
+    browser = ds.s2p.browse(background=stack.chunk(), roi=6)
+    check(0)
+    stack = stack.isel(plane=[0])
+    with pytest.raises(ValueError, match="no image of plane 3"):
+        ds.s2p.browse(background=stack)
 
 
 def test_it_is_written_as_a_page(sample, tmp_path):
@@ -178,6 +231,7 @@ def test_it_is_written_as_a_page(sample, tmp_path):
         (lambda d: d.s2p.browse(variables=["Fx"]), "there are F, Fneu, Fc, F0, spks"),
         (lambda d: d.s2p.browse(variables="F"), "must be a list"),
         (lambda d: d.s2p.browse(background=np.zeros((3, 4))), r"\(64, 64\).*\(3, 4\)"),
+        (lambda d: d.s2p.browse(background=np.zeros((5, 64, 64))), "take a mean over time"),
         (lambda d: d[["spks"]].s2p.browse(), "neither F nor Fc"),
         (lambda d: d.isel(roi=[]).s2p.browse(), "0 ROIs"),
         (lambda d: d.isel(time=[0]).s2p.browse(), "1 frames"),

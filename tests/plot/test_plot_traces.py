@@ -158,6 +158,23 @@ def test_what_is_absent_is_left_out(sample):
     assert "no trace: no_cell_pixels" in words(ax.figure)
 
 
+def test_zeros_that_are_no_trace_are_said(sample):
+    ds = sample[1].copy(deep=True)
+    status = np.array(["ok"] * 98, object)
+    status[3] = "zero_trace"
+    ds["F"][[3, 5]] = 0.0
+    ds = ds.assign_coords(status=("roi", status))
+    ax = ds.s2p.plot_traces([4, 3, 5])
+    check_legible(ax.figure)
+    assert [w for w in words(ax.figure) if "no trace" in w] == ["no trace: zero_trace"]
+    assert len(lines_of(ax)) == 6  # F, neuropil and baseline of the others, of real zeros too
+    ax = ds.s2p.plot_traces([4, 3], corrected=True)  # Fc is that of the neuropil
+    check_legible(ax.figure)
+    assert "no trace: zero_trace" in words(ax.figure) and len(lines_of(ax)) == 4
+    summary = ds.drop_vars(["Fc", "F0"]).s2p.plot_summary(n_traces=98)
+    assert "no trace: zero_trace" in words(summary)
+
+
 def test_a_million_frames_keep_their_peaks():
     n = 1_000_000
     rng = np.random.default_rng(0)

@@ -8,11 +8,13 @@ import typer
 
 from xs2p.cli.cluster import cluster
 from xs2p.cli.inputs import (
+    of_plane,
     of_second_movie,
     parse_dtype,
     parse_numbers,
     parse_shape,
     pick_channels,
+    rate_unknown,
     require_shape,
 )
 from xs2p.cli.options import (
@@ -99,6 +101,13 @@ def extract(
     planes: Annotated[
         int | None,
         of_movie(help="How many planes come in turn, fly-back included."),
+    ] = None,
+    plane: Annotated[
+        int | None,
+        of_movie(
+            help="Which plane a movie of one plane is, where ROIs are of several and it does not "
+            "say so itself; those of other planes get no trace."
+        ),
     ] = None,
     order: Annotated[
         str | None,
@@ -297,7 +306,7 @@ def extract(
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         frames, second = pick_channels(frames, second, channel, channel_chan2)
         if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
-            raise ValueError(f"{movie} does not say its frame rate; give --fs in Hz, as --fs 30")
+            raise ValueError(rate_unknown(frames, movie))
         if tau is None and "tau" in frames.attrs:
             say(f"tau is {frames.attrs['tau']:g} s, as suite2p says of {movie}", quiet)
         roi_set = xs2p.read_rois(
@@ -309,6 +318,7 @@ def extract(
             labels=labels,
             order=cast(Any, roi_order),
         )
+        frames = of_plane(frames, plane, movie, roi_set)
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,

@@ -78,6 +78,43 @@ def pick_channels(
     return movie if first_of is None or have == 1 else movie.isel(channel=first_of), second
 
 
+def rate_unknown(movie: xr.DataArray, path: str) -> str:
+    """Say that a movie lacks its frame rate, and what its times look like."""
+    from xs2p._time import rate_shown
+
+    shown = rate_shown(movie)
+    looks = f"{shown:g}, as its times look like" if shown else "30"
+    return f"{path} does not say its frame rate; give --fs in Hz, as --fs {looks}"
+
+
+def of_plane(movie: xr.DataArray, plane: int | None, path: str, rois: xr.Dataset) -> xr.DataArray:
+    """Say which plane a movie of one plane is of, which it must where ROIs are of several."""
+    from xs2p._warnings import names
+    from xs2p.rois.pixels import planes_of
+    from xs2p.rois.planes import plane_of
+
+    if "plane" in movie.dims:
+        if plane is not None:
+            raise ValueError(
+                f"--plane {plane}: {path} has {movie.sizes['plane']} planes, and the ROIs say "
+                "which they are in; leave --plane out"
+            )
+        return movie
+    here = plane_of(movie)
+    if plane is None:
+        own = planes_of(rois)
+        several = set() if own is None else set(own.tolist())
+        if here is None and len(several) > 1:
+            raise ValueError(
+                f"the ROIs lie in {len(several)} planes ({names(sorted(several))}), and {path} "
+                f"does not say which of them it is of; give it, as --plane {min(several)}"
+            )
+        return movie
+    if here is not None and here != plane:
+        raise ValueError(f"--plane {plane}: {path} says itself that it is of plane {here}")
+    return movie.assign_coords(plane=plane)
+
+
 def parse_dtype(text: str) -> Any:
     """Read the name of a number type."""
     import numpy as np

@@ -31,7 +31,7 @@ ACCEPTED = """
   CaImAn          its .hdf5 file of results, an estimates or CNMF object, or a scipy sparse matrix
                   of pixels x ROIs, numbered down the columns of the frame
   Minian          its A(unit_id, height, width), a DataArray or a .zarr store
-  NWB             .nwb, or a pynwb PlaneSegmentation
+  NWB             .nwb, also .nwb.zarr with hdmf-zarr, or a pynwb PlaneSegmentation
   roiextractors   a SegmentationExtractor
   xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
 Footprints in other layouts: xs2p.rois_from_footprints"""
@@ -72,7 +72,7 @@ def read_rois(
           matrix of pixels × ROIs whose pixels are numbered as CaImAn does, ``x · Ly + y``
           (for others: `xs2p.rois_from_footprints`).
         - Minian's footprints ``A(unit_id, height, width)``: a DataArray or its ``.zarr`` store.
-        - an ``.nwb`` file, or a `pynwb.ophys.PlaneSegmentation`.
+        - an ``.nwb`` file (``.nwb.zarr`` with hdmf-zarr), or a `pynwb.ophys.PlaneSegmentation`.
         - a ``SegmentationExtractor`` of roiextractors. Its background components are left out.
         - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
           ``.nc`` file.
@@ -124,7 +124,7 @@ def read_rois(
     FileNotFoundError
         There is no such file or folder.
     ImportError
-        An NWB file is to be read, and pynwb is not installed.
+        An NWB file is to be read, and pynwb, or of its Zarr form hdmf-zarr, is not installed.
     ValueError
         The frame size is not known or disagrees; the file is damaged; an ROI of ImageJ has no
         area; or ``source`` is none of the above: the message lists them.

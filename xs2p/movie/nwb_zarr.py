@@ -8,6 +8,7 @@ from typing import Any
 from xs2p.movie.check import check_dtype
 from xs2p.movie.hdf5 import NWB_IMAGES
 from xs2p.movie.nwb import is_series, nwb_axes, order_attrs, pick_series, series_data, series_labels
+from xs2p.movie.zarr_damage import names_in
 
 
 def is_nwb(group: Any) -> bool:
@@ -63,9 +64,9 @@ def _series(node: Any, path: str) -> Any:
     """Series of images below a group, by their path; arrays are not opened."""
     import zarr
 
-    for name in _names(node.store, path):
+    for name in names_in(node.store, path):
         inner = f"{path}/{name}".strip("/")
-        if ".zarray" in (inside := _names(node.store, inner)) or not (
+        if ".zarray" in (inside := names_in(node.store, inner)) or not (
             {".zgroup", "zarr.json"} & set(inside)
         ):
             continue
@@ -77,12 +78,3 @@ def _series(node: Any, path: str) -> Any:
             yield inner.removeprefix(node.path).strip("/"), group
         else:
             yield from _series(node, inner)
-
-
-def _names(store: Any, path: str) -> list[str]:
-    from zarr.core.sync import sync
-
-    async def listed() -> list[str]:
-        return [name.rstrip("/") async for name in store.list_dir(path)]
-
-    return sorted(sync(listed()))

@@ -152,7 +152,8 @@ def open_movie(
     -----
     A TIFF stack whose first axis is called channels or slices, as writers do that are told
     nothing, is taken for a movie where there are no frames beside them, and of channels more than
-    four.
+    four. An OME-TIFF could have said time: of one, that is said in a warning, and up to 32 images
+    that are called channels are an error that asks for ``channels=`` or ``dims="tyx"``.
 
     An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from xs2p.movie.tiff_scattered import scattered
 from xs2p.movie.tiff_time import rate_of_tiff
 from xs2p.movie.turns import Stack, Turn
 
-if TYPE_CHECKING:
-    pass
+# Kinds of TIFF whose metadata call each axis by a name, time too.
+_CALLED = ("ome", "mmstack", "ndtiff")
 
 
 def tiff_stack(name: str, given: Sequence[str], plain: bool = False) -> Stack:
@@ -56,6 +56,7 @@ def tiff_stack(name: str, given: Sequence[str], plain: bool = False) -> Stack:
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
         found = _series(file, all_series, given, plain)
+        found = replace(found, called=all_series[0].kind in _CALLED)
         timed = dict(found.axes).get("T", 1) > 1  # the interval of other axes is not one of time
         return replace(found, fs=rate_of_tiff(tif, all_series[0].kind)) if timed else found
 
@@ -73,7 +74,7 @@ def _plain(file: Opened, told: int, axes: tuple[tuple[str, int], ...] = ()) -> S
 def _series(file: Opened, all_series: list[Any], given: Sequence[str], plain: bool) -> Stack:
     name, first, alone = file.name, all_series[0], len(given) == 1
     alike = {(s.shape, str(s.dtype), s.axes) for s in all_series}
-    positions = first.kind in ("ome", "mmstack", "ndtiff")  # or whatever else has a name there
+    positions = first.kind in _CALLED  # or whatever else has a name there
     if (
         len(all_series) > 1
         and len(alike) == 1
@@ -138,7 +139,7 @@ def _one_series(file: Opened, series: Any, given: Sequence[str], plain: bool) ->
         )
     check_codec(name, series.keyframe)
     stored = stored.newbyteorder("=")
-    if series.is_multifile or series.kind in ("ome", "mmstack", "ndtiff"):
+    if series.is_multifile or series.kind in _CALLED:
         return scattered(file, series, frame, given, plain)
     if file.n_pages != n_frames:
         check_directories(file, offsets(name))

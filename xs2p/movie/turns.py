@@ -13,6 +13,7 @@ from xs2p.movie.frames import Frames
 from xs2p.movie.recording import Grid, Recording, Run, shortened, split
 
 MOST_CHANNELS = 4
+MOST_SAID = 32  # channels, as of a spectral detector, of files whose axes are called by somebody
 LETTERS = {"time": "T", "plane": "Z", "channel": "C"}
 _OTHERS = {  # letters of tifffile's and of microscopes' files, which are never time
     "R": "positions or regions",
@@ -67,6 +68,7 @@ class Stack:
     told: int = 0
     lacks: str = ""
     files: frozenset[str] = frozenset()
+    called: bool = False  # axes have their names from metadata that know time too, as OME's do
     fs: float | None = None  # in Hz, of each channel and plane, where the file says it
     times: np.ndarray | None = field(default=None, compare=False)
     times_by: str = ""
@@ -90,6 +92,7 @@ def lay_out(
     if order is not None:
         return _without_ones(*_by_order(stacks, asked, order), stacks[-1].name)
     grids, left = zip(*(_by_axes(stack, asked) for stack in stacks), strict=True)
+    _warn_of_guess(stacks[0], asked)
     sizes = [grid.shape for grid in grids]
     for stack, size in zip(stacks, sizes, strict=True):
         if size != sizes[0] or stack.turns != stacks[0].turns:
@@ -194,16 +197,35 @@ def _time_by_guess(stack: Stack, sizes: dict[str, int], asked: dict[str, int | N
     many of these. Positions, tiles and whatever else has a letter of its own are never time.
     """
     time: str | None = next((letter for letter in ("Z", "I", "Q") if letter in sizes), None)
-    if time is None and sizes.get("C", 0) > MOST_CHANNELS:
+    if time is None and sizes.get("C", 0) > (MOST_SAID if stack.called else MOST_CHANNELS):
         time = "C"
     if time is None and "C" in sizes and not set(sizes) - {"C"}:
         if asked["channel"] is None:
             raise ValueError(
                 f"{stack.name}: a TIFF of axes 'CYX', {sizes['C']} images and no time: say "
-                f"channels={sizes['C']} if they are channels, channels=1 if they are frames"
+                f"channels={sizes['C']} if they are channels, channels=1 if they are frames "
+                "(dims='tyx')"
             )
         time = "C" if asked["channel"] == 1 else None
     return time
+
+
+def _warn_of_guess(stack: Stack, asked: dict[str, int | None]) -> None:
+    """Say of what was called otherwise, by metadata that know time, that it was taken for time."""
+    sizes = {letter: size for letter, size in stack.axes if size > 1}
+    if not stack.called or stack.said or "T" in sizes:
+        return
+    time = _time_by_guess(stack, sizes, asked)
+    dim = {"Z": "plane", "C": "channel"}.get(time or "")
+    if time is None or dim is None or asked[dim] is not None:
+        return
+    axes = "".join(sizes)
+    warn(
+        f"{stack.name}: a TIFF of axes {axes + 'YX'!r} and one time point; its {sizes[time]} "
+        f"{dim}s ({time}) are taken as frames over time. "
+        f"dims={axes.replace(time, 'T').lower() + 'yx'!r} says that they are, {dim}s={sizes[time]} "
+        f"that they are {dim}s"
+    )
 
 
 def _turns(stack: Stack, left: dict[str, int | None]) -> list[Turn]:

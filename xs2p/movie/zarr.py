@@ -16,6 +16,7 @@ from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
+from xs2p.movie.zarr_damage import sorted_out, sound_part
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -211,19 +212,19 @@ def _pick(
 
 
 def _arrays(node: Any, told: str, variable: str | None) -> dict[str, Any]:
-    """Arrays of a group; of one that zarr cannot read as a whole only the one of the name."""
-    import zarr
-
+    """Arrays of a group; of one that zarr cannot read as a whole those that it can."""
     try:
         return dict(node.arrays())
     except Exception as error:
         if "://" in told:  # a server that lists nothing has a message of its own
             raise
-        if variable is not None and isinstance(node.get(variable), zarr.Array):
-            return {variable: node[variable]}
+        sound, damaged = sorted_out(node)
+        if variable is not None and variable.partition("/")[0] not in damaged:
+            return sound
+        listing = "; ".join(_described(key, sound[key]) for key in sorted(sound)) or "no arrays"
         raise ValueError(
-            f"{told}: zarr cannot read all arrays of the group ({type(error).__name__}: {error}); "
-            f"give the movie's by itself, as in open_movie({_joined(told, 'movie')!r})"
+            f"{told}: zarr cannot read all arrays of the group, not {', '.join(damaged)} "
+            f"({type(error).__name__}: {error}); it can read: {listing}; variable=... picks those"
         ) from error
 
 
@@ -367,9 +368,17 @@ def _from_dataset(
     options["consolidated"] = consolidated  # a server may list nothing, and have only this
     group, _, key = array.path.rpartition("/")
     options["group"] = group or None
-    dataset = xr.open_zarr(array.store, mask_and_scale=False, **options)
+    store = array.store
+    try:
+        dataset = xr.open_zarr(store, mask_and_scale=False, **options)
+    except Exception:
+        if consolidated:
+            raise
+        named = {*(_dims(array) or ()), *str(array.attrs.get("coordinates", "")).split()}
+        store = sound_part(store, group, named)
+        dataset = xr.open_zarr(store, mask_and_scale=False, **options)
     if {"scale_factor", "add_offset"} & set(dataset[key].attrs):
-        dataset = xr.open_zarr(array.store, mask_and_scale=True, **options)
+        dataset = xr.open_zarr(store, mask_and_scale=True, **options)
     movie = _as_ours(_with_decoded_labels(dataset[key]))
     for part in (movie, *movie.coords.values()):
         part.attrs.pop("_FillValue", None)

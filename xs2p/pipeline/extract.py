@@ -111,8 +111,8 @@ def extract(
     Raises
     ------
     ValueError
-        If any input does not fit, time goes back or repeats, or ``movie.attrs["fs"]`` is not the
-        rate of the movie's times; before any work starts.
+        If any input does not fit, time goes back, repeats or is NaN, or ``movie.attrs["fs"]`` is
+        not the rate of the movie's times; before any work starts.
 
     Warns
     -----

@@ -12,22 +12,18 @@ from xs2p.plot.drawing import (
     COLORS,
     FAINT,
     INK,
-    check_image,
     has_baseline,
-    outline_paths,
     position_of,
 )
-from xs2p.plot.images import weights_image
-from xs2p.plot.reader import Reader, frames_in_view, pick_roi
-from xs2p.plot.rois import filled_image
+from xs2p.plot.frame import FrameMap
+from xs2p.plot.reader import Reader, frames_in_view
 from xs2p.plot.times import broken, stretches, time_axis
-from xs2p.plot.traces import best_rois, check_traces_of, why
+from xs2p.plot.traces import best_rois, check_traces_of, is_said, why
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
 _FIRST = 5000  # frames in view at first
-_EDGES = 40_000  # of pixels that are drawn at most, else the ROIs are only tinted
-_MAIN, _CHOSEN = "#0072B2", "#F0E442"
+_MAIN = "#0072B2"
 _SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
 
 
@@ -46,13 +42,17 @@ def browse(
     No peak is lost at any zoom. panel loads its scripts from the web; where there is none, call
     ``panel.extension(inline=True)`` first.
 
+    Of ROIs of several planes, by ``plane(roi)``, the image shows those in the plane of the ROI that
+    is chosen; beneath it another plane can be chosen.
+
     Parameters
     ----------
     ds
         Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not.
     background
-        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.mean("time")``; None shows the
-        weights of their pixels.
+        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.mean("time")``, of several planes
+        also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0`` and so
+        on, where there is one, else the weights of the ROIs' pixels.
     variables
         Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
         axes of its own.
@@ -134,10 +134,7 @@ class Browser:
 
         self._ds = ds
         self._table = pixel_table(ds)
-        image = weights_image(self._table)
-        if background is not None:
-            image = check_image(background, self._table.shape)
-        self._paths = outline_paths(self._table)
+        self._map = FrameMap(ds, self._table, background)
         axis = time_axis(ds)
         self._time, self._label = axis.values, axis.label
         self._runs = stretches(self._time)
@@ -147,18 +144,26 @@ class Browser:
         self._place = position_of(self._table.roi, roi)
         self._range = float(self._time[0]), float(self._time[min(_FIRST, self._time.size) - 1])
 
-        self.image = self._make_image(image)
+        self.image = self._map.figure
+        _dress(self.image)
         self.traces, self.spikes, self.lines = self._make_traces(names)
         self._choice = panel.widgets.Select(
             options=self._table.roi.tolist(), value=self.roi, width=110
         )
         self._choice.param.watch(lambda event: self.select(event.new), "value")
+        planes = self._map.planes
+        self._plane = panel.widgets.Select(options=planes, width=80, visible=bool(planes))
+        self._plane.param.watch(lambda event: self._to_plane(event.new), "value")
         self._about = panel.pane.Markdown("", margin=(5, 10))
         self.image.on_event(Tap, self._tapped)
         self.traces.on_event(RangesUpdate, self._moved)
         right = [self.traces] if self.spikes is None else [self.traces, self.spikes]
         self.layout = panel.Row(
-            panel.Column(panel.pane.Bokeh(self.image), panel.Row("ROI", self._choice, self._about)),
+            panel.Column(
+                panel.pane.Bokeh(self.image),
+                panel.Row(*(["Plane", self._plane] if planes else []), "ROI", self._choice),
+                self._about,
+            ),
             panel.Column(*map(panel.pane.Bokeh, right), sizing_mode="stretch_width"),
             sizing_mode="stretch_width",
         )
@@ -196,9 +201,16 @@ class Browser:
 
     def _tapped(self, event: Any) -> None:
         """Choose the ROI where the image was clicked; again, the next of several there."""
-        place = pick_roi(self._table, event.y, event.x, self._place)
+        place = self._map.pick(event.y, event.x, self._place)
         if place is not None:
             self._place = place
+            self._update()
+
+    def _to_plane(self, plane: Any) -> None:
+        """Show a plane, by its label: the first of its ROIs, unless one is shown already."""
+        rois = self._map.rois_of(plane)
+        if self._place not in rois:
+            self._place = int(rois[0])
             self._update()
 
     def _moved(self, event: Any) -> None:
@@ -224,70 +236,31 @@ class Browser:
                 time, value = broken(time, value, self._runs[line.frames])
             self.lines[name].data = {"time": time, "value": value}
         shown = bool(high >= low)
+        reason = why(self._ds, self._place)
+        told = "" if shown and not is_said(reason) else reason
         if shown:
             self._fit(self.traces, low, high)
-        edges = self._paths[self._place].vertices.reshape(-1, 2, 2)
-        (x0, x1), (y0, y1) = edges[..., 0].T, edges[..., 1].T
-        self._outline.data = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
-        self._about.object = self._facts(shown)
-        self.traces.title.text = f"ROI {self.roi}"
-        if not shown:
-            self.traces.title.text += f": {why(self._ds, self._place)}"
+        self._map.show(self._place)
+        self._about.object = self._facts(told)
+        self.traces.title.text = f"ROI {self.roi}" + (f": {told}" if told else "")
         if self._choice.value != self.roi:
             self._choice.value = self.roi
+        if self._map.planes:
+            self._plane.value = self._map.planes[self._map.plane_of(self._place)]
 
     @staticmethod
     def _fit(figure: Any, low: float, high: float) -> None:
         span = high - low if high > low else 1.0
         figure.y_range.update(start=low - 0.04 * span, end=high + 0.06 * span)
 
-    def _facts(self, shown: bool) -> str:
+    def _facts(self, told: str) -> str:
         words = [f"{np.diff(self._table.offsets)[self._place]} pixels"]
         snr, main = self._ds.coords.get("snr"), self._ds["Fc" if "Fc" in self._ds else "F"]
         if snr is not None and snr.dims == ("roi",) and is_of(snr, main):
             words.append(f"{SNR}: {float(snr[self._place]):.2f}")
-        if not shown:
-            words.append(why(self._ds, self._place))
+        if told:
+            words.append(told)
         return ", ".join(words)
-
-    def _make_image(self, image: np.ndarray) -> Any:
-        from bokeh.models import ColumnDataSource
-        from bokeh.plotting import figure
-        from matplotlib.colors import to_rgba
-
-        ly, lx = self._table.shape
-        side = 420 / max(ly, lx)
-        plot = figure(
-            width=int(max(lx * side, 120)) + 60,
-            height=int(max(ly * side, 120)) + 60,
-            x_range=(-0.5, lx - 0.5),
-            y_range=(ly - 0.5, -0.5),
-            match_aspect=True,
-            tools="pan,wheel_zoom,box_zoom,reset,tap",
-            active_scroll="wheel_zoom",
-            title=f"{self._table.roi.size} ROIs: click on one",
-            x_axis_label="x (pixels)",
-            y_axis_label="y (pixels)",
-        )
-        where = {"x": -0.5, "y": -0.5, "dw": lx, "dh": ly}
-        finite = image[np.isfinite(image)]
-        low, high = np.percentile(finite, (1, 99.5)) if finite.size else (0.0, 1.0)
-        grey = np.clip((image - low) / max(high - low, 1e-30), 0, 1)
-        shown = np.uint8(np.round(255 * np.nan_to_num(grey)))
-        pixels = np.stack([shown, shown, shown, np.full_like(shown, 255)], axis=-1)
-        plot.image_rgba([pixels.view(np.uint32)[..., 0]], **where)
-        tint = filled_image(self._table, np.tile(to_rgba("#56B4E9"), (self._table.roi.size, 1)))
-        tint[..., 3] *= 0.3
-        small = np.ascontiguousarray(np.uint8(np.round(255 * tint)))
-        plot.image_rgba([small.view(np.uint32)[..., 0]], **where)
-        points = np.concatenate([path.vertices for path in self._paths])
-        if len(points) <= 2 * _EDGES:
-            ends = dict(zip(("x0", "y0", "x1", "y1"), points.reshape(-1, 4).T, strict=True))
-            plot.segment(**ends, color="white", alpha=0.4, line_width=0.7)
-        self._outline = ColumnDataSource({"x0": [], "y0": [], "x1": [], "y1": []})
-        plot.segment("x0", "y0", "x1", "y1", source=self._outline, color=_CHOSEN, line_width=2)
-        _dress(plot)
-        return plot
 
     def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
         from bokeh.models import ColumnDataSource, Range1d

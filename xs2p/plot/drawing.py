@@ -31,12 +31,13 @@ def check_image(background: Any, shape: tuple[int, int]) -> np.ndarray:
     if image.shape != shape:
         raise ValueError(
             f"background must be an image (y, x) of {shape}, the ROIs' frame; it is {image.shape}"
-            + (f"; {_flatten(background)}" if image.ndim > 2 else "")
+            + (f"; {how_to_flatten(background)}" if image.ndim > 2 else "")
         )
     return image
 
 
-def _flatten(background: Any) -> str:
+def how_to_flatten(background: Any) -> str:
+    """Say what makes an image ``(y, x)`` of what has more dims."""
     dims = [d for d in getattr(background, "dims", ("time",)) if d not in ("y", "x")]
     if "time" in dims:
         return "take a mean over time: movie.mean('time')"

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p.plot.drawing import check_image
+from xs2p.plot.drawing import check_image, how_to_flatten
 from xs2p.plot.panels import image_of_plane
 from xs2p.rois.pixels import PixelTable, planes_of
 
@@ -84,4 +84,7 @@ def _check_size(image: Any, shape: tuple[int, int]) -> None:
     is_frame = isinstance(image, xr.DataArray) and set(image.dims) == {"y", "x"}
     found = (image.sizes["y"], image.sizes["x"]) if is_frame else tuple(np.shape(image))
     if found != shape:
-        raise ValueError(f"the image must be (y, x) of {shape}, the ROIs' frame; it is {found}")
+        more = f"; {how_to_flatten(image)}" if len(found) > 2 else ""
+        raise ValueError(
+            f"the image must be (y, x) of {shape}, the ROIs' frame; it is {found}{more}"
+        )

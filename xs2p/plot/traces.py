@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _SAMPLES = 5000  # that are drawn one by one
+_NONE = "no trace"
 _JUDGED = 2000  # frames of lazy traces that the ROIs to show are chosen by
 
 
@@ -84,7 +85,8 @@ def plot_traces(
     matplotlib.axes.Axes
         Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
         scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
-        highest of each column of pixels are drawn. Lines break at gaps in time: steps of more than
+        highest of each column of pixels are drawn. An ROI without a trace has its ``status`` in
+        place of one, ``zero_trace`` too. Lines break at gaps in time: steps of more than
         one and a half times the usual one.
 
     Raises
@@ -138,7 +140,7 @@ class Row(NamedTuple):
     neuropil: np.ndarray | None = None
     baseline: np.ndarray | None = None
     spikes: np.ndarray | None = None
-    why: str = "no trace"
+    why: str = _NONE
 
 
 def check_traces_of(ds: xr.Dataset) -> None:
@@ -223,7 +225,17 @@ def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
 def why(ds: xr.Dataset, position: Any = ()) -> str:
     """Say why there is no trace where one would be."""
     status = str(ds["status"].values[position]) if "status" in ds.coords else "ok"
-    return "no trace" if status == "ok" else f"no trace: {status}"
+    return _NONE if status == "ok" else f"{_NONE}: {status}"
+
+
+def has_nothing(values: np.ndarray, why: str) -> bool:
+    """Whether values are none: NaN in all frames, or 0 where the status says that they are none."""
+    return not np.isfinite(values).any() or (is_said(why) and not values.any())
+
+
+def is_said(why: str) -> bool:
+    """Whether what :func:`why` gave names a status."""
+    return why != _NONE
 
 
 def draw_rows(
@@ -251,11 +263,12 @@ def draw_rows(
     for k, row in enumerate(rows):
         floor, color = float(len(rows) - 1 - k), colors[k % len(colors)]
         low, high = limits[k]
-        if not np.isfinite(row.main).any():
-            middle = start + width / 2
-            ax.text(
-                middle, floor + 0.5, row.why, ha="center", va="center", fontsize=SMALL, color=FAINT
-            )
+        nothing = has_nothing(row.main, row.why)
+        if nothing or is_said(row.why):  # over a trace, as that of a corrected zero, above it
+            place = {"va": "center"} if nothing else {"va": "top", "zorder": 3}
+            at = start + width / 2, floor + (0.5 if nothing else 0.98)
+            ax.text(*at, row.why, ha="center", fontsize=SMALL, color=FAINT, **place)
+        if nothing:
             continue
         foot = floor + (0.28 if row.spikes is not None else 0.06)
         scale = (floor + 0.94 - foot) / (common or (high - low))

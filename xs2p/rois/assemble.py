@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -222,6 +222,32 @@ def status_of(npix: np.ndarray, gone: np.ndarray) -> np.ndarray:
     status[npix == 0] = NO_CELL_PIXELS
     status[gone] = OUTSIDE_FRAME
     return status
+
+
+def status_of_zeros(coords: Mapping[Any, Any], F: np.ndarray) -> dict[str, Any]:
+    """``status`` where files have an ``F`` of 0 in all frames, as suite2p says that there is none.
+
+    ``coords`` are those of the ROIs that ``F(roi, time)`` is of. What has another status than
+    ``ok`` keeps it; nothing is returned where no ``F`` is 0.
+    """
+    zero = np.flatnonzero(~F.any(axis=1))
+    if not zero.size or not F.shape[1]:
+        return {}
+    known = coords["status"].values if "status" in coords else np.full(len(F), OK)
+    status = np.array(known, dtype=TEXT)
+    free = np.ones(len(F), bool)
+    if "overlap" in coords:
+        npix = coords["npix"].values
+        owner = np.repeat(np.arange(npix.size), npix)
+        free = np.bincount(owner, ~coords["overlap"].values, minlength=npix.size) > 0
+    for n in zero:
+        status[n] = (ZERO_TRACE if free[n] else NO_CELL_PIXELS) if status[n] == OK else status[n]
+    attrs = {
+        "long_name": STATUS["long_name"],
+        "description": "zero_trace: F is 0 in all frames; no_cell_pixels: so it is, since all "
+        "pixels are shared with other ROIs or there are none. Traces are as the files have them.",
+    }
+    return {"status": ("roi", status, attrs)}
 
 
 class Cut(NamedTuple):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._time import check_known
 from xs2p.io.nwb.file import SERIES
 from xs2p.movie.check import rate_of
 
@@ -35,6 +36,7 @@ def clock_of(ds: xr.Dataset, start: datetime.datetime | None) -> dict[str, Any]:
                 "write_nwb: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
             )
         return {"rate": float(fs), "starting_time": 0.0}
+    check_known(ds, "ds", "write_nwb: ")
     time = _seconds(ds["time"], fs, start)
     rate = rate_of(time)
     if rate is None and time.size == 1 and fs is not None:

@@ -31,16 +31,8 @@ def is_nwb_store(path: str) -> bool:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Any]:
-    """Open an NWB file for as long as it is read."""
-    pynwb = require_pynwb()
-    if os.path.isdir(path):
-        raise ValueError(
-            f"{path}: a folder, as NWB in Zarr form is; open_movie opens its movie, ROIs and "
-            "traces are read from HDF5: with hdmf_zarr.NWBZarrIO(path, 'r') as src, "
-            "pynwb.NWBHDF5IO(new, 'w') as out: out.export(src_io=src)"
-        )
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no file {path!r}")
+    """Open an NWB file, of HDF5 or in Zarr form, for as long as it is read."""
+    reader = _reader(path)
     with warnings.catch_warnings():
         # Of files that were written with another release of the schema.
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
@@ -48,15 +40,40 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message="An attribute .* already exists on")
         # Of traces (roi, time), which read_nwb turns and tells of in words of its own.
         warnings.filterwarnings("ignore", message=".*dimension of data does not match")
+        io = None
         try:
-            io = pynwb.NWBHDF5IO(path, "r")
+            io = reader(path, "r")
             file = io.read()
         except Exception as error:
+            if io is not None:
+                io.close()
             raise ValueError(
                 f"{path}: cannot be read as NWB ({type(error).__name__}: {error})"
             ) from error
     with io:
         yield file
+
+
+def _reader(path: str) -> Any:
+    """Class that reads the file: pynwb's, or of a folder hdmf-zarr's."""
+    pynwb = require_pynwb()
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no file {path!r}")
+    if not os.path.isdir(path):
+        return pynwb.NWBHDF5IO
+    if not is_nwb_store(path):
+        raise ValueError(f"{path}: a folder that is no NWB file in Zarr form")
+    try:
+        import hdmf_zarr
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: of an NWB file in Zarr form, ROIs and traces need hdmf-zarr ({error}): "
+            'pip install "xs2p[nwb-zarr]", with Python 3.12 or later. open_movie opens its movie '
+            "without; or write it as HDF5, where hdmf-zarr is: with hdmf_zarr.NWBZarrIO(path, 'r') "
+            "as src, pynwb.NWBHDF5IO(new, 'w') as out: out.export(src_io=src)"
+        ) from error
+    newer = os.path.exists(os.path.join(path, "zarr.json"))  # version 3 of Zarr
+    return hdmf_zarr.NWBZarrIO if newer else hdmf_zarr.NWBZarrV2IO
 
 
 def tables(file: Any) -> dict[str, Any]:

@@ -10,9 +10,11 @@ import numpy as np
 
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
+from xs2p.disk.reads import naming
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
+from xs2p.rois.assemble import status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,11 +34,14 @@ def read_nwb(
     Parameters
     ----------
     path
-        The ``.nwb`` file: of :func:`xs2p.write_nwb`, neuroconv, or another program.
+        The ``.nwb`` file: of :func:`xs2p.write_nwb`, neuroconv, or another program; in Zarr form
+        (``.nwb.zarr``) with hdmf-zarr.
     shape
         Frame size ``(Ly, Lx)`` in pixels, where the file does not say it.
     name
-        Which table of ROIs (``PlaneSegmentation``), where there are several.
+        Which table of ROIs (``PlaneSegmentation``), where there are several. Those of the planes of
+        a recording, in one container and named ``…plane0`` and so on or each of an imaging plane
+        of its own, are read all where it is not given.
     order
         How the file numbers pixels, ``"xy"`` or ``"yx"``, as for :func:`xs2p.rois_from_nwb`: told
         by the writer where it is not given.
@@ -52,18 +57,21 @@ def read_nwb(
         several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
-        applied. ROIs that a series does not have are NaN. Images ``(y, x)`` of
+        applied. ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames
+        have the ``status`` ``no_cell_pixels`` where they have no pixel of their own, else
+        ``zero_trace``, as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the
+        coordinate ``plane``. Images ``(y, x)`` of
         ``SegmentationImages`` are variables too.
 
     Raises
     ------
     ImportError
-        If pynwb is not installed.
+        If pynwb is not installed, or, of a file in Zarr form, hdmf-zarr.
     FileNotFoundError
         If there is no such file.
     ValueError
-        As :func:`xs2p.rois_from_nwb`; or if the table has no traces, or a series is not over
-        ``(time, roi)``.
+        As :func:`xs2p.rois_from_nwb`; or if the table has no traces, a series is not over
+        ``(time, roi)``, or those of planes differ by more than one frame.
 
     Warns
     -----
@@ -77,42 +85,57 @@ def read_nwb(
     >>> ds = read_nwb("session.nwb")  # doctest: +SKIP
     """
     from xs2p.io.nwb.file import opened, pick
-    from xs2p.io.nwb.rois import rois_of_table
+    from xs2p.io.nwb.planes import join_tables, tables_of_planes
 
     where = os.fspath(path)
-    with opened(where) as file:
-        table = pick(file, name, where)
-        rois = rois_of_table(table, shape, order, where)
-        found = series_of(file, table)
-        if not found:
-            raise ValueError(
-                f"{where}: the table {table.name!r} has no traces (RoiResponseSeries); "
-                "rois_from_nwb reads the ROIs alone"
-            )
-        turned = _turned(found, where)
-        time, odd = common_times(found, turned, where)
-        kept = {key: items for key, items in found.items() if key not in odd}
-        first = next(iter(kept.values()))[0]
-        if odd:
-            warn(
-                f"{where}: {', '.join(odd)} are left out, whose frames are at other times than "
-                f"those of {next(iter(kept))}"
-            )
-        ds = rois.reset_coords()
-        ds = ds.set_coords(list(ds.data_vars))
-        ds = ds.assign_coords(time=("time", time, time_attrs("file")))
-        common: dict[str, Any] = {}
-        for key, items in kept.items():
-            attrs = _attrs(items[0])
-            data = values_of(items, turned, len(table), time.size)
-            common |= {k: v for k, v in attrs.items() if k not in _OF_ONE}
-            ds[key] = ("roi", "time"), data, {k: v for k, v in attrs.items() if k not in _FRAME}
+    with naming(where), opened(where) as file:
+        planes = tables_of_planes(file, where) if name is None else {}
+        if planes:
+            sets = {n: _read(file, table, shape, order, where) for n, table in planes.items()}
+            ds = join_tables(sets, where)
+        else:
+            ds = _read(file, pick(file, name, where), shape, order, where)
         for key, image in _images(file, ds.attrs):
             ds[key] = image
-        fs = first.rate if first.rate is not None else rate_of(time)
-        times = {} if fs is None else {"fs": float(fs)}
-        ds = restated(ds.assign_attrs({**common, **ds.attrs}))
-        return ds.assign_attrs({**times, "source": where})
+        return ds.assign_attrs(source=where)
+
+
+def _read(
+    file: Any, table: Any, shape: tuple[int, int] | None, order: str | None, where: str
+) -> xr.Dataset:
+    """Traces and ROIs of one table."""
+    from xs2p.io.nwb.rois import rois_of_table
+
+    rois = rois_of_table(table, shape, order, where)
+    found = series_of(file, table)
+    if not found:
+        raise ValueError(
+            f"{where}: the table {table.name!r} has no traces (RoiResponseSeries); "
+            "rois_from_nwb reads the ROIs alone"
+        )
+    turned = _turned(found, where)
+    time, odd = common_times(found, turned, where)
+    kept = {key: items for key, items in found.items() if key not in odd}
+    first = next(iter(kept.values()))[0]
+    if odd:
+        warn(
+            f"{where}: {', '.join(odd)} are left out, whose frames are at other times than "
+            f"those of {next(iter(kept))}"
+        )
+    ds = rois.reset_coords()
+    ds = ds.set_coords(list(ds.data_vars))
+    ds = ds.assign_coords(time=("time", time, time_attrs("file")))
+    common: dict[str, Any] = {}
+    for key, items in kept.items():
+        attrs = _attrs(items[0])
+        data = values_of(items, turned, len(table), time.size)
+        common |= {k: v for k, v in attrs.items() if k not in _OF_ONE}
+        ds[key] = ("roi", "time"), data, {k: v for k, v in attrs.items() if k not in _FRAME}
+    if "F" in ds:
+        ds = ds.assign_coords(status_of_zeros(ds.coords, ds["F"].values))
+    fs = first.rate if first.rate is not None else rate_of(time)
+    times = {} if fs is None else {"fs": float(fs)}
+    return restated(ds.assign_attrs({**common, **ds.attrs})).assign_attrs(times)
 
 
 _OF_ONE = ("units", "long_name", "description")

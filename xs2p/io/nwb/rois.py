@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xs2p._warnings import names, warn
+from xs2p.disk.reads import naming
 from xs2p.io.nwb.file import opened, pick, require_pynwb
+from xs2p.io.nwb.planes import join_tables, tables_of_planes
 from xs2p.io.nwb.writers import Order, pixel_order
 from xs2p.rois.pixels import agreed_frame
 
@@ -44,12 +46,15 @@ def rois_from_nwb(
     Parameters
     ----------
     source
-        An ``.nwb`` file, or a ``pynwb.ophys.PlaneSegmentation`` of one that is open.
+        An ``.nwb`` file, in Zarr form (``.nwb.zarr``) too, or a ``pynwb.ophys.PlaneSegmentation``
+        of one that is open.
     shape
         Frame size ``(Ly, Lx)`` in pixels. Needed only where the file does not say it, neither by
         image masks, reference images nor a movie of the same imaging plane.
     name
-        Which ``PlaneSegmentation``, where the file has several.
+        Which ``PlaneSegmentation``, where the file has several. Those of the planes of a recording,
+        in one container and named ``…plane0`` and so on or each of an imaging plane of its own, are
+        read all where it is not given, numbered through, with the coordinate ``plane``.
     order
         How the file numbers the pixels of its masks: ``"xy"``, as the NWB schema has it, or
         ``"yx"`` for files whose writer had them the other way round. By default it is told by the
@@ -72,7 +77,7 @@ def rois_from_nwb(
     Raises
     ------
     ImportError
-        If pynwb is not installed.
+        If pynwb is not installed, or, of a file in Zarr form, hdmf-zarr.
     FileNotFoundError
         If there is no such file.
     ValueError
@@ -88,7 +93,11 @@ def rois_from_nwb(
     if not isinstance(source, str | os.PathLike):
         return rois_of_table(source, shape, order, "rois_from_nwb")
     path = os.fspath(source)
-    with opened(path) as file:
+    with naming(path), opened(path) as file:
+        planes = tables_of_planes(file, path) if name is None else {}
+        if planes:
+            sets = {n: rois_of_table(t, shape, order, path) for n, t in planes.items()}
+            return join_tables(sets, path)
         return rois_of_table(pick(file, name, path), shape, order, path)
 
 
@@ -110,7 +119,7 @@ def rois_of_table(
             f"{', '.join(table.colnames)}: no ROIs can be made of it"
         )
     read = _image_masks if kind == "image_mask" else _listed_masks
-    taken = pixel_order(table, kind, order)
+    taken = pixel_order(table, kind, order, where)
     x, y, z, weight, npix = read(table, kind)
     frame = _frame(table, shape, taken, where)
     if taken.columns_first:

@@ -133,7 +133,8 @@ def same_clock(times: list[np.ndarray]) -> bool:
 def common_times(found: dict[str, list[Any]], turned: dict[str, bool], where: str) -> Any:
     """Find the times of the frames, those of the first name, and the names that have others.
 
-    Planes of one recording may differ by a frame at the end: what all of them have is taken.
+    Planes of one recording may differ by a frame at the end: what all of them have is taken. By
+    more they may not: a ValueError.
     """
     clocks = {
         key: [times_of(s, turned[s.object_id]) for s in items] for key, items in found.items()
@@ -144,6 +145,14 @@ def common_times(found: dict[str, list[Any]], turned: dict[str, bool], where: st
         if not same_clock([t[:least] for t in own]):
             odd.append(key)
             continue
+        lengths = {s.name: t.size for s, t in zip(found[key], own, strict=True)}
+        if max(lengths.values()) > least + 1:
+            told = ", ".join(f"{name} has {size}" for name, size in lengths.items())
+            raise ValueError(
+                f"{where}: the planes of {key} have different numbers of frames: {told}; those of "
+                "one recording differ by one at most, so the file is damaged or holds several "
+                "recordings: read each series with pynwb"
+            )
         if any(t.size > least for t in own):
             cut.append(key)
         if time is None:
@@ -163,7 +172,8 @@ def common_times(found: dict[str, list[Any]], turned: dict[str, bool], where: st
     if np.isnan(time).any():
         warn(
             f"{where}: {int(np.isnan(time).sum())} of {time.size} timestamps are NaN, the first of "
-            f"frame {int(np.flatnonzero(np.isnan(time))[0])}; they are kept as they are"
+            f"frame {int(np.flatnonzero(np.isnan(time))[0])}; they are kept as they are, and steps "
+            "on these traces will ask for others, as by assign_coords(time=...)"
         )
     known = np.flatnonzero(np.isfinite(time))
     back = known[1:][np.diff(time[known]) <= 0]

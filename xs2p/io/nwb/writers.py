@@ -1,13 +1,16 @@
 """Programs whose NWB files number pixels in another order than the schema, and how they are told.
 
 The schema has x before y. suite2p's and Minian's own writers have y before x; CaImAn's reshapes
-pixels that it numbers down the columns of a frame as if they ran along its rows.
+pixels that it numbers down the columns of a frame as if they ran along its rows. It is known by the
+description "CNMF_ROIs" of its table, together with its columns ``r`` and ``snr`` or its name in a
+text of the file.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from xs2p._warnings import warn
 from xs2p.io.nwb.parts import MADE_BY
 
 LISTED = ("pixel_mask", "voxel_mask")
@@ -27,7 +30,7 @@ class Order(NamedTuple):
         return {"nwb_order": self.axes, "nwb_order_source": self.source}
 
 
-def pixel_order(table: Any, kind: str, order: str | None) -> Order:
+def pixel_order(table: Any, kind: str, order: str | None, where: str) -> Order:
     """Order of a table's pixels: as it was asked for, as its writer has it, or the schema's."""
     if order not in (None, "xy", "yx"):
         raise ValueError(
@@ -43,12 +46,32 @@ def pixel_order(table: Any, kind: str, order: str | None) -> Order:
     other = about.startswith(MADE_BY.lower()) or "neuroconv" in script
     if kind in LISTED and (about == "suite2p output" or (session == "suite2p_proc" and not other)):
         return Order("yx", "written by suite2p, which has y before x")
-    if kind == "image_mask" and about == "cnmf_rois":
-        return Order("yx", "written by CaImAn, pixels down the columns", columns_first=True)
+    if kind == "image_mask" and about == "cnmf_rois" and not other:
+        if _names_caiman(table, file, (session, script)):
+            return Order("yx", "written by CaImAn, pixels down the columns", columns_first=True)
+        warn(
+            f"{where}: the table {table.name!r} is described as CNMF_ROIs, as by CaImAn, which "
+            "numbers pixels down the columns, but nothing else says that CaImAn wrote the file: "
+            "its masks are read as the NWB schema has them. If they are CaImAn's, read its own "
+            ".hdf5 of results"
+        )
     names = [about, _plain(table.name), _plain(getattr(table.parent, "name", "")), session, script]
     if not other and any("minian" in name for name in names):
         return Order("yx", "written by Minian, which has y before x")
     return Order("xy", "the NWB schema; the writer is not one that is known to differ")
+
+
+def _names_caiman(table: Any, file: Any, said: tuple[str, ...]) -> bool:
+    """Whether columns or texts of the file are CaImAn's: other programs have a CNMF too."""
+    if {"r", "snr"} <= {name.lower() for name in table.colnames}:
+        return True
+    texts = [
+        getattr(file, key, "") for key in ("experiment_description", "notes", "data_collection")
+    ]
+    above = [getattr(part, "description", "") for part in (table.parent, table.imaging_plane)]
+    module = table.get_ancestor("ProcessingModule")
+    names = [table.name, getattr(table.parent, "name", ""), getattr(module, "description", "")]
+    return any("caiman" in _plain(text) for text in (*said, *texts, *above, *names))
 
 
 def _plain(text: Any) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xs2p._attrs import parameters_in, unsaid_in
+from xs2p._time import rate_shown
 from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.compute.progress import WRITES, watch
@@ -71,8 +72,10 @@ def check_writable(ds: xr.Dataset) -> None:
         )
     kept = parse_ops(ds.attrs["ops"]) if "ops" in ds.attrs else {}
     if all(known.get("fs") is None for known in (parameters_in(ds), kept)):
+        shown = rate_shown(ds)
         raise ValueError(
-            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = 30.0"
+            "write_suite2p: the frame rate is not known; give it in Hz: ds.attrs['fs'] = "
+            + (f"{shown:g}, as the times look like" if shown else "30.0")
         )
 
 
@@ -217,17 +220,24 @@ def foreign_file(path: str) -> str | None:
     )
 
 
-def parameters_said(ds: xr.Dataset) -> dict[str, Any]:
-    """Ask the traces what made them; warn of what they do not say."""
-    said = parameters_in(ds)
-    if "tau" in ds.coords and "spks" in ds:
-        said["tau"] = float(np.median(ds["tau"].values))
-        if np.ptp(ds["tau"].values) > 0:
-            warn(
-                f"write_suite2p: each ROI has a tau of its own, and ops.npy has room for one: "
-                f"{said['tau']:g} s, the median; the spikes are as they are"
-            )
-    unsaid = {name: by for name, by in unsaid_in(ds).items() if name in _UNSAID}
+def parameters_said(parts: Mapping[str, xr.Dataset]) -> dict[str, dict[str, Any]]:
+    """Ask the traces of each plane what made them; warn once of what they do not say."""
+    found: dict[str, dict[str, Any]] = {}
+    medians: list[str] = []
+    unsaid: dict[str, str] = {}
+    for name, ds in parts.items():
+        found[name] = said = parameters_in(ds)
+        if "tau" in ds.coords and "spks" in ds:
+            said["tau"] = float(np.median(ds["tau"].values))
+            if np.ptp(ds["tau"].values) > 0:
+                medians.append(f"{said['tau']:g} s")
+        unsaid |= {name: by for name, by in unsaid_in(ds).items() if name in _UNSAID}
+    if medians:
+        of_plane = " of each plane" if len(parts) > 1 else ""
+        warn(
+            f"write_suite2p: each ROI has a tau of its own, and ops.npy has room for one: "
+            f"{', '.join(medians)}, the median{of_plane}; the spikes are as they are"
+        )
     if unsaid:
         by = ", ".join(dict.fromkeys(unsaid.values()))
         first, variable = next(iter(unsaid.items()))
@@ -236,7 +246,20 @@ def parameters_said(ds: xr.Dataset) -> dict[str, Any]:
             f"ops.npy may not say it right; ds.s2p.reprocess(...) makes it with labels, or say it: "
             f"ds[{variable!r}].attrs[{first!r}] = ..."
         )
-    return said
+    return found
+
+
+def tell_of_no_image(names: Collection[str], n_planes: int) -> None:
+    """Say once which folders have no mean image."""
+    if not names:
+        return
+    of_planes = [os.path.basename(name) for name in names] if n_planes > 1 else []
+    log.warning(
+        "write_suite2p: ds has no mean image%s, and suite2p's viewer does not open a folder "
+        "without one; ds[%r] = movie.mean('time') before adds it",
+        f" of {', '.join(of_planes)}" if of_planes else "",
+        f"meanImg_{of_planes[0]}" if of_planes else "meanImg",
+    )
 
 
 def ops_of(
@@ -262,10 +285,6 @@ def ops_of(
         ops["meanImg"] = ds["meanImg"].values
     if not np.any(ops.get("meanImg", 0)):
         ops.pop("meanImg", None)
-        log.warning(
-            "write_suite2p: ds has no mean image, and suite2p's viewer does not open a folder "
-            "without one; ds['meanImg'] = movie.mean('time') before adds it"
-        )
     # suite2p's viewer needs this one too.
     ops.setdefault("diameter", np.array([12.0, 12.0]))
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)

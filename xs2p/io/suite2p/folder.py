@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import TEXT, check_flag, parameters_by_variable, time_attrs
+from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
+from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
+from xs2p.rois.assemble import status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,6 +63,11 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     >>> ds.F.sel(roi=ds.iscell)              # doctest: +SKIP
     """
     name = os.fspath(folder)
+    with naming(name):
+        return _read(name, shape)
+
+
+def _read(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
     if is_fall(name):
         return read_fall(name, shape, read_suite2p, "")
     planes = _folders_in(name)
@@ -104,7 +111,7 @@ def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
         seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
         coords["time"] = ("time", seconds, time_attrs())
     if "F" in data:
-        coords.update(_status(coords, data["F"][1]))
+        coords.update(status_of_zeros(coords, data["F"][1]))
     for key, made_with in parameters_by_variable(attrs, data).items():
         data[key][2].update(made_with)
     if ops:
@@ -167,7 +174,12 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     from xs2p.disk.inputs import paths_read
     from xs2p.disk.replace import check_absent, check_place, file_set
-    from xs2p.io.suite2p.export import check_writable, foreign_file, parameters_said
+    from xs2p.io.suite2p.export import (
+        check_writable,
+        foreign_file,
+        parameters_said,
+        tell_of_no_image,
+    )
     from xs2p.io.suite2p.planes import folders_of
 
     check_flag("overwrite", overwrite)
@@ -184,11 +196,14 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
             check_place(
                 path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
             )
-    said = {name: parameters_said(part) for name, part in parts.items()}
+    said = parameters_said(parts)
+    without: list[str] = []
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():
             new = sets.enter_context(file_set(name, known, overwrite=overwrite))
-            _write_plane(part, name, new, said[name], len(parts))
+            if "meanImg" not in _write_plane(part, name, new, said[name], len(parts)):
+                without.append(name)
+    tell_of_no_image(without, len(parts))
 
 
 def _is_dataset(ds: Any) -> bool:
@@ -203,7 +218,8 @@ def _write_plane(
     new: Callable[[str], str],
     said: Mapping[str, Any],
     n_planes: int,
-) -> None:
+) -> dict[str, Any]:
+    """Write one plane, and return its ops."""
     from xs2p.io.suite2p.export import flag_table, ops_of, write_traces
     from xs2p.rois.convert import rois_to_stat
 
@@ -213,34 +229,11 @@ def _write_plane(
     drop = [key for flag in FLAGS for key in (flag, f"{flag}_prob") if key in ds.variables]
     stat = np.empty(ds.sizes["roi"], dtype=object)
     stat[:] = rois_to_stat(ds.drop_vars(drop))
-    ops = np.array(ops_of(ds, name, said, n_planes), dtype=object)
-    for key, array in {**tables, "stat": stat, "ops": ops}.items():
+    ops = ops_of(ds, name, said, n_planes)
+    for key, array in {**tables, "stat": stat, "ops": np.array(ops, dtype=object)}.items():
         with open(new(f"{key}.npy"), "wb") as file:
             np.lib.format.write_array(file, array)
-
-
-def _status(coords: Mapping[str, Any], F: np.ndarray) -> dict[str, Any]:
-    """``status`` of ROIs whose ``F`` is 0 in all frames: suite2p has that in place of no trace."""
-    from xs2p.rois.assemble import NO_CELL_PIXELS, OK, STATUS, ZERO_TRACE
-
-    zero = np.flatnonzero(~F.any(axis=1))
-    if not zero.size or not F.shape[1]:
-        return {}
-    known = coords["status"].values if "status" in coords else np.full(len(F), OK)
-    status = np.array(known, dtype=TEXT)
-    free = np.ones(len(F), bool)
-    if "overlap" in coords:
-        npix = coords["npix"].values
-        owner = np.repeat(np.arange(npix.size), npix)
-        free = np.bincount(owner, ~coords["overlap"].values, minlength=npix.size) > 0
-    for n in zero:
-        status[n] = (ZERO_TRACE if free[n] else NO_CELL_PIXELS) if status[n] == OK else status[n]
-    attrs = {
-        "long_name": STATUS["long_name"],
-        "description": "zero_trace: F.npy is 0 in all frames; no_cell_pixels: so it is, since all "
-        "pixels are shared with other ROIs or there are none. Traces are as the files have them.",
-    }
-    return {"status": ("roi", status, attrs)}
+    return ops
 
 
 def _folders_in(name: str) -> dict[int, str] | None:

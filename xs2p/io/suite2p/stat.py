@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.names import FLAGS, PLANE, Path
 
@@ -38,8 +39,9 @@ def read_stat(path: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset
         file is damaged or holds no ROIs of suite2p's.
     """
     name = os.fspath(path)
-    ops = read_ops(os.path.dirname(name))
-    return of_folder(rois_in(name, frame_shape_in(name, shape, ops)), name)
+    with naming(name):
+        ops = read_ops(os.path.dirname(name))
+        return of_folder(rois_in(name, frame_shape_in(name, shape, ops)), name)
 
 
 def of_folder(rois: xr.Dataset, stat: str) -> xr.Dataset:
