@@ -8,6 +8,7 @@ import xarray as xr
 import xs2p
 
 LY, LX = 12, 16
+MADE = {"neucoeff": 0.7, "baseline": "maximin", "win_baseline": 60.0, "sig_baseline": 10.0}
 
 
 def frames(n, seed=0):
@@ -24,7 +25,7 @@ def plane(folder, n, **ops):
     ypix, xpix = np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)
     stat = [{"ypix": ypix + at, "xpix": xpix + at, "lam": np.ones(9, "f4")} for at in (1, 6)]
     np.save(folder / "stat.npy", np.array(stat))
-    np.save(folder / "ops.npy", {"Ly": LY, "Lx": LX, "fs": 10.0, "tau": 1.0, **ops})
+    np.save(folder / "ops.npy", {"Ly": LY, "Lx": LX, "fs": 10.0, "tau": 1.0, **MADE, **ops})
     return folder
 
 
@@ -217,3 +218,47 @@ class TestSuite2p:
         np.save(folder / "reg_outputs.npy", {"badframes": bad})
         np.testing.assert_array_equal(xs2p.open_movie(folder).badframes, bad)
         np.testing.assert_array_equal(xs2p.read_suite2p(folder).badframes, bad)
+
+    def test_written_back(self, tmp_path):
+        bad = np.arange(32) % 10 == 4
+        said = {"frames_per_folder": np.array([12, 20]), "badframes": bad}
+        ds = xs2p.read_suite2p(plane(tmp_path / "plane0", 32, **said))
+
+        def ops_of(some):
+            xs2p.write_suite2p(some, tmp_path / "out", overwrite=True)
+            return np.load(tmp_path / "out" / "ops.npy", allow_pickle=True).item()
+
+        ops = ops_of(ds)
+        assert ops["badframes"].tolist() == bad.tolist()
+        assert ops["frames_per_folder"].tolist() == [12, 20]
+        ops = ops_of(ds.isel(time=slice(20)))
+        assert ops["badframes"].tolist() == bad[:20].tolist() and "frames_per_folder" not in ops
+        assert "badframes" not in ops_of(ds.drop_vars("badframes").isel(time=slice(20)))
+
+        # What counts goes before; frames that do not are NaN in spks, and zeros in a file.
+        valid = np.arange(32) != 7
+        used = ds.assign_coords(valid=("time", valid))
+        used["spks"] = used.spks.where(used.valid)
+        used["spks"][1] = np.nan  # an ROI without spikes
+        for some in (used, used.chunk(time=10)):
+            assert ops_of(some)["badframes"].tolist() == (~valid).tolist()
+            spks = np.load(tmp_path / "out" / "spks.npy")
+            np.testing.assert_array_equal(spks[0], np.where(valid, ds.spks[0], 0))
+            assert not spks[1].any()
+        used["spks"][0, 8] = np.nan
+        with pytest.raises(ValueError, match="spks is NaN in 1 of 32 frames of roi 0"):
+            ops_of(used)
+
+    def test_a_fall_names_itself(self, tmp_path):
+        ds = xs2p.read_suite2p(plane(tmp_path / "plane0", 32, **OPS, badframes=np.arange(32) == 4))
+        fall = tmp_path / "Fall.mat"
+        xs2p.write_suite2p(ds, fall)
+        back = xs2p.read_suite2p(fall, segments="folders")
+        np.testing.assert_array_equal(back.badframes, ds.badframes)
+        assert starts(back) == [0, 12] and back.segment.attrs["names"] == ["day1", "day2"]
+        from scipy.io import loadmat, savemat
+
+        held = {k: v for k, v in loadmat(fall).items() if not k.startswith("_")}
+        savemat(fall, held | {key: held[key][:, :20] for key in ("F", "Fneu", "spks")})
+        with pytest.warns(UserWarning, match=r"Fall.mat: badframes of its ops are 32"):
+            xs2p.read_suite2p(fall)

@@ -87,7 +87,7 @@ def frames_said(folder: str, ops: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first_of(ops: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
+    found: dict[str, Any] = {}
     for what, keys in _OF_FRAMES.items():
         values = [ops[key] for key in keys if ops.get(key) is not None and np.size(ops[key])]
         found |= {what: values[0]} if values else {}

@@ -143,7 +143,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     so an error leaves none of them, and none by halves.
 
     suite2p knows no missing traces: where an ROI has a ``status`` other than ``ok``, or
-    nothing but NaN, zeros are written, as suite2p itself does. ``Fneu`` and ``spks`` that
+    nothing but NaN, zeros are written, as suite2p itself does, also in frames that do not count
+    (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
@@ -173,8 +174,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         A file of the set exists and ``overwrite`` is False, or it was not written here, or the
         Dataset is read from it.
     ValueError
-        The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames, or ROIs
-        of several planes were to go into the folder of one.
+        The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames that
+        count, or ROIs of several planes were to go into the folder of one.
 
     Examples
     --------
