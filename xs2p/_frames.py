@@ -58,7 +58,7 @@ def starts_of(array: xr.DataArray | xr.Dataset) -> tuple[int, ...]:
             f"{coord.dims}; give .assign_coords(segment=('time', labels))"
         )
     starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    first = [labels[0], *labels[starts]] if labels.size else []
+    first = labels[[0, *starts]].tolist() if labels.size else []
     seen: set[Any] = set()
     for frame, label in zip((0, *starts.tolist()), first, strict=False):
         if label in seen:

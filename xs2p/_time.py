@@ -120,8 +120,9 @@ def check_increasing(array: xr.DataArray | xr.Dataset, name: str) -> None:
     more = f", and at {wrong.size - 1} more" if wrong.size > 1 else ""
     raise ValueError(
         f"time of {name} {how} at frame {frame}: {times[frame]} after {times[before]} of frame "
-        f"{before}{more}, as where recordings were joined; give each frame a time of its own, as "
-        f"in {name}.assign_coords(time=('time', numpy.arange({times.size}) / fs, "
+        f"{before}{more}, as where recordings were joined: join them with xs2p.concat([a, b]), "
+        f"or give each frame a time of its own, as in {name}.assign_coords(time=('time', "
+        f"numpy.arange({times.size}) / fs, "
         "{'units': 's'}))"
     )
 

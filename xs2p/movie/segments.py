@@ -52,11 +52,11 @@ def of_files(grid: Grid, segments: str, told: str, given: Sequence[str]) -> xr.V
     paths: list[str] = []
     every = [_file_of_frames(recording, paths) for recording in grid.flat]
     label = list(range(len(paths)))
-    names = _short([os.path.abspath(path) for path in paths])
+    names = short_names([os.path.abspath(path) for path in paths])
     if segments == "folders":
         folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
         found = list(dict.fromkeys(folders))
-        label, names = [found.index(folder) for folder in folders], _short(found)
+        label, names = [found.index(folder) for folder in folders], short_names(found)
     if len(names) == 1 and (segments == "folders" or given[0] == told):
         refuse_segments(segments, told)
     ofs = [np.array(label)[files] for files in every]
@@ -93,7 +93,7 @@ def _file_of_frames(recording: Recording, paths: list[str]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _short(paths: Sequence[str]) -> list[str]:
+def short_names(paths: Sequence[str]) -> list[str]:
     """Names without the folders before them, where they still differ."""
     names = [re.split(r"[/\\]", path.rstrip("/\\"))[-1] for path in paths]
     return names if len(set(names)) == len(names) else list(paths)
@@ -153,7 +153,7 @@ def _said_segments(
         begins = begins if begins.size == len(names) else np.zeros(len(names), bool)
         names = [re.split(r"[/\\][^/\\]*$", names[n])[0] for n in np.flatnonzero(begins)]
     return segment_coord(
-        lengths.astype(int).tolist(), _short(names) if len(names) == lengths.size else None
+        lengths.astype(int).tolist(), short_names(names) if len(names) == lengths.size else None
     )
 
 
