@@ -264,3 +264,17 @@ def labels_of(array: xr.DataArray | xr.Dataset) -> xr.Variable:
         return xr.Variable((SEGMENT,), label, _SEGMENT)
     coord = array[SEGMENT]
     return xr.Variable((SEGMENT,), coord.values[list(starts_of(array))], coord.attrs)
+
+
+def names_of(array: xr.DataArray | xr.Dataset) -> list[str] | None:
+    """Name of each segment, or its label where it has none; None where nothing tells of segments.
+
+    Numbers find their names in the coordinate's attribute ``names``.
+    """
+    if SEGMENT not in array.coords or array[SEGMENT].dims != ("time",) or not array.sizes["time"]:
+        return None
+    labels, names = labels_of(array).values, array[SEGMENT].attrs.get("names")
+    if isinstance(names, list | tuple | np.ndarray) and labels.dtype.kind in "iu":
+        if 0 <= labels.min() and labels.max() < len(names):
+            return [str(names[label]) for label in labels]
+    return [str(label) for label in labels]

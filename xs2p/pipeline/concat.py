@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED, check_number, parameters_in
-from xs2p._frames import BAD, SEGMENT, VALID, segment_coord, starts_of, valid_of
+from xs2p._frames import BAD, SEGMENT, VALID, names_of, segment_coord, starts_of, valid_of
 from xs2p._time import Clock, check_increasing, clock_of
 from xs2p._warnings import warn
 from xs2p.movie.segments import short_names
@@ -373,20 +373,10 @@ def _segments(parts: Sequence[xr.Dataset], keys: Sequence[str], named: bool) -> 
     for n, part in enumerate(parts):
         edges = [*starts_of(part), part.sizes["time"]]
         lengths += np.diff(edges).tolist()
-        inner = _names_of(part, edges[:-1])
+        inner = names_of(part)
         before = own[n] if own else f"{n}"
         names += [before] if inner is None else [f"{before}/{name}" for name in inner]
     has_names = bool(own) or any(
         "names" in part[SEGMENT].attrs for part in parts if SEGMENT in part
     )
     return segment_coord(lengths, names if has_names else None)
-
-
-def _names_of(part: xr.Dataset, starts: Sequence[int]) -> list[str] | None:
-    """Names of the segments that a recording has itself; None where it has none."""
-    if SEGMENT not in part.coords or part[SEGMENT].dims != ("time",) or not part.sizes["time"]:
-        return None
-    names, labels = part[SEGMENT].attrs.get("names"), part[SEGMENT].values[list(starts)]
-    if names is not None and labels.dtype.kind in "iu" and labels.max(initial=-1) < len(names):
-        return [str(names[label]) for label in labels]
-    return [str(label) for label in labels]

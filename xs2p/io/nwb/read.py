@@ -10,6 +10,7 @@ import numpy as np
 
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
+from xs2p.io.nwb.intervals import with_intervals
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
@@ -52,7 +53,9 @@ def read_nwb(
         several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
-        applied. ROIs that a series does not have are NaN. Images ``(y, x)`` of
+        applied. ``segment(time)`` and ``valid(time)`` of a file of :func:`xs2p.write_nwb` come
+        back; the epochs and invalid times of others are not taken for these.
+        ROIs that a series does not have are NaN. Images ``(y, x)`` of
         ``SegmentationImages`` are variables too.
 
     Raises
@@ -101,6 +104,7 @@ def read_nwb(
         ds = rois.reset_coords()
         ds = ds.set_coords(list(ds.data_vars))
         ds = ds.assign_coords(time=("time", time, time_attrs("file")))
+        ds = with_intervals(ds, file, where)
         common: dict[str, Any] = {}
         for key, items in kept.items():
             attrs = _attrs(items[0])
