@@ -154,7 +154,6 @@ def write_nwb(
         "emission_lambda": float(emission_lambda),
         "rate": clock.get("rate"),
     }
-    module = None
     stack, undo = contextlib.ExitStack(), contextlib.ExitStack()
     try:
         scratch = stack.enter_context(scratch_folder(target))
@@ -162,6 +161,7 @@ def write_nwb(
         images = {k: v.compute() for k, v in images.items()}
         new = os.path.join(scratch, os.path.basename(target))
         module = _ophys(made)
+        undo.callback(_empty, module)
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
@@ -172,11 +172,7 @@ def write_nwb(
         _write(pynwb, made, new)
         put_file_in_place(new, target, overwrite)
     except BaseException:
-        # An nwbfile that was given is as it was, for another try.
-        parts = {} if module is None else module.data_interfaces
-        for key in set(CONTAINERS) & set(parts):
-            parts.pop(key)
-        undo.close()
+        undo.close()  # an nwbfile that was given is as it was, for another try
         raise
     finally:
         stack.close()
@@ -267,6 +263,12 @@ def _ophys(nwbfile: Any) -> Any:
     return nwbfile.create_processing_module(
         "ophys", "optical physiology: ROIs, their traces and spikes"
     )
+
+
+def _empty(module: Any) -> None:
+    """Take what was added out of a module."""
+    for key in set(CONTAINERS) & set(module.data_interfaces):
+        module.data_interfaces.pop(key)
 
 
 def _write(pynwb: Any, nwbfile: Any, path: str) -> None:
