@@ -18,15 +18,17 @@ from xs2p.plot.drawing import (
     position_of,
 )
 from xs2p.plot.images import weights_image
+from xs2p.plot.marks import BORDER, GREY, marks_of
 from xs2p.plot.reader import Reader, frames_in_view, pick_roi
 from xs2p.plot.rois import filled_image
-from xs2p.plot.times import broken, stretches, time_axis
+from xs2p.plot.times import broken, time_axis
 from xs2p.plot.traces import best_rois, check_traces_of, why
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
 _FIRST = 5000  # frames in view at first
 _EDGES = 40_000  # of pixels that are drawn at most, else the ROIs are only tinted
+_MOST_BORDERS = 200  # of segments that are drawn
 _MAIN, _CHOSEN = "#0072B2", "#F0E442"
 _SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
 
@@ -43,7 +45,8 @@ def browse(
     For notebooks: let the call be the last line of a cell. Of a lazy ``ds``, such as one that
     ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
     is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
-    No peak is lost at any zoom. panel loads its scripts from the web; where there is none, call
+    No peak is lost at any zoom. Grey are frames that do not count (``valid``), and a line stands
+    where a segment begins. panel loads its scripts from the web; where there is none, call
     ``panel.extension(inline=True)`` first.
 
     Parameters
@@ -139,8 +142,8 @@ class Browser:
             image = check_image(background, self._table.shape)
         self._paths = outline_paths(self._table)
         axis = time_axis(ds)
-        self._time, self._label = axis.values, axis.label
-        self._runs = stretches(self._time)
+        self._time, self._label, self._runs = axis.values, axis.label, axis.runs
+        self._marks = marks_of(ds, axis)
         self._reader = Reader(ds, names)
         if roi is None:
             roi = best_rois(ds, slice(0, ds.sizes["time"]), 1)[0]
@@ -226,6 +229,7 @@ class Browser:
         shown = bool(high >= low)
         if shown:
             self._fit(self.traces, low, high)
+        self._grey.data = dict(zip(("x0", "x1"), self._marks.spans(self._place).T, strict=True))
         edges = self._paths[self._place].vertices.reshape(-1, 2, 2)
         (x0, x1), (y0, y1) = edges[..., 0].T, edges[..., 1].T
         self._outline.data = {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
@@ -290,7 +294,7 @@ class Browser:
         return plot
 
     def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
-        from bokeh.models import ColumnDataSource, Range1d
+        from bokeh.models import ColumnDataSource, Range1d, Span
         from bokeh.plotting import figure
 
         first, last = float(self._time[0]), float(self._time[-1])
@@ -316,6 +320,10 @@ class Browser:
             title=" ",
             **tools,
         )
+        self._grey = ColumnDataSource({"x0": [], "x1": []})
+        plot.vstrip("x0", "x1", source=self._grey, color=GREY, level="underlay")
+        for place in self._marks.borders[:_MOST_BORDERS].tolist():
+            plot.add_layout(Span(location=place, dimension="height", line_color=BORDER))
         for name in main:
             plot.line(
                 "time",
