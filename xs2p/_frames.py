@@ -274,6 +274,7 @@ def names_of(array: xr.DataArray | xr.Dataset) -> list[str] | None:
     if SEGMENT not in array.coords or array[SEGMENT].dims != ("time",) or not array.sizes["time"]:
         return None
     labels, names = labels_of(array).values, array[SEGMENT].attrs.get("names")
+    names = [names] if isinstance(names, str) else names  # as NetCDF gives back a list of one
     if isinstance(names, list | tuple | np.ndarray) and labels.dtype.kind in "iu":
         if 0 <= labels.min() and labels.max() < len(names):
             return [str(names[label]) for label in labels]

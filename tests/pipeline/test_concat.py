@@ -141,6 +141,15 @@ class TestMovies:
         with pytest.raises(ValueError, match="movies.1. has a coordinate time and movies.0. has n"):
             xs2p.concat([part, movie(4)])
 
+    def test_what_a_frame_lasts_is_not_known(self):
+        one = movie(1, fs=None)
+        with pytest.raises(ValueError, match="when movies.1. begins is not known.*assign_attrs"):
+            xs2p.concat([one, one])
+        np.testing.assert_allclose(xs2p.concat([one, one.assign_attrs(fs=5.0)]).time, [0, 0.2])
+        frames = movie(4, fs=None).assign_coords(time=("time", np.arange(4), {"units": "frames"}))
+        with pytest.raises(ValueError, match="gap=2 s, and time is in frames, .* give fs"):
+            xs2p.concat([frames, frames], gap=2.0)
+
     def test_fs_of_one_clock(self):
         whole = xs2p.concat([movie(4), movie(4, fs=10.005), movie(4, fs=None)])
         assert whole.attrs["fs"] == 10.0
@@ -188,6 +197,19 @@ class TestMovies:
 
 
 class TestTraces:
+    @pytest.mark.parametrize("n", [1, 2])
+    def test_stored_and_read_again(self, tmp_path, n):
+        whole = xs2p.concat({f"day {k}": traces(6, k) for k in range(n)})
+        whole.to_zarr(tmp_path / "a.zarr", consolidated=False)
+        whole.to_netcdf(tmp_path / "a.nc")
+        for opens, name in ((xr.open_zarr, "a.zarr"), (xr.open_dataset, "a.nc")):
+            more = {"consolidated": False} if name == "a.zarr" else {}
+            with opens(tmp_path / name, **more) as back:
+                again = xs2p.concat([back, back])
+                assert again.segment.values.tolist() == np.repeat(range(2 * n), 6).tolist()
+                names = again.segment.attrs["names"]
+            assert [each.split("/")[1] for each in names] == [f"day {k}" for k in range(n)] * 2
+
     def test_joined_traces_are_those_of_the_joined_movie(self):
         with raise_if_dask_computes():
             lazy = xs2p.concat([traces(20, 1), traces(12, 2)])
