@@ -181,7 +181,7 @@ class TestSuite2p:
             with pytest.warns(UserWarning, match="within a volume"):
                 found = opens(top, segments="folders")
             assert np.flatnonzero(found.badframes).tolist() == [5, 7]
-            assert "bad in any of them" in found.badframes.attrs["description"]
+            assert "bad in any plane;" in found.badframes.attrs["description"]
             assert starts(found) == [0, 13]
         np.save(top / "plane2" / "ops.npy", {"Ly": LY, "Lx": LX, "frames_per_folder": [5, 27]})
         with pytest.warns(UserWarning, match="within a volume"):

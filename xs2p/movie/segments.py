@@ -21,10 +21,9 @@ BY_SOURCE = ("files", "folders")
 _HOW = "give a label for each frame, segments=labels, or segments='gaps'"
 _BAD = {
     "long_name": "frames that suite2p calls bad",
-    "description": "True is bad, as badframes of suite2p's ops has it. Nothing is left out by it "
-    "unless valid='badframes' is given to extract or reprocess.",
+    "description": "True where badframes of suite2p's ops calls a frame bad; it is used only where "
+    "valid='badframes' is given to extract or reprocess.",
 }
-_IN_ANY = " Of several planes: bad in any of them."
 
 
 def by_source(segments: Any) -> str | None:
@@ -166,7 +165,7 @@ def of_planes(
     if bad:
         found[BAD] = bad[0].copy(data=np.any([each.values for each in bad], axis=0))
         if len(planes) > 1:
-            text = _BAD["description"].removesuffix(_IN_ANY) + _IN_ANY
+            text = _BAD["description"].replace("a frame bad", "a frame bad in any plane")
             found[BAD].attrs["description"] = text
     segments = [plane[SEGMENT][:n_frames] for plane in planes if SEGMENT in plane]
     if segments:
