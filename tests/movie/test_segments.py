@@ -106,6 +106,11 @@ class TestFiles:
             frames(32), {"time": ("time", times, {"units": "s"})}, ("time", "y", "x")
         )
         assert starts(xs2p.open_movie(movie, segments="gaps")) == [0, 20]
+        # A pause before a segment is none of its times; what they are within one is told.
+        assert starts(xs2p.open_movie(movie, fs=10.0, segments="gaps")) == [0, 20]
+        late = movie.assign_coords(time=("time", times + (np.arange(32) >= 30) * 0.1))
+        with pytest.warns(UserWarning, match=r"frame 30 is at 11.1 s, and by fs at 11 s"):
+            xs2p.open_movie(late, fs=10.0, segments=np.repeat([0, 1], [20, 12]))
         labels = np.repeat(["rest", "task"], 16)
         assert starts(xs2p.open_movie(movie, segments=labels)) == [0, 16]
 

@@ -218,7 +218,7 @@ def open_movie(
         fs = rate if fs is None else fs
     _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
-    movie = with_frames(_labelled(movie, told, fs), segments=None if by else segments)
+    movie = _labelled(movie, told, fs, None if by else segments)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
 
@@ -301,7 +301,9 @@ def _check_agreement(
         )
 
 
-def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
+def _labelled(
+    movie: xr.DataArray, told: str | None, fs: float | None, segments: Any
+) -> xr.DataArray:
     defaults = {
         "units": "a.u.",
         "long_name": "fluorescence movie",
@@ -313,13 +315,15 @@ def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.Dat
         if "plane" in movie.dims and "plane" not in movie.coords:
             # So that a plane that is selected knows which it is.
             movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), _PLANES))
-    if fs is None:
-        return movie
-    movie = movie.assign_attrs(fs=fs)
-    if "time" in movie.coords:
+    movie = movie if fs is None else movie.assign_attrs(fs=fs)
+    told_times = "time" in movie.coords
+    if fs is not None and not told_times:
+        seconds = np.arange(movie.sizes["time"]) / fs
+        movie = movie.assign_coords(time=("time", seconds, time_attrs()))
+    movie = with_frames(movie, segments=segments)
+    if fs is not None and told_times:
         compare_rate(fs, movie)
-        return movie
-    return movie.assign_coords(time=("time", np.arange(movie.sizes["time"]) / fs, time_attrs()))
+    return movie
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:
