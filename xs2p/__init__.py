@@ -27,6 +27,7 @@ from xs2p.io import (
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
+from xs2p.pipeline.concat import concat
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
@@ -44,6 +45,7 @@ __all__ = [
     "baseline",
     "build_masks",
     "cell_image",
+    "concat",
     "deconvolve",
     "extract",
     "extract_to_zarr",

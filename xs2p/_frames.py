@@ -59,7 +59,7 @@ def starts_of(array: xr.DataArray | xr.Dataset) -> tuple[int, ...]:
             f"{coord.dims}; give .assign_coords(segment=('time', labels))"
         )
     starts = np.flatnonzero(labels[1:] != labels[:-1]) + 1
-    first = [labels[0], *labels[starts]] if labels.size else []
+    first = labels[[0, *starts]].tolist() if labels.size else []
     seen: set[Any] = set()
     for frame, label in zip((0, *starts.tolist()), first, strict=False):
         if label in seen:
@@ -266,3 +266,18 @@ def labels_of(array: xr.DataArray | xr.Dataset) -> xr.Variable:
         return xr.Variable((SEGMENT,), label, _SEGMENT)
     first = array[SEGMENT].variable[list(starts_of(array))].compute(scheduler="synchronous")
     return xr.Variable((SEGMENT,), first.values, first.attrs)
+
+
+def names_of(array: xr.DataArray | xr.Dataset) -> list[str] | None:
+    """Name of each segment, or its label where it has none; None where nothing tells of segments.
+
+    Numbers find their names in the coordinate's attribute ``names``.
+    """
+    if SEGMENT not in array.coords or array[SEGMENT].dims != ("time",) or not array.sizes["time"]:
+        return None
+    labels, names = labels_of(array).values, array[SEGMENT].attrs.get("names")
+    names = [names] if isinstance(names, str) else names  # as NetCDF gives back a list of one
+    if isinstance(names, list | tuple | np.ndarray) and labels.dtype.kind in "iu":
+        if 0 <= labels.min() and labels.max() < len(names):
+            return [str(names[label]) for label in labels]
+    return [str(label) for label in labels]

@@ -155,7 +155,8 @@ def check_increasing(
     more = f", and at {wrong.size - 1} more" if wrong.size > 1 else ""
     raise ValueError(
         f"time of {name} {how} at frame {frame}: {times[frame]} after {times[before]} of frame "
-        f"{before}{more}, as where recordings were joined; {_mend(name, times.size)}"
+        f"{before}{more}, as where recordings were joined: join them with xs2p.concat([a, b]), or "
+        f"{_mend(name, times.size)}"
     )
 
 
@@ -216,6 +217,18 @@ def _hz(seconds: float) -> str:
     return f"{1 / seconds if seconds else math.inf:g} Hz"
 
 
+def _begins(array: xr.DataArray, known: np.ndarray) -> np.ndarray:
+    """First frame with a time of the segment that each frame is in: a pause may be before it."""
+    starts = np.zeros(1, np.int64)
+    if "segment" in array.coords and array["segment"].dims == ("time",):
+        labels = array["segment"].values
+        starts = np.append(starts, np.flatnonzero(labels[1:] != labels[:-1]) + 1)
+    lengths = np.diff(np.append(starts, known.size))
+    spans = zip(starts, lengths, strict=True)
+    first = [a + int(known[a : a + n].argmax()) for a, n in spans]
+    return np.repeat(first, lengths)
+
+
 def _apart(fs: float, array: xr.DataArray) -> str:
     """Say where times and a frame rate differ most, if that is more than half a frame."""
     clock = clock_of(array, fs)
@@ -223,7 +236,7 @@ def _apart(fs: float, array: xr.DataArray) -> str:
     if clock is None or per_second is None or not np.isfinite(clock.values).any():
         return ""
     frames = np.arange(clock.values.size)
-    first = int(np.isfinite(clock.values).argmax())
+    first = _begins(array, np.isfinite(clock.values))
     by_fs = clock.values[first] + (frames - first) * (per_second / fs)
     off = np.abs(clock.values - by_fs) * (fs / per_second)
     most = int(np.nanargmax(np.round(off, 3)))  # the first of those that are as far off

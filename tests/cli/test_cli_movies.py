@@ -114,6 +114,28 @@ def test_the_plane_of_a_movie_of_one(xs2p_shell, recording):  # noqa: F811
         assert code != 0 and message in one_line(err)
 
 
+def test_segments(xs2p_shell, turns):  # noqa: F811
+    code, _, err = shell(xs2p_shell, "rec_*.npy", "--segments", "files", "--baseline", "none")
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        assert np.bincount(ds.segment).tolist() == [101, 1, 378]
+        assert ds.segment.attrs["names"] == ["rec_9.npy", "rec_10.npy", "rec_11.npy"]
+    code, out, err = shell(xs2p_shell, "movie.npy", "--segments", "files", "--overwrite")
+    assert (code, out) == (2, "") and "does not say of which files" in one_line(err)
+
+
+def test_frames_that_do_not_count(xs2p_shell, recording):  # noqa: F811
+    np.save("bad_frames.npy", [3, 40])
+    np.save("ops.npy", {"Ly": 64, "Lx": 64, "badframes": np.arange(120) == 7})
+    for given, bad in (("bad_frames.npy", [3, 40]), ("badframes", [7])):
+        code, _, err = shell(xs2p_shell, "data.bin", "--valid", given, "--overwrite")
+        assert (code, err) == (0, "")
+        with xr.open_zarr("out.zarr") as ds:
+            assert np.flatnonzero(~ds.valid.values).tolist() == bad
+    code, _, err = shell(xs2p_shell, "data.bin", "--valid", "none.npy", "--overwrite")
+    assert code == 2 and "none.npy" in one_line(err)
+
+
 @pytest.mark.parametrize(
     ("movie", "args", "named"),
     [

@@ -64,6 +64,21 @@ def test_without_time_and_with_labels_of_frames(ds):
     assert table.groupby("segment").F.size().tolist() == [360, 360]
 
 
+def test_segments_and_frames_that_count_are_columns(ds):
+    segment = ("time", np.repeat(["rest", "task"], 60))
+    some = ds.assign_coords(valid=("time", np.arange(120) != 5), segment=segment)
+    table = some.s2p.to_dataframe(variables=["F"])
+    assert table.columns.tolist() == ["roi", "time", "valid", "segment", "F"]
+    assert table.segment[table.roi == 4].tolist() == some.segment.values.tolist()
+    assert table.F[table.valid].size == 6 * 119
+    of_each = np.random.default_rng(0).random((6, 120)) > 0.1
+    some = ds.assign_coords(valid=(("roi", "time"), of_each))
+    table = some.transpose("time", ...).s2p.to_dataframe(variables=["F"])
+    assert table.columns.tolist() == ["roi", "time", "valid", "F"]
+    for label, valid in zip(ds.roi.values, of_each, strict=True):
+        assert table.valid[table.roi == label].tolist() == valid.tolist()
+
+
 def test_channels(recording):
     movie, rois = recording
     two = xr.concat([movie, movie + np.int16(9)], pd.Index(["green", "red"], name="channel"))

@@ -22,6 +22,7 @@ from xs2p.cli.options import (
     Debug,
     Device,
     Quiet,
+    Segments,
     app,
     of_baseline,
     of_cluster,
@@ -123,6 +124,21 @@ def extract(
             metavar="AXES",
             help="The axes of an array as stored, the slowest first: t, c (channel), z (plane), y, "
             "x, as in tczyx. Needed where there are four or five and the file does not say.",
+        ),
+    ] = None,
+    segments: Annotated[
+        Segments | None,
+        of_movie(
+            help="Where sessions or epochs end, over which nothing goes: each file of several, or "
+            "those that suite2p joined; their folders; or where time makes a pause.",
+        ),
+    ] = None,
+    valid: Annotated[
+        str | None,
+        of_movie(
+            metavar="PATH|badframes",
+            help="Frames that do not count: a .npy of their numbers, or of True for each, as "
+            "suite2p's bad_frames.npy; or badframes, what suite2p's ops say beside the movie.",
         ),
     ] = None,
     channel: Annotated[
@@ -284,6 +300,8 @@ def extract(
         "prctile_baseline": prctile_baseline,
         "device": None if device is None else device.value,
     }
+    if valid is not None:
+        options["valid"] = valid
     with reporting(debug):
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
         import xs2p
@@ -297,7 +315,8 @@ def extract(
         kind = None if dtype is None else parse_dtype(dtype)
         how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
         how |= {"channels": channels, "planes": planes, "order": order, "dims": dims}
-        frames = xs2p.open_movie(movie, variable=variable, **how)
+        parts = None if segments is None else segments.value
+        frames = xs2p.open_movie(movie, variable=variable, segments=parts, **how)
         second = None
         if movie_chan2 is not None:
             options_of_it = of_second_movie(movie_chan2, how)

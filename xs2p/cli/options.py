@@ -54,6 +54,14 @@ class Baseline(StrEnum):
     none = "none"
 
 
+class Segments(StrEnum):
+    """Segments that a movie can have, as :func:`xs2p.open_movie` names them."""
+
+    files = "files"
+    folders = "folders"
+    gaps = "gaps"
+
+
 class Device(StrEnum):
     """Devices, as :func:`xs2p.extract` names them."""
 

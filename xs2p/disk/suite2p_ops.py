@@ -12,6 +12,14 @@ import numpy as np
 PARTS = ("db", "settings", "reg_outputs", "detect_outputs")
 # What is read of it here, and whether it is a whole number of pixels.
 _NUMBERS = {"Ly": True, "Lx": True, "fs": False, "tau": False}
+# What is said of frames, by the names that versions have for it.
+_OF_FRAMES = {
+    "badframes": ("badframes",),
+    "files": ("frames_per_file",),
+    "folders": ("frames_per_folder", "nframes_per_folder"),
+    "filelist": ("filelist", "file_list"),
+    "first": ("first_tiffs", "first_files"),
+}
 
 
 def read_ops(folder: str) -> dict[str, Any]:
@@ -63,6 +71,27 @@ def _ops_of(folder: str) -> dict[str, Any]:
     if found is None:
         return joined
     return {**{key: joined[key] for key in _NUMBERS if key in joined}, **_said(found)}
+
+
+def frames_said(folder: str, ops: Mapping[str, Any]) -> dict[str, Any]:
+    """Find what suite2p says of the frames of a folder; ``ops`` are what `read_ops` gave.
+
+    ``badframes``, ``files`` and ``folders`` (frames of each), ``filelist``, and ``first``: whether
+    a file is the first of its folder. What is not in ``ops.npy`` is looked for beside it.
+    """
+    said = _first_of(ops)
+    for part in PARTS:
+        if len(said) < len(_OF_FRAMES):
+            said = {**_first_of(_read_dict(os.path.join(folder, f"{part}.npy")) or {}), **said}
+    return said
+
+
+def _first_of(ops: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for what, keys in _OF_FRAMES.items():
+        values = [ops[key] for key in keys if ops.get(key) is not None and np.size(ops[key])]
+        found |= {what: values[0]} if values else {}
+    return found
 
 
 def has_ops(folder: str) -> bool:

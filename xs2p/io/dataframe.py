@@ -47,7 +47,7 @@ def to_dataframe(
     pandas.DataFrame
         Of traces: ``roi``, ``time`` as it is (``frame`` where there is none), ``channel`` where
         there are several, and a float32 column for each variable; ROI after ROI, time running
-        fastest. Coordinates over ``time`` are columns as well.
+        fastest. Coordinates over ``time``, such as ``segment`` and ``valid``, are columns as well.
         Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
         coordinate over ``roi``. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
         ``std`` are of ``Fc``, else of ``F``, and
@@ -110,7 +110,8 @@ def _of_traces(
     sizes = [ds.sizes[dim] for dim in dims]
     rows = int(np.prod(sizes, dtype=np.int64))
     along = [n for n, c in ds.coords.items() if c.dims == ("time",) and n != "time"]
-    size = rows * (8 * (len(dims) + len(along)) + sum(ds[name].dtype.itemsize for name in chosen))
+    over = [str(n) for n, c in ds.coords.items() if set(c.dims) == {"roi", "time"}]  # valid may be
+    size = rows * (8 * (len(dims) + len(along)) + sum(ds[n].dtype.itemsize for n in over + chosen))
     if max_bytes is not None and size > max_bytes:
         raise ValueError(
             f"the table would have {rows} rows and take {size / 1e9:.1f} GB, more than "
@@ -119,7 +120,8 @@ def _of_traces(
             "For work on all of it, Datasets are smaller and may stay lazy"
         )
     wanted = ds[[*chosen, *along]]
-    held = _in_memory(wanted.drop_vars([n for n in wanted.coords if n not in (*dims, *along)]))
+    kept = {*dims, *along, *over}
+    held = _in_memory(wanted.drop_vars([n for n in wanted.coords if n not in kept]))
     columns: dict[str, Any] = {}
     for place, dim in enumerate(dims):
         named = dim if dim != "time" or "time" in held.coords else "frame"
@@ -127,7 +129,7 @@ def _of_traces(
         columns[named] = _spread(labels, place, sizes)
     for name in along:
         columns[str(name)] = _spread(held[name].values, dims.index("time"), sizes)
-    for name in chosen:
+    for name in [*over, *chosen]:
         array = held[name]
         lacking = {dim: held.sizes[dim] for dim in dims if dim not in array.dims}
         array = array.expand_dims(lacking) if lacking else array

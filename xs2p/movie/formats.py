@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,11 @@ def open_source(
     turns: dict[str, Any],
     dims: tuple[str, ...] | None,
     of_frame: dict[str, Any],
+    segments: str | None,
 ) -> tuple[xr.DataArray, float | None]:
     """Open files and stores by their format; the frame rate too, where suite2p's folder has it."""
+    from xs2p.movie.segments import refuse_segments
+
     movie: xr.DataArray
     told = source.told
     if source.kind == "thor":
@@ -38,24 +42,27 @@ def open_source(
 
         source = source._replace(kind="stack", names=one_recording(source.names, told))
     if source.kind == "stack":
+        from xs2p.movie.raw import is_beside_ops
         from xs2p.movie.stacks import open_stacks
 
-        movie = open_stacks(source, frame, kind, chunks, variable, turns, dims)
-        if (turns["channels"] or 1) == (turns["planes"] or 1) == 1:
-            return _told_beside(movie, source.names, told, fs)
-        return movie, None
+        one = (turns["channels"] or 1) == (turns["planes"] or 1) == 1
+        by_ops = segments if one and is_beside_ops(source.names) else None
+        by_files = None if by_ops else segments
+        movie = open_stacks(source, frame, kind, chunks, variable, turns, dims, by_files)
+        return _told_beside(movie, source.names, told, fs, by_ops) if one else (movie, None)
     refuse(turns, variable if source.kind == "suite2p" else None, repr(told))
     if dims is not None and source.kind != "zarr":
         raise ValueError(f"dims={dims}: {told!r} says its axes itself; leave dims out")
     if source.kind == "suite2p":
         from xs2p.movie.suite2p import open_planes
 
-        movie, rate = open_planes(source.names, told, frame, kind, chunks, fs)
+        movie, rate = open_planes(source.names, told, frame, kind, chunks, fs, segments)
         if fs is None and rate is not None:
             log.info("%s: fs=%g Hz, as suite2p says", told, rate)
         if "tau" in movie.attrs:
             log.info("%s: tau=%g s, as suite2p says", told, movie.attrs["tau"])
         return movie, rate
+    refuse_segments(segments, repr(told))
     if source.kind == "prairie":
         from xs2p.movie.prairie import open_prairie
 
@@ -72,12 +79,26 @@ def open_source(
 
 
 def _told_beside(
-    movie: xr.DataArray, names: Sequence[str], told: str, fs: float | None
+    movie: xr.DataArray,
+    names: Sequence[str],
+    told: str,
+    fs: float | None,
+    segments: str | None,
 ) -> tuple[xr.DataArray, float | None]:
-    """Take from the ops beside suite2p's binaries what they say: ``fs``, if not given, and tau."""
-    from xs2p.movie.raw import told_beside
+    """Take from the ops beside suite2p's binaries what they say: ``fs``, if not given, and tau.
+
+    Of one binary also which frames are bad and, where asked, its segments.
+    """
+    from xs2p.movie.raw import is_beside_ops, told_beside
 
     known = told_beside(names)
+    if is_beside_ops(names):
+        from xs2p.disk.suite2p_ops import read_ops
+        from xs2p.movie.segments import said_of_plane
+
+        folder = os.path.dirname(names[0])
+        n_frames = movie.sizes["time"]
+        movie = movie.assign_coords(said_of_plane(folder, read_ops(folder), n_frames, segments))
     if fs is None and "fs" in known:
         fs = known["fs"]
         log.info("%s: fs=%g Hz, as suite2p says beside it", told, fs)

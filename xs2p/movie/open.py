@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import time_attrs
+from xs2p._frames import with_frames
 from xs2p._time import compare_rate
 from xs2p.disk.reads import naming
 from xs2p.movie.check import PLANES, checked_shape, is_whole
@@ -36,6 +37,7 @@ def open_movie(
     planes: int | None = None,
     order: str | Sequence[str] | None = None,
     dims: str | Sequence[str] | None = None,
+    segments: Any = None,
 ) -> xr.DataArray:
     """Open a movie lazily, in its own dtype.
 
@@ -114,6 +116,14 @@ def open_movie(
         and ``x``, as in ``dims="tczyx"``, or names. For HDF5, ``.npy``, TIFF, Zarr and arrays,
         whatever they say themselves; needed where there are four or five axes and nothing says
         which is which. An axis of length 1 goes.
+    segments : {"files", "folders", "gaps"} or array, optional
+        Where a session, epoch or file ends and the next begins, as the coordinate
+        ``segment(time)``: nothing over time, such as baselines, crosses from one to the next.
+        ``"files"``: each file of a recording of several is one, numbered from 0, their names in
+        ``segment.attrs["names"]``; of suite2p's folders and binaries those that suite2p joined
+        (``frames_per_file`` of its ops). ``"folders"``: those that the files lie in, of suite2p's
+        ``frames_per_folder``. ``"gaps"``: a segment ends where time steps on by more than 1.5
+        frames. Or a label for each frame ``(time,)``. Without it none are made.
 
     Returns
     -------
@@ -124,7 +134,9 @@ def open_movie(
         coordinate in s, and ``attrs["fs"]``. Planes carry their number as the coordinate
         ``plane``; so does the movie of one of suite2p's plane folders, as a scalar.
         ``attrs["tau"]`` is the decay time of the indicator in s that suite2p was told, which
-        :func:`xs2p.extract` takes unless it is given another.
+        :func:`xs2p.extract` takes unless it is given another. Of suite2p's folders and binaries
+        ``badframes(time)`` is True where its ops call a frame bad, in any plane; it is used only
+        where ``valid="badframes"`` is given.
 
     Raises
     ------
@@ -133,7 +145,8 @@ def open_movie(
     ValueError
         The suffix is unknown; ``shape``, ``dtype``, ``channels`` or ``planes`` is missing or
         disagrees with the file; files of one recording differ in frame size, dtype, channels or
-        planes; a file is empty, cut or no movie; or an argument has no meaning for the format.
+        planes; a file is empty, cut or no movie; an argument has no meaning for the format; or
+        ``segments`` are not known, or not of as many frames as the movie.
     ImportError
         Another package is needed to read it; the message has the call that installs it.
 
@@ -178,6 +191,7 @@ def open_movie(
     (('channel', 'time', 'y', 'x'), (2, 50, 4, 6))
     """
     from xs2p.movie import sources as _files
+    from xs2p.movie.segments import by_source, refuse_segments
 
     fs = _checked_fs(fs)
     if chunks is not None and not (is_whole(chunks) and chunks > 0):
@@ -191,25 +205,26 @@ def open_movie(
     # Of NWB it says which axis of a frame comes first.
     of_frame: dict[str, Any] = {"order": order} if order in ("xy", "yx") else {}
     turns = _checked_turns(channels, planes, None if of_frame else order)
-    axes = checked_dims(dims)
+    axes, by = checked_dims(dims), by_source(segments)
     if axes is not None and order is not None:
         raise ValueError(f"order={order!r} and dims={dims!r} both say it: leave order out")
     if not _files.is_paths(path):
         refuse(turns, variable if not is_store(path) else None, "an array or a store")
+        refuse_segments(by, "an array or a store")
         movie, told = open_object(path, chunks, variable, axes, fs, **of_frame), None
     else:
         source = _files.find(path)
         told = source.told
         with naming(told, *source.names):
             movie, rate = open_source(
-                source, frame, kind, chunks, fs, variable, turns, axes, of_frame
+                source, frame, kind, chunks, fs, variable, turns, axes, of_frame, by
             )
         if source.kind != "zarr" or "nwb_order" in movie.attrs:
             movie = without_times_of_a_rate(movie, told, fs)
         fs = rate if fs is None else fs
     _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
-    movie = _labelled(movie, told, fs)
+    movie = _labelled(movie, told, fs, None if by else segments)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
 
@@ -292,7 +307,9 @@ def _check_agreement(
         )
 
 
-def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.DataArray:
+def _labelled(
+    movie: xr.DataArray, told: str | None, fs: float | None, segments: Any
+) -> xr.DataArray:
     defaults = {
         "units": "a.u.",
         "long_name": "fluorescence movie",
@@ -304,13 +321,15 @@ def _labelled(movie: xr.DataArray, told: str | None, fs: float | None) -> xr.Dat
         if "plane" in movie.dims and "plane" not in movie.coords:
             # So that a plane that is selected knows which it is.
             movie = movie.assign_coords(plane=("plane", np.arange(movie.sizes["plane"]), PLANES))
-    if fs is None:
-        return movie
-    movie = movie.assign_attrs(fs=fs)
-    if "time" in movie.coords:
+    movie = movie if fs is None else movie.assign_attrs(fs=fs)
+    told_times = "time" in movie.coords
+    if fs is not None and not told_times:
+        seconds = np.arange(movie.sizes["time"]) / fs
+        movie = movie.assign_coords(time=("time", seconds, time_attrs()))
+    movie = with_frames(movie, segments=segments)
+    if fs is not None and told_times:
         compare_rate(fs, movie)
-        return movie
-    return movie.assign_coords(time=("time", np.arange(movie.sizes["time"]) / fs, time_attrs()))
+    return movie
 
 
 def _tell(movie: xr.DataArray, told: str, asked: int | None) -> None:

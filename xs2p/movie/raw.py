@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.suite2p_ops import frame_in, rate_in, read_ops, tau_in
+from xs2p.disk.suite2p_ops import frame_in, has_ops, rate_in, read_ops, tau_in
 from xs2p.movie.check import DIMS, check_dtype
 from xs2p.movie.sources import BINARIES
 
@@ -61,6 +61,12 @@ def _shape_from_ops(name: str) -> tuple[int, int]:
             f"{name}: what suite2p says beside it holds no Ly and Lx; give them: {call}"
         )
     return known
+
+
+def is_beside_ops(names: Sequence[str]) -> bool:
+    """Whether files are one binary of suite2p's, with what it says of it beside."""
+    (name, *others) = names
+    return not others and os.path.basename(name) in BINARIES and has_ops(os.path.dirname(name))
 
 
 def told_beside(names: Sequence[str]) -> dict[str, float]:

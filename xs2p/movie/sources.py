@@ -28,8 +28,6 @@ ADVICE |= dict.fromkeys(
 BINARIES = ("data.bin", "data_raw.bin", "data_chan2.bin", "data_chan2_raw.bin")
 _REGISTERED = ("reg_tif", "reg_tif_chan2")
 _OF_PLANE = {"ops.npy", "db.npy", "settings.npy"}
-# Joined so, time starts anew, and what comes after wants times that go on.
-_TIMES = ".assign_coords(time=...), since time starts anew with each"
 _THOR = re.compile(r"Image_\d+_\d+\.raw", re.IGNORECASE)
 _PLANE = re.compile(r"plane[ _-]?(\d+)$")
 
@@ -145,7 +143,7 @@ def _of_several(names: list[str], told: str) -> Source:
             raise ValueError(
                 f"open_movie: {told}: several plane folders are the planes of one recording where "
                 "they lie in one folder; open each alone, and join recordings of one plane with "
-                f"xarray.concat(movies, 'time'){_TIMES}"
+                "xs2p.concat(movies)"
             )
     suffixes = {suffix_of(name) for name in names}
     odd = sorted(suffixes - set(STACKS))
@@ -153,7 +151,7 @@ def _of_several(names: list[str], told: str) -> Source:
         raise ValueError(
             f"open_movie: {told}: several files are opened as one recording where they are of "
             f"{', '.join(STACKS)}, and plane folders of suite2p's as its planes; open each of "
-            f"these and join them with xarray.concat(movies, 'time'){_TIMES}"
+            "these and join them with xs2p.concat(movies)"
         )
     alike = {".tiff": ".tif", ".btf": ".tif", ".raw": ".bin", ".hdf5": ".h5", ".mat": ".h5"}
     alike |= {".oif": ".oib"}

@@ -34,11 +34,13 @@ def open_stacks(
     variable: str | None,
     turns: dict[str, Any],
     dims: tuple[str, ...] | None = None,
+    segments: str | None = None,
 ) -> xr.DataArray:
-    """Open a recording of one file or several of them."""
+    """Open a recording of one file or several of them; ``segments`` are its files or folders."""
     import xarray as xr
 
     from xs2p.movie.recording import recordings_to_dask
+    from xs2p.movie.segments import of_files
     from xs2p.movie.sources import plane_of_files, suffix_of
     from xs2p.movie.turns import lay_out
 
@@ -69,6 +71,8 @@ def open_stacks(
     coords: dict[str, Any] = {} if plane is None else {"plane": ((), plane, PLANE)}
     if "channel" in front and stacks[0].channels:
         coords["channel"] = ("channel", list(stacks[0].channels), CHANNEL)
+    if segments is not None:
+        coords["segment"] = of_files(grid, segments, source.told, source.names)
     if stacks[0].flipped:
         movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), name="movie")
         return _timed(movie.transpose(*front, *DIMS), stacks, turns)

@@ -10,11 +10,12 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import warn
-from xs2p.disk.suite2p_ops import read_ops, tau_in
+from xs2p.disk.suite2p_ops import frame_in, rate_in, read_ops, tau_in
 from xs2p.movie.check import DIMS, PLANE
 from xs2p.movie.chunks import to_dask
 from xs2p.movie.frames import RawFrames
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask, shortened
+from xs2p.movie.segments import of_planes, said_of_plane
 from xs2p.movie.sources import plane_number
 
 CHANNELS = ("data.bin", "data_chan2.bin")
@@ -27,6 +28,7 @@ def open_planes(
     dtype: np.dtype[Any] | None,
     chunks: int | None,
     fs: float | None,
+    segments: str | None = None,
 ) -> tuple[xr.DataArray, float | None]:
     """Open the binaries of plane folders: the movie, and ``fs``, where not given that of ops.
 
@@ -36,31 +38,23 @@ def open_planes(
         folders = _without_ignored(folders, told)
     planes = [_plane(folder, frame, dtype) for folder in folders]
     first = planes[0]
-    for folder, (channels, _, _) in zip(folders, planes, strict=True):
-        if len(channels) != len(first[0]):
-            raise ValueError(
-                f"{told}: {CHANNELS[1]} is in some plane folders but not in all: {folder} has "
-                f"{len(channels)} channels, {folders[0]} {len(first[0])}"
-            )
-        for frames in channels:
-            if frames.shape[1:] != first[0][0].shape[1:]:
-                raise ValueError(
-                    f"{told}: frames of {folder} are (Ly, Lx) = {frames.shape[1:]}, those of "
-                    f"{folders[0]} {first[0][0].shape[1:]}: planes of different sizes are no one "
-                    f"array; open each alone, as in open_movie({folder!r})"
-                )
+    _check_alike([channels for channels, _ in planes], folders, told)
     grid: Grid = np.empty((len(first[0]), len(planes)), object)
     for (c, p), _ in np.ndenumerate(grid):
         grid[c, p] = Recording((Run.of(planes[p][0][c]),))
+    of_time = [
+        said_of_plane(folder, ops, channels[0].shape[0], segments)
+        for folder, (channels, ops) in zip(folders, planes, strict=True)
+    ]
     grid = _equally_long(grid, folders, told)
-    rates = sorted({rate for _, rate, _ in planes if rate is not None})
+    rates = sorted({rate for _, ops in planes if (rate := rate_in(ops)) is not None})
     if fs is None and len(rates) > 1:
         raise ValueError(
             f"{told}: the ops of its planes have different frame rates, "
             f"{', '.join(map(str, rates))} Hz; give fs="
         )
     dims: list[str] = []
-    coords: dict[str, Any] = {}
+    coords: dict[str, Any] = {**of_planes(of_time, grid.flat[0].shape[0], told)}
     numbers = [plane_number(os.path.abspath(folder)) for folder in folders]
     if len(first[0]) > 1:
         dims.append("channel")
@@ -73,10 +67,27 @@ def open_planes(
     grid = grid.reshape([n for n in grid.shape if n > 1])
     data = recordings_to_dask(grid, chunks) if grid.ndim else to_dask(first[0][0], chunks)
     movie = xr.DataArray(data, coords, (*dims, *DIMS), name="movie")
-    taus = {tau for _, _, tau in planes}
+    taus = {tau_in(ops) for _, ops in planes}
     if len(taus) == 1 and None not in taus:
         movie = movie.assign_attrs(tau=taus.pop())
     return movie, next(iter(rates), None) if fs is None else fs
+
+
+def _check_alike(planes: Sequence[list[RawFrames]], folders: Sequence[str], told: str) -> None:
+    first = planes[0]
+    for folder, channels in zip(folders, planes, strict=True):
+        if len(channels) != len(first):
+            raise ValueError(
+                f"{told}: {CHANNELS[1]} is in some plane folders but not in all: {folder} has "
+                f"{len(channels)} channels, {folders[0]} {len(first)}"
+            )
+        for frames in channels:
+            if frames.shape[1:] != first[0].shape[1:]:
+                raise ValueError(
+                    f"{told}: frames of {folder} are (Ly, Lx) = {frames.shape[1:]}, those of "
+                    f"{folders[0]} {first[0].shape[1:]}: planes of different sizes are no one "
+                    f"array; open each alone, as in open_movie({folder!r})"
+                )
 
 
 def _without_ignored(folders: Sequence[str], told: str) -> Sequence[str]:
@@ -101,9 +112,8 @@ def _without_ignored(folders: Sequence[str], told: str) -> Sequence[str]:
 
 def _plane(
     folder: str, frame: tuple[int, int] | None, dtype: np.dtype[Any] | None
-) -> tuple[list[RawFrames], float | None, float | None]:
-    """Find the frames of a plane's channels, and ``fs`` and ``tau`` where its ops say them."""
-    from xs2p.disk.suite2p_ops import frame_in, rate_in
+) -> tuple[list[RawFrames], dict[str, Any]]:
+    """Find the frames of a plane's channels, and its ops."""
     from xs2p.movie.raw import raw_frames
 
     names = [os.path.join(folder, name) for name in CHANNELS]
@@ -127,7 +137,7 @@ def _plane(
             f"open_movie: {names[0]!r} holds {channels[0].shape[0]} frames and {names[1]!r} "
             f"{channels[1].shape[0]}: they must be of the same frames"
         )
-    return channels, rate_in(ops), tau_in(ops)
+    return channels, ops
 
 
 def _equally_long(grid: Grid, folders: Sequence[str], told: str) -> Grid:

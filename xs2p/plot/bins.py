@@ -49,8 +49,10 @@ Bins = int | np.ndarray
 """Frames in a bin, or the first frame of each."""
 
 
-def bin_time(array: xr.DataArray, bins: Bins) -> Any:
-    """Lowest, highest and sum of each bin of time, as :func:`join_bins` takes them.
+def bin_time(array: xr.DataArray, bins: Bins, valid: np.ndarray | None = None) -> Any:
+    """Lowest, highest, sum and number of each bin of time, as :func:`join_bins` takes them.
+
+    NaN is passed over; a bin of nothing else has NaN.
 
     Parameters
     ----------
@@ -58,17 +60,19 @@ def bin_time(array: xr.DataArray, bins: Bins) -> Any:
         Traces ``(roi, time)``, over Dask in any chunks, which stay as they are.
     bins
         Frames in a bin, or the first frame of each, from 0; bins do not end where chunks do.
+    valid
+        Frames that count, bool ``(time,)`` or ``(roi, time)``: the others are passed over too.
 
     Returns
     -------
     array
-        ``(3, roi, bins)``, a bin that is cut by the end of a chunk once for each of its parts;
+        ``(4, roi, bins)``, a bin that is cut by the end of a chunk once for each of its parts;
         Dask's where the traces are, and of a size that does not follow the number of frames.
     """
     data = array.transpose("roi", "time").data
     first = _first(bins, array.sizes["time"])
     if array.chunks is None:
-        return _bins(np.asarray(data), 0, first)
+        return _bins(_of_valid(np.asarray(data), valid, (0, 0)), 0, first)
     import dask.array as da
 
     stops = np.cumsum(data.chunks[1])
@@ -78,12 +82,13 @@ def bin_time(array: xr.DataArray, bins: Bins) -> Any:
     def block(values: Any, block_info: Any = None) -> np.ndarray:
         from xs2p.compute.arrays import to_host
 
-        return _bins(to_host(values), block_info[0]["array-location"][1][0], first)
+        (row, _), (start, _) = block_info[0]["array-location"]
+        return _bins(_of_valid(to_host(values), valid, (row, start)), start, first)
 
     return da.map_blocks(
         block,
         data,
-        chunks=((3,), data.chunks[0], parts),
+        chunks=((4,), data.chunks[0], parts),
         new_axis=0,
         dtype=np.float64,
         meta=np.empty((0, 0, 0)),
@@ -101,11 +106,11 @@ def join_bins(
     pairs = zip(stops - chunks, stops, strict=True)
     numbers = np.concatenate([_within(of_bin, a, b) for a, b in pairs])
     first = np.flatnonzero(np.diff(numbers, prepend=-1))
-    frames = np.diff(np.append(of_bin, n_frames))
+    total, count = (np.add.reduceat(part, first, axis=1) for part in parts[2:])
     return (
         np.fmin.reduceat(parts[0], first, axis=1),
         np.fmax.reduceat(parts[1], first, axis=1),
-        np.add.reduceat(parts[2], first, axis=1) / frames,
+        np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0),
     )
 
 
@@ -120,14 +125,24 @@ def _within(first: np.ndarray, start: int, stop: int) -> np.ndarray:
     )
 
 
+def _of_valid(values: np.ndarray, valid: np.ndarray | None, at: tuple[int, int]) -> np.ndarray:
+    """Put NaN where frames of a block do not count."""
+    if valid is None:
+        return values
+    rows, frames = (slice(a, a + n) for a, n in zip(at, values.shape, strict=True))
+    return np.where(valid[frames] if valid.ndim == 1 else valid[rows, frames], values, np.nan)
+
+
 def _bins(values: np.ndarray, start: int, of_bin: np.ndarray) -> np.ndarray:
-    """Lowest, highest and sum of a block ``(roi, time)`` that begins at frame ``start``."""
+    """Bins of a block ``(roi, time)`` that begins at frame ``start``."""
     edges = of_bin[_within(of_bin, start, start + values.shape[1])] - start
     first = np.maximum(edges, 0)
+    nothing = np.isnan(values)
     return np.stack(
         [
             np.fmin.reduceat(values, first, axis=1).astype(np.float64),
             np.fmax.reduceat(values, first, axis=1).astype(np.float64),
-            np.add.reduceat(values, first, axis=1, dtype=np.float64),
+            np.add.reduceat(np.where(nothing, 0, values), first, axis=1, dtype=np.float64),
+            np.add.reduceat(~nothing, first, axis=1, dtype=np.float64),
         ]
     )

@@ -16,13 +16,15 @@ from xs2p.plot.drawing import (
     position_of,
 )
 from xs2p.plot.frame import FrameMap
+from xs2p.plot.marks import BORDER, GREY, marks_of
 from xs2p.plot.reader import Reader, frames_in_view
-from xs2p.plot.times import broken, stretches, time_axis
+from xs2p.plot.times import broken, time_axis
 from xs2p.plot.traces import best_rois, check_traces_of, is_said, why
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
 _FIRST = 5000  # frames in view at first
+_MOST_BORDERS = 200  # of segments that are drawn
 _MAIN = "#0072B2"
 _SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
 
@@ -39,7 +41,8 @@ def browse(
     For notebooks: let the call be the last line of a cell. Of a lazy ``ds``, such as one that
     ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
     is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
-    No peak is lost at any zoom. panel loads its scripts from the web; where there is none, call
+    No peak is lost at any zoom. Grey are frames that do not count (``valid``), and a line stands
+    where a segment begins. panel loads its scripts from the web; where there is none, call
     ``panel.extension(inline=True)`` first.
 
     Of ROIs of several planes, by ``plane(roi)``, the image shows those in the plane of the ROI that
@@ -136,8 +139,8 @@ class Browser:
         self._table = pixel_table(ds)
         self._map = FrameMap(ds, self._table, background)
         axis = time_axis(ds)
-        self._time, self._label = axis.values, axis.label
-        self._runs = stretches(self._time)
+        self._time, self._label, self._runs = axis.values, axis.label, axis.runs
+        self._marks = marks_of(ds, axis)
         self._reader = Reader(ds, names)
         if roi is None:
             roi = best_rois(ds, slice(0, ds.sizes["time"]), 1)[0]
@@ -240,6 +243,7 @@ class Browser:
         told = "" if shown and not is_said(reason) else reason
         if shown:
             self._fit(self.traces, low, high)
+        self._grey.data = dict(zip(("x0", "x1"), self._marks.spans(self._place).T, strict=True))
         self._map.show(self._place)
         self._about.object = self._facts(told)
         self.traces.title.text = f"ROI {self.roi}" + (f": {told}" if told else "")
@@ -263,7 +267,7 @@ class Browser:
         return ", ".join(words)
 
     def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
-        from bokeh.models import ColumnDataSource, Range1d
+        from bokeh.models import ColumnDataSource, Range1d, Span
         from bokeh.plotting import figure
 
         first, last = float(self._time[0]), float(self._time[-1])
@@ -289,6 +293,10 @@ class Browser:
             title=" ",
             **tools,
         )
+        self._grey = ColumnDataSource({"x0": [], "x1": []})
+        plot.vstrip("x0", "x1", source=self._grey, color=GREY, level="underlay")
+        for place in self._marks.borders[:_MOST_BORDERS].tolist():
+            plot.add_layout(Span(location=place, dimension="height", line_color=BORDER))
         for name in main:
             plot.line(
                 "time",

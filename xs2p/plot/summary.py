@@ -22,6 +22,7 @@ from xs2p.plot.drawing import (
     whole_numbers,
 )
 from xs2p.plot.images import Picture, finished, pictures
+from xs2p.plot.marks import draw_borders, draw_marks, marks_of
 from xs2p.plot.panels import by_plane, rows_and_columns
 from xs2p.plot.rois import plot_rois
 from xs2p.plot.times import TimeAxis, first_frames, time_axis
@@ -63,7 +64,7 @@ def plot_summary(
         What the map of all ROIs shows of ``Fc`` (of ``F`` where there is no ``Fc``):
         ``"zscore"``, each ROI less its mean and over its standard deviation, or ``"dFF"``,
         ``(Fc − F0) / F0``. A recording of more than 2000 frames is averaged in bins of time, the
-        z-score that of the bins.
+        z-score that of the bins. Frames that do not count (``valid``) are passed over.
     n_traces
         How many ROIs to show beneath, of the highest signal to noise.
 
@@ -104,8 +105,8 @@ def plot_summary(
     views = pictures(ds, background, movie, table.shape)
 
     axis = time_axis(ds)
-    bins = _bins_of(axis)
-    found, images, quality = _compute(ds, [view.image for view in views], bins.first)
+    bins, marks = _bins_of(axis), marks_of(ds, axis)
+    found, images, quality = _compute(ds, [view.image for view in views], bins.first, marks.valid)
 
     down, _ = rows_and_columns(len(parts))
     figure = new_figure((10.0, 7.0 + 3.6 * down))
@@ -117,13 +118,15 @@ def plot_summary(
     main = found["Fc" if "Fc" in found else "F"][2]
     order = _by_quality(quality)
     raster_ax = figure.add_subplot(grid[1])
-    _raster(raster_ax, main, found, order, bins, raster)
+    _raster(raster_ax, main, found, order, bins, raster, marks.valid is not None)
+    draw_borders(raster_ax, marks)
     shown = [_row(ds, found, int(i)) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
     places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
     units = str(ds["Fc" if "Fc" in ds else "F"].attrs.get("units", "a.u."))
     draw_rows(example, shown, places, runs, bins.ends, axis.label, units, _BINS, COLORS)
-    _heading(example, _what(found, bins))
+    draw_marks(example, marks, order[:n_traces].tolist())
+    _heading(example, _what(found, bins, marks.valid is not None))
     if "inline" in matplotlib.get_backend():
         # Jupyter shows what a cell returns and every open figure: it would be there twice.
         pyplot.close(figure)
@@ -147,7 +150,7 @@ class _Bins(NamedTuple):
 
 
 def _bins_of(axis: TimeAxis) -> _Bins:
-    first, runs, width = first_frames(axis.values, _BINS)
+    first, runs, width = first_frames(axis.values, _BINS, axis.starts)
     last = np.append(first[1:], axis.values.size) - 1
     unit = axis.label[axis.label.index("(") + 1 : -1].partition(" from ")[0]
     number = f"{width}" if unit == "frames" else f"{axis.clock.step * width:.3g}"
@@ -219,7 +222,7 @@ def _thin(n_rois: int) -> float:
 
 
 def _compute(
-    ds: xr.Dataset, images: list[Any], first: np.ndarray
+    ds: xr.Dataset, images: list[Any], first: np.ndarray, valid: np.ndarray | None
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], list[Any], xr.DataArray]:
     """Compute bins of every trace, the images and the signal to noise, all in one pass."""
     import dask
@@ -227,17 +230,16 @@ def _compute(
     from xs2p.traces.quality import is_of, snr
 
     main = "Fc" if "Fc" in ds else "F"
-    wanted = [main, *(["F0"] if has_baseline(ds) else []), *(["spks"] if "spks" in ds else [])]
+    wanted = [main, *["F0"] * has_baseline(ds), *["spks"] * ("spks" in ds)]
     known = "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], ds[main])
     quality = ds["snr"] if known else snr(ds[main])
-    parts = {name: bin_time(ds[name], first) for name in wanted}
+    parts = {name: bin_time(ds[name], first, valid) for name in wanted}
     arrays = [image.data if isinstance(image, xr.DataArray) else image for image in images]
     with progress_bar():
         parts, arrays, values = dask.compute(parts, arrays, quality.data)
     found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
-    quality = xr.DataArray(
-        values, dims="roi", coords={"roi": ds["roi"].values}, name="snr", attrs=quality.attrs
-    ).as_numpy()
+    coords = {"roi": ds["roi"].values}
+    quality = xr.DataArray(values, coords, "roi", "snr", quality.attrs).as_numpy()
     return found, arrays, quality
 
 
@@ -295,8 +297,9 @@ def _raster(
     order: np.ndarray,
     bins: _Bins,
     kind: str,
+    some: bool,
 ) -> None:
-    """Draw all ROIs over time, the highest signal to noise on top."""
+    """Draw all ROIs over time, the highest signal to noise on top; ``some`` frames count."""
     import matplotlib
 
     values, words = _scaled(main, found, kind)
@@ -314,11 +317,11 @@ def _raster(
         interpolation="auto" if len(values) > 100 else "nearest",
         interpolation_stage="data",
     )
-    gaps = np.flatnonzero(np.diff(bins.runs))
-    edges = np.stack([bins.stop[gaps], bins.start[gaps + 1] - bins.stop[gaps]], axis=1)
+    pauses = bins.start[1:] - bins.stop[:-1]
+    gaps = np.flatnonzero(np.diff(bins.runs) * pauses > 0.25 * (bins.stop - bins.start)[:-1])
+    edges = np.stack([bins.stop[gaps], pauses[gaps]], axis=1)
     ax.broken_barh(edges.tolist(), (0.5, len(values)), facecolor="white", linewidth=0)
-    # The limits of the traces beneath.
-    first, length = bins.ends[0], max(bins.ends[1] - bins.ends[0], 1e-9)
+    first, length = bins.ends[0], max(bins.ends[1] - bins.ends[0], 1e-9)  # as the traces beneath
     ax.set_xlim(first - 0.01 * length, first + 1.1 * length)
     for side in ("top", "right", "bottom", "left"):
         ax.spines[side].set_visible(False)
@@ -333,7 +336,9 @@ def _raster(
     ax.set_ylabel("ROIs, from high to low SNR", fontsize=SMALL + 0.5, color=INK)
     name = "Fc" if "Fc" in found else "F"
     binned = f", means of {bins.length}" if bins.length else ""
-    nothing = ["tinted: no trace"] if np.isnan(values).all(1).any() else []
+    tinted = ["frames that do not count"] * some
+    tinted += ["no trace"] * bool(np.isnan(values).all(1).any())
+    nothing = [f"tinted: {' or '.join(tinted)}"] * bool(tinted)
     nothing += ["white: no frames"] if gaps.size else []
     said = f" ({', '.join(nothing)})" if nothing else ""
     _heading(ax, f"{name} of all ROIs, {words}{binned}{said}")
@@ -384,11 +389,11 @@ def _row(
     return Row(ds["roi"].values[i], main, None, baseline, spikes, why(ds, i))
 
 
-def _what(found: dict[str, Any], bins: _Bins) -> str:
+def _what(found: dict[str, Any], bins: _Bins, some: bool) -> str:
     name = "Fc" if "Fc" in found else "F"
     parts = [f"{name} of the ROIs of the highest SNR"]
     parts += ["baseline F0 (dashed)"] if "F0" in found else []
     parts += ["spikes (black, to each ROI's largest)"] if "spks" in found else []
-    if bins.length:
-        parts.append(f"extremes in {bins.length}")
+    parts += [f"extremes in {bins.length}"] if bins.length else []
+    parts += ["grey: not counted"] if some else []
     return ", ".join(parts)

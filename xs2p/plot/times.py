@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import parameters_in
+from xs2p._frames import starts_of
 from xs2p._time import Clock, check_increasing, clock_of
 
 _GAP = 1.5  # times the usual step
@@ -22,6 +23,13 @@ class TimeAxis(NamedTuple):
     """Places on the axis, float64 ``(time,)``."""
     label: str
     clock: Clock
+    starts: tuple[int, ...] = (0,)
+    """First frame of each segment."""
+
+    @property
+    def runs(self) -> np.ndarray:
+        """Which stretch each frame is in, without a gap and of one segment."""
+        return stretches(self.values, starts=self.starts)
 
     @property
     def step(self) -> float:
@@ -43,7 +51,7 @@ def time_axis(ds: xr.Dataset) -> TimeAxis:
     frames = np.arange(ds.sizes["time"], dtype=np.float64)
     if clock is None:
         clock = Clock(frames, "frames") if fs is None else Clock(frames / fs, "s")
-    return TimeAxis(_filled(clock.values, frames), clock.label, clock)
+    return TimeAxis(_filled(clock.values, frames), clock.label, clock, starts_of(ds))
 
 
 def _rate(ds: xr.Dataset) -> float | None:
@@ -64,15 +72,21 @@ def _usual(times: np.ndarray) -> float:
     return float(np.quantile(steps, _SHARE, method="lower")) if steps.size else 1.0
 
 
-def stretches(times: np.ndarray, most: int | None = None) -> np.ndarray:
+def stretches(
+    times: np.ndarray, most: int | None = None, starts: tuple[int, ...] = (0,)
+) -> np.ndarray:
     """Tell, by a number from 0, which stretch without a gap in time each frame is in.
+
+    A segment ends a stretch as a gap does.
 
     Parameters
     ----------
     times
         Of the frames, ``(time,)``, increasing.
     most
-        How many gaps to tell at most: the longest.
+        How many gaps to tell at most: the longest. Of more segments none ends a stretch.
+    starts
+        First frame of each segment.
 
     Examples
     --------
@@ -81,6 +95,10 @@ def stretches(times: np.ndarray, most: int | None = None) -> np.ndarray:
     """
     steps = np.diff(times)
     gap = steps > _GAP * _usual(times)
+    borders = np.array(starts[1:], np.int64) - 1
+    if most is None or borders.size <= most:
+        gap[borders] = True
+        steps[borders] = np.inf
     if most is not None and gap.sum() > most:
         gap &= steps >= np.sort(steps)[-most]
     return np.concatenate([np.zeros(min(times.size, 1), np.int64), np.cumsum(gap)])
@@ -116,8 +134,12 @@ def broken(
     )
 
 
-def first_frames(times: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, int]:
+def first_frames(
+    times: np.ndarray, most: int, starts: tuple[int, ...] = (0,)
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Cut time into bins of equal numbers of frames, none of which reaches over a gap.
+
+    ``starts`` are the first frames of segments, over whose ends none reaches either.
 
     Returns
     -------
@@ -129,11 +151,11 @@ def first_frames(times: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray, 
         Frames in a bin; one at the end of a stretch may have fewer.
     """
     width = 1 if times.size <= 2 * most else -(-times.size // most)
-    runs = stretches(times, most)
-    starts = np.flatnonzero(np.diff(runs, prepend=-1))
-    stops = np.append(starts[1:], times.size)
+    runs = stretches(times, most, starts)
+    begin = np.flatnonzero(np.diff(runs, prepend=-1))
+    stops = np.append(begin[1:], times.size)
     first = np.concatenate(
-        [np.arange(a, b, width) for a, b in zip(starts, stops, strict=True)] or [starts]
+        [np.arange(a, b, width) for a, b in zip(begin, stops, strict=True)] or [begin]
     )
     return first, runs[first], width
 

@@ -25,7 +25,8 @@ from xs2p.plot.drawing import (
     new_axes,
     position_of,
 )
-from xs2p.plot.times import broken, frames_in, stretches, time_axis
+from xs2p.plot.marks import GREY, draw_marks, marks_of
+from xs2p.plot.times import broken, frames_in, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,8 +87,10 @@ def plot_traces(
         Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
         scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
         highest of each column of pixels are drawn. An ROI without a trace has its ``status`` in
-        place of one, ``zero_trace`` too. Lines break at gaps in time: steps of more than
-        one and a half times the usual one.
+        place of one, ``zero_trace`` too. Lines break at gaps in time: steps of more than one and a
+        half times the usual one; and between segments, where a thin line stands. Grey are frames
+        that do not count (``valid``): each ROI's scale is that of the others, and what is beyond
+        it in them is drawn at its end.
 
     Raises
     ------
@@ -119,16 +122,21 @@ def plot_traces(
     some = some.drop_vars([n for n, c in some.coords.items() if n not in ("roi", "status")])
     with progress_bar():
         some = some.compute().as_numpy()
+    marks = marks_of(ds, axis)
     rows = [_row(some.isel(roi=k), coefficient, corrected) for k in range(len(places))]
+    if marks.valid is not None:
+        count = np.broadcast_to(marks.valid, (ds.sizes["roi"], axis.values.size))[places, frames]
+        rows = [row._replace(valid=own) for row, own in zip(rows, count, strict=True)]
     if ax is None:
         ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
     columns = max(int(ax.get_window_extent().width), 1000)
     units = str(ds[show[0]].attrs.get("units", "a.u."))
-    shown, runs = axis.values[frames], stretches(axis.values)[frames]
+    shown, runs = axis.values[frames], axis.runs[frames]
     ends = (float(shown[0]), float(shown[-1])) if shown.size else (0.0, 1.0)
     draw_rows(ax, rows, shown, runs, ends, axis.label, units, columns, colors, same_scale)
+    grey = draw_marks(ax, marks, places, frames)
     if legend and rows:
-        _legend(ax, rows, coefficient, show[0], colors)
+        _legend(ax, rows, coefficient, show[0], colors, grey)
     return ax
 
 
@@ -141,6 +149,8 @@ class Row(NamedTuple):
     baseline: np.ndarray | None = None
     spikes: np.ndarray | None = None
     why: str = _NONE
+    valid: np.ndarray | None = None
+    """Frames that count; None where all do."""
 
 
 def check_traces_of(ds: xr.Dataset) -> None:
@@ -256,8 +266,7 @@ def draw_rows(
     """
     from matplotlib.collections import LineCollection
 
-    parts = [[v for v in (row.main, row.neuropil, row.baseline) if v is not None] for row in rows]
-    limits = [_limits(values) for values in parts]
+    limits = [_limits(row) for row in rows]
     common = max((high - low for low, high in limits), default=1.0) if same_scale else None
     start, width = ends[0], max(ends[1] - ends[0], 1e-9)
     for k, row in enumerate(rows):
@@ -281,7 +290,7 @@ def draw_rows(
         for values, style in styles:
             if values is not None:
                 kept = _kept(values, runs, columns)
-                y = foot + (values[kept] - low) * scale
+                y = foot + (_within(values, row.valid, low, high)[kept] - low) * scale
                 line = broken(time[kept], y, runs[kept])
                 ax.plot(*line, solid_joinstyle="round", **style)
         if row.spikes is not None:
@@ -297,13 +306,20 @@ def draw_rows(
     _frame(ax, [row.label for row in rows], colors, start, width, label)
 
 
-def _limits(values: list[np.ndarray]) -> tuple[float, float]:
-    joined = np.concatenate(values)
+def _limits(row: Row) -> tuple[float, float]:
+    """Lowest and highest value of the frames that count."""
+    values = [v for v in (row.main, row.neuropil, row.baseline) if v is not None]
+    joined = np.concatenate([v if row.valid is None else v[row.valid] for v in values])
     finite = joined[np.isfinite(joined)]
     if not finite.size:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def _within(values: np.ndarray, valid: np.ndarray | None, low: float, high: float) -> np.ndarray:
+    """Keep frames that do not count within the scale of the others."""
+    return values if valid is None else np.where(valid, values, np.clip(values, low, high))
 
 
 def _kept(values: np.ndarray, runs: np.ndarray, columns: int) -> np.ndarray:
@@ -339,10 +355,16 @@ def _frame(
 
 
 def _legend(
-    ax: Axes, rows: list[Row], coefficient: float | None, main: str, colors: Sequence[str]
+    ax: Axes,
+    rows: list[Row],
+    coefficient: float | None,
+    main: str,
+    colors: Sequence[str],
+    grey: bool,
 ) -> None:
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     row = rows[0]
     times = "Fneu" if coefficient is None else f"{coefficient:g} · Fneu"
@@ -360,6 +382,9 @@ def _legend(
             Line2D([], [], color=INK, marker="|", markersize=8, markeredgewidth=1, linestyle="none")
         )
         words.append("spikes, to each ROI's largest")
+    if grey:
+        handles.append(Patch(color=GREY))
+        words.append("not counted")
     ax.legend(
         handles,
         words,

@@ -11,6 +11,7 @@ import numpy as np
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
 from xs2p.disk.reads import naming
+from xs2p.io.nwb.intervals import with_intervals
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
 from xs2p.movie.check import rate_of
@@ -57,8 +58,9 @@ def read_nwb(
         several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
-        applied. ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames
-        have the ``status`` ``no_cell_pixels`` where they have no pixel of their own, else
+        applied. ``segment(time)`` and ``valid(time)`` of a file of :func:`xs2p.write_nwb` come
+        back; the epochs and invalid times of others are not taken for these.
+        ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames have the ``status`` ``no_cell_pixels`` where they have no pixel of their own, else
         ``zero_trace``, as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the
         coordinate ``plane``. Images ``(y, x)`` of
         ``SegmentationImages`` are variables too.
@@ -95,6 +97,7 @@ def read_nwb(
             ds = join_tables(sets, where)
         else:
             ds = _read(file, pick(file, name, where), shape, order, where)
+        ds = with_intervals(ds, file, where)
         for key, image in _images(file, ds.attrs):
             ds[key] = image
         return ds.assign_attrs(source=where)

@@ -16,6 +16,7 @@ from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
 from xs2p.io.nwb.clock import clock_of
 from xs2p.io.nwb.file import SERIES
+from xs2p.io.nwb.intervals import add_intervals
 from xs2p.io.nwb.parts import (
     add_images,
     add_series,
@@ -94,6 +95,8 @@ def write_nwb(
     Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
     series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
     and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
+    Segments (the coordinate ``segment``) are ``epochs``, their label the first of the tags; runs of
+    frames that do not count (``valid``) are ``invalid_times``; beside those that ``nwbfile`` has.
     A column whose name such a table has for something else, such as ``name`` or ``id``, is
     ``xs2p_name`` there; `read_nwb` and `rois_from_nwb` give it its own name again.
     Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
@@ -115,7 +118,8 @@ def write_nwb(
     Warns
     -----
     UserWarning
-        Images that are not of the ROIs' frame are left out.
+        Images that are not of the ROIs' frame are left out; of a ``valid`` of each ROI only the
+        frames that count for none are written.
 
     Examples
     --------
@@ -150,27 +154,25 @@ def write_nwb(
         "emission_lambda": float(emission_lambda),
         "rate": clock.get("rate"),
     }
-    module = None
-    stack = contextlib.ExitStack()
+    stack, undo = contextlib.ExitStack(), contextlib.ExitStack()
     try:
         scratch = stack.enter_context(scratch_folder(target))
         held = _in_reach(traces, scratch)
         images = {k: v.compute() for k, v in images.items()}
         new = os.path.join(scratch, os.path.basename(target))
         module = _ophys(made)
+        undo.callback(_empty, module)
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
             table = roi_table(pynwb, module, own, suffix, plane, image_masks)
             add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
+        add_intervals(pynwb, made, ds, clock, undo)
         _write(pynwb, made, new)
         put_file_in_place(new, target, overwrite)
     except BaseException:
-        # An nwbfile that was given is as it was, for another try.
-        parts = {} if module is None else module.data_interfaces
-        for key in set(CONTAINERS) & set(parts):
-            parts.pop(key)
+        undo.close()  # an nwbfile that was given is as it was, for another try
         raise
     finally:
         stack.close()
@@ -261,6 +263,12 @@ def _ophys(nwbfile: Any) -> Any:
     return nwbfile.create_processing_module(
         "ophys", "optical physiology: ROIs, their traces and spikes"
     )
+
+
+def _empty(module: Any) -> None:
+    """Take what was added out of a module."""
+    for key in set(CONTAINERS) & set(module.data_interfaces):
+        module.data_interfaces.pop(key)
 
 
 def _write(pynwb: Any, nwbfile: Any, path: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import parameters_in, unsaid_in
+from xs2p._frames import BAD, VALID, valid_of
 from xs2p._time import rate_shown
 from xs2p._version import __version__
 from xs2p._warnings import warn
@@ -90,11 +91,14 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str], said: Mapping[str, A
     import dask
 
     missing = np.zeros(ds.sizes["roi"], bool)
+    valid = valid_of(ds)
+    count = np.full(ds.sizes["roi"], ds.sizes["time"] if valid is None else valid.sum("time"))
     paths, holes = {}, {}
     for key in STORED:
         if key in ds:
             paths[key] = new(f"{key}.npy")
-            holes[key] = write_lazily(ds[key].transpose("roi", "time"), paths[key])
+            traces = ds[key] if valid is None else ds[key].where(ds[key].notnull() | valid, 0)
+            holes[key] = write_lazily(traces.transpose("roi", "time"), paths[key])
         elif not key.endswith("_chan2"):
             make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
     ds = _with_statistics(ds, said.get("neuropil_coefficient", DEFAULTS["neucoeff"]))
@@ -112,7 +116,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str], said: Mapping[str, A
         missing = ds["status"].values != "ok"
     for key, path in paths.items():
         _settle_holes(
-            key, path, holes[key].sum(axis=1), missing, ds["roi"].values, ds.sizes["time"]
+            key, path, holes[key].sum(axis=1), missing, ds["roi"].values, ds.sizes["time"], count
         )
     return ds
 
@@ -165,10 +169,19 @@ def _write_block(
 
 
 def _settle_holes(
-    key: str, path: str, nan: np.ndarray, missing: np.ndarray, labels: np.ndarray, n_frames: int
+    key: str,
+    path: str,
+    nan: np.ndarray,
+    missing: np.ndarray,
+    labels: np.ndarray,
+    n_frames: int,
+    count: np.ndarray,
 ) -> None:
-    """Put zeros where an ROI has no trace; raise where a trace has holes."""
-    absent = (nan == n_frames) | ((nan > 0) & missing)
+    """Put zeros where an ROI has no trace; raise where a trace has holes in frames that count.
+
+    ``count`` is how many these are, of each ROI.
+    """
+    absent = (nan == count) | ((nan > 0) & missing)
     partial = np.flatnonzero((nan > 0) & ~absent)
     if len(partial):
         raise ValueError(
@@ -279,6 +292,7 @@ def ops_of(
         ops[key] = value
         if section and isinstance(ops.get(section), dict):
             ops[section][name] = value
+    _tell_of_frames(ops, ds)
     frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
     ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
     if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
@@ -293,3 +307,29 @@ def ops_of(
     ops.setdefault("save_path", os.path.abspath(folder))
     ops["xs2p_version"] = __version__
     return {**DEFAULTS, **ops}
+
+
+def _tell_of_frames(ops: dict[str, Any], ds: xr.Dataset) -> None:
+    """Say which frames are bad, and leave out what was said of other frames than these."""
+    n_frames = ds.sizes["time"]
+    for key in ("frames_per_file", "frames_per_folder", "nframes_per_folder"):
+        if key in ops and np.sum(ops[key]) != n_frames:
+            del ops[key]
+    if VALID in ds.coords:
+        valid = valid_of(ds)
+        ops[BAD] = np.zeros(n_frames, bool) if valid is None else ~_for_any(valid).values
+    elif BAD in ds.coords and ds[BAD].dims == ("time",):
+        ops[BAD] = ds[BAD].values.astype(bool)
+    elif BAD in ops and np.size(ops[BAD]) != n_frames:
+        del ops[BAD]
+
+
+def _for_any(valid: xr.DataArray) -> xr.DataArray:
+    """Frames that count for any ROI: suite2p knows none that do for some."""
+    if "roi" not in valid.dims:
+        return valid
+    warn(
+        "write_suite2p: valid is of each ROI, and badframes of suite2p's are of all: those frames "
+        "are bad that count for none"
+    )
+    return valid.any("roi")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._warnings import warn
 from xs2p.io.suite2p.names import FLAGS, STORED
 
 if TYPE_CHECKING:
@@ -41,11 +43,18 @@ def read_fall(path: str, shape: Shape, read: Callable[..., xr.Dataset], what: st
         folder = os.path.join(top, "fall" if plane_number(above) is None else above)
         os.mkdir(folder)
         _unpack(path, folder)
-        try:
-            found = read(os.path.join(folder, what) if what else folder, shape=shape)
-        except (ValueError, FileNotFoundError) as error:
-            told = str(error).replace(folder + os.sep, f"{path}: ").replace(folder, path)
-            raise type(error)(told) from error
+
+        def told(text: Any) -> str:
+            return str(text).replace(folder + os.sep, f"{path}: ").replace(folder, path)
+
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                found = read(os.path.join(folder, what) if what else folder, shape=shape)
+            except (ValueError, FileNotFoundError) as error:
+                raise type(error)(told(error)) from error
+    for each in said:
+        warn(told(each.message))
     if found.attrs.get("source", "").startswith(folder):
         found.attrs["source"] = path
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,18 +10,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
+from xs2p._frames import with_frames
 from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
+from xs2p.movie.segments import by_source, said_of_plane
 from xs2p.rois.assemble import status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Dataset:
+def read_suite2p(
+    folder: Path, *, shape: tuple[int, int] | None = None, segments: Any = None
+) -> xr.Dataset:
     """Read a suite2p plane folder, such as ``suite2p/plane0``, or all planes of a folder.
 
     Parameters
@@ -32,6 +37,9 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         as ``meanImg_plane0``.
     shape : (int, int), optional
         ``(Ly, Lx)``, the size of the frame in pixels; needed where there is no ``ops.npy``.
+    segments : {"files", "folders", "gaps"} or array, optional
+        Set ``segment(time)``, as :func:`xs2p.open_movie` does: by the files or folders that
+        suite2p joined, where time makes a pause, or by a label for each frame.
 
     Returns
     -------
@@ -41,7 +49,9 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
         ``pixel``; ``iscell`` and ``redcell`` (bool) with ``iscell_prob`` and ``redcell_prob``
         over ``roi``; ``status`` of an ROI whose ``F`` is 0 in all frames, which is suite2p's way
         to say that there is none, is ``no_cell_pixels`` where it has no pixel of its own, else
-        ``zero_trace``; ``time`` in s where ``ops`` has ``fs``. ``attrs`` has ``Ly``, ``Lx``,
+        ``zero_trace``; ``time`` in s where ``ops`` has ``fs``;
+        ``badframes(time)``, True where ``ops`` calls a frame bad (in any plane), which is used
+        only where ``valid="badframes"`` is given. ``attrs`` has ``Ly``, ``Lx``,
         ``fs`` (Hz), ``tau`` (s), ``neuropil_coefficient``, ``baseline`` and its parameters,
         as xs2p names them (what suite2p 0.x called maximin is ``maximin_legacy``, what it calls
         constant is ``constant_global``); ``spks`` has in its own those that made it. And all
@@ -54,8 +64,9 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     FileNotFoundError
         There is no such folder, or neither ROIs nor traces in it.
     ValueError
-        A file is damaged, two files disagree, the frame size is not known, or planes differ in
-        frame size, frame rate, or by more than one frame.
+        A file is damaged, two files disagree, the frame size is not known, planes differ in
+        frame size, frame rate, or by more than one frame, or segments are not known or not of as
+        many frames.
 
     Examples
     --------
@@ -64,22 +75,27 @@ def read_suite2p(folder: Path, *, shape: tuple[int, int] | None = None) -> xr.Da
     """
     name = os.fspath(folder)
     with naming(name):
-        return _read(name, shape)
+        return _read(name, shape, segments)
 
 
-def _read(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
+def _read(name: str, shape: tuple[int, int] | None, segments: Any) -> xr.Dataset:
     if is_fall(name):
-        return read_fall(name, shape, read_suite2p, "")
+        return read_fall(name, shape, functools.partial(read_suite2p, segments=segments), "")
+    by = by_source(segments)
     planes = _folders_in(name)
     if planes is None:
-        return _read_plane(name, shape)
-    from xs2p.io.suite2p.planes import join_folders
+        ds = _read_plane(name, shape, by)
+    else:
+        from xs2p.io.suite2p.planes import join_folders
 
-    sets = {n: _read_plane(path, shape) for n, path in planes.items()}
-    return join_folders(sets, name).assign_attrs(source=name)
+        sets = {n: _read_plane(path, shape, by) for n, path in planes.items()}
+        ds = join_folders(sets, name).assign_attrs(source=name)
+    if segments is not None and "time" not in ds.dims:
+        raise ValueError(f"segments={segments!r}: {name} has no traces, whose frames they are of")
+    return with_frames(ds, segments=None if by else segments)
 
 
-def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
+def _read_plane(name: str, shape: tuple[int, int] | None, segments: str | None) -> xr.Dataset:
     """Read one plane folder."""
     import xarray as xr
 
@@ -107,9 +123,11 @@ def _read_plane(name: str, shape: tuple[int, int] | None) -> xr.Dataset:
     if "roi" not in coords:
         attrs_of_roi = {"long_name": "ROI label", "description": "Row of the arrays, from 0."}
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
-    if data and "fs" in attrs:
-        seconds = np.arange(next(iter(data.values()))[1].shape[1]) / attrs["fs"]
-        coords["time"] = ("time", seconds, time_attrs())
+    if data:
+        n_frames = next(iter(data.values()))[1].shape[1]
+        coords.update(said_of_plane(name, ops, n_frames, segments))
+        if "fs" in attrs:
+            coords["time"] = ("time", np.arange(n_frames) / attrs["fs"], time_attrs())
     if "F" in data:
         coords.update(status_of_zeros(coords, data["F"][1]))
     for key, made_with in parameters_by_variable(attrs, data).items():
@@ -132,7 +150,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     so an error leaves none of them, and none by halves.
 
     suite2p knows no missing traces: where an ROI has a ``status`` other than ``ok``, or
-    nothing but NaN, zeros are written, as suite2p itself does. ``Fneu`` and ``spks`` that
+    nothing but NaN, zeros are written, as suite2p itself does, also in frames that do not count
+    (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
@@ -162,8 +181,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         A file of the set exists and ``overwrite`` is False, or it was not written here, or the
         Dataset is read from it.
     ValueError
-        The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames, or ROIs
-        of several planes were to go into the folder of one.
+        The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames that
+        count, or ROIs of several planes were to go into the folder of one.
 
     Examples
     --------

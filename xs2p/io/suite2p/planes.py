@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
+from xs2p._frames import BAD, SEGMENT
 from xs2p._warnings import warn
 from xs2p.io.suite2p.names import PLANE, STORED
+from xs2p.movie.segments import of_planes
 from xs2p.movie.sources import plane_number
 from xs2p.rois.planes import join_rois
 
@@ -29,6 +31,9 @@ def join_folders(sets: Mapping[int, xr.Dataset], name: str) -> xr.Dataset:
                 f"read_suite2p({os.path.join(name, f'plane{next(iter(sets))}')!r})"
             )
     sets = _equally_long(sets, name)
+    n_frames = max((ds.sizes.get("time", 0) for ds in sets.values()), default=0)
+    said = [{k: ds[k].variable for k in (BAD, SEGMENT) if k in ds.coords} for ds in sets.values()]
+    sets = {n: ds.drop_vars((BAD, SEGMENT), errors="ignore") for n, ds in sets.items()}
     whole = xr.Dataset()
     labelled = _numbered(sets)
     with_rois = ["npix" in ds.variables for ds in sets.values()]
@@ -50,6 +55,7 @@ def join_folders(sets: Mapping[int, xr.Dataset], name: str) -> xr.Dataset:
     times = [ds["time"] for ds in labelled.values() if "time" in ds.coords]
     if times:
         whole = whole.assign_coords(time=times[0])
+    whole = whole.assign_coords(of_planes(said, n_frames, name))
     for n, ds in labelled.items():
         own = [v for v in ds.data_vars if v not in STORED and not set(ds[v].dims) & set(_OF_ALL)]
         whole = whole.assign(_renamed(ds[own].reset_coords(drop=True), f"_plane{n}").variables)
