@@ -60,10 +60,10 @@ def read_nwb(
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
         applied. ``segment(time)`` and ``valid(time)`` of a file of :func:`xs2p.write_nwb` come
         back; the epochs and invalid times of others are not taken for these.
-        ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames have the ``status`` ``no_cell_pixels`` where they have no pixel of their own, else
-        ``zero_trace``, as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the
-        coordinate ``plane``. Images ``(y, x)`` of
-        ``SegmentationImages`` are variables too.
+        ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames have the
+        ``status`` ``no_cell_pixels`` where they have no pixel of their own, else ``zero_trace``,
+        as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the coordinate ``plane``.
+        Images ``(y, x)`` of ``SegmentationImages`` are variables too.
 
     Raises
     ------
