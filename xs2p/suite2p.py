@@ -470,7 +470,7 @@ def oasis_trace(
     pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     spikes = np.empty(n_frames, np.float32)
     trace = np.ascontiguousarray(F, dtype=np.float32)
-    n = oasis_pools(trace, table, forgotten(tau_fs), *pools, spikes)
+    n = oasis_pools(trace, table, forgotten(float(tau_fs)), *pools, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes

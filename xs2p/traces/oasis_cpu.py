@@ -256,7 +256,7 @@ def decay_length(tau_fs: np.float32, n_frames: int) -> int:
 
 
 def forgotten(tau_fs: float) -> int:
-    """After how many frames that do not count what was before them no longer matters.
+    """Count the frames that do not count after which what was before them no longer matters.
 
     It has then decayed to 10^-8, below what float32 tells from nothing.
     """
