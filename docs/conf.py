@@ -51,7 +51,8 @@ default_role = "obj"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!xs2p\.[a-z]).+"),
-    ("py:class", r"xs2p\.(masks\.layout\.Layout|masks\.packing\.MaskArrays|compute\.progress\.T)"),
+    ("py:class", r"xs2p\.(masks\.layout\.Layout|masks\.packing\.MaskArrays)"),
+    ("py:class", r"xs2p\.(compute\.progress\.T|pipeline\.concat\.Recording)"),
     ("py:(obj|func|meth|mod)", r"(?!xs2p\.)\w+\..+"),
 ]
 
