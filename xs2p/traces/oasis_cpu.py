@@ -124,8 +124,6 @@ def _holes(trace):  # type: ignore[no-untyped-def]
 def _longest_hole(trace):  # type: ignore[no-untyped-def]
     """Most NaN in a row."""
     longest, here = 0, 0
-    if _holes(trace) == 0:
-        return 0
     for sample in trace:
         here = here + 1 if sample != sample else 0
         longest = max(longest, here)
@@ -184,7 +182,7 @@ def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # t
 
     Frame by frame, all traces merge their frame in vectors; the few that open a pool or must
     merge it with one more are gone through one by one. Alone, a trace waits in every frame for
-    the division of the one before.
+    the division of the one before. Whether any holds NaN is returned.
     """
     last = table.size - 1
     one = np.uint64(1)
@@ -248,6 +246,7 @@ def _oasis_side_by_side(F, table, frames, state, span, n, v, w, length, s):  # t
         top = np.uint64(n[i])
         v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
         _spikes(F[i], table, v[i], length[i], top, s[i])
+    return holed
 
 
 def decay_length(tau_fs: np.float32, n_frames: int) -> int:
@@ -275,10 +274,12 @@ def _compiled_oasis() -> Kernel:
         span, n = np.empty(_TRACES, np.int64), np.empty(_TRACES, np.int64)
         for start in range(0, F.shape[0], _TRACES):
             some = slice(start, min(start + _TRACES, F.shape[0]))
-            few = some.stop - start < _FEW
+            few = holed = some.stop - start < _FEW
             if not few:
-                _oasis_side_by_side(F[some], table, frames, state, span, n, v, w, length, s[some])
-            for i in range(start, some.stop):
+                holed = _oasis_side_by_side(
+                    F[some], table, frames, state, span, n, v, w, length, s[some]
+                )
+            for i in range(start, some.stop if holed else start):
                 if few or _longest_hole(F[i]) >= forget:
                     oasis_pools(F[i], table, forget, v[0], w[0], length[0], s[i])
 
