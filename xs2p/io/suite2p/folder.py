@@ -153,6 +153,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     nothing but NaN, zeros are written, as suite2p itself does, also in frames that do not count
     (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
+    ``Fc``, ``F0`` and ``dFF`` have no file there, and are not computed for it; what else is over
+    ``roi``, as ``noise``, ``dff_flag`` and ``snr``, is a field of ``stat`` by its name.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
     that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
