@@ -88,7 +88,7 @@ def column_text(name: str, rois: xr.Dataset) -> str:
     if name not in rois.data_vars:
         return text
     unit = attrs.get("units", "")
-    text += f" In units of {unit}." if unit not in ("", "1") else ""
+    text += f" Unit: {str(unit).rstrip('.')}." if unit not in ("", "1") else ""
     kept = {str(key): value for key, value in attrs.items() if key not in _NOT_KEPT}
     return f"{text} [xs2p variable {as_json(kept)}]"
 
