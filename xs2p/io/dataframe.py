@@ -48,16 +48,24 @@ def to_dataframe(
         Of traces: ``roi``, ``time`` as it is (``frame`` where there is none), ``channel`` where
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time``, such as ``segment`` and ``valid``, are columns as well.
-        Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
-        coordinate over ``roi``. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
-        ``std`` are of ``Fc``, else of ``F``, and
-        are kept as they are where ``ds`` has them. ``table.attrs["units"]`` has the units.
+        Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and all else that
+        is over ``roi``, as ``noise``, ``dff_flag`` and what else is known of their quality.
+        ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and ``std`` are of ``Fc``,
+        else of ``F``, and are kept as they are where ``ds`` has them. ``table.attrs["units"]`` has
+        the units.
         What is lazy is computed in one pass.
 
     Raises
     ------
     ValueError
         If there is no such table or variable, or it would be larger than ``max_bytes``.
+
+    Notes
+    -----
+    ``dff_flag`` is a sum of flags, such as 1 and 8; ``ds.dff_flag.attrs`` says what they mean, by
+    ``flag_masks`` and ``flag_meanings``. ``good = rois[rois.dff_flag == 0]`` are the ROIs that have
+    none, ``rois[rois.dff_flag & (1 | 8) == 0]`` those that have neither of these two, and
+    ``traces[traces.roi.isin(good.roi)]`` are their traces.
 
     Examples
     --------
@@ -142,7 +150,8 @@ def _of_traces(
 def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
     from xs2p.traces.quality import is_of, skew, snr, std
 
-    own = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n not in _BOOKKEEPING]
+    over_roi = {n: set(v.dims) - {"channel"} == {"roi"} for n, v in ds.variables.items()}
+    own = [str(n) for n, is_one in over_roi.items() if is_one and n not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
     own = [*first, *(n for n in own if n not in first)]
     found = (ds[own] if own else ds[[]]).reset_coords()
