@@ -296,7 +296,7 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
         smooth = map_traces(
             _smooth_block, F, reach=how.reach, whole=whole, bridged=True, holes=True, **options
         )
-        level = reduce_traces(smooth, _lowest, np.fmin, _known, 1).astype(np.float32)
+        level = reduce_traces(smooth, _lowest, np.fmin, _known, 1, exact=True).astype(np.float32)
     if how.method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
