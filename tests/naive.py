@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import naive_rolling
 import numpy as np
 from scipy import ndimage, stats
 
@@ -118,6 +119,14 @@ def baseline(F, method, fs, win_baseline=60.0, sig_baseline=10.0, prctile_baseli
         return np.broadcast_to(smooth.min(axis=axis, keepdims=True), F.shape)
     if method == "prctile":
         return np.broadcast_to(np.percentile(F, prctile_baseline, axis=1, keepdims=True), F.shape)
+    window, low_window = (int(seconds * fs / 2) * 2 + 1 for seconds in (win_baseline, 60))
+    if method == "rolling_prctile":
+        return naive_rolling.rolling_percentile(F, window, prctile_baseline)
+    if method == "rolling_median":
+        return naive_rolling.rolling_percentile(F, window, 50)
+    if method == "inactive_median":
+        near = 3 * naive_rolling.noise(F, int(3.33 * fs / 2) * 2 + 1)[..., None]
+        return naive_rolling.inactive_median(F, low_window, window, near)
     if method == "none":
         return np.zeros(F.shape)
     raise ValueError(method)

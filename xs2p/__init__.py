@@ -37,6 +37,7 @@ from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.extraction import extract_traces
+from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "extract",
     "extract_to_zarr",
     "extract_traces",
+    "noise",
     "open_movie",
     "preprocess",
     "read_nwb",

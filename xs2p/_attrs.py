@@ -69,6 +69,15 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
+def check_polarity(value: Any) -> None:
+    """Raise a ValueError unless ``value`` is 1 or -1."""
+    check_number("polarity", value)
+    if value not in (1, -1):
+        raise ValueError(
+            f"polarity must be 1, or -1 for an indicator that darkens with activity; got {value!r}"
+        )
+
+
 def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     """Return the argument, else the array's attribute, as a positive number.
 
@@ -101,12 +110,20 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     return number
 
 
-_BASELINE = ("baseline", "win_baseline", "sig_baseline", "prctile_baseline")
+_NEUROPIL = ("neuropil_coefficient", "neuropil", "dark_offset")
+_BASELINE = (
+    "baseline",
+    "win_baseline",
+    "sig_baseline",
+    "prctile_baseline",
+    "detrend",
+    "polarity",
+)
 # Parameter -> the variables that it makes: the first of them that is there says what it was.
 _MADE = {
     "fs": TRACES,
-    "neuropil_coefficient": ("Fc", "F0", "spks"),
-    **dict.fromkeys(_BASELINE, ("F0", "spks")),
+    **dict.fromkeys(_NEUROPIL, ("Fc", "F0", "spks", "dFF")),
+    **dict.fromkeys(_BASELINE, ("F0", "spks", "dFF")),
     "tau": ("spks",),
 }
 _BY_PROGRAM = ("xs2p_version", "ops")  # attributes of a Dataset whose others tell how it was made
@@ -125,13 +142,18 @@ def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
         if name == "fs":
             made = [attrs for attrs in made if name in attrs]
         value = made[0].get(name) if made else None
-        if value is None and name in _BASELINE and made and "baseline" in made[0]:
-            continue  # the method does not use it
+        if value is None and made and _says_all(made[0], name):
+            continue  # it is not used, or as it is by default
         if value is None and name not in unsaid:
             value = ds.attrs.get(name)
         if value is not None and not (name == "tau" and "tau" in ds.coords):
             found[name] = value
     return found
+
+
+def _says_all(attrs: Mapping[str, Any], name: str) -> bool:
+    """Whether a variable says what it was made with, so far as a parameter belongs to that."""
+    return any(name in names and names[0] in attrs for names in (_BASELINE, _NEUROPIL))
 
 
 def parameters_by_variable(said: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

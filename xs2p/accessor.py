@@ -22,6 +22,7 @@ from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_t
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.extraction import extract_traces
+from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
 
 
@@ -87,6 +88,7 @@ class S2pDataArray(_Methods):
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
+    noise = _method(noise)
     snr = _method(snr)
     skew = _method(skew)
     std = _method(std)

@@ -19,7 +19,7 @@ import xs2p
 from xs2p import cli
 from xs2p.cli import demo
 from xs2p.pipeline import regions as _regions
-from xs2p.traces.baseline import METHODS
+from xs2p.traces.baseline_methods import METHODS
 
 FRAMES, LY, LX, FS = 120, 64, 64, 7.0
 

@@ -11,7 +11,7 @@ from loaders import DATA
 
 import xs2p
 from xs2p.testing import simulate
-from xs2p.traces.baseline import METHODS
+from xs2p.traces.baseline_methods import METHODS
 
 REAL = DATA / "suite2p-folder-2p"
 OPTIONS = {"tau": 1.0, "win_baseline": 5.0}

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import xs2p
 from xs2p.testing import raise_if_dask_computes, simulate, time_chunks
 from xs2p.traces import blocks
-from xs2p.traces.baseline import METHODS
+from xs2p.traces.baseline_methods import METHODS
 from xs2p.traces.blocks import join
 
 FS = 10.0

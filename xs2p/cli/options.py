@@ -51,6 +51,9 @@ class Baseline(StrEnum):
     constant = "constant"
     constant_global = "constant_global"
     prctile = "prctile"
+    rolling_prctile = "rolling_prctile"
+    rolling_median = "rolling_median"
+    inactive_median = "inactive_median"
     none = "none"
 
 

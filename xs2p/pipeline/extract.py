@@ -14,7 +14,7 @@ from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
-from xs2p.traces.baseline import estimate_baseline
+from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks, storable
 from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks

@@ -19,7 +19,7 @@ from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
-from xs2p.traces.baseline import Baseline, check_baseline
+from xs2p.traces.baseline_methods import Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
 
 

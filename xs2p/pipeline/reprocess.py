@@ -12,7 +12,13 @@ from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.pipeline.regions import RUN
-from xs2p.traces.baseline import METHODS, Baseline, check_baseline, estimate_baseline
+from xs2p.traces.baseline_methods import (
+    METHODS,
+    USED_BY,
+    Baseline,
+    check_baseline,
+    estimate_baseline,
+)
 from xs2p.traces.deconvolve import Decay, check_decay, estimate_spikes
 from xs2p.traces.neuropil import correct
 from xs2p.traces.quality import skew, snr, std
@@ -32,11 +38,6 @@ _OF_BASELINE = {
     "win_baseline": 60.0,
     "sig_baseline": 10.0,
     "prctile_baseline": 8.0,
-}
-_USED_BY = {
-    "win_baseline": ("maximin", "maximin_legacy"),
-    "sig_baseline": ("maximin", "maximin_legacy", "constant", "constant_global"),
-    "prctile_baseline": ("prctile",),
 }
 
 
@@ -219,7 +220,7 @@ def _baseline(
         )
     chosen = {name: known.get(name, value) for name, value in _OF_BASELINE.items()} | wanted
     for name in wanted:
-        users = _USED_BY.get(name, (chosen["baseline"],))
+        users = USED_BY.get(name, (chosen["baseline"],))
         if chosen["baseline"] not in users and chosen["baseline"] in METHODS:
             raise ValueError(
                 f"{name}={wanted[name]!r} plays no part in the baseline {chosen['baseline']!r}; "

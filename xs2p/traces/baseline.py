@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number, resolve
-from xs2p._frames import SEGMENT, by_segment, spans_of, warn_of_gaps
+from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, same_as, without_other
 from xs2p._time import check_increasing
-from xs2p.compute.arrays import array_module, unread
-from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import (
-    check_traces,
-    map_traces,
-    storable,
-    with_data,
-)
-from xs2p.traces.pieces import counted
-from xs2p.traces.reductions import reduce_traces, reduce_whole
-
-_FILTERS = "xs2p.traces.filters"
-_IN_SECONDS = ("maximin", "maximin_legacy")  # their window is
-METHODS = ("maximin", "maximin_legacy", "constant", "constant_global", "prctile", "none")
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import resolve_device
+from xs2p.traces.baseline_methods import check_baseline, estimate_baseline
+from xs2p.traces.blocks import check_traces, storable, turned
 
 
 @without_other
@@ -36,6 +25,8 @@ def baseline(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    detrend: str | None = None,
+    polarity: int = 1,
     device: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
@@ -53,17 +44,33 @@ def baseline(
           ends: stored ``spks`` of older result folders come out bit for bit.
         - ``"constant"``: the minimum of each smoothed trace.
         - ``"constant_global"``: ONE minimum over all ROIs, as suite2p's ``constant``.
-        - ``"prctile"``: a percentile of each trace. The one method that, lazily, brings all of
-          time into one chunk (of some ROIs) to find it.
+        - ``"prctile"``: a percentile of each trace. Lazily, all of time is brought into one chunk
+          (of some ROIs) to find it.
+        - ``"rolling_prctile"``: the percentile of the window around each frame, exact, edges
+          reflected.
+        - ``"rolling_median"``: the same with the median, for traces with events both ways.
+        - ``"inactive_median"``: the rolling median of the frames at which nothing happens: those
+          within 3 σ (:func:`xs2p.noise`) of the rolling 10th percentile over 60 s; where none in
+          the window is, that percentile. For cells that are active for long. As ``"prctile"``, it
+          wants all of time lazily, to know σ.
         - ``"none"``: 0.
     fs
-        Frame rate in Hz, for the maximin methods; by default ``F.attrs["fs"]``.
+        Frame rate in Hz, for the methods with a window, and ``detrend``; by default
+        ``F.attrs["fs"]``.
     win_baseline
-        Window of the running minimum and maximum in seconds.
+        Window in seconds, of the methods that have one.
     sig_baseline
         Standard deviation of the Gaussian in frames.
     prctile_baseline
-        Percentile, 0 to 100, for ``"prctile"``; linear interpolation.
+        Percentile, 0 to 100, for ``"prctile"`` and ``"rolling_prctile"``; linear interpolation.
+    detrend
+        ``"exponential"``: the trace is divided by how it bleaches, a double exponential fitted to
+        each segment robustly, the baseline is found of what is left, and is multiplied by the
+        bleaching. It is taken to end at a twentieth of where it began, at the lowest; traces that
+        are not above 0, or too short to tell, stay as they are. Wants all of time lazily.
+    polarity
+        -1 for an indicator that darkens with activity: the baseline is that of ``−F``, with its
+        sign turned, and lies along the top of the trace.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         traces are. The result is where they are.
@@ -75,7 +82,8 @@ def baseline(
         ``F`` is. Each ``segment(time)`` stands by itself. Frames that are not ``valid``, and NaN,
         do not count: the filters see the trace interpolated linearly over them, and held at the
         ends, and minima and percentiles pass them over. Gaps are bridged up to five times the
-        reach of the filters, and to 2048 frames; deep within longer ones ``F0`` is NaN.
+        reach of the filters, and to 2048 frames; deep within longer ones, and where no frame in a
+        rolling window counts, ``F0`` is NaN.
 
     Raises
     ------
@@ -100,8 +108,10 @@ def baseline(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        detrend=detrend,
+        polarity=polarity,
     )
-    if how.method in _IN_SECONDS and fs is None:
+    if "fs" in how.attrs and fs is None:
         warn_of_gaps(F, "F")
     return estimate_baseline(F, how, resolve_device(device, unread(F), "the array of traces"))
 
@@ -115,6 +125,8 @@ def preprocess(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    detrend: str | None = None,
+    polarity: int = 1,
     device: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
@@ -122,13 +134,14 @@ def preprocess(
 
     Parameters
     ----------
-    F, method, fs, win_baseline, sig_baseline, prctile_baseline, device
+    F, method, fs, win_baseline, sig_baseline, prctile_baseline, detrend, polarity, device
         As for :func:`baseline`.
 
     Returns
     -------
     DataArray
-        ``F − F0``, float32, of the shape of ``F`` with ``time`` last, in its units.
+        ``F − F0``, float32, of the shape of ``F`` with ``time`` last, in its units; ``F0 − F`` with
+        ``polarity=-1``, so that activity goes up.
 
     Raises
     ------
@@ -150,9 +163,11 @@ def preprocess(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        detrend=detrend,
+        polarity=polarity,
         device=device,
     )
-    corrected = F.astype(np.float32).transpose(*F0.dims) - F0
+    corrected = turned(F.astype(np.float32).transpose(*F0.dims) - F0, polarity)
     long_name = F.attrs.get("long_name", "fluorescence")
     corrected.attrs = {
         **F0.attrs,
@@ -160,177 +175,3 @@ def preprocess(
         "description": "The trace less its baseline, by xs2p.preprocess.",
     }
     return storable(corrected.rename(F.name))
-
-
-class Baseline(NamedTuple):
-    """How a baseline is estimated, checked; what the method does not use is as it was given."""
-
-    method: str
-    window: int
-    """Frames of the running minimum and maximum."""
-    sigma: float
-    """Standard deviation of the Gaussian, in frames."""
-    percentile: float
-    attrs: dict[str, Any]
-    """What the result says of it."""
-
-    @property
-    def reach(self) -> int:
-        """How many frames to each side F0 can depend on, but for what is taken over all."""
-        if self.method == "maximin":
-            return round(3 * self.sigma) + 2 * (self.window // 2)
-        if self.method == "maximin_legacy":
-            return _scipy_radius(self.sigma) + 2 * (self.window // 2)
-        return _scipy_radius(self.sigma) if self.method.startswith("constant") else 0
-
-
-def check_baseline(
-    method: str,
-    fs: float | None,
-    array: xr.DataArray,
-    *,
-    win_baseline: float,
-    sig_baseline: float,
-    prctile_baseline: float,
-) -> Baseline:
-    """Check the parameters of :func:`baseline`; ``fs`` is else that of ``array``, where needed."""
-    if method not in METHODS:
-        raise ValueError(f"unknown baseline {method!r}; choose one of {', '.join(METHODS)}")
-    check_number("win_baseline", win_baseline, low=0, unit="seconds")
-    check_number("sig_baseline", sig_baseline, low=0, unit="frames")
-    check_number("prctile_baseline", prctile_baseline, 0, 100)
-    window = 1
-    uses: dict[str, Any] = {"baseline": method}
-    if method in _IN_SECONDS:
-        fs = resolve("fs", fs, array)
-        if win_baseline * fs > 2**31:
-            raise ValueError(
-                f"win_baseline={win_baseline!r} s at fs={fs!r} Hz is {win_baseline * fs:.3g} "
-                "frames; win_baseline is in seconds, 60 by default"
-            )
-        window = max(int(win_baseline * fs), 1)
-        if method == "maximin":
-            window += window % 2 == 0
-        uses.update(fs=fs, win_baseline=float(win_baseline))
-    if method not in ("prctile", "none"):
-        uses["sig_baseline"] = float(sig_baseline)
-    if method == "prctile":
-        uses["prctile_baseline"] = float(prctile_baseline)
-    sigma, percentile = float(sig_baseline), float(prctile_baseline)
-    return Baseline(method, int(window), sigma, percentile, attributes(**uses))
-
-
-def estimate_baseline(
-    F: xr.DataArray, how: Baseline, device: str, in_passes: bool = False
-) -> xr.DataArray:
-    """:func:`baseline` of what is checked.
-
-    ``in_passes``: what is one number for all of a trace is computed at once.
-    """
-    if how.method in _IN_SECONDS:
-        F0 = map_traces(
-            _running_block,
-            F,
-            reach=how.reach,
-            whole=device == "gpu",
-            bridged=True,
-            device=device,
-            method=how.method,
-            window=how.window,
-            sigma=how.sigma,
-        )
-    else:
-        levels = [_level(part, how, device) for part in by_segment(_free(F))]
-        if in_passes and any(level.chunks is not None for level in levels):
-            import dask
-
-            levels = [level.chunk() for level in dask.compute(*levels)]
-        F0 = _same_within_segments(levels, F)
-    F0.attrs = {
-        "units": "a.u.",
-        **F.attrs,
-        "long_name": "baseline of the fluorescence",
-        "description": f"Baseline of the trace by the method {how.method}, by xs2p.baseline.",
-        **how.attrs,
-    }
-    return F0.rename("F0")
-
-
-def _scipy_radius(sigma: float) -> int:
-    """Where SciPy cuts a Gaussian."""
-    return int(4 * sigma + 0.5)
-
-
-def _running_block(F: Any, method: str, window: int, sigma: float, device: str) -> Any:
-    """F0 of a block of traces ``(…, time)``."""
-    filters = kernels_on(device, _FILTERS)
-    return filters.maximin(F, sigma, window, legacy=method == "maximin_legacy")
-
-
-def _smooth_block(F: Any, sigma: float, device: str) -> Any:
-    return kernels_on(device, _FILTERS).gaussian_scipy(F, sigma)
-
-
-def _percentile_block(F: Any, percentile: float, device: str) -> Any:
-    return kernels_on(device, _FILTERS).percentile(F, percentile)
-
-
-def _free(F: xr.DataArray) -> xr.DataArray:
-    """Traces with NaN where a frame does not count, and without labels of time."""
-    F = counted(F.transpose(..., *(("roi", "time") if "roi" in F.dims else ("time",))))
-    return F.drop_vars([n for n, c in F.coords.items() if "time" in c.dims and n != SEGMENT])
-
-
-def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
-    """Baseline of each trace of one segment, float32 over the dims but time."""
-    F = F.drop_vars(SEGMENT, errors="ignore")
-    whole = device == "gpu"
-    if how.method == "none" or F.size == 0:  # no ROI has a baseline
-        first = F.isel(time=0, drop=True)
-        return with_data(first, np.zeros_like(first.data, dtype=np.float32))
-    if how.method == "prctile":
-        options = {"device": device, "percentile": how.percentile}
-        level = reduce_whole(_percentile_block, F, whole=whole, **options)
-    else:
-        options = {"device": device, "sigma": how.sigma}
-        smooth = map_traces(
-            _smooth_block, F, reach=how.reach, whole=whole, bridged=True, holes=True, **options
-        )
-        level = reduce_traces(smooth, _lowest, np.fmin, _known, 1, exact=True).astype(np.float32)
-    if how.method == "constant_global" and "roi" in level.dims:
-        return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
-    return level
-
-
-def _lowest(traces: Any, _: Any) -> Any:
-    """Lowest sample of traces that counts, ``(…, 1)``."""
-    xp = array_module(traces)
-    return xp.where(xp.isnan(traces), np.inf, traces).min(axis=-1)[..., None].astype(np.float64)
-
-
-def _known(lowest: Any) -> Any:
-    """NaN where no sample counts."""
-    return array_module(lowest).where(lowest[..., 0] == np.inf, np.nan, lowest[..., 0])
-
-
-def _same_within_segments(levels: list[xr.DataArray], F: xr.DataArray) -> xr.DataArray:
-    """Give every frame the level of its segment."""
-    dims = (*levels[0].dims, "time")
-    F = F.transpose(*dims)
-    lengths = [span.stop - span.start for span in spans_of(F)]
-    if F.chunks is None:
-        xp = array_module(levels[0].data)
-        each = xp.stack([level.data for level in levels], axis=-1)
-        return with_data(F, xp.repeat(each, lengths, axis=-1))
-    import dask.array as da
-
-    parts = [
-        da.broadcast_to(
-            level.data.rechunk(F.chunks[:-1])[..., None],
-            (*F.shape[:-1], length),
-            chunks=(*F.chunks[:-1], (length,)),
-        )
-        for level, length in zip(levels, lengths, strict=True)
-    ]
-    data = parts[0] if len(parts) == 1 else da.concatenate(parts, axis=-1)
-    return with_data(F, data.rechunk(F.chunks))

@@ -14,7 +14,9 @@ import numpy as np
 
 from xs2p.compute.arrays import array_module, is_cupy
 
-__all__ = ["fit_double_exponential", "trend"]
+__all__ = ["PARAMETERS", "fit_double_exponential", "trend"]
+
+PARAMETERS = 5  # of a trend: c, a1, τ1, a2, τ2
 
 _BINS = 400  # at most
 _FEWEST = 10  # bins that hold a sample: with fewer a trace is taken as constant
@@ -29,7 +31,7 @@ _AT_ONCE = {False: (64, 2**21), True: (4096, 2**26)}
 _SINGULAR = 1e-10
 
 
-def fit_double_exponential(F: Any, fs: float) -> Any:
+def fit_double_exponential(F: Any, fs: float, events: Any = 1.0) -> Any:
     """Fit ``c + a1·exp(−t/τ1) + a2·exp(−t/τ2)`` to traces, in which no frame is missing.
 
     No amplitude is negative, and so no trend of a trace above 0 is. NaN does not count. Traces at
@@ -45,6 +47,8 @@ def fit_double_exponential(F: Any, fs: float) -> Any:
         Traces ``(…, time)`` of one piece of time.
     fs
         Frames per second.
+    events
+        1 where events lie above the trend, -1 where below: a number, or ``(…, 1)``.
 
     Returns
     -------
@@ -53,13 +57,15 @@ def fit_double_exponential(F: Any, fs: float) -> Any:
     """
     xp = array_module(F)
     n_traces, n_frames = int(np.prod(F.shape[:-1])), F.shape[-1]
-    parameters = xp.full((n_traces, 5), np.nan)
+    parameters = xp.full((n_traces, PARAMETERS), np.nan)
     traces = F.reshape(n_traces, n_frames)
     most, samples = _AT_ONCE[is_cupy(F)]
     step = max(min(most, samples // max(n_frames, 1)), 1)
+    signs = xp.ones((n_traces, 1)) * xp.asarray(events).reshape(-1, 1)
     for start in range(0, n_traces if n_frames else 0, step):
-        parameters[start : start + step] = _fit(traces[start : start + step], fs)
-    return parameters.reshape(*F.shape[:-1], 5)
+        some = slice(start, start + step)
+        parameters[some] = _fit(traces[some], fs, signs[some])
+    return parameters.reshape(*F.shape[:-1], PARAMETERS)
 
 
 def trend(parameters: Any, frame_numbers: Any, fs: float) -> Any:
@@ -81,19 +87,19 @@ class _Bins(NamedTuple):
     time: Any
 
 
-def _fit(traces: Any, fs: float) -> Any:
+def _fit(traces: Any, fs: float, events: Any) -> Any:
     """Parameters of some traces ``(trace, time)``."""
     xp, n_frames = array_module(traces), traces.shape[-1]
     bins = _binned(traces)
     filled = bins.share > 0
     scale = _middle(xp.where(filled, bins.level, np.inf))
-    parameters = xp.zeros((len(traces), 5))
+    parameters = xp.zeros((len(traces), PARAMETERS))
     parameters[:, 0], parameters[:, 2::2] = scale, n_frames / fs
     rows = xp.flatnonzero((filled.sum(axis=-1) >= _FEWEST) & (scale > 0))
     if len(rows):
         scale = scale[rows, None]
         level = xp.where(filled[rows], bins.level[rows] / scale, 0.0)
-        fit = _search(_Bins(level, bins.share[rows], bins.time))
+        fit = _search(_Bins(level, bins.share[rows], bins.time), events[rows])
         fit[:, [0, 1, 3]] *= scale
         fit[:, [2, 4]] *= n_frames / fs
         parameters[rows] = fit
@@ -127,7 +133,7 @@ def _middle(values: Any) -> Any:
     return xp.where(count > 0, 0.5 * low + 0.5 * high, np.nan)
 
 
-def _search(bins: _Bins) -> Any:
+def _search(bins: _Bins, events: Any) -> Any:
     """Find parameters, times in lengths of the trace; levels of bins without a sample are 0."""
     xp, (n_traces, n_bins) = array_module(bins.level), bins.level.shape
     grid = np.geomspace(_SHORTEST / n_bins, _LONGEST, _GRID)
@@ -145,7 +151,7 @@ def _search(bins: _Bins) -> Any:
     for i in range(_LOW + _ROBUST):
         moments = xp.einsum("tn,kn->tk", weights, products)[:, place]
         fit = _nonnegative(moments, _onto(weights * bins.level, shape[None]), pairs, taus, shortest)
-        weights = _weighed(bins, fit, robust=i >= _LOW)
+        weights = _weighed(bins, fit, events, robust=i >= _LOW)
     pairs = _Pairs(*_between_halves(3))
     for i in range(_CLOSER):
         steps = xp.asarray(np.exp(width * _NARROWER**i * np.arange(-1, 2)))
@@ -154,7 +160,7 @@ def _search(bins: _Bins) -> Any:
         shapes = _shapes(taus, bins.time)
         moments = xp.einsum("tin,tjn->tij", shapes * weights[:, None], shapes)
         fit = _nonnegative(moments, _onto(weights * bins.level, shapes), pairs, taus, shortest)
-        weights = _weighed(bins, fit, robust=True)
+        weights = _weighed(bins, fit, events, robust=True)
     return fit
 
 
@@ -275,7 +281,7 @@ def _best(found: list[_Found], single: Any, two: _Pairs, three: _Pairs, taus: An
     )
 
 
-def _weighed(bins: _Bins, fit: Any, robust: bool) -> Any:
+def _weighed(bins: _Bins, fit: Any, events: Any, robust: bool) -> Any:
     """Weights of bins by their distance from a fit.
 
     First what is above counts a tenth, which brings the fit down to where no events are. Then
@@ -285,6 +291,7 @@ def _weighed(bins: _Bins, fit: Any, robust: bool) -> Any:
     xp = array_module(fit)
     c, a, tau1, b, tau2 = (fit[:, k, None] for k in range(5))
     off = bins.level - (c + a * xp.exp(-bins.time / tau1) + b * xp.exp(-bins.time / tau2))
+    off = events * off
     if not robust:
         return bins.share * xp.where(off > 0, 0.1, 1.0)
     sigma = 1.4826 * _middle(xp.where((bins.share > 0) & (off < 0), -off, np.inf))

@@ -49,6 +49,7 @@ def map_traces(
     whole: bool = False,
     bridged: bool = False,
     holes: bool = False,
+    gaps: bool = False,
     dtype: Any = np.float32,
     **options: Any,
 ) -> xr.DataArray:
@@ -56,23 +57,23 @@ def map_traces(
 
     It is called for each segment by itself, and given NaN where a frame does not count; or,
     ``bridged``, what :func:`xs2p.traces.pieces.bridge` makes of it, where results are NaN only if
-    ``holes`` are wanted.
+    ``holes`` are wanted; then, ``gaps``, the same with NaN too.
 
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
-    time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)``, are cut into
-    blocks with the traces. Traces in memory are shared out among threads, or, ``whole``, given to
-    ``block`` at once. Coordinates and name are kept.
+    time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)`` or, of each
+    trace, ``(…, 1 or segments)``, are cut into blocks with the traces. Traces in memory are shared
+    out among threads, or, ``whole``, given to ``block`` at once. Coordinates and name are kept.
     """
     F = ordered(F)
     held = counted(F).data
-    pieces = Pieces(block, starts_of(F), longest_gap(reach) if bridged else 0, holes)
+    pieces = Pieces(block, starts_of(F), longest_gap(reach) if bridged else 0, holes, gaps)
     if F.chunks is None and whole:
         return with_data(F, pieces(held, *per_trace, **options))
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
         def write(some: Any) -> None:
-            own = [a[some[-2]] if len(a) > 1 else a for a in per_trace]
+            own = [_own(a, some, F.shape) for a in per_trace]
             out[some] = pieces(held[some], *own, **options)
 
         in_parallel(write, F.shape)
@@ -87,8 +88,7 @@ def map_traces(
         more = _neighbours(traces, reach, pieces.longest)
         function = functools.partial(_between, pieces, n_ends=(len(more) - 6) // 2)
     for a in per_trace:
-        each = len(a) > 1
-        more += [da.from_array(a, (traces.chunks[-2], 1)), axes[-2:]] if each else [a, None]
+        more += _cut_as(traces, a)
     data = da.blockwise(
         function,
         axes,
@@ -102,6 +102,25 @@ def map_traces(
         **options,
     )
     return with_data(F, data)
+
+
+def _own(a: Any, some: Any, shape: tuple[int, ...]) -> Any:
+    """Rows of what is known of each trace, or of each ROI, that belong to some traces."""
+    if a.shape[:-1] == shape[:-1]:
+        return a[some[:-1]]
+    return a[some[-2]] if len(a) > 1 else a
+
+
+def _cut_as(traces: da.Array, a: Any) -> list[Any]:
+    """Cut what is known of each trace, or of each ROI, as the traces: an argument of blockwise."""
+    import dask.array as da
+
+    of_traces = a.shape[:-1] == traces.shape[:-1]
+    if not of_traces and len(a) == 1:
+        return [a, None]
+    axes = range(traces.ndim)[:-1] if of_traces else range(traces.ndim)[-2:-1]
+    lazy = a if isinstance(a, da.Array) else da.from_array(a, -1, asarray=False)
+    return [lazy.rechunk((*(traces.chunks[k] for k in axes), -1)), (*axes, traces.ndim)]
 
 
 def with_data(F: xr.DataArray, data: Any) -> xr.DataArray:
@@ -214,6 +233,11 @@ def in_chunks(traces: da.Array, frames: tuple[int, ...]) -> da.Array:
 def rechunk(traces: da.Array, chunks: Any) -> da.Array:
     """Cut traces anew in one step and by tasks: distributed would shuffle everything."""
     return traces.rechunk(chunks, threshold=2**62, method="tasks")
+
+
+def turned(F: xr.DataArray, polarity: int) -> xr.DataArray:
+    """Traces in which activity goes up: as they are, or, with the polarity -1, −F."""
+    return F if polarity == 1 else (-F.astype(np.float32)).assign_attrs(F.attrs).rename(F.name)
 
 
 def ordered(F: xr.DataArray) -> xr.DataArray:

@@ -39,6 +39,8 @@ class Pieces(NamedTuple):
     """Frames over which gaps are bridged; 0: the function is given NaN as they are."""
     holes: bool = False
     """Whether results are NaN in gaps."""
+    gaps: bool = False
+    """Whether the function is given the traces with their gaps too, after those without."""
 
     def __call__(
         self, traces: Any, *own: Any, first: int = 0, ends: Sequence[Any] = (), **options: Any
@@ -47,24 +49,36 @@ class Pieces(NamedTuple):
         n_frames = traces.shape[-1]
         cuts = [start - first for start in self.starts if 0 < start - first < n_frames]
         parts = []
-        for a, b in zip([0, *cuts], [*cuts, n_frames], strict=True):
-            part = traces[..., a:b]
+        for start, stop in zip([0, *cuts], [*cuts, n_frames], strict=True):
+            part = traces[..., start:stop]
             full = part
             if self.longest:
-                full = self._bridged(part, first + a, ends)
-            made = self.block(full, *own, **options)
+                full = self._bridged(part, first + start, ends)
+            mine = [self._of_segment(a, first + start) for a in own]
+            made = self.block(full, *([part] if self.gaps else []), *mine, **options)
             if self.holes and full is not part:
                 made = array_module(made).where(array_module(made).isnan(part), np.nan, made)
                 made = made.astype(np.float32, copy=False)
             parts.append(made)
         return parts[0] if len(parts) == 1 else array_module(parts[0]).concatenate(parts, axis=-1)
 
+    def _number(self, frame: int) -> int:
+        """Return which segment a frame is of, from 0."""
+        return int(np.searchsorted(np.array(self.starts), frame, side="right")) - 1
+
+    def _of_segment(self, known: Any, frame: int) -> Any:
+        """Choose what is known of each trace in the segment of a frame: ``(…, 1)``."""
+        if known.shape[-1] == 1:
+            return known
+        number = self._number(frame)
+        return known[..., number : number + 1]
+
     def _bridged(self, part: Any, first: int, ends: Sequence[Any]) -> Any:
         """Fill the gaps of a part of one segment, from what is known beyond it too."""
         stop = first + part.shape[-1]
         starts = np.array([*self.starts, np.iinfo(np.int64).max])
-        n = int(np.searchsorted(starts, first, side="right"))
-        left, right = starts[n - 1], starts[n]  # of its segment
+        n = self._number(first)
+        left, right = starts[n], starts[n + 1]  # of its segment
         before = after = None
         for known in ends:
             for end in (_LAST, _INNER_LAST):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +13,9 @@ from xs2p._frames import by_segment, labels_of, starts_of
 from xs2p.compute.arrays import array_module, meta
 from xs2p.traces.blocks import in_parallel, ordered, rechunk
 from xs2p.traces.pieces import counted
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 _PART = 2**11  # frames that are reduced at once, counted from the first of all
 _CHUNK_BYTES = 128e6  # of traces in one chunk that has to hold all of time, about
@@ -150,20 +153,26 @@ def reduce_whole(
     else:
         import dask.array as da
 
-        chunks: dict[int, Any] = {F.ndim - 1: -1}
-        if F.ndim > 1:
-            widest, most = max(F.data.chunks[-2], default=0), _CHUNK_BYTES // (4 * F.shape[-1])
-            if widest > max(most, 1):
-                chunks[F.ndim - 2] = -(-widest // -(-widest // int(max(most, 1))))
         data = da.map_blocks(
             block,
-            rechunk(held, chunks),
+            whole_in_time(held),
             drop_axis=F.ndim - 1,
             dtype=np.float32,
             meta=meta(held, F.ndim - 1, np.float32),
             **options,
         )
     return xr.DataArray(data, coords, F.dims[:-1], name=F.name)
+
+
+def whole_in_time(traces: da.Array) -> da.Array:
+    """Bring all of time into one chunk, of as many ROIs as are not too much."""
+    chunks: dict[int, Any] = {traces.ndim - 1: -1}
+    if traces.ndim > 1:
+        widest = max(traces.chunks[-2], default=0)
+        most = int(max(_CHUNK_BYTES // (4 * traces.shape[-1]), 1))
+        if widest > most:
+            chunks[traces.ndim - 2] = -(-widest // -(-widest // most))
+    return rechunk(traces, chunks)
 
 
 def _reduce_eager(block: Callable[..., np.ndarray], held: list[Any], dtype: Any) -> np.ndarray:

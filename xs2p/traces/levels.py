@@ -1,0 +1,153 @@
+"""Numbers for each trace in each segment, of all its frames at once, and back to every frame."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xs2p._frames import starts_of
+from xs2p.compute.arrays import array_module, meta
+from xs2p.traces.blocks import in_parallel, ordered, with_data
+from xs2p.traces.pieces import counted
+from xs2p.traces.reductions import whole_in_time
+
+
+def levels_of(
+    block: Callable[..., Any],
+    F: xr.DataArray,
+    *,
+    size: int = 1,
+    dtype: Any = np.float32,
+    whole: bool = False,
+    in_passes: bool = False,
+    **options: Any,
+) -> Any:
+    """Find ``size`` numbers for each trace of a checked array in each of its segments.
+
+    Parameters
+    ----------
+    block
+        Makes an array ``(…)``, or ``(…, size)``, of traces ``(…, time)`` of one segment, NaN where
+        a frame does not count.
+    F
+        Traces; lazily all of time comes into one chunk, of some ROIs.
+    whole
+        Give traces in memory to ``block`` at once, not in parts to threads.
+    in_passes
+        Compute it now, some ROIs after the others: that no more of a stored array is in memory.
+
+    Returns
+    -------
+    Array ``(…, segments · size)``, lazy where ``F`` is, but for ``in_passes``.
+    """
+    F = ordered(F)
+    held, edges = counted(F).data, (*starts_of(F), F.sizes["time"])
+    width = size * (len(edges) - 1)
+    find = functools.partial(
+        _of_each, block=block, edges=edges, size=size, dtype=dtype, options=options
+    )
+    if F.chunks is None and (whole or array_module(held) is not np):
+        return find(held)
+    if F.chunks is None:
+        out = np.empty((*F.shape[:-1], width), dtype)
+
+        def write(some: Any) -> None:
+            out[some[:-1]] = find(held[some])
+
+        in_parallel(write, F.shape)
+        return out
+    import dask.array as da
+
+    traces = whole_in_time(held)
+    levels = da.map_blocks(
+        find,
+        traces,
+        chunks=(*traces.chunks[:-1], (width,)),
+        dtype=dtype,
+        meta=meta(held, F.ndim, dtype),
+    )
+    return _in_passes(levels) if in_passes else levels
+
+
+def _of_each(
+    traces: Any,
+    *,
+    block: Callable[..., Any],
+    edges: tuple[int, ...],
+    size: int,
+    dtype: Any,
+    options: dict[str, Any],
+) -> Any:
+    """Call ``block`` on each segment."""
+    found = [block(traces[..., a:b], **options) for a, b in itertools.pairwise(edges)]
+    rows = (*traces.shape[:-1], size)
+    return array_module(traces).concatenate(
+        [part.reshape(rows).astype(dtype, copy=False) for part in found], axis=-1
+    )
+
+
+def _in_passes(levels: Any) -> Any:
+    """Compute one row of chunks after the other."""
+    if levels.ndim < 2:
+        return levels.compute()
+    rows = [levels.blocks[..., n, :].compute() for n in range(levels.numblocks[-2])]
+    return array_module(rows[0]).concatenate(rows, axis=-2) if rows else levels.compute()
+
+
+def spread(
+    levels: Any,
+    F: xr.DataArray,
+    value: Callable[[Any, np.ndarray], Any] | None = None,
+    size: int = 1,
+) -> xr.DataArray:
+    """Give every frame what :func:`levels_of` found for its segment: float32, as ``F``, in order.
+
+    ``value`` makes it of the ``size`` numbers of a segment ``(…, size)`` and the numbers of frames
+    in that; by default it is the one number that there is.
+    """
+    F = ordered(F)
+    lengths = np.diff([*starts_of(F), F.sizes["time"]])
+    place = np.stack(
+        [np.repeat(np.arange(lengths.size), lengths), np.concatenate([*map(np.arange, lengths)])],
+        axis=-1,
+    )
+    put = functools.partial(_at_frames, size=size, value=value)
+    if F.chunks is None:
+        return with_data(F, put(levels, place))
+    import dask.array as da
+
+    axes = tuple(range(F.ndim))
+    if not isinstance(levels, da.Array):
+        levels = da.from_array(levels, -1, asarray=False)
+    own = levels.rechunk((*F.chunks[:-1], -1))
+    data = da.blockwise(
+        put,
+        axes,
+        own,
+        (*axes[:-1], F.ndim),
+        da.from_array(place, (F.chunks[-1], 2)),
+        (axes[-1], F.ndim + 1),
+        concatenate=True,
+        align_arrays=False,
+        dtype=np.float32,
+        meta=meta(F.data, F.ndim, np.float32),
+    )
+    return with_data(F, data)
+
+
+def _at_frames(levels: Any, place: np.ndarray, *, size: int, value: Any) -> Any:
+    """Put together ``(…, time)`` of the levels of segments; ``place`` is segment and frame."""
+    xp = array_module(levels)
+    if value is None:
+        return xp.take(levels, xp.asarray(place[:, 0]), axis=-1).astype(np.float32, copy=False)
+    cuts = np.flatnonzero(np.diff(place[:, 0])) + 1
+    parts = []
+    for some in np.split(place, cuts):
+        first = int(some[0, 0]) * size if len(some) else 0
+        parts.append(value(levels[..., first : first + size], some[:, 1]))
+    return xp.concatenate(parts, axis=-1).astype(np.float32, copy=False)
