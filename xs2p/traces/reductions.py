@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._frames import by_segment, labels_of, starts_of
+from xs2p._frames import Labelled, by_segment, labels_of, starts_of
 from xs2p.compute.arrays import array_module, meta
 from xs2p.traces.blocks import in_parallel, ordered, rechunk
 from xs2p.traces.pieces import counted
@@ -127,11 +127,11 @@ def _whole(frames: tuple[int, ...], part: int) -> tuple[int, ...]:
     return tuple(np.diff(sorted({*moved, last})).tolist())
 
 
-def each_segment(statistic: Callable[[xr.DataArray], xr.DataArray], F: xr.DataArray) -> Any:
+def each_segment(statistic: Callable[[Labelled], Labelled], F: Labelled) -> Any:
     """Statistic of each segment of traces, over ``segment`` and the dims of one of the whole."""
     parts = [statistic(part.drop_vars("segment", errors="ignore")) for part in by_segment(F)]
     label = labels_of(F)
-    joined: xr.DataArray = xr.concat(parts, xr.DataArray(label, name="segment"), coords="minimal")
+    joined: Any = xr.concat(parts, xr.DataArray(label, name="segment"), coords="minimal")
     return joined.assign_coords(segment=label)
 
 
