@@ -49,10 +49,10 @@ def to_dataframe(
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time``, such as ``segment`` and ``valid``, are columns as well.
         Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
-        coordinate over ``roi``. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
-        ``std`` are of ``Fc``, else of ``F``, and
-        are kept as they are where ``ds`` has them. ``table.attrs["units"]`` has the units.
-        What is lazy is computed in one pass.
+        variable and coordinate over ``roi``, so that ``ds.assign(xs2p.quality(ds))`` has its
+        measures as columns. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
+        ``std`` are of ``Fc``, else of ``F``, and are kept as they are where ``ds`` has them.
+        ``table.attrs["units"]`` has the units. What is lazy is computed in one pass.
 
     Raises
     ------
@@ -142,7 +142,9 @@ def _of_traces(
 def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
     from xs2p.traces.quality import is_of, skew, snr, std
 
-    own = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n not in _BOOKKEEPING]
+    dims = {"roi", "channel"}
+    each = [str(n) for n, v in ds.variables.items() if {"roi"} <= set(v.dims) <= dims]
+    own = [name for name in each if name not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
     own = [*first, *(n for n in own if n not in first)]
     found = (ds[own] if own else ds[[]]).reset_coords()
