@@ -86,6 +86,13 @@ STEPS = {
     "constant_global": lambda F, **o: xs2p.baseline(F, "constant_global", **o),
     "prctile": lambda F, **o: xs2p.baseline(F, "prctile", prctile_baseline=12.5, **o),
     "none": lambda F, **o: xs2p.baseline(F, "none", **o),
+    "rolling_prctile": lambda F, **o: xs2p.baseline(F, "rolling_prctile", win_baseline=4.0, **o),
+    "rolling_median": lambda F, **o: xs2p.baseline(F, "rolling_median", win_baseline=4.0, **o),
+    "inactive_median": lambda F, **o: xs2p.baseline(F, "inactive_median", win_baseline=4.0, **o),
+    "detrend": lambda F, **o: xs2p.baseline(F, win_baseline=4.0, detrend="exponential", **o),
+    "darkens": lambda F, **o: xs2p.preprocess(F, win_baseline=3.0, polarity=-1, **o),
+    "dff": lambda F, **o: xs2p.dff(F, xs2p.baseline(F, win_baseline=4.0, **o), **o),
+    "noise": lambda F, **o: xs2p.noise(F, **o),
     "preprocess": lambda F, **o: xs2p.preprocess(F, win_baseline=3.0, **o),
     "deconvolve": lambda F, **o: xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, **o),
 }
@@ -102,6 +109,14 @@ def check_extract(backend, cupy, device, dtype="int16", exact=True, **options):
     equal(result[["F", "Fneu"]], expected[["F", "Fneu"]])
     equal(result, expected, exact)
     assert (result.status == expected.status).all()
+
+
+def check_dff(backend, cupy, device):
+    """What is made of medians and noise, of two sessions."""
+    movie, rois = recording()
+    options = {"neuropil": "centred", "dff": True, "segments": np.arange(70) // 40}
+    check_extract(backend, cupy, device, baseline="rolling_median", **options)
+    check_extract(backend, cupy, device, polarity=-1, dark_offset=2.0, **options)
 
 
 def check_tiles(backend, cupy, device):

@@ -38,6 +38,11 @@ def segment_coord(lengths: Sequence[int], names: Sequence[str] | None = None) ->
     return xr.Variable(("time",), numbers, {**_SEGMENT, **more})
 
 
+def valid_coord(mask: np.ndarray) -> xr.Variable:
+    """Make the coordinate ``valid`` of booleans ``(time,)`` or ``(roi, time)``."""
+    return xr.Variable(("roi", "time")[-mask.ndim :], mask, _VALID)
+
+
 def starts_of(array: xr.DataArray | xr.Dataset) -> tuple[int, ...]:
     """First frame of each segment, by the coordinate ``segment(time)``; ``(0,)`` without one.
 

@@ -101,3 +101,18 @@ def explain_names(what: str, function: Callable[..., Any], other: Mapping[str, A
         near = difflib.get_close_matches(name, known, 1)
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
     raise TypeError(f"{what}() got an unknown argument {name!r}; {hint}")
+
+
+def with_options_of(described: Callable[..., Any]) -> Callable[[F], F]:
+    """Let ``**options`` of a function be seen as the keywords of another, by tools and by help."""
+    own = inspect.signature(described).parameters.values()
+    options = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        shown = signature.replace(parameters=[*named, *options])
+        function.__signature__ = shown  # type: ignore[attr-defined]
+        return function
+
+    return decorate

@@ -14,6 +14,7 @@ from xs2p._warnings import warn
 from xs2p.compute.progress import compute
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
+from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
@@ -22,6 +23,7 @@ from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
@@ -89,6 +91,7 @@ class S2pDataArray(_Methods):
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
+    dff = _method(dff)
     noise = _method(noise)
     snr = _method(snr)
     skew = _method(skew)
@@ -106,7 +109,7 @@ class S2pDataset(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_traces = ("reprocess", "plot_traces", "plot_summary", "browse")
+        of_traces = ("dff", "reprocess", "plot_traces", "plot_summary", "browse")
         traces = "time" in self._obj.dims
         return [name for name in self.__dir__() if traces or name not in of_traces]
 
@@ -114,6 +117,7 @@ class S2pDataset(_Methods):
     cell_image = _method(cell_image)
     compact = _method(compact)
     recompute_overlap = _method(recompute_overlap)
+    dff = _method(dff_of)
     reprocess = _method(reprocess)
     quality = _method(quality)
     to_labels = _method(rois_to_labels)

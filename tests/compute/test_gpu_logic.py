@@ -396,12 +396,15 @@ def test_empty_movies_and_roi_sets(cupy, backend):
         checks.equal(checks.checked(result, backend, cupy), expected)
 
 
+APPROXIMATE = ("prctile", "detrend")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("step", checks.STEPS)
 def test_step(cupy, step, backend):
-    checks.check_step(step, backend, cupy, "gpu", exact=step != "prctile")
+    checks.check_step(step, backend, cupy, "gpu", exact=step not in APPROXIMATE)
     if backend.endswith("cupy"):
-        checks.check_step(step, backend, cupy, None, exact=step != "prctile")
+        checks.check_step(step, backend, cupy, None, exact=step not in APPROXIMATE)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -413,6 +416,11 @@ def test_tau_of_each_roi(cupy, backend):
 @pytest.mark.parametrize("name", checks.STATISTICS)
 def test_statistic(cupy, name, backend):
     checks.check_statistic(name, backend, cupy)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_dff(cupy, backend):
+    checks.check_dff(backend, cupy, "gpu")
 
 
 def test_traces_of_other_shapes(cupy):
@@ -482,13 +490,14 @@ def test_nothing_stays_on_the_device(cupy):
 
 def test_a_store_made_on_the_gpu(cupy, tmp_path):
     movie, rois = checks.recording()
-    options = {"tau": 0.7, "win_baseline": 2.0, "progress": False}
-    expected = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0)
+    options = {"tau": 0.7, "win_baseline": 2.0, "neuropil": "centred", "dff": True}
+    expected = xs2p.extract(movie, rois, **options)
+    options["progress"] = False
     for backend in BACKENDS:
         path = tmp_path / f"{backend}.zarr"
         given_ = checks.on(backend, movie, cupy)
         ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", **options)
-        for name in ("F", "Fneu", "F0", "spks"):
+        for name in ("F", "Fneu", "F0", "spks", "dFF", "noise", "dff_flag"):
             np.testing.assert_array_equal(ds[name], expected[name])
     with pytest.raises(ValueError, match="device='gpu', and 'cpu' is given now"):
         xs2p.extract_to_zarr(

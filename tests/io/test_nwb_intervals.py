@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import xs2p
 
@@ -87,12 +88,111 @@ def test_without_them_a_file_has_none(ds, tmp_path):
     assert not {"valid", "segment"} & set(xs2p.read_nwb(path).coords)
 
 
-def test_valid_of_each_roi(ds, tmp_path):
-    valid = np.ones((2, N), bool)
-    valid[0, 3:6] = valid[1, 4:9] = False
-    with pytest.warns(UserWarning, match="those frames are in them that count for none"):
+def of_each(ds, seed=0):
+    """Frames that count for some ROIs only, and two that count for none."""
+    valid = np.random.default_rng(seed).random((ds.sizes["roi"], N)) > 0.3
+    valid[:, 4:6], valid[0, 12:16] = False, True
+    return ds.assign_coords(valid=(("roi", "time"), valid))
+
+
+class TestOfEachRoi:
+    def test_pynwb_reads_when_each_counts(self, ds, tmp_path):
+        valid = np.ones((2, N), bool)
+        valid[0, 3:6] = valid[0, 31] = valid[1, 4:9] = False
         path = written(ds.assign_coords(valid=(("roi", "time"), valid)), tmp_path / "a.nwb")
-    assert np.flatnonzero(~xs2p.read_nwb(path).valid.values).tolist() == [4, 5]
+        with pynwb.NWBHDF5IO(path, "r") as io:
+            file = io.read()
+            assert [row[:2] for row in rows(file.invalid_times)] == [(0.4, 0.6)]  # for none
+            table = file.processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
+            spans = [np.round(each, 6).tolist() for each in table["obs_intervals"][:]]
+            # The first segment ends at 2 s.
+            assert spans[0] == [[0.0, 0.3], [0.6, 2.0], [2.0, 3.1]]
+            assert spans[1] == [[0.0, 0.4], [0.9, 2.0], [2.0, 3.2]]
+            assert len(table.to_dataframe().obs_intervals.iloc[0]) == 3
+            assert "in which the ROI counts" in table["obs_intervals"].target.description
+        from nwbinspector import inspect_nwbfile
+
+        told = list(inspect_nwbfile(nwbfile_path=str(path)))
+        assert told and not [m for m in told if "obs_intervals" in m.message]
+
+    @pytest.mark.parametrize(
+        ("kind", "cells"), [("rate", 1), ("jitter", 1 << 26), ("pause", 1 << 26)]
+    )
+    def test_it_comes_back(self, ds, tmp_path, kind, cells, monkeypatch):
+        monkeypatch.setattr("xs2p.io.nwb.intervals._CELLS", cells)
+        times = {
+            "rate": 7.3 + np.arange(N) / 10,
+            "jitter": np.cumsum(np.random.default_rng(0).uniform(0.05, 0.15, N)),
+            "pause": np.arange(N) / 10 + 60.0 * (np.arange(N) >= 14),  # none of the segments'
+        }[kind]
+        some = of_each(ds).assign_coords(time=("time", times, {"units": "s"}))
+        for given in (some, some.chunk(roi=1, time=10).transpose("time", "roi", ...)):
+            back = xs2p.read_nwb(written(given, tmp_path / "a.nwb"))
+            assert back.valid.dims == ("roi", "time") and back.valid.dtype == bool
+            np.testing.assert_array_equal(back.valid, some.valid)
+            assert back.valid.attrs["long_name"] == "frames that count"
+            np.testing.assert_array_equal(back.segment, some.segment)
+        with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "r") as io:
+            table = io.read().processing["ophys"]["ImageSegmentation"]["PlaneSegmentation"]
+            spans = np.concatenate(table["obs_intervals"][:])
+        assert (spans[:, 1] - spans[:, 0]).max() < 5  # none goes over a pause
+
+    def test_of_planes(self, ds, tmp_path):
+        two = xr.concat([ds, ds.assign_coords(roi=ds.roi + 2)], "roi", data_vars="minimal")
+        two = two.drop_dims("pixel", errors="ignore")
+        rois = xs2p.rois_from_stat(
+            [{"ypix": np.r_[n, n], "xpix": np.r_[2, 3], "lam": np.ones(2)} for n in range(4)],
+            shape=(12, 16),
+        )
+        two = two[["F"]].drop_vars([v for v in two.coords if two[v].dims == ("roi",)])
+        two = two.assign_coords(rois.variables).assign_coords(plane=("roi", [1, 0, 1, 0]))
+        two = of_each(two.assign_attrs(rois.attrs))
+        two.valid[3] = False  # counts nowhere
+        back = xs2p.read_nwb(written(two, tmp_path / "a.nwb"))
+        assert back.roi.values.tolist() == [1, 3, 0, 2]
+        np.testing.assert_array_equal(back.valid, two.valid.sel(roi=back.roi))
+
+    def test_extremes(self, ds, tmp_path):
+        alike = np.tile(ds.valid, (2, 1))
+        never = np.zeros((2, N), bool)
+        for valid in (alike, never, never | (np.arange(N) == 31)):
+            some = ds.assign_coords(valid=(("roi", "time"), valid))
+            back = xs2p.read_nwb(written(some, tmp_path / "a.nwb"))
+            np.testing.assert_array_equal(back.valid, some.valid)
+        back = xs2p.read_nwb(
+            written(some.assign_coords(valid=(("roi", "time"), ~never)), tmp_path / "b.nwb")
+        )
+        assert "valid" not in back.coords
+        one = of_each(ds).isel(time=[9]).drop_attrs().assign_attrs(Ly=12, Lx=16)
+        one["valid"] = ("roi", "time"), [[True], [False]]
+        back = xs2p.read_nwb(written(one.set_coords("valid"), tmp_path / "c.nwb"))
+        assert back.valid.values.tolist() == [[True], [False]]
+
+    def test_it_is_of_traces(self, ds, tmp_path):
+        path = written(of_each(ds).assign_coords(obs_intervals=("roi", [5, 6])), tmp_path / "a.nwb")
+        rois = xs2p.rois_from_nwb(path)  # and no warning
+        assert "valid" not in rois.variables and rois.obs_intervals.values.tolist() == [5, 6]
+
+    def test_of_others_it_is_not_taken(self, ds, tmp_path):
+        import h5py
+
+        path = written(of_each(ds), tmp_path / "a.nwb")
+        with h5py.File(path, "a") as file:
+            table = file["processing/ophys/ImageSegmentation/PlaneSegmentation"]
+            table.attrs["description"] = "of somebody"
+            del file["intervals/invalid_times"]
+        with pytest.warns(UserWarning, match="obs_intervals of 'PlaneSegmentation' are left out"):
+            assert "valid" not in xs2p.read_nwb(path).coords
+
+
+@pytest.mark.parametrize("name", ["valid", "segment"])
+def test_times_that_go_back_tell_no_frames(ds, tmp_path, name):
+    times = np.arange(N) % 20 / 10
+    some = ds.assign_coords(time=("time", times, {"units": "s"}))
+    other = {"valid": "segment", "segment": "valid"}[name]
+    with pytest.raises(ValueError, match=r"time of ds goes back at frame 20.*xs2p\.concat"):
+        written(some.drop_vars(other), tmp_path / "a.nwb")
+    written(some.drop_vars(["valid", "segment"]), tmp_path / "a.nwb")
 
 
 def a_file(**more):

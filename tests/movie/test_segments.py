@@ -254,6 +254,41 @@ class TestSuite2p:
         with pytest.raises(ValueError, match="spks is NaN in 1 of 32 frames of roi 0"):
             ops_of(used)
 
+    def test_frames_of_single_rois_are_told_to_be_lost(self, tmp_path, recwarn):
+        top = tmp_path / "suite2p"
+        for name in ("plane0", "plane1"):
+            plane(top / name, 32)
+        ds = xs2p.read_suite2p(top)
+        valid = np.ones((4, 32), bool)
+        valid[:2, 5] = False  # for none of a plane
+        valid[0, 8:10] = False
+        valid[3] = False  # nowhere
+        ds = ds.assign_coords(valid=(("roi", "time"), valid))
+        ds["spks"] = ds.spks.where(ds.valid)
+        assert not recwarn.list
+        for some in (ds, ds.chunk(roi=2, time=10)):
+            xs2p.write_suite2p(some, tmp_path / "out", overwrite=True)
+            told = [str(each.message) for each in recwarn.list]
+            recwarn.clear()
+            assert len(told) == 1, told
+            assert (
+                "2 of 4 ROIs have frames of their own" in told[0] and "as 0 where they" in told[0]
+            )
+            for n, bad in enumerate(([5], [])):
+                folder = tmp_path / "out" / f"plane{n}"
+                ops = np.load(folder / "ops.npy", allow_pickle=True).item()
+                assert np.flatnonzero(ops["badframes"]).tolist() == bad
+                of = slice(2 * n, 2 * n + 2)
+                np.testing.assert_array_equal(np.load(folder / "F.npy"), ds.F[of])
+                np.testing.assert_array_equal(np.load(folder / "spks.npy"), ds.spks[of].fillna(0))
+        # Nothing is lost where all count alike.
+        alike = np.tile(np.arange(32) != 7, (4, 1))
+        xs2p.write_suite2p(
+            ds.assign_coords(valid=(("roi", "time"), alike)).fillna(0), tmp_path / "out2"
+        )
+        assert not recwarn.list
+        assert np.flatnonzero(xs2p.read_suite2p(tmp_path / "out2").badframes).tolist() == [7]
+
     def test_a_fall_names_itself(self, tmp_path):
         ds = xs2p.read_suite2p(plane(tmp_path / "plane0", 32, **OPS, badframes=np.arange(32) == 4))
         fall = tmp_path / "Fall.mat"

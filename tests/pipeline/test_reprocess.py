@@ -39,7 +39,17 @@ def check_same(found, expected):
 @pytest.mark.parametrize("where", ["memory", "lazy", "store"])
 @pytest.mark.parametrize(
     "change",
-    [OTHER, {"tau": 0.3}, {"win_baseline": 3.0}, {"neuropil_coefficient": 0.2}, {}],
+    [
+        OTHER,
+        {"tau": 0.3},
+        {"win_baseline": 3.0},
+        {"neuropil_coefficient": 0.2},
+        {"neuropil": "centred", "dark_offset": 20.0},
+        {"baseline": "inactive_median", "detrend": "exponential"},
+        {"polarity": -1},
+        {"dff": True},
+        {},
+    ],
     ids=lambda change: "-".join(change) or "nothing",
 )
 def test_same_as_extracted_with_these(recording, tmp_path, where, change):
@@ -57,8 +67,8 @@ def test_same_as_extracted_with_these(recording, tmp_path, where, change):
     assert all((found[name].chunks is None) == (where == "memory") for name in TRACES)
     check_same(found, expected)
     assert ({name: ds[name].attrs for name in ds.data_vars}, ds.attrs) == before
-    untouched = {"tau": 4, "win_baseline": 3}.get(next(iter(change), ""), 5 if not change else 2)
-    for name in TRACES[:untouched] if "baseline" not in change else TRACES[:2]:
+    untouched = {"tau": 4, "win_baseline": 3, "polarity": 3, "dff": 5, "none": 5}
+    for name in TRACES[: untouched.get(next(iter(change), "none"), 2)]:
         assert found[name].variable._data is ds[name].variable._data, name
     if where == "store":
         found.to_zarr(tmp_path / "b.zarr", consolidated=False)
@@ -75,6 +85,83 @@ def test_channels_and_a_tau_of_each_roi(recording):
     # What each ROI had stays where it is not given, and goes where one for all is.
     check_same(made((both, rois), tau=taus).s2p.reprocess(**{**OTHER, "tau": None}), expected)
     check_same(expected.s2p.reprocess(tau=2.0), made((both, rois), **OTHER).compute())
+
+
+def test_dff_is_made_anew_where_it_is(recording):
+    ds = made(recording, dff=True)
+    for change in ({"win_baseline": 3.0}, {"neuropil": "centred"}, {"polarity": -1}):
+        check_same(ds.s2p.reprocess(**change), made(recording, dff=True, **change).compute())
+    same = ds.s2p.reprocess(tau=0.5)
+    assert same.dFF.variable._data is ds.dFF.variable._data and "noise" in same
+    gone = ds.s2p.reprocess(dff=False)
+    assert not {"dFF", "noise", "dff_flag"} & set(gone.variables)
+    check_same(made(recording).s2p.dff(), made(recording, dff=True).compute())
+    centred = made(recording, neuropil="centred", detrend="exponential", dff=True)
+    check_same(centred.s2p.reprocess(neuropil="full", detrend="none"), ds.compute())
+    # What another program made is not taken for ours.
+    other = ds.assign(dFF=(ds.Fc / ds.F0).assign_attrs(description="F / F0", units="1"))
+    with pytest.warns(UserWarning, match="dFF is left out: another program made it"):
+        assert "dFF" not in other.s2p.reprocess(baseline="prctile")
+    assert other.s2p.reprocess(tau=0.5).dFF.attrs["description"] == "F / F0"
+    check_same(other.s2p.reprocess(dff=True), ds.compute())
+
+
+def test_dark_offsets_of_each_roi(recording):
+    _, rois = recording
+    darks = xr.DataArray(np.arange(6.0), dims="roi", coords={"roi": rois.roi})
+    ds = made(recording, neuropil="centred", dark_offset=darks)
+    np.testing.assert_array_equal(ds.dark_offset, darks)
+    plain = made(recording, neuropil="centred")
+    np.testing.assert_allclose(ds.Fc, plain.Fc - darks.astype("f4"), rtol=1e-6)
+    check_same(plain.s2p.reprocess(dark_offset=darks), ds.compute())
+    check_same(ds.s2p.reprocess(dark_offset=0.0), plain.compute())
+    check_same(ds.s2p.reprocess(tau=1.0, neuropil="centred"), ds.compute())
+    with pytest.raises(ValueError, match="plays no part"):
+        made(recording, dark_offset=5.0)
+    with pytest.raises(ValueError, match="one value per roi"):
+        made(recording, neuropil="centred", dark_offset=darks[:3])
+    with pytest.raises(ValueError, match="roi labels of dark_offset"):
+        made(recording, neuropil="centred", dark_offset=darks.assign_coords(roi=range(9, 15)))
+    with pytest.raises(ValueError, match="unknown neuropil 'half'"):
+        made(recording, neuropil="half")
+
+
+@pytest.mark.parametrize("neuropil", ["full", "centred"])
+def test_other_frames_that_count_and_sessions(recording, neuropil):
+    valid = np.random.default_rng(0).random(240) > 0.2
+    segments = np.arange(240) // 100
+    said = {"valid": valid, "segments": segments}
+    plain = made(recording, neuropil=neuropil, dff=True)
+    expected = made(recording, neuropil=neuropil, dff=True, **said).compute()
+    check_same(plain.s2p.reprocess(**said), expected)
+    check_same(
+        expected.s2p.reprocess(valid=np.ones(240, bool), segments=segments * 0),
+        made(
+            recording, neuropil=neuropil, dff=True, valid=np.ones(240, bool), segments=segments * 0
+        ).compute(),
+    )
+    each = xr.DataArray(np.tile(valid, (6, 1)), dims=("roi", "time"), coords={"roi": plain.roi})
+    each[2] = True
+    check_same(
+        plain.s2p.reprocess(valid=each),
+        made(recording, neuropil=neuropil, dff=True, valid=each).compute(),
+    )
+    with_snr = plain.assign_coords(snr=plain.Fc.s2p.snr()).s2p.reprocess(**said)
+    np.testing.assert_array_equal(with_snr.snr, expected.Fc.s2p.snr())
+
+
+def test_dff_wants_traces_and_a_baseline(recording):
+    ds = made(recording)
+    with pytest.raises(ValueError, match=r"ds has no F0: ds\.s2p\.reprocess\(dff=True\)"):
+        ds.drop_vars("F0").s2p.dff()
+    with pytest.raises(ValueError, match="polarity must be"):
+        ds.s2p.dff(polarity=3)
+    with pytest.raises(ValueError, match="dff must be True or False"):
+        made(recording, dff="yes")
+    silent = ds.drop_attrs()
+    with pytest.raises(ValueError, match="fs is not known"):
+        silent.assign_coords(time=np.arange(240) * 1.0).drop_vars("time").s2p.dff()
+    np.testing.assert_array_equal(silent.s2p.dff(fs=10.0).dFF, ds.s2p.dff().dFF)
 
 
 def test_statistics_are_of_the_new_traces(recording):

@@ -157,6 +157,45 @@ def test_a_run_that_stops_anywhere_goes_on(recording, whole, tmp_path, monkeypat
     assert os.listdir(tmp_path) == ["out.zarr"]
 
 
+FIGURE = {**OPTIONS, "neuropil": "centred", "dff": True, "detrend": "exponential"}
+
+
+@pytest.fixture(scope="module")
+def figure(recording, tmp_path_factory):
+    path = tmp_path_factory.mktemp("figure") / "whole.zarr"
+    xs2p.extract_to_zarr(*recording, path, segments=np.arange(N) // 300, **FIGURE)
+    return path
+
+
+def test_dff_in_a_store_is_that_in_memory(recording, figure):
+    movie, rois = recording
+    options = {k: v for k, v in FIGURE.items() if k not in ("frames_per_region", "progress")}
+    expected = movie.s2p.extract(rois, segments=np.arange(N) // 300, **options).compute()
+    ds = xr.open_zarr(figure).compute()
+    assert set(ds.data_vars) == set(expected.data_vars) and set(ds.coords) == set(expected.coords)
+    for name, array in expected.items():
+        xr.testing.assert_equal(ds[name].variable, array.variable)
+        assert ds[name].attrs == array.attrs and ds[name].dtype == array.dtype
+    assert ds.noise.dims == ("roi",) and ds.dff_flag.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("what", "number"),
+    [("_write_block", 22), ("_mark_block", 10), ("write_found", 0), ("complete", 0)],
+)
+def test_dff_of_a_run_that_stops_anywhere_goes_on(
+    recording, figure, tmp_path, monkeypatch, what, number
+):
+    path, said = tmp_path / "out.zarr", {"segments": np.arange(N) // 300}
+    with stopped_after(monkeypatch, what, number):
+        xs2p.extract_to_zarr(*recording, path, **said, **FIGURE)
+    partial = xr.open_zarr(tmp_path / "out.partial.zarr", consolidated=False)
+    if what != "complete":  # no flag of 0 before it is known
+        assert "dff_flag" not in partial
+    xs2p.extract_to_zarr(*recording, path, resume=True, **said, **FIGURE)
+    assert files(path) == files(figure)
+
+
 def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"

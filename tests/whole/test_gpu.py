@@ -59,11 +59,18 @@ def test_other_movies(cupy, backend):
     checks.check_snr_threshold(backend, cupy, "gpu")
 
 
+APPROXIMATE = ("prctile", "detrend")
+
+
 @pytest.mark.parametrize("step", checks.STEPS)
 def test_step(cupy, backend, step):
-    checks.check_step(step, backend, cupy, "gpu", exact=step != "prctile")
+    checks.check_step(step, backend, cupy, "gpu", exact=step not in APPROXIMATE)
     if backend.endswith("cupy"):
-        checks.check_step(step, backend, cupy, None, exact=step != "prctile")
+        checks.check_step(step, backend, cupy, None, exact=step not in APPROXIMATE)
+
+
+def test_dff(cupy, backend):
+    checks.check_dff(backend, cupy, "gpu")
 
 
 def test_tau_of_each_roi(cupy, backend):

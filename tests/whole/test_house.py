@@ -149,6 +149,7 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
         "xs2p.traces.rolling": {
             "xs2p.traces.baseline_methods",
             "xs2p.traces.measures",
+            "xs2p.traces.neuropil",
             "xs2p.traces.noise",
         },
         "xs2p.traces.sums": {"xs2p.traces.extraction", "xs2p.suite2p"},

@@ -129,8 +129,9 @@ def extract(
     segments: Annotated[
         Segments | None,
         of_movie(
-            help="Where sessions or epochs end, over which nothing goes: each file of several, or "
-            "those that suite2p joined; their folders; or where time makes a pause.",
+            help="Where sessions or epochs end, over which nothing goes: each file of several, "
+            "those that suite2p joined, or each cycle of Prairie View; their folders; or where "
+            "time makes a pause.",
         ),
     ] = None,
     valid: Annotated[

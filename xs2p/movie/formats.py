@@ -62,12 +62,12 @@ def open_source(
         if "tau" in movie.attrs:
             log.info("%s: tau=%g s, as suite2p says", told, movie.attrs["tau"])
         return movie, rate
-    refuse_segments(segments, repr(told))
     if source.kind == "prairie":
         from xs2p.movie.prairie import open_prairie
 
         refuse({}, variable, repr(told))
-        return open_prairie(source.names[0], chunks), None
+        return open_prairie(source.names[0], told, chunks, segments), None
+    refuse_segments(segments, repr(told))
     if source.kind == "nwb":
         from xs2p.movie.nwb import open_nwb_movie
 

@@ -121,9 +121,11 @@ def open_movie(
         ``segment(time)``: nothing over time, such as baselines, crosses from one to the next.
         ``"files"``: each file of a recording of several is one, numbered from 0, their names in
         ``segment.attrs["names"]``; of suite2p's folders and binaries those that suite2p joined
-        (``frames_per_file`` of its ops). ``"folders"``: those that the files lie in, of suite2p's
-        ``frames_per_folder``. ``"gaps"``: a segment ends where time steps on by more than 1.5
-        frames. Or a label for each frame ``(time,)``. Without it none are made.
+        (``frames_per_file`` of its ops); of Prairie View each cycle of a T-series, as the XML file
+        tells them (``"cycle 1"``), whose ``fs`` is then that within cycles. ``"folders"``: those
+        that the files lie in, of suite2p's ``frames_per_folder``. ``"gaps"``: a segment ends where
+        time steps on by more than 1.5 frames. Or a label for each frame ``(time,)``. Without it
+        none are made.
 
     Returns
     -------

@@ -2,7 +2,9 @@
 
 ``PVScan`` holds a ``Sequence`` for each cycle, with ``Frame`` elements, and in each of these a
 ``File`` for each channel, with its ``filename`` and ``page``. In cycles of the type ``TSeries
-ZSeries Element`` the frames are the planes of one volume; in others they follow each other in time.
+ZSeries Element`` the frames are the planes of one volume; in others they follow each other in time,
+and the microscope may have paused between one cycle and the next. Version 4 has a cycle for each
+frame, too.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import time_attrs
+from xs2p._frames import spans_of
 from xs2p._warnings import warn
 from xs2p.movie.check import DIMS, check_dtype, rate_of
 from xs2p.movie.frames import Stamp, TiffPages
 from xs2p.movie.recording import Grid, Recording, Run, recordings_to_dask
+from xs2p.movie.segments import of_cycles
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -29,17 +33,23 @@ if TYPE_CHECKING:
 log = logging.getLogger("xs2p")
 
 
-def open_prairie(path: str, chunks: int | None) -> xr.DataArray:
-    """Open the recording that an XML file of Prairie View's describes."""
+class Volume(NamedTuple):
+    """What was recorded at one time: an image of each plane and channel."""
+
+    planes: list[dict[int, Place]]  # files, by the numbers of the channels
+    begins: float  # s, NaN where that is not said
+    cycle: int  # place of its Sequence in the XML
+
+
+def open_prairie(path: str, told: str, chunks: int | None, segments: str | None) -> xr.DataArray:
+    """Open the recording that an XML file of Prairie View's describes; cycles are its segments."""
     root = _root(path)
-    volumes, numbers, times = _volumes(root, path)
-    n_planes = len(volumes[0])
-    present = _present(volumes, path)
-    volumes, times = volumes[:present], times[:present]
-    frames = _first(path, volumes[0][0][numbers[0]])
-    grid: Grid = np.empty((len(numbers), n_planes), object)
+    volumes, numbers = _volumes(root, path)
+    volumes = volumes[: _present(volumes, path)]
+    frames = _first(path, volumes[0].planes[0][numbers[0]])
+    grid: Grid = np.empty((len(numbers), len(volumes[0].planes)), object)
     for (c, z), _ in np.ndenumerate(grid):
-        places = [volume[z][numbers[c]] for volume in volumes]
+        places = [volume.planes[z][numbers[c]] for volume in volumes]
         grid[c, z] = Recording(tuple(_runs(places, os.path.dirname(path), frames)))
     dims = [dim for dim, n in (("channel", grid.shape[0]), ("plane", grid.shape[1])) if n > 1]
     grid = grid.reshape([n for n in grid.shape if n > 1])
@@ -47,7 +57,10 @@ def open_prairie(path: str, chunks: int | None) -> xr.DataArray:
     if len(numbers) > 1:
         about = {"long_name": "channel", "description": "Number of the channel in Prairie View."}
         movie = movie.assign_coords(channel=("channel", numbers, about))
-    return _timed(movie, root, times, path)
+    if segments is not None:
+        of = [volume.cycle for volume in volumes]
+        movie = movie.assign_coords(segment=of_cycles(of, _names(root), segments, told))
+    return _timed(movie, root, [volume.begins for volume in volumes], path)
 
 
 def _root(path: str) -> Element:
@@ -64,19 +77,15 @@ def _root(path: str) -> Element:
     return root
 
 
-def _volumes(
-    root: Element, path: str
-) -> tuple[list[list[dict[int, Place]]], list[int], list[float]]:
-    """Find the files of each time, plane and channel; the channels' numbers; the times in s."""
-    volumes: list[list[dict[int, Place]]] = []
-    times: list[float] = []
-    for cycle in root.iter("Sequence"):
+def _volumes(root: Element, path: str) -> tuple[list[Volume], list[int]]:
+    """Find what was recorded at each time, and the channels' numbers."""
+    volumes: list[Volume] = []
+    for n, cycle in enumerate(root.iter("Sequence")):
         frames = list(cycle.iter("Frame"))
         files = [_files(frame) for frame in frames]
         begins = [float(frame.get("absoluteTime", "nan")) for frame in frames]
         if "ZSeries" not in cycle.get("type", ""):
-            volumes.extend([file] for file in files)
-            times.extend(begins)
+            volumes.extend(Volume([f], at, n) for f, at in zip(files, begins, strict=True))
         elif frames:
             if cycle.get("bidirectionalZ", "").lower() == "true" and cycle.get("cycle") != "1":
                 raise ValueError(
@@ -84,24 +93,30 @@ def _volumes(
                     "plane a frame of every other volume is of is not known here; give the .tif "
                     "files in a list, those of one plane at a time"
                 )
-            volumes.append(files)
-            times.append(min(begins))
+            volumes.append(Volume(files, min(begins), n))
     if not volumes:
         raise ValueError(f"{path}: no frames are in it; the recording was stopped before the first")
-    numbers = sorted(volumes[0][0])
-    planes = len(volumes[0])
-    while len(volumes) > 1 and len(volumes[-1]) < planes:
+    numbers = sorted(volumes[0].planes[0])
+    planes = len(volumes[0].planes)
+    while len(volumes) > 1 and len(volumes[-1].planes) < planes:
         warn(f"{path}: the recording ends within a volume, which is left out")
         volumes.pop()
-        times.pop()
-    for i, volume in enumerate(volumes):
+    for i, (volume, *_) in enumerate(volumes):
         if len(volume) != planes or not numbers or any(sorted(p) != numbers for p in volume):
             raise ValueError(
                 f"{path}: time {i} has {len(volume)} planes of channels {sorted(volume[0])}, the "
                 f"first {planes} of {numbers}, so it is no one movie; give the .tif files of one "
                 "kind, in a list"
             )
-    return volumes, numbers, times
+    return volumes, numbers
+
+
+def _names(root: Element) -> list[str]:
+    """Names of the cycles by their numbers, counted where two have the same one."""
+    said = [cycle.get("cycle", "") for cycle in root.iter("Sequence")]
+    if "" in said or len(set(said)) < len(said):
+        said = [str(n + 1) for n in range(len(said))]
+    return [f"cycle {number}" for number in said]
 
 
 def _files(frame: Element) -> dict[int, Place]:
@@ -111,13 +126,14 @@ def _files(frame: Element) -> dict[int, Place]:
     }
 
 
-def _present(volumes: Sequence[list[dict[int, Place]]], path: str) -> int:
+def _present(volumes: Sequence[Volume], path: str) -> int:
     """Count the volumes that have all their files, with one warning where others have not."""
     here = set(os.listdir(os.path.dirname(path) or "."))
-    whole = [all(f[0] in here for plane in volume for f in plane.values()) for volume in volumes]
+    files = [[f[0] for plane in volume.planes for f in plane.values()] for volume in volumes]
+    whole = [here.issuperset(some) for some in files]
     count = whole.index(False) if False in whole else len(whole)
     if any(whole[count:]):
-        missing = next(f[0] for p in volumes[count] for f in p.values() if f[0] not in here)
+        missing = next(name for name in files[count] if name not in here)
         raise FileNotFoundError(
             f"{path}: {missing} is missing in the middle of the recording; put it back, or give "
             "the files that are there in a list: their times are then not known"
@@ -176,7 +192,7 @@ def _timed(movie: xr.DataArray, root: Element, times: list[float], path: str) ->
         rate = rate_of(seconds)
         movie = movie.assign_coords(time=("time", seconds, about))
         if rate is None:  # jitter of a frame's fraction, or pauses between cycles
-            steps = np.diff(seconds)
+            steps = np.concatenate([np.diff(seconds[span]) for span in spans_of(movie)])
             middle = float(np.median(steps))
             rate = 1 / middle if (np.abs(steps - middle) < middle / 2).all() else None
         return movie if rate is None else movie.assign_attrs(fs=rate)

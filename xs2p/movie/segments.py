@@ -69,6 +69,27 @@ def of_files(grid: Grid, segments: str, told: str, given: Sequence[str]) -> xr.V
     return segment_coord(counts[0].tolist(), names)
 
 
+def of_cycles(of: Sequence[int], names: Sequence[str], segments: str, told: str) -> xr.Variable:
+    """Make ``segment(time)`` of the cycles of a recording of Prairie View's, ``of`` each time.
+
+    Cycles without a frame, as of a recording that was stopped, are none.
+    """
+    if segments != "files":
+        refuse_segments(segments, repr(told))
+    found, lengths = np.unique(of, return_counts=True)
+    if found.size == 1:
+        raise ValueError(
+            f"segments={segments!r}: {told!r} has one cycle with frames, so there is nothing to "
+            f"tell apart: leave segments out; or {_HOW}"
+        )
+    if lengths.max() == 1:
+        raise ValueError(
+            f"segments={segments!r}: each cycle of {told!r} is one frame or one volume, and no run "
+            f"of them; {_HOW}"
+        )
+    return segment_coord(lengths.tolist(), [names[n] for n in found])
+
+
 def _file_of_frames(recording: Recording, paths: list[str]) -> np.ndarray:
     """Place in ``paths`` of the file of each frame; those that are new are added to them."""
     from xs2p.movie.frames import ScatteredPages

@@ -10,12 +10,13 @@ import xarray as xr
 from xs2p._attrs import attributes, restated
 from xs2p._names import explain_names, same_as, without_other
 from xs2p.masks.build import masks_of
+from xs2p.pipeline.dff import relative
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline_methods import estimate_baseline
-from xs2p.traces.blocks import joined, long_chunks, storable
+from xs2p.traces.blocks import joined, long_chunks, storable, turned
 from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
@@ -33,6 +34,8 @@ def extract(
     segments: Any = None,
     neuropil_extract: bool = True,
     neuropil_coefficient: float = 0.7,
+    neuropil: str = "full",
+    dark_offset: float | xr.DataArray = 0.0,
     inner_neuropil_radius: int = 2,
     min_neuropil_pixels: int = 350,
     lam_percentile: float = 50.0,
@@ -43,6 +46,9 @@ def extract(
     win_baseline: float = 60.0,
     sig_baseline: float = 10.0,
     prctile_baseline: float = 8.0,
+    detrend: str | None = None,
+    polarity: int = 1,
+    dff: bool = False,
     device: str | None = None,
     **other: Any,
 ) -> xr.Dataset:
@@ -83,8 +89,12 @@ def extract(
         Each segment is baselined and deconvolved as if it were alone.
     neuropil_extract
         Extract neuropil. Without it there is no ``Fneu`` and ``Fc`` is ``F``.
-    neuropil_coefficient
-        ``Fc = F − neuropil_coefficient · Fneu``.
+    neuropil_coefficient, neuropil, dark_offset
+        ``"full"``: ``Fc = F − neuropil_coefficient · Fneu``, as suite2p. ``"centred"``: ``Fc = F −
+        dark_offset − neuropil_coefficient · (Fneu − median of Fneu)``, of each segment: what the
+        neuropil does is taken off, and the light of the cell at rest stays, which dF/F divides by.
+        ``dark_offset``, in the units of the movie, is what the detector reads in the dark, a
+        number or a DataArray over ``roi``. The median wants all of time lazily.
     inner_neuropil_radius, min_neuropil_pixels, lam_percentile, allow_overlap, circular_neuropil
         How masks are made: see :func:`xs2p.build_masks`.
     snr_threshold
@@ -93,8 +103,15 @@ def extract(
         them, and the ROIs that stay are extracted. This is the one option that computes while the
         result is being built: it reads the whole movie once before :func:`extract` returns, for
         the ratio alone, and keeps no traces. The coordinate ``snr`` has the ratios.
-    baseline, win_baseline, sig_baseline, prctile_baseline
-        Method, window in seconds, Gaussian in frames, percentile: see :func:`xs2p.baseline`.
+    baseline, win_baseline, sig_baseline, prctile_baseline, detrend
+        Method, window in seconds, Gaussian in frames, percentile, and whether bleaching is divided
+        off before: see :func:`xs2p.baseline`.
+    polarity
+        -1 for an indicator that darkens with activity: ``F0`` lies along the top of ``Fc``, and
+        ``spks`` and ``dFF`` are of what goes down.
+    dff
+        Make ``dFF``, with ``noise`` and ``dff_flag`` of each ROI: see :func:`xs2p.dff`. Lazily
+        this wants all of time of the traces in memory; :func:`xs2p.extract_to_zarr` does not.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the movie
         is. Results are where the movie is: on the host, or CuPy's for one of CuPy arrays.
@@ -102,8 +119,9 @@ def extract(
     Returns
     -------
     Dataset
-        ``F``, ``Fneu``, ``Fc``, ``F0`` (baseline of ``Fc``) and ``spks`` (from ``Fc − F0``),
-        float32 ``([channel,] roi, time)``, lazy where the movie is, with ``status(roi)``, the
+        ``F``, ``Fneu``, ``Fc``, ``F0`` (baseline of ``Fc``), ``spks`` (from ``Fc − F0``) and, if
+        it is wanted, ``dFF``, float32 ``([channel,] roi, time)``, lazy where the movie is (with
+        variables ``noise(roi)`` and ``dff_flag(roi)``), with ``status(roi)``, the
         movie's own coordinates and the ROI set as coordinates, but for what an earlier
         extraction found (``skew``, ``std``, ``neuropil_mask`` of a stat). ROIs without a mask
         are NaN in every variable. A joint compute reads each chunk of the movie once.
@@ -143,6 +161,8 @@ def extract(
         segments=segments,
         neuropil_extract=neuropil_extract,
         neuropil_coefficient=neuropil_coefficient,
+        neuropil=neuropil,
+        dark_offset=dark_offset,
         inner_neuropil_radius=inner_neuropil_radius,
         min_neuropil_pixels=min_neuropil_pixels,
         lam_percentile=lam_percentile,
@@ -153,6 +173,9 @@ def extract(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        detrend=detrend,
+        polarity=polarity,
+        dff=dff,
         device=device,
     )
     if job.snr_threshold > 0:
@@ -198,16 +221,26 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     """
     traces = joined(traces, job.reach)
     ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
-    ds["Fc"] = correct(ds, job.neuropil_coefficient)
+    ds["Fc"] = correct(ds, job.neuropil, job.device, in_passes)
     ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
     if job.decay is not None:
         # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
         corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-        ds["spks"] = estimate_spikes(corrected, job.decay, job.device)
+        upward = turned(corrected, job.baseline.polarity)
+        ds["spks"] = estimate_spikes(upward, job.decay, job.device)
+    if job.dff:
+        ds = ds.assign(relative_in(ds, job, in_passes))
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
     ds = storable(restated(_with_rois(ds, job.rois)))
     threshold = job.snr_threshold if job.snr_threshold > 0 else None
     return ds.assign_attrs(attributes(snr_threshold=threshold))
+
+
+def relative_in(ds: xr.Dataset, job: Job, in_passes: bool = False) -> dict[str, xr.DataArray]:
+    """:func:`relative` of traces of a job."""
+    assert job.fs is not None
+    how = (job.fs, job.baseline.polarity, job.neuropil.coefficient, job.device)
+    return relative(ds, *how, in_passes)
 
 
 def _at(ds: xr.Dataset, fs: float) -> xr.Dataset:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_number, resolve
+from xs2p._attrs import check_flag, check_number, resolve
 from xs2p._frames import starts_of, valid_of, warn_of_gaps, with_frames
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
@@ -21,6 +21,8 @@ from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
 from xs2p.traces.baseline_methods import Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
+from xs2p.traces.neuropil import Neuropil, check_neuropil
+from xs2p.traces.noise import noise_window
 
 
 class Part(NamedTuple):
@@ -41,7 +43,7 @@ class Job(NamedTuple):
     rois: xr.Dataset
     parts: list[Part]
     mask_options: MaskOptions
-    neuropil_coefficient: float
+    neuropil: Neuropil
     snr_threshold: float
     baseline: Baseline
     decay: Decay | None
@@ -50,6 +52,8 @@ class Job(NamedTuple):
     """Hz; None where nothing needs it and nobody says it."""
     device: str
     """``"cpu"`` or ``"gpu"``."""
+    dff: bool = False
+    """Whether dF/F is wanted."""
     valid: xr.DataArray | None = None
     """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
 
@@ -57,7 +61,8 @@ class Job(NamedTuple):
     def reach(self) -> int:
         """Frames that a sample of the results can depend on, to each side."""
         of_spikes = 0 if self.decay is None else oasis_reach(self.decay.frames)
-        return max(self.baseline.reach, of_spikes)
+        of_noise = noise_window(self.fs) // 2 if self.dff and self.fs is not None else 0
+        return max(self.baseline.reach, of_spikes, of_noise)
 
     def frames_said(self, option: str) -> np.ndarray | None:
         """Return what ``valid`` or ``segments`` say of the frames; None where nothing does."""
@@ -83,11 +88,16 @@ def check_job(
     valid: Any,
     segments: Any,
     neuropil_coefficient: float,
+    neuropil: str,
+    dark_offset: float | xr.DataArray,
     snr_threshold: float,
     baseline: str,
     win_baseline: float,
     sig_baseline: float,
     prctile_baseline: float,
+    detrend: str | None,
+    polarity: int,
+    dff: bool,
     device: str | None,
     **mask_options: Any,
 ) -> Job:
@@ -103,7 +113,8 @@ def check_job(
     parts = _parts(movie, rois, movie_chan2)
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
     device, given = resolve_device(device, unread(movie), "movie"), fs
-    check_number("neuropil_coefficient", neuropil_coefficient)
+    correction = check_neuropil(neuropil_coefficient, neuropil, dark_offset, rois["npix"])
+    check_flag("dff", dff)
     if tau is None and not (fs is None and "fs" not in movie.attrs):
         tau = movie.attrs.get("tau")
     _check_snr(snr_threshold, movie, tau)
@@ -114,12 +125,13 @@ def check_job(
         win_baseline=win_baseline,
         sig_baseline=sig_baseline,
         prctile_baseline=prctile_baseline,
+        detrend=detrend,
+        polarity=polarity,
     )
-    decay = None
-    if tau is not None:
+    if tau is not None or dff:
         fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
-        decay = check_decay(tau, fs, rois["npix"])
-    if given is None and ("fs" in how.attrs or decay is not None):
+    decay = None if tau is None else check_decay(tau, fs, rois["npix"])
+    if given is None and ("fs" in how.attrs or decay is not None or dff):
         warn_of_gaps(movie, "movie")
     options = check_mask_options(**mask_options)
     compare_overlap(rois, options)
@@ -129,12 +141,13 @@ def check_job(
         rois=rois,
         parts=parts,
         mask_options=options,
-        neuropil_coefficient=float(neuropil_coefficient),
+        neuropil=correction,
         snr_threshold=float(snr_threshold),
         baseline=how,
         decay=decay,
         fs=how.attrs.get("fs", fs),
         device=device,
+        dff=bool(dff),
         valid=of_rois,
     )
 
@@ -221,7 +234,8 @@ def _check_snr(threshold: float, movie: xr.DataArray, tau: Any) -> None:
 def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
-    return rois.drop_vars(["tau", "snr", "skew", "std", "neuropil_mask_roi"], errors="ignore")
+    found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
+    return rois.drop_vars(found, errors="ignore")
 
 
 def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:

@@ -54,6 +54,7 @@ def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> No
     most = max(min(_CHUNK_SAMPLES // frames, _CHUNK_ROIS, widest), 1)
     per_chunk = max(-(-n_rois // max(-(-n_rois // most), 1)), 1)
     encoding, empty = {}, {}
+    ds = ds.drop_vars([name for name, array in ds.data_vars.items() if "time" not in array.dims])
     for name, array in ds.data_vars.items():
         chunks = (*(1,) * (array.ndim - 2), per_chunk, frames)
         encoding[name] = {"chunks": chunks, "fill_value": np.nan, "_FillValue": np.float32(np.nan)}
@@ -148,7 +149,7 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
         return
     stored, owner = open_store(store), _owner(store)
     written = []
-    made = [name for name in ("Fc", "F0", "spks") if name in ds]
+    made = [name for name in ("Fc", "F0", "spks", "dFF") if name in ds]
     for name in made:
         data = ds[name].data
         chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
@@ -173,6 +174,31 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
             ]
             with watched.part(len(marks)):
                 dask.compute(*marks)
+
+
+def write_found(store: str, found: xr.Dataset) -> None:
+    """Write variables over ROIs, once all that they are made of is on disk.
+
+    By Zarr: xarray would say anew which variables are coordinates, and know these alone.
+    """
+    import zarr
+
+    group: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    for name, variable in found.variables.items():
+        if name in found.coords:
+            continue
+        values = to_host(variable.data)
+        array = group.create_array(
+            str(name),
+            shape=values.shape,
+            dtype=values.dtype,
+            chunks=tuple(max(n, 1) for n in values.shape),
+            dimension_names=variable.dims,
+            attributes=variable.attrs,
+            overwrite=True,  # what a run that was killed has left
+        )
+        array[...] = values
+        _sync(array, store, str(name), tuple(slice(0, n) for n in values.shape))
 
 
 def _batches(what: np.ndarray, chunks_each: float) -> list[np.ndarray]:

@@ -50,7 +50,8 @@ def keep_rois(job: Job, ratio: xr.DataArray) -> Job:
     rois = join_planes([part.rois for part in parts], job.rois["roi"].values)
     stays = np.flatnonzero(np.isin(job.rois["roi"].values, rois["roi"].values))
     decay = None if job.decay is None else job.decay.of_rois(stays)
-    return job._replace(parts=parts, rois=rois, decay=decay)
+    neuropil = job.neuropil.of_rois(stays)
+    return job._replace(parts=parts, rois=rois, decay=decay, neuropil=neuropil)
 
 
 def _ratio(job: Job) -> xr.DataArray:
@@ -70,5 +71,7 @@ def _ratio(job: Job) -> xr.DataArray:
 def _ratio_of_part(part: Part, job: Job) -> xr.DataArray:
     masks = masks_of(part.rois, job.mask_options, part.plane)
     traces = job.counting(extract_in_chunks(part.movie, masks, device=job.device))
-    ratio = snr(correct(joined(traces, job.reach), job.neuropil_coefficient))
+    own = job.rois.indexes["roi"].get_indexer(part.rois.indexes["roi"])
+    traces = joined(traces, job.reach)
+    ratio = snr(correct(traces, job.neuropil.of_rois(own), job.device))
     return ratio.drop_vars([name for name in ratio.coords if name != "roi"])

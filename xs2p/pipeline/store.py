@@ -8,14 +8,14 @@ import hashlib
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
-from xs2p._names import explain_names, same_as
+from xs2p._names import explain_names, same_as, with_options_of
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.disk.inputs import paths_read
@@ -23,34 +23,17 @@ from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, 
 from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
-from xs2p.pipeline.extract import extract, extracted, finished
+from xs2p.pipeline.extract import extract, extracted, finished, relative_in
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.rois.pixels import pixel_table
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
 _REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
 
 
-def _with_options_of(described: Callable[..., Any]) -> Callable[[F], F]:
-    """Let ``**options`` of a function be seen as the keywords of another, by tools and by help."""
-    own = inspect.signature(described).parameters.values()
-    options = [p for p in own if p.kind is inspect.Parameter.KEYWORD_ONLY]
-
-    def decorate(function: F) -> F:
-        signature = inspect.signature(function)
-        named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        shown = signature.replace(parameters=[*named, *options])
-        function.__signature__ = shown  # type: ignore[attr-defined]
-        return function
-
-    return decorate
-
-
-@_with_options_of(extract)
+@with_options_of(extract)
 def extract_to_zarr(
     movie: xr.DataArray | str | os.PathLike[str],
     rois: xr.Dataset | str | os.PathLike[str],
@@ -166,12 +149,22 @@ def extract_to_zarr(
         same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
         rest = finished(same, job, in_passes=True)
         _regions.write_rest(growing, rest, regions[0], progress)
+        _write_found(growing, job)
     except BaseException as error:
         _keep_what_is_done(growing, error)
         raise
     _regions.complete(growing)
     put_in_place(growing, final, overwrite)
     return _regions.open_store(final)
+
+
+def _write_found(store: str, job: Job) -> None:
+    """Write what is known of each ROI once its traces are there; lazily they were made again."""
+    if not job.dff:
+        return
+    made = relative_in(_regions.open_store(store), job, in_passes=True)
+    found = xr.Dataset({name: made[name] for name in ("noise", "dff_flag")})
+    _regions.write_found(store, found.compute())
 
 
 def partial_path(path: str) -> str:

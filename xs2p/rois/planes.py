@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,6 +178,50 @@ def join_traces(parts: list[xr.Dataset], labels: np.ndarray) -> xr.Dataset:
     )
     order = _order(traces, labels)
     return traces if order is None else traces.isel(roi=order)
+
+
+def equally_long(
+    sets: Mapping[Any, xr.Dataset], where: str, mend: str, because: str = ""
+) -> dict[Any, xr.Dataset]:
+    """Leave out a last frame that not all planes have, of recordings that ended within a volume.
+
+    Parameters
+    ----------
+    sets
+        What is of each plane, by its label; those without a dim ``time`` stay as they are.
+    where, mend, because
+        For messages: what the planes are of, what helps where they do not belong together, and why
+        some may be longer.
+
+    Raises
+    ------
+    ValueError
+        If numbers of frames differ by more than one, or frames are at different times.
+
+    Warns
+    -----
+    UserWarning
+        If a frame is left out.
+    """
+    lengths = {n: ds.sizes["time"] for n, ds in sets.items() if "time" in ds.dims}
+    least, most = min(lengths.values(), default=0), max(lengths.values(), default=0)
+    if most > least + 1:
+        told = ", ".join(f"plane {n} has {size}" for n, size in lengths.items())
+        raise ValueError(f"{where}: its planes have different numbers of frames: {told}; {mend}")
+    cut = {n: ds.isel(time=slice(least)) if n in lengths else ds for n, ds in sets.items()}
+    times = [cut[n]["time"].values for n in lengths]
+    if not all(np.array_equal(times[0], other, equal_nan=True) for other in times[1:]):
+        raise ValueError(
+            f"{where}: its planes have frames at different times, and traces here have one time; "
+            f"{mend}"
+        )
+    if most > least:
+        longer = [n for n, size in lengths.items() if size > least]
+        warn(
+            f"{where}: planes {longer} have {most} frames and the others {least}{because}; the "
+            "last one is left out"
+        )
+    return cut
 
 
 def _order(joined: xr.Dataset, labels: np.ndarray) -> list[int] | None:

@@ -67,7 +67,8 @@ def baseline(
         ``"exponential"``: the trace is divided by how it bleaches, a double exponential fitted to
         each segment robustly, the baseline is found of what is left, and is multiplied by the
         bleaching. It is taken to end at a twentieth of where it began, at the lowest; traces that
-        are not above 0, or too short to tell, stay as they are. Wants all of time lazily.
+        are not above 0, or too short to tell, stay as they are. Wants all of time lazily. None, or
+        ``"none"``: no trend.
     polarity
         -1 for an indicator that darkens with activity: the baseline is that of ``−F``, with its
         sign turned, and lies along the top of the trace.

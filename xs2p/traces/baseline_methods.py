@@ -90,8 +90,9 @@ def check_baseline(
     check_number("sig_baseline", sig_baseline, low=0, unit="frames")
     check_number("prctile_baseline", prctile_baseline, 0, 100)
     check_polarity(polarity)
+    detrend = None if detrend == "none" else detrend
     if detrend not in (None, *DETREND):
-        raise ValueError(f"unknown detrend {detrend!r}; choose {', '.join(DETREND)} or None")
+        raise ValueError(f"unknown detrend {detrend!r}; choose {', '.join(DETREND)} or none")
     if detrend is not None and method == "none":
         raise ValueError(f"detrend={detrend!r} plays no part in the baseline 'none'")
     used = {name for name, methods in USED_BY.items() if method in methods}

@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, resolve
+from xs2p._attrs import attributes, check_polarity, resolve
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import check_traces, map_traces
+from xs2p.traces.blocks import check_traces, map_traces, turned
 
 _LONG = 60.0  # seconds that no indicator takes to decay
 
@@ -26,6 +26,7 @@ def deconvolve(
     *,
     tau: float | xr.DataArray | None = None,
     fs: float | None = None,
+    polarity: int = 1,
     device: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
@@ -42,6 +43,9 @@ def deconvolve(
         labels of ``F``; by default ``F.attrs["tau"]``.
     fs
         Frame rate in Hz; by default ``F.attrs["fs"]``.
+    polarity
+        -1 where activity goes down, as in ``F − xs2p.baseline(F, polarity=-1)``
+        (:func:`xs2p.preprocess` has turned it already).
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         traces are. The result is where they are.
@@ -74,10 +78,13 @@ def deconvolve(
     explain_names("deconvolve", deconvolve, other)
     check_traces(F, "deconvolve")
     check_increasing(F, "F")
+    check_polarity(polarity)
     decay = check_decay(tau, fs, F)
     if fs is None:
         warn_of_gaps(F, "F")
-    return estimate_spikes(F, decay, resolve_device(device, unread(F), "the array of traces"))
+    return estimate_spikes(
+        turned(F, polarity), decay, resolve_device(device, unread(F), "the array of traces")
+    )
 
 
 class Decay(NamedTuple):

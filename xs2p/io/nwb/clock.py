@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._time import check_known
+from xs2p._frames import names_of, valid_of
+from xs2p._time import check_increasing, check_known
 from xs2p.io.nwb.file import SERIES
 from xs2p.movie.check import rate_of
 
@@ -37,6 +38,8 @@ def clock_of(ds: xr.Dataset, start: datetime.datetime | None) -> dict[str, Any]:
             )
         return {"rate": float(fs), "starting_time": 0.0}
     check_known(ds, "ds", "write_nwb: ")
+    if valid_of(ds) is not None or names_of(ds) is not None:
+        check_increasing(ds, "ds")  # intervals of time tell which frames these are
     time = _seconds(ds["time"], fs, start)
     rate = rate_of(time)
     if rate is None and time.size == 1 and fs is not None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
 _OTHERWISE = "xs2p_"  # before the name of a column that NWB's table uses for something else
 MADE_BY = "ROIs of xs2p"  # what the description of a table of ours begins with
+OBSERVED = "obs_intervals"  # when an ROI counts, as the table of Units calls it
 IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
@@ -61,7 +62,13 @@ def _is_of_tables(name: str) -> bool:
     from pynwb.ophys import PlaneSegmentation
 
     own = {column["name"] for column in PlaneSegmentation.__columns__}
-    return name.removesuffix("_index") in own or hasattr(PlaneSegmentation, name)
+    plain = name.removesuffix("_index")
+    return plain in own or plain == OBSERVED or hasattr(PlaneSegmentation, name)
+
+
+def is_ours(table: Any) -> bool:
+    """Whether `write_nwb` made a table of ROIs."""
+    return str(table.description).startswith(MADE_BY)
 
 
 def stored_name(name: str) -> str:
@@ -103,8 +110,9 @@ def roi_table(
     suffix: str,
     imaging_plane: Any,
     image_masks: bool,
+    more: list[Any],
 ) -> Any:
-    """Make the table of ROIs, with its pixels and columns."""
+    """Make the table of ROIs, with its pixels, columns, and ``more`` of these."""
     from hdmf.common import ElementIdentifiers, VectorData, VectorIndex
 
     table = pixel_table(rois)
@@ -114,7 +122,7 @@ def roi_table(
         name="pixel_mask", description="pixels (x, y, weight) of each ROI", data=pixels
     )
     index = VectorIndex(name="pixel_mask_index", data=table.offsets[1:], target=mask)
-    columns = [index, mask]
+    columns = [index, mask, *more]
     if image_masks:
         ly, lx = table.shape
         shape = (table.roi.size, lx, ly)

@@ -10,7 +10,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.io.nwb.file import tables
-from xs2p.rois.planes import OF_ROIS, join_rois
+from xs2p.rois.planes import OF_ROIS, equally_long, join_rois
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,7 +75,7 @@ def join_tables(sets: Mapping[Any, xr.Dataset], where: str) -> xr.Dataset:
     if np.unique(labels).size < labels.size:
         labels = np.arange(labels.size)
     parts, first = [], 0
-    for plane, ds in _equally_long(sets, where).items():
+    for plane, ds in equally_long(sets, where, "read each table, with name=").items():
         n = ds.sizes["roi"]
         own = ("roi", labels[first : first + n], ds["roi"].attrs)
         parts.append(ds.assign_coords(roi=own, plane=("roi", np.full(n, plane), OF_ROIS)))
@@ -91,34 +91,6 @@ def join_tables(sets: Mapping[Any, xr.Dataset], where: str) -> xr.Dataset:
     attrs = [ds.attrs for ds in parts]
     same = {k: v for k, v in attrs[0].items() if all(a.get(k) == v for a in attrs)}
     return whole.drop_attrs(deep=False).assign_attrs(same)
-
-
-def _equally_long(sets: Mapping[Any, xr.Dataset], where: str) -> dict[Any, xr.Dataset]:
-    """Leave out a last frame that not all planes have; a ValueError where times differ."""
-    if not all("time" in ds.dims for ds in sets.values()):
-        return dict(sets)
-    lengths = {n: ds.sizes["time"] for n, ds in sets.items()}
-    least, most = min(lengths.values()), max(lengths.values())
-    if most > least + 1:
-        told = ", ".join(f"plane {n} has {size}" for n, size in lengths.items())
-        raise ValueError(
-            f"{where}: its planes have different numbers of frames: {told}; read each table, with "
-            "name="
-        )
-    cut = {n: ds.isel(time=slice(least)) for n, ds in sets.items()}
-    times = [ds["time"].values for ds in cut.values()]
-    if not all(np.array_equal(times[0], other, equal_nan=True) for other in times[1:]):
-        raise ValueError(
-            f"{where}: its planes have frames at different times, and traces here have one time; "
-            "read each table, with name="
-        )
-    if most > least:
-        longer = [n for n, size in lengths.items() if size > least]
-        warn(
-            f"{where}: planes {longer} have {most} frames and the others {least}; the last one is "
-            "left out"
-        )
-    return cut
 
 
 def _traces(parts: list[xr.Dataset]) -> dict[str, xr.Variable]:

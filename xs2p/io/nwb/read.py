@@ -58,8 +58,9 @@ def read_nwb(
         several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
-        applied. ``segment(time)`` and ``valid(time)`` of a file of :func:`xs2p.write_nwb` come
-        back; the epochs and invalid times of others are not taken for these.
+        applied. ``segment(time)`` and ``valid``, over ``time`` or ``(roi, time)``, of a file of
+        :func:`xs2p.write_nwb` come back; the epochs, invalid times and ``obs_intervals`` of others
+        are not taken for these.
         ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames have the
         ``status`` ``no_cell_pixels`` where they have no pixel of their own, else ``zero_trace``,
         as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the coordinate ``plane``.
@@ -92,12 +93,10 @@ def read_nwb(
     where = os.fspath(path)
     with naming(where), opened(where) as file:
         planes = tables_of_planes(file, where) if name is None else {}
-        if planes:
-            sets = {n: _read(file, table, shape, order, where) for n, table in planes.items()}
-            ds = join_tables(sets, where)
-        else:
-            ds = _read(file, pick(file, name, where), shape, order, where)
-        ds = with_intervals(ds, file, where)
+        tables = planes or {0: pick(file, name, where)}
+        sets = {n: _read(file, table, shape, order, where) for n, table in tables.items()}
+        ds = join_tables(sets, where) if planes else sets[0]
+        ds = with_intervals(ds, file, list(tables.values()), where)
         for key, image in _images(file, ds.attrs):
             ds[key] = image
         return ds.assign_attrs(source=where)

@@ -239,7 +239,7 @@ def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
     import xarray as xr
     from hdmf.common import VectorIndex
 
-    from xs2p.io.nwb.parts import name_here
+    from xs2p.io.nwb.parts import OBSERVED, is_ours, name_here
     from xs2p.rois.stat import TAKEN
 
     found: dict[str, xr.Variable] = {}
@@ -248,6 +248,8 @@ def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
     for column in table.columns:
         name = column.name
         if isinstance(column, VectorIndex) or name in (*MASKS, "npix", "roi_id"):
+            continue
+        if name == OBSERVED and is_ours(table):  # of traces, which read_nwb gives it to
             continue
         values = None if name in ragged else _plain(column, len(table))
         if values is None:

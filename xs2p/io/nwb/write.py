@@ -16,7 +16,7 @@ from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
 from xs2p.io.nwb.clock import clock_of
 from xs2p.io.nwb.file import SERIES
-from xs2p.io.nwb.intervals import add_intervals
+from xs2p.io.nwb.intervals import add_intervals, observed
 from xs2p.io.nwb.parts import (
     add_images,
     add_series,
@@ -97,6 +97,9 @@ def write_nwb(
     and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
     Segments (the coordinate ``segment``) are ``epochs``, their label the first of the tags; runs of
     frames that do not count (``valid``) are ``invalid_times``; beside those that ``nwbfile`` has.
+    Of a ``valid`` of each ROI these are frames that count for none, and the ROI's own are in its
+    table: the column ``obs_intervals``, as the schema's ``Units`` have it, holds the intervals
+    ``(start, stop)`` in s in which an ROI counts.
     A column whose name such a table has for something else, such as ``name`` or ``id``, is
     ``xs2p_name`` there; `read_nwb` and `rois_from_nwb` give it its own name again.
     Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
@@ -112,14 +115,13 @@ def write_nwb(
     ValueError
         If ``ds`` has no traces or ROIs, the frame rate or the start of the session is not known,
         or the latter has no time zone; if ``time`` has no unit and is no seconds (frame numbers,
-        ms) by ``fs``, or is before the start; if a coordinate over ``roi`` has a name with ``/`` or
-        ``:``.
+        ms) by ``fs``, or is before the start, or goes back where ``valid`` or ``segment`` are
+        there; if a coordinate over ``roi`` has a name with ``/`` or ``:``.
 
     Warns
     -----
     UserWarning
-        Images that are not of the ROIs' frame are left out; of a ``valid`` of each ROI only the
-        frames that count for none are written.
+        Images that are not of the ROIs' frame are left out.
 
     Examples
     --------
@@ -165,7 +167,8 @@ def write_nwb(
         for suffix, where in planes.items():
             own = compact(rois.isel(roi=where))
             plane = imaging_plane or new_imaging_plane(pynwb, made, suffix, _channels(ds), optics)
-            table = roi_table(pynwb, module, own, suffix, plane, image_masks)
+            more = observed(ds, where, clock)
+            table = roi_table(pynwb, module, own, suffix, plane, image_masks, more)
             add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
         add_intervals(pynwb, made, ds, clock, undo)

@@ -181,7 +181,7 @@ def _settle_holes(
 
     ``count`` is how many these are, of each ROI.
     """
-    absent = (nan == count) | ((nan > 0) & missing)
+    absent = (nan > 0) & ((nan == count) | missing)
     partial = np.flatnonzero((nan > 0) & ~absent)
     if len(partial):
         raise ValueError(
@@ -317,19 +317,32 @@ def _tell_of_frames(ops: dict[str, Any], ds: xr.Dataset) -> None:
             del ops[key]
     if VALID in ds.coords:
         valid = valid_of(ds)
-        ops[BAD] = np.zeros(n_frames, bool) if valid is None else ~_for_any(valid).values
+        ops[BAD] = np.zeros(n_frames, bool) if valid is None else ~_for_any(valid)
     elif BAD in ds.coords and ds[BAD].dims == ("time",):
         ops[BAD] = ds[BAD].values.astype(bool)
     elif BAD in ops and np.size(ops[BAD]) != n_frames:
         del ops[BAD]
 
 
-def _for_any(valid: xr.DataArray) -> xr.DataArray:
+def _for_any(valid: xr.DataArray) -> np.ndarray:
     """Frames that count for any ROI: suite2p knows none that do for some."""
-    if "roi" not in valid.dims:
-        return valid
-    warn(
-        "write_suite2p: valid is of each ROI, and badframes of suite2p's are of all: those frames "
-        "are bad that count for none"
-    )
-    return valid.any("roi")
+    return np.asarray(valid.values.any(axis=0) if "roi" in valid.dims else valid.values)
+
+
+def tell_of_own_frames(parts: Mapping[str, xr.Dataset]) -> None:
+    """Say once of how many ROIs it is lost which frames do not count, and what becomes of these."""
+    n_rois = n_own = 0
+    for ds in parts.values():
+        n_rois += ds.sizes["roi"]
+        valid = valid_of(ds)
+        if valid is not None and "roi" in valid.dims:
+            own = ~valid.values & _for_any(valid)
+            n_own += int(own.any(axis=1).sum())
+    if n_own:
+        warn(
+            f"write_suite2p: {n_own} of {n_rois} ROIs have frames of their own that do not count "
+            "(valid over roi and time), and suite2p has no place for these: badframes of its ops "
+            "are the frames that count for none of the ROIs. In the others the traces are written "
+            "as they are, and as 0 where they are NaN, as spks; ds.to_zarr and xs2p.write_nwb keep "
+            "which frames count"
+        )

@@ -152,7 +152,9 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     suite2p knows no missing traces: where an ROI has a ``status`` other than ``ok``, or
     nothing but NaN, zeros are written, as suite2p itself does, also in frames that do not count
     (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
-    were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1.
+    were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1. Of a
+    ``valid`` of each ROI ``badframes`` are the frames that count for none; which others do not
+    count for some is lost.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
     that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
@@ -184,6 +186,12 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         The Dataset has no ``F``, no ROI set or no ``fs``, a trace has NaN in some frames that
         count, or ROIs of several planes were to go into the folder of one.
 
+    Warns
+    -----
+    UserWarning
+        ROIs have frames of their own that do not count, or a ``tau`` of their own, or the traces do
+        not say with which parameters they were made.
+
     Examples
     --------
     >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
@@ -198,6 +206,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         foreign_file,
         parameters_said,
         tell_of_no_image,
+        tell_of_own_frames,
     )
     from xs2p.io.suite2p.planes import folders_of
 
@@ -216,6 +225,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
                 path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
             )
     said = parameters_said(parts)
+    tell_of_own_frames(parts)
     without: list[str] = []
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():

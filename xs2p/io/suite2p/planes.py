@@ -9,11 +9,10 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import BAD, SEGMENT
-from xs2p._warnings import warn
 from xs2p.io.suite2p.names import PLANE, STORED
 from xs2p.movie.segments import of_planes
 from xs2p.movie.sources import plane_number
-from xs2p.rois.planes import join_rois
+from xs2p.rois.planes import equally_long, join_rois
 
 _OF_ALL = ("roi", "time", "pixel")
 
@@ -30,7 +29,8 @@ def join_folders(sets: Mapping[int, xr.Dataset], name: str) -> xr.Dataset:
                 f"read_suite2p: {name!r}: its planes differ in {key}, {found}; read each: "
                 f"read_suite2p({os.path.join(name, f'plane{next(iter(sets))}')!r})"
             )
-    sets = _equally_long(sets, name)
+    within = ", since the recording ended within a volume"
+    sets = equally_long(sets, f"read_suite2p: {name!r}", "read each", within)
     n_frames = max((ds.sizes.get("time", 0) for ds in sets.values()), default=0)
     said = [{k: ds[k].variable for k in (BAD, SEGMENT) if k in ds.coords} for ds in sets.values()]
     sets = {n: ds.drop_vars((BAD, SEGMENT), errors="ignore") for n, ds in sets.items()}
@@ -124,24 +124,6 @@ def _plane(ds: xr.Dataset, n: int) -> xr.Dataset:
 def _renamed(ds: xr.Dataset, ending: str, back: bool = False) -> xr.Dataset:
     names = [str(n) for n in {*ds.variables, *ds.dims} if n not in ("y", "x")]
     return ds.rename({n: n.removesuffix(ending) if back else f"{n}{ending}" for n in names})
-
-
-def _equally_long(sets: Mapping[int, xr.Dataset], name: str) -> dict[int, xr.Dataset]:
-    """Leave out the last frame of planes that have one more: the recording ended in a volume."""
-    lengths = {n: ds.sizes["time"] for n, ds in sets.items() if "time" in ds.dims}
-    shortest, longest = min(lengths.values(), default=0), max(lengths.values(), default=0)
-    if longest - shortest > 1:
-        raise ValueError(
-            f"read_suite2p: {name!r}: its planes have different numbers of frames, {lengths}; "
-            "read each"
-        )
-    if longest > shortest:
-        longer = [n for n, frames in lengths.items() if frames > shortest]
-        warn(
-            f"read_suite2p: {name!r}: planes {longer} have {longest} frames and the others "
-            f"{shortest}, since the recording ended within a volume; the last one is left out"
-        )
-    return {n: ds.isel(time=slice(shortest)) if "time" in ds.dims else ds for n, ds in sets.items()}
 
 
 def _traces(sets: list[xr.Dataset]) -> dict[str, xr.Variable]:

@@ -1,0 +1,204 @@
+"""What has to be made anew of traces, when parameters change."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import check_flag, resolve
+from xs2p._warnings import warn
+from xs2p.traces.baseline_methods import METHODS, USED_BY, Baseline, check_baseline
+from xs2p.traces.deconvolve import Decay, check_decay
+from xs2p.traces.dff import made_here
+from xs2p.traces.neuropil import Neuropil, check_neuropil
+
+_OF_BASELINE = {
+    "baseline": "maximin",
+    "win_baseline": 60.0,
+    "sig_baseline": 10.0,
+    "prctile_baseline": 8.0,
+    "detrend": None,
+    "polarity": 1,
+}
+
+
+class Plan(NamedTuple):
+    """What is made anew; None is what stays, or is not there."""
+
+    neuropil: Neuropil | None
+    baseline: Baseline | None
+    decay: Decay | None
+    dff_rate: float | None
+    """Frame rate that ``dFF`` is made with."""
+    without_dff: bool
+    """Whether the one that is there goes."""
+    traces_differ: bool
+    """Whether statistics of ``Fc`` are other ones now."""
+
+
+def planned(
+    ds: xr.Dataset,
+    first: xr.DataArray,
+    of_baseline: dict[str, Any],
+    of_neuropil: dict[str, Any],
+    known: dict[str, Any],
+    tau: float | xr.DataArray | None,
+    dff: bool | None,
+    frames_anew: bool,
+) -> Plan:
+    """Check all that is given, and find what has to be made anew; ``first`` says ``fs``."""
+    neuropil = _neuropil(ds, of_neuropil, known, frames_anew)
+    said = {"fs": first.attrs.get("fs")}
+    if neuropil is not None and "Fneu" in ds:
+        said["neuropil_coefficient"] = neuropil.coefficient
+    elif "Fc" in ds:
+        said["neuropil_coefficient"] = ds["Fc"].attrs.get("neuropil_coefficient")
+    stays = neuropil is None and not frames_anew
+    how = _baseline(ds, first, of_baseline, known, said if stays else None)
+    if "F0" in ds:
+        said = {name: ds["F0"].attrs.get(name) for name in _OF_BASELINE} | said
+    decay = _decay(ds, first, tau, known, said, how is not None)
+    rate, without = _of_dff(ds, first, dff, how is not None)
+    other = neuropil is not None and any(
+        known.get(name) != value for name, value in (dict.fromkeys(_SAID) | neuropil.attrs).items()
+    )
+    return Plan(neuropil, how, decay, rate, without, other or frames_anew)
+
+
+_SAID = ("neuropil_coefficient", "neuropil", "dark_offset")
+
+
+def _neuropil(
+    ds: xr.Dataset, given: dict[str, Any], known: dict[str, Any], frames_anew: bool
+) -> Neuropil | None:
+    """How ``Fc`` is made anew; None where it stays."""
+    coefficient = given["neuropil_coefficient"]
+    way = given["neuropil"] or known.get("neuropil", "full")
+    dark = given["dark_offset"]
+    if dark is None:
+        dark = ds["dark_offset"] if "dark_offset" in ds.coords else known.get("dark_offset", 0.0)
+        dark = 0.0 if way == "full" else dark
+    used = known.get("neuropil_coefficient") if coefficient is None else coefficient
+    first = ds["F" if "F" in ds else "Fc"]
+    how = check_neuropil(0.0 if used is None else used, way, dark, first)
+    if coefficient is not None and "Fneu" not in ds:
+        raise ValueError(
+            f"neuropil_coefficient={coefficient!r} plays no part: ds has no Fneu to take off; "
+            "leave it out, or extract anew with neuropil_extract=True"
+        )
+    moved = frames_anew and way == "centred"
+    if "Fc" in ds and not moved and _as_it_was(how, ds, known, given):
+        return None
+    if "F" not in ds:
+        raise ValueError("Fc has to be made anew of F and Fneu, and ds has no F")
+    if "Fneu" not in ds:
+        return how._replace(coefficient=0.0)
+    if used is None:
+        raise ValueError(
+            "how much of Fneu to take off is not known: give neuropil_coefficient, 0.7 in suite2p"
+        )
+    return how
+
+
+def _as_it_was(how: Neuropil, ds: xr.Dataset, known: dict[str, Any], given: dict[str, Any]) -> bool:
+    """Whether ``Fc`` was made this way, so far as anything is given."""
+    if given["neuropil_coefficient"] not in (None, known.get("neuropil_coefficient")):
+        return False
+    if how.way != known.get("neuropil", "full"):
+        return False
+    each = ds["dark_offset"].values if "dark_offset" in ds.coords else None
+    if how.darks is None or each is None:
+        return how.darks is each is None and how.dark == known.get("dark_offset", 0.0)
+    return np.array_equal(how.darks, each)
+
+
+def _of_dff(
+    ds: xr.Dataset, first: xr.DataArray, wanted: bool | None, anew: bool
+) -> tuple[float | None, bool]:
+    """Frame rate to make ``dFF`` anew with, or None, and whether the one that is there goes."""
+    if wanted is not None:
+        check_flag("dff", wanted)
+    there = "dFF" in ds
+    ours = there and made_here(ds["dFF"])
+    if wanted is None and there and anew and not ours:
+        warn(
+            "dFF is left out: another program made it, of the traces as they were; dff=True makes "
+            "one of those that are made now"
+        )
+        return None, True
+    if wanted is False:
+        return None, there
+    if not there and not wanted or (not ours and wanted is None):
+        return None, False
+    if ours and not anew:
+        return None, False
+    return resolve("fs", None, first), False
+
+
+def _baseline(
+    ds: xr.Dataset,
+    first: xr.DataArray,
+    given: dict[str, Any],
+    known: dict[str, Any],
+    said: dict[str, Any] | None,
+) -> Baseline | None:
+    """How ``F0`` is to be made; None where it stays. ``said`` of ``Fc``, None where that is new."""
+    wanted = {name: value for name, value in given.items() if value is not None}
+    old = ds["F0"].attrs if "F0" in ds else {}
+    if "F0" in ds and "baseline" not in {**known, **wanted}:
+        if said is not None and not wanted:
+            return None
+        raise ValueError(
+            "F0 has to be made anew, and its attributes do not say by which method it was made: "
+            "give baseline=, as in baseline='maximin'"
+        )
+    chosen = {name: known.get(name, value) for name, value in _OF_BASELINE.items()} | wanted
+    for name in wanted:
+        users = USED_BY.get(name, (chosen["baseline"],))
+        if chosen["baseline"] not in users and chosen["baseline"] in METHODS:
+            raise ValueError(
+                f"{name}={wanted[name]!r} plays no part in the baseline {chosen['baseline']!r}; "
+                f"give baseline= too, one of {', '.join(users)}"
+            )
+    how = check_baseline(chosen.pop("baseline"), None, first, **chosen)
+    if "F0" not in ds or said is None:
+        return how
+    told = {**dict.fromkeys(_OF_BASELINE), **how.attrs}
+    told["neuropil_coefficient"] = said.get("neuropil_coefficient")
+    del told["xs2p_version"]
+    return how if any(old.get(name) != value for name, value in told.items()) else None
+
+
+def _decay(
+    ds: xr.Dataset,
+    first: xr.DataArray,
+    tau: float | xr.DataArray | None,
+    known: dict[str, Any],
+    said: dict[str, Any],
+    anew: bool,
+) -> Decay | None:
+    """How ``spks`` are to be made of ``anew`` or old traces; None where they stay or are not."""
+    if tau is None and "spks" not in ds:
+        return None
+    old = ds["spks"].attrs if "spks" in ds else {}
+    each = ds["tau"] if "tau" in ds.coords and ds["tau"].dims == ("roi",) else None
+    silent = each is None and "tau" not in known
+    if tau is None:
+        tau = each if each is not None else known.get("tau")
+    if tau is None:
+        if not anew:
+            return None
+        raise ValueError(
+            "spks have to be made anew, and their attributes do not say with which tau they were "
+            "made: give tau in seconds, or leave them out with ds.drop_vars('spks')"
+        )
+    decay = check_decay(tau, None, first)
+    same = "spks" in ds and not anew and not silent
+    same &= all(old.get(name, said[name]) == said[name] for name in said)
+    if decay.taus is None:
+        same &= each is None and old.get("tau", known.get("tau")) == decay.tau
+    else:
+        same &= each is not None and bool((each.values == decay.taus).all())
+    return None if same else decay

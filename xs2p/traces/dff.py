@@ -1,0 +1,237 @@
+"""dF/F that does not explode, and flags of what may be wrong with it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from xs2p._attrs import attributes, check_polarity, resolve
+from xs2p._frames import SEGMENT, warn_of_gaps
+from xs2p._names import explain_names, without_other
+from xs2p._time import check_increasing
+from xs2p.compute.arrays import array_module, unread
+from xs2p.compute.device import resolve_device
+from xs2p.traces.blocks import check_traces, ordered, storable
+from xs2p.traces.levels import spread
+from xs2p.traces.noise import noise_attrs, noise_levels
+from xs2p.traces.pieces import counted
+from xs2p.traces.reductions import reduce_traces
+
+NEUROPIL = 0.9  # share of the light that is the neuropil's, above which there is a flag
+RARE = 0.01  # share of the frames in which F0 may be below the noise
+HIGH = 10.0  # that no indicator reaches
+_FLAGS = {
+    1: "F0_not_positive",
+    2: "F0_below_noise",
+    4: "neuropil_above_90_percent",
+    8: "dFF_above_10",
+}
+_MADE = "(Fc − F0) / max(F0, noise), by xs2p.dff."
+_COUNTS = 16  # a bit beside those of the flags
+_IN_FRAMES = (1, 2, 8)  # flags of what is found in frames
+FLAG_ATTRS = {
+    "long_name": "what may be wrong with dFF",
+    "flag_masks": list(_FLAGS),
+    "flag_meanings": " ".join(_FLAGS.values()),
+    "description": "Bits: F0 is not above 0 somewhere; F0 is below the noise in more than 1 % of "
+    "the frames; neuropil_coefficient · median Fneu is above 0.9 of median F; |dFF| is above 10 "
+    "somewhere. 0 where nothing is found. By xs2p.dff.",
+}
+
+
+@without_other
+def dff(
+    F: xr.DataArray,
+    F0: xr.DataArray,
+    *,
+    fs: float | None = None,
+    polarity: int | None = None,
+    neuropil_ratio: xr.DataArray | None = None,
+    device: str | None = None,
+    **other: Any,
+) -> xr.DataArray:
+    """Relative change of fluorescence that does not explode: ``(F − F0) / max(F0, σ)``.
+
+    σ is the noise of the trace in its segment (:func:`xs2p.noise`): where neuropil subtraction
+    leaves a baseline near 0, or below, the trace is in units of its noise, and is flagged.
+
+    Parameters
+    ----------
+    F
+        Traces ``(roi, time)``, corrected for neuropil: ``ds.Fc``; over Dask in any chunks. Lazily,
+        all of time comes into one chunk (of some ROIs), to know σ.
+    F0
+        Their baseline, of the same dims: ``ds.F0``, or :func:`xs2p.baseline` of them.
+    fs
+        Frame rate in Hz; by default ``F.attrs["fs"]``.
+    polarity
+        -1 for an indicator that darkens with activity: ``dFF`` goes up with activity, and the light
+        may be as it was recorded, above 0, or turned to ``−F`` before (a trace whose F0 is below 0
+        on average). By default what ``F0`` says, else 1.
+    neuropil_ratio
+        Of each ROI ``r · median Fneu / median F``, for the flag that tells of it;
+        ``ds.s2p.dff()`` finds it itself.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+
+    Returns
+    -------
+    DataArray
+        ``dFF``, float32, of the shape of ``F`` with ``time`` last, no unit: 0.5 is 50 %. NaN where
+        ``F`` is, and where a frame is not ``valid``. Its coordinates are ``noise``, σ of the
+        whole recording in the units of ``F``, and ``dff_flag``, uint8, both of each ROI. The bits
+        of the flag have names in its attributes ``flag_masks`` and ``flag_meanings``: 1, F0 is not
+        above 0 somewhere; 2, F0 < σ in more than 1 % of the frames; 4, the neuropil's share is
+        above 0.9; 8, |dFF| > 10 somewhere.
+
+    Raises
+    ------
+    ValueError
+        If ``F`` and ``F0`` are no traces of the same ROIs and frames, ``fs`` is not known or not
+        the rate of the times, or a parameter is out of range.
+
+    Examples
+    --------
+    >>> F = xr.DataArray([[10.0, 10.0, 20.0, 10.0]], dims=("roi", "time"), attrs={"fs": 1.0})
+    >>> dFF = dff(F, xr.full_like(F, 10.0))
+    >>> dFF.values.tolist(), dFF.dff_flag.values.tolist()
+    ([[0.0, 0.0, 1.0, 0.0]], [0])
+    """
+    explain_names("dff", dff, other)
+    check_traces(F, "dff")
+    check_traces(F0, "dff")
+    check_increasing(F, "F")
+    _check_same(F, F0)
+    polarity = F0.attrs.get("polarity", 1) if polarity is None else polarity
+    check_polarity(polarity)
+    rate = resolve("fs", fs, F)
+    if fs is None:
+        warn_of_gaps(F, "F")
+    device = resolve_device(device, unread(F), "the array of traces")
+    made = relative_change(F, F0, rate, int(polarity), device)
+    flags = flags_of(made, _checked_ratio(neuropil_ratio, F))
+    return made.dFF.assign_coords(noise=made.noise.variable, dff_flag=flags.variable)
+
+
+def _check_same(F: xr.DataArray, F0: xr.DataArray) -> None:
+    if set(F.dims) != set(F0.dims) or dict(F.sizes) != dict(F0.sizes):
+        raise ValueError(
+            f"F and F0 must be of the same ROIs and frames; F has sizes {dict(F.sizes)}, F0 "
+            f"{dict(F0.sizes)}: F0 = xs2p.baseline(F) makes one"
+        )
+    for name in set(F.indexes) & set(F0.indexes):
+        if not F.indexes[name].equals(F0.indexes[name]):
+            raise ValueError(
+                f"F and F0 have different labels of {name}; F0 = xs2p.baseline(F) makes one that "
+                "fits, F0.reindex_like(F) picks the same"
+            )
+
+
+def _checked_ratio(ratio: Any, F: xr.DataArray) -> xr.DataArray | None:
+    if ratio is None:
+        return None
+    sizes = {dim: n for dim, n in F.sizes.items() if dim != "time"}
+    if not isinstance(ratio, xr.DataArray) or not set(ratio.sizes.items()) <= set(sizes.items()):
+        shown = dict(ratio.sizes) if isinstance(ratio, xr.DataArray) else type(ratio).__name__
+        raise ValueError(f"neuropil_ratio must be a DataArray of sizes {sizes}; got {shown}")
+    return ratio.reset_coords(drop=True)
+
+
+class Change(NamedTuple):
+    """What :func:`relative_change` finds."""
+
+    dFF: xr.DataArray
+    noise: xr.DataArray
+    """Of the whole recording, over the dims but time."""
+    found: xr.DataArray
+    """What the flags are made of, in each frame: their bits, and 16 where it counts."""
+
+
+def relative_change(
+    F: xr.DataArray,
+    F0: xr.DataArray,
+    fs: float,
+    polarity: int,
+    device: str,
+    in_passes: bool = False,
+) -> Change:
+    """:func:`dff` of what is checked, without the flags.
+
+    ``in_passes``: what needs all of a trace is computed at once.
+    """
+    F, F0 = ordered(F), ordered(F0)
+    sigmas = noise_levels(F, fs, device, in_passes=in_passes)
+    whole = sigmas
+    if sigmas.shape[-1] > 1:
+        whole = noise_levels(F, fs, device, by_segment=False, in_passes=in_passes)
+    sigma = _plain(spread(sigmas, F))
+    level = _plain(F0).astype(np.float32)
+    if polarity == -1:
+        level = level * _sign_of_light(F0)
+    change = polarity * (_plain(counted(F)).astype(np.float32) - _plain(F0).astype(np.float32))
+    divisor: Any = np.maximum(level, sigma)
+    dFF = change / divisor.where(divisor > 0)
+    bits = 1 * (level <= 0) + 2 * (level < sigma) + 8 * (np.abs(dFF) > HIGH)
+    found = (change.notnull() * (_COUNTS + bits)).astype(np.float32)
+    labels = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
+    attrs = {**noise_attrs(F), **attributes(fs=fs)}
+    noise = xr.DataArray(whole[..., 0], labels, F.dims[:-1], "noise", attrs)
+    labelled = F.copy(data=dFF.astype(np.float32).transpose(*F.dims).data)
+    labelled.attrs = {
+        **{n: v for n, v in {**F.attrs, **F0.attrs}.items() if n not in ("units", "polarity")},
+        "units": "1",
+        "long_name": "relative change of fluorescence",
+        "description": _MADE,
+        **attributes(fs=fs, polarity=-1 if polarity == -1 else None),
+    }
+    return Change(storable(labelled.rename("dFF")), noise, found.transpose(*F.dims))
+
+
+def made_here(dFF: xr.DataArray) -> bool:
+    """Whether :func:`dff` made a ``dFF``, as that says."""
+    return bool(dFF.attrs.get("description") == _MADE)
+
+
+def _plain(F: xr.DataArray) -> xr.DataArray:
+    """Traces without labels."""
+    return F.reset_coords(drop=True).drop_vars(F.indexes, errors="ignore").drop_attrs()
+
+
+def _sign_of_light(F0: xr.DataArray) -> xr.DataArray:
+    """-1 for the traces that were turned before, whose baseline is below 0 on average, else 1."""
+    F0 = F0.drop_vars(SEGMENT, errors="ignore")
+    mean = reduce_traces(F0, _sum_of, np.add, _of_one, 1)
+    return xr.where(_plain(mean) < 0, np.float32(-1), np.float32(1))
+
+
+def _sum_of(traces: Any, _: Any) -> Any:
+    return array_module(traces).nansum(traces, axis=-1, dtype=np.float64)[..., None]
+
+
+def _of_one(state: Any) -> Any:
+    return state[..., 0]
+
+
+def flags_of(made: Change, ratio: xr.DataArray | None = None) -> xr.DataArray:
+    """Flag every trace, uint8 over the dims but time; ``ratio`` is the neuropil's share."""
+    dims = made.noise.dims
+    flags = reduce_traces(made.found, _count_bits, np.add, _flagged, 1 + len(_IN_FRAMES))
+    if ratio is not None:
+        flags = flags + 4 * (ratio > NEUROPIL)
+    flags = flags.astype(np.uint8).transpose(*dims)
+    return xr.DataArray(flags.data, made.noise.coords, dims, "dff_flag", FLAG_ATTRS)
+
+
+def _count_bits(found: Any, _: Any) -> Any:
+    """Count in how many frames each bit is set, ``(…, 4)``: first those that count."""
+    xp = array_module(found)
+    bits = found.astype(np.uint8)
+    counts = [xp.count_nonzero(bits & bit, axis=-1) for bit in (_COUNTS, *_IN_FRAMES)]
+    return xp.stack(counts, axis=-1).astype(np.float64)
+
+
+def _flagged(counts: Any) -> Any:
+    n, not_positive, below_noise, high = (counts[..., i] for i in range(4))
+    return 1 * (not_positive > 0) + 2 * (below_noise > RARE * n) + 8 * (high > 0)
