@@ -109,8 +109,8 @@ def _powers(windows: Any) -> Any:
     xp, n = array_module(windows), windows.shape[-1]
     hann = xp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n))
     windows -= windows.mean(axis=-1, keepdims=True)
-    spectrum = xp.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
-    power = spectrum.real**2 + spectrum.imag**2
+    spectrum = np.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
+    power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
     return power.mean(axis=-1) / float((hann**2).sum())
 
 
@@ -172,8 +172,8 @@ def _correlation_of(state: Any) -> Any:
     n, means, squares = state[..., 0, None], state[..., 1:3], state[..., 3:5]
     rounding = n * (np.finfo(np.float64).resolution * means) ** 2  # of a trace that is constant
     xp = array_module(state)
-    both = xp.sqrt(xp.where(squares > rounding, squares, np.nan)).prod(axis=-1)
-    return xp.clip(state[..., 5] / both, -1.0, 1.0)
+    lengths = xp.sqrt(xp.where(squares > rounding, squares, np.nan))
+    return xp.clip(state[..., 5] / (lengths[..., 0] * lengths[..., 1]), -1.0, 1.0)
 
 
 def _mean_of(state: Any) -> Any:
