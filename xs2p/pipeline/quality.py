@@ -10,10 +10,14 @@ import xarray as xr
 from xs2p._attrs import UNFINISHED, attributes, check_flag, parameters_in, resolve
 from xs2p._frames import SEGMENT, VALID
 from xs2p._names import explain_names, without_other
+from xs2p.compute.arrays import unread
+from xs2p.compute.device import resolve_device
 from xs2p.rois.inflation import free_pixels, variance_inflation
 from xs2p.rois.pixels import pixel_table, planes_of
 from xs2p.traces import measures
 from xs2p.traces.blocks import check_traces, turned
+from xs2p.traces.dff import relative_change
+from xs2p.traces.neuropil import neuropil_ratio
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import SNR, skew, snr, std
 from xs2p.traces.reductions import each_segment
@@ -141,7 +145,8 @@ def quality(
           ``Fc``, else of ``F``: see :func:`xs2p.noise`, :func:`xs2p.snr`, :func:`xs2p.skew` and
           :func:`xs2p.std`; the skewness of an indicator that darkens has its sign turned;
         - ``snr_events`` of ``Fc`` and ``F0``; ``F0_drift`` of ``F0``;
-        - ``noise_level`` of ``dFF``: Cascade's ν, in % / √Hz;
+        - ``noise_level`` of ``dFF``, else of what :func:`xs2p.dff` makes of ``Fc`` and ``F0``:
+          Cascade's ν, in % / √Hz;
         - ``neuropil_ratio`` of ``F``, ``Fneu`` and the neuropil coefficient; ``neuropil_corr`` of
           ``Fc`` and ``Fneu``;
         - ``free_pixels``, ``free_share`` and ``vif`` of the ROIs' pixels.
@@ -219,42 +224,45 @@ def _rate(F: xr.DataArray, fs: float | None, known: float | None) -> float:
 
 def _over_time(ds: xr.Dataset, known: dict[str, Any]) -> xr.Dataset:
     """Measures of the traces of one recording, or of a segment of it."""
-    F, polarity, found = ds["Fc" if "Fc" in ds else "F"], known.get("polarity", 1), {}
-    found["noise"] = noise(F, fs=known["fs"])
-    found["noise_psd"] = measures.noise_psd(F)
-    found |= {"snr": snr(F), "skew": turned(skew(F), polarity), "std": std(F)}
+    F, polarity = ds["Fc" if "Fc" in ds else "F"], int(known.get("polarity", 1))
+    device = resolve_device(None, unread(F), "the array of traces")
+    sigma, dFF = _noise_and_dff(ds, F, known["fs"], polarity, device)
+    found = {"noise": sigma, "noise_psd": measures.noise_psd(F, device)}
+    found |= {"snr": snr(F), "skew": polarity * skew(F), "std": std(F)}
     if {"Fc", "F0"} <= set(ds):
         above = turned(ds["Fc"] - ds["F0"].variable, polarity)
-        events = measures.percentile(above, _EVENTS)
-        found["snr_events"] = events / found["noise"].where(found["noise"] > 0)
-    dFF = _dff_of(ds)
+        events = measures.percentile(above, _EVENTS, device)
+        found["snr_events"] = events / sigma.where(sigma > 0)
     if dFF is not None:
-        found["noise_level"] = measures.noise_level(dFF, known["fs"])
+        found["noise_level"] = measures.noise_level(dFF, known["fs"], device)
     if {"F", "Fneu"} <= set(ds) and "neuropil_coefficient" in known:
-        light = measures.percentile(ds["F"], 50)
-        neuropil = known["neuropil_coefficient"] * measures.percentile(ds["Fneu"], 50)
-        found["neuropil_ratio"] = neuropil / light.where(light > 0)
+        found["neuropil_ratio"] = neuropil_ratio(ds, known["neuropil_coefficient"], device)
     if {"Fc", "Fneu"} <= set(ds):
         found["neuropil_corr"] = measures.correlation(ds["Fc"], ds["Fneu"])
     found["valid_share"] = measures.share(F)
     if "F0" in ds:
-        found["F0_drift"] = _drift(ds["F0"], found["noise"])
-    return xr.Dataset(
-        {name: found[name].reset_coords(drop=True) for name in OF_TRACES if name in found}
-    )
+        found["F0_drift"] = _drift(ds["F0"], sigma, polarity)
+    bare = {name: array.reset_coords(drop=True) for name, array in found.items()}
+    return xr.Dataset({name: bare[name] for name in OF_TRACES if name in bare})
 
 
-def _dff_of(ds: xr.Dataset) -> xr.DataArray | None:
-    """dF/F of a Dataset, where it has one."""
-    return ds.get("dFF")
+def _noise_and_dff(
+    ds: xr.Dataset, F: xr.DataArray, fs: float, polarity: int, device: str
+) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Noise of the traces, and dF/F: as it is there, else of ``Fc`` and ``F0``."""
+    if "dFF" not in ds and {"Fc", "F0"} <= set(ds):
+        made = relative_change(ds["Fc"], ds["F0"], fs, polarity, device)
+        return made.noise, made.dFF
+    return noise(F, fs=fs), ds.get("dFF")
 
 
-def _drift(F0: xr.DataArray, noise: xr.DataArray) -> xr.DataArray:
+def _drift(F0: xr.DataArray, sigma: xr.DataArray, polarity: int) -> xr.DataArray:
     """Change of F0 from the first tenth of the frames to the last, as a share of the first."""
     tenth = -(-F0.sizes["time"] // _TENTH)
     first = measures.mean(F0.isel(time=slice(0, tenth)))
     last = measures.mean(F0.isel(time=slice(-tenth, None)))
-    return (last - first) / first.where(first > noise)
+    light = first if polarity == 1 else abs(first)  # that was turned before, as it may be
+    return (last - first) / first.where(light > sigma)
 
 
 def _of_pixels(ds: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:

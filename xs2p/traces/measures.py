@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import SEGMENT, starts_of
-from xs2p.compute.arrays import array_module, unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.arrays import array_module
+from xs2p.compute.device import kernels_on
 from xs2p.traces.blocks import ordered
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import reduce_traces, reduce_whole
@@ -22,20 +22,20 @@ _SAMPLES = 2**17  # that are worked on at once: they stay in the processor's cac
 _GPU_SAMPLES = 2**25
 
 
-def percentile(F: xr.DataArray, percent: float) -> xr.DataArray:
+def percentile(F: xr.DataArray, percent: float, device: str) -> xr.DataArray:
     """Percentile of each trace over the frames that count, float32, by all of them at once."""
-    return _of_whole(_percentile_block, F, percent=percent)
+    return _of_whole(_percentile_block, F, device, percent=percent)
 
 
-def noise_level(dFF: xr.DataArray, fs: float) -> xr.DataArray:
+def noise_level(dFF: xr.DataArray, fs: float, device: str) -> xr.DataArray:
     """Median step of dF/F from a frame to the next, over √fs: % / √Hz, float32, by all at once.
 
     Steps to and from a frame that does not count, and to another segment, are none.
     """
-    return _of_whole(_steps_block, dFF, starts=starts_of(dFF), fs=fs)
+    return _of_whole(_steps_block, dFF, device, starts=starts_of(dFF), fs=fs)
 
 
-def noise_psd(F: xr.DataArray) -> xr.DataArray:
+def noise_psd(F: xr.DataArray, device: str) -> xr.DataArray:
     """Noise of each trace by the upper half of its power spectrum, float32, by all at once.
 
     Welch's estimate: windows of Hann's of 256 frames, or of the longest segment where that is
@@ -47,7 +47,7 @@ def noise_psd(F: xr.DataArray) -> xr.DataArray:
     """
     starts = starts_of(F)
     longest = int(np.diff((*starts, F.sizes["time"])).max())
-    return _of_whole(_spectrum_block, F, starts=starts, window=min(longest, _WINDOW))
+    return _of_whole(_spectrum_block, F, device, starts=starts, window=min(longest, _WINDOW))
 
 
 def correlation(F: xr.DataArray, other: xr.DataArray) -> xr.DataArray:
@@ -68,8 +68,7 @@ def share(F: xr.DataArray) -> xr.DataArray:
     return reduce_traces(F, _counts, np.add, _count_of, 1, exact=True) / F.sizes["time"]
 
 
-def _of_whole(block: Any, F: xr.DataArray, **options: Any) -> xr.DataArray:
-    device = resolve_device(None, unread(F), "the array of traces")
+def _of_whole(block: Any, F: xr.DataArray, device: str, **options: Any) -> xr.DataArray:
     F = counted(ordered(F)).drop_vars(SEGMENT, errors="ignore")
     return reduce_whole(block, F, whole=device == "gpu", device=device, **options)
 
@@ -110,8 +109,8 @@ def _powers(windows: Any) -> Any:
     xp, n = array_module(windows), windows.shape[-1]
     hann = xp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n))
     windows -= windows.mean(axis=-1, keepdims=True)
-    spectrum = xp.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
-    power = spectrum.real**2 + spectrum.imag**2
+    spectrum = np.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
+    power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
     return power.mean(axis=-1) / float((hann**2).sum())
 
 
@@ -173,8 +172,8 @@ def _correlation_of(state: Any) -> Any:
     n, means, squares = state[..., 0, None], state[..., 1:3], state[..., 3:5]
     rounding = n * (np.finfo(np.float64).resolution * means) ** 2  # of a trace that is constant
     xp = array_module(state)
-    both = xp.sqrt(xp.where(squares > rounding, squares, np.nan)).prod(axis=-1)
-    return xp.clip(state[..., 5] / both, -1.0, 1.0)
+    lengths = xp.sqrt(xp.where(squares > rounding, squares, np.nan))
+    return xp.clip(state[..., 5] / (lengths[..., 0] * lengths[..., 1]), -1.0, 1.0)
 
 
 def _mean_of(state: Any) -> Any:
