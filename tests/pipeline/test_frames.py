@@ -130,6 +130,7 @@ def test_noisy_rois_are_judged_by_frames_that_count(recording):
     [
         (np.ones(N - 1, bool), "expected True or False for each of 400 frames"),
         (np.ones(N), "got float64 of shape"),
+        (slice(24, 27), r"got slice\(24, 27, None\)\. By time: valid=\(movie\.time < 24\) \|"),
         ([3, N], "frame 400 is to be left out, and frames go from 0 to 399"),
         (np.zeros(N, bool), "leaves no frame that counts"),
         ("badframes", "the movie has no coordinate badframes"),

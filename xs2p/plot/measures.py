@@ -47,7 +47,7 @@ def check_measure(ds: xr.Dataset, name: Any) -> None:
         return
     raise ValueError(
         f"color={name!r}: ds has no numbers of that name over roi; choose 'snr' or one of "
-        f"{', '.join(sorted(known))}, or add measures: ds.merge(ds.s2p.quality())"
+        f"{', '.join(sorted(known))}, or add measures: ds.assign(ds.s2p.quality())"
     )
 
 

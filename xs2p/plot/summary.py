@@ -75,7 +75,7 @@ def plot_summary(
     color
         What the ROIs are coloured by, and the histogram is of: ``"snr"``, suite2p's signal to
         noise, or the name of any numbers over ``roi`` that ``ds`` has, such as ``"noise_level"`` of
-        ``ds.merge(ds.s2p.quality())``.
+        ``ds.assign(ds.s2p.quality())``.
     n_traces
         How many ROIs to show beneath, of the highest signal to noise.
 

@@ -84,7 +84,7 @@ def dff(
         whole recording in the units of ``F``, and ``dff_flag``, uint8, both of each ROI. The bits
         of the flag have names in its attributes ``flag_masks`` and ``flag_meanings``: 1, F0 is not
         above 0 somewhere; 2, F0 < σ in more than 1 % of the frames; 4, the neuropil's share is
-        above 0.9; 8, |dFF| > 10 somewhere.
+        above 0.9; 8, ``|dFF|`` is above 10 somewhere.
 
     Raises
     ------

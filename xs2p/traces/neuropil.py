@@ -51,6 +51,7 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
         If any of it is out of range, or plays no part.
     """
     check_number("neuropil_coefficient", coefficient)
+    way = "centred" if way == "centered" else way
     if way not in WAYS:
         raise ValueError(
             f"unknown neuropil {way!r}; choose one of {', '.join(WAYS)} "
