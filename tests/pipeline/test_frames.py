@@ -155,3 +155,18 @@ def test_segments_that_are_said_wrongly_are_refused(recording):
     ):
         with pytest.raises(ValueError, match=told):
             movie.s2p.extract(rois, segments=segments, **HOW)
+
+
+@pytest.mark.parametrize("neuropil", ["full", "centred"])
+@pytest.mark.parametrize("detrend", [None, "exponential"])
+def test_a_movie_that_was_turned_gives_the_same_activity(recording, valid, neuropil, detrend):
+    movie, rois = recording
+    options = {**HOW, "neuropil": neuropil, "detrend": detrend, "dff": True, "valid": valid}
+    ds = movie.s2p.extract(rois, **options)
+    other = (-movie).assign_attrs(movie.attrs).s2p.extract(rois, polarity=-1, **options)
+    for name in ("spks", "dFF", "noise", "dff_flag"):
+        np.testing.assert_array_equal(other[name], ds[name], err_msg=name)
+    for name in ("F", "Fneu", "Fc", "F0"):
+        np.testing.assert_array_equal(other[name], -ds[name], err_msg=name)
+    assert other.attrs["polarity"] == other.dFF.attrs["polarity"] == -1
+    assert np.isnan(ds.dFF[:, ~valid]).all() and np.isfinite(ds.dFF[:, valid]).all()

@@ -16,7 +16,7 @@ PACKAGE = Path(xs2p.__file__).parent
 # From the ground up; what stands on one line does not import each other.
 FLOORS = [
     {"_version"},
-    {"_names", "_warnings"},
+    {"_flags", "_names", "_warnings"},
     {"_time"},
     {"_attrs", "_frames"},
     {"disk"},

@@ -59,6 +59,13 @@ def to_dataframe(
     ValueError
         If there is no such table or variable, or it would be larger than ``max_bytes``.
 
+    Notes
+    -----
+    ``dff_flag`` is a sum of flags, such as 1 and 8; ``ds.dff_flag.attrs`` says what they mean, by
+    ``flag_masks`` and ``flag_meanings``. ``good = rois[rois.dff_flag == 0]`` are the ROIs that have
+    none, ``rois[rois.dff_flag & (1 | 8) == 0]`` those that have neither of these two, and
+    ``traces[traces.roi.isin(good.roi)]`` are their traces.
+
     Examples
     --------
     >>> import xs2p
@@ -142,9 +149,8 @@ def _of_traces(
 def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
     from xs2p.traces.quality import is_of, skew, snr, std
 
-    dims = {"roi", "channel"}
-    each = [str(n) for n, v in ds.variables.items() if {"roi"} <= set(v.dims) <= dims]
-    own = [name for name in each if name not in _BOOKKEEPING]
+    over_roi = {n: set(v.dims) - {"channel"} == {"roi"} for n, v in ds.variables.items()}
+    own = [str(n) for n, is_one in over_roi.items() if is_one and n not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
     own = [*first, *(n for n in own if n not in first)]
     found = (ds[own] if own else ds[[]]).reset_coords()

@@ -15,11 +15,13 @@ from xs2p.plot.drawing import (
     has_baseline,
     position_of,
 )
+from xs2p.plot.flags import doubts_of, facts_of
 from xs2p.plot.frame import FrameMap
 from xs2p.plot.marks import BORDER, GREY, marks_of
 from xs2p.plot.reader import Reader, frames_in_view
+from xs2p.plot.rows import is_said, why
 from xs2p.plot.times import broken, time_axis
-from xs2p.plot.traces import best_rois, check_traces_of, is_said, why
+from xs2p.plot.traces import best_rois, check_traces_of
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
@@ -42,8 +44,9 @@ def browse(
     ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
     is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
     No peak is lost at any zoom. Grey are frames that do not count (``valid``), and a line stands
-    where a segment begins. panel loads its scripts from the web; where there is none, call
-    ``panel.extension(inline=True)`` first.
+    where a segment begins. What ``dff_flag(roi)`` says against the dF/F of an ROI is in the title
+    of its traces, unless it is lazy and yet to be made of them. panel loads its scripts from the
+    web; where there is none, call ``panel.extension(inline=True)`` first.
 
     Of ROIs of several planes, by ``plane(roi)``, the image shows those in the plane of the ROI that
     is chosen; beneath it another plane can be chosen.
@@ -142,6 +145,7 @@ class Browser:
         self._time, self._label, self._runs = axis.values, axis.label, axis.runs
         self._marks = marks_of(ds, axis)
         self._reader = Reader(ds, names)
+        self._doubts = doubts_of(ds) or [""] * ds.sizes["roi"]
         if roi is None:
             roi = best_rois(ds, slice(0, ds.sizes["time"]), 1)[0]
         self._place = position_of(self._table.roi, roi)
@@ -246,7 +250,8 @@ class Browser:
         self._grey.data = dict(zip(("x0", "x1"), self._marks.spans(self._place).T, strict=True))
         self._map.show(self._place)
         self._about.object = self._facts(told)
-        self.traces.title.text = f"ROI {self.roi}" + (f": {told}" if told else "")
+        words = ", ".join(word for word in (told, self._doubts[self._place]) if word)
+        self.traces.title.text = f"ROI {self.roi}" + (f": {words}" if words else "")
         if self._choice.value != self.roi:
             self._choice.value = self.roi
         if self._map.planes:
@@ -262,9 +267,7 @@ class Browser:
         snr, main = self._ds.coords.get("snr"), self._ds["Fc" if "Fc" in self._ds else "F"]
         if snr is not None and snr.dims == ("roi",) and is_of(snr, main):
             words.append(f"{SNR}: {float(snr[self._place]):.2f}")
-        if told:
-            words.append(told)
-        return ", ".join(words)
+        return ", ".join([*words, *facts_of(self._ds, self._place), *([told] if told else [])])
 
     def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
         from bokeh.models import ColumnDataSource, Range1d, Span
@@ -288,7 +291,7 @@ class Browser:
             height=330 if not alone else 420,
             x_range=along,
             y_range=Range1d(0, 1),
-            y_axis_label=f"fluorescence ({units})",
+            y_axis_label="dF/F" if main == ["dFF"] else f"fluorescence ({units})",
             x_axis_label=self._label if alone else None,
             title=" ",
             **tools,

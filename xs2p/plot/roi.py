@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from xs2p.masks.masks import Masks
 from xs2p.plot.drawing import (
     COLORS,
     EXCLUDED,
+    FAINT,
     INK,
     NORMAL,
     SMALL,
@@ -26,6 +28,7 @@ from xs2p.plot.drawing import (
     show_image,
     zoom,
 )
+from xs2p.plot.flags import facts_of
 from xs2p.rois.convert import compact
 from xs2p.rois.pixels import PixelTable, pixel_table, planes_of
 
@@ -85,7 +88,9 @@ def plot_roi(
     Returns
     -------
     matplotlib.axes.Axes
-        Rows downwards and columns to the right, in pixels of the frame.
+        Rows downwards and columns to the right, in pixels of the frame. Above it are the ROI's
+        ``noise`` and what ``dff_flag`` says against its dF/F, unless they are lazy and yet to be
+        made of the traces.
 
     Raises
     ------
@@ -113,6 +118,7 @@ def plot_roi(
     }
     given = {name: value for name, value in options.items() if value is not None}
     place = position_of(rois["roi"].values, roi) if "roi" in rois.coords else 0
+    facts = facts_of(rois, place)
     plane = planes_of(rois)
     if plane is not None:
         rois = compact(rois.isel(roi=np.flatnonzero(plane == plane[place])))
@@ -133,7 +139,7 @@ def plot_roi(
     seen = np.concatenate([pixels.own, pixels.neuropil, pixels.ring])
     zoom(ax, seen, table.shape, margin)
     draw_length(ax)
-    ax.set_title(f"ROI {roi}", loc="left", fontsize=NORMAL, color=INK)
+    _head(ax, f"ROI {roi}", facts)
     if legend:
         _legend(ax, _kinds(ax, pixels, table.shape, color, shades))
     return ax
@@ -278,6 +284,24 @@ def _hatch(ax: Axes, flat: np.ndarray, width: int) -> None:
         ),
         autolim=False,
     )
+
+
+def _head(ax: Axes, title: str, facts: list[str]) -> None:
+    """Write the title, and beneath it, smaller, what is known of the ROI's traces."""
+    lines = textwrap.wrap(", ".join(facts), 60)
+    pad = 8 + 1.3 * SMALL * len(lines) if lines else None
+    ax.set_title(title, loc="left", fontsize=NORMAL, color=INK, pad=pad)
+    if lines:
+        ax.annotate(
+            "\n".join(lines),
+            (0, 1),
+            (0, 4),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            va="bottom",
+            fontsize=SMALL,
+            color=FAINT,
+        )
 
 
 def _legend(ax: Axes, kinds: list[tuple[Any, str, str, str]]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
+from xs2p._flags import FLAG_ATTRS, flags_of
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
     COLORS,
@@ -68,10 +69,11 @@ def plot_rois(
         Image ``(y, x)``, of the panels also ``(plane, y, x)``, such as ``movie.mean("time")``, in
         grey from its 1st to its 99.5th percentile; None leaves it out.
     color
-        Name of a coordinate over ``roi``, such as ``"radius"``, ``"status"`` or ``"iscell"``;
-        values over ``roi``; or one colour of matplotlib's for all. Text and booleans get a
-        legend, numbers a colour bar. Of traces, ``"snr"``, ``"skew"`` and ``"std"`` are
-        computed from ``Fc`` where they are no coordinates; of lazy traces that reads them all.
+        Name of what is over ``roi``, such as ``"radius"``, ``"status"`` or ``"iscell"``; values
+        over ``roi``; or one colour of matplotlib's for all. Text, booleans and flags
+        (``"dff_flag"``) get a legend, numbers a colour bar. Of traces, ``"snr"``, ``"skew"`` and
+        ``"std"`` are computed from ``Fc`` where they are not there; of lazy traces that reads them
+        all.
     filled
         Fill the ROIs; pixels of several are more opaque and have the mean of their colours.
     cmap
@@ -215,6 +217,9 @@ def _shades(
         if not is_color_like(color):
             raise ValueError(_unknown(rois, color))
         return _Shades(np.tile(to_rgba(color), (n, 1)))
+    if set(FLAG_ATTRS) <= set(values.attrs):
+        words = [",\n".join(words) or "no flag" for words in flags_of(values)]
+        return _categories(values.copy(data=np.array(words, object)))
     if values.dtype.kind in "OUSb":
         return _categories(values)
     return _numbers(values, on_image, cmap, vmin, vmax)

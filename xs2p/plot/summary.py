@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
+from xs2p._flags import DFF_FLAG, flags_of
+from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.drawing import (
@@ -19,14 +22,18 @@ from xs2p.plot.drawing import (
     has_baseline,
     new_figure,
     show_image,
-    whole_numbers,
 )
+from xs2p.plot.flags import counted
 from xs2p.plot.images import Picture, finished, pictures
 from xs2p.plot.marks import draw_borders, draw_marks, marks_of
+from xs2p.plot.measures import check_measure, finite, measures_in, told
+from xs2p.plot.measures import histogram as draw_histogram
 from xs2p.plot.panels import by_plane, rows_and_columns
+from xs2p.plot.raster import BINS, Bins, bins_of, draw_raster, shown_as
 from xs2p.plot.rois import plot_rois
-from xs2p.plot.times import TimeAxis, first_frames, time_axis
-from xs2p.plot.traces import Row, check_traces_of, draw_rows, why
+from xs2p.plot.rows import Row, draw_rows, why
+from xs2p.plot.times import time_axis
+from xs2p.plot.traces import check_traces_of
 from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import PixelTable, pixel_table
 
@@ -35,8 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
-_BINS = 1000
-
 
 def plot_summary(
     ds: xr.Dataset,
@@ -44,6 +49,7 @@ def plot_summary(
     background: Any = None,
     movie: xr.DataArray | None = None,
     raster: str = "zscore",
+    color: str = "snr",
     n_traces: int = 5,
 ) -> Figure:
     """Draw one page about a recording: image, ROIs, signal to noise, all traces, some traces.
@@ -62,23 +68,30 @@ def plot_summary(
         Movie ``(time, y, x)``, or ``(time, plane, y, x)``, to make the mean image of.
     raster
         What the map of all ROIs shows of ``Fc`` (of ``F`` where there is no ``Fc``):
-        ``"zscore"``, each ROI less its mean and over its standard deviation, or ``"dFF"``,
-        ``(Fc − F0) / F0``. A recording of more than 2000 frames is averaged in bins of time, the
-        z-score that of the bins. Frames that do not count (``valid``) are passed over.
+        ``"zscore"``, each ROI less its mean and over its standard deviation, or ``"dFF"``: the
+        variable ``dFF``, else ``(Fc − F0) / F0``; the colours of ``dFF`` end where those ROIs do
+        that nothing speaks against. A recording of more than 2000 frames is averaged in bins of
+        time, the z-score that of the bins. Frames that do not count (``valid``) are passed over.
+    color
+        What the ROIs are coloured by, and the histogram is of: ``"snr"``, suite2p's signal to
+        noise, or the name of any numbers over ``roi`` that ``ds`` has, such as ``"noise_level"`` of
+        ``ds.merge(ds.s2p.quality())``.
     n_traces
         How many ROIs to show beneath, of the highest signal to noise.
 
     Returns
     -------
     matplotlib.figure.Figure
-        In a notebook it is shown once, as what the cell returns.
+        In a notebook it is shown once, as what the cell returns. Where ``ds`` has
+        ``dff_flag(roi)``, a line beneath the map says how many ROIs have which flag; where it has
+        measures of :func:`xs2p.quality`, another says what they are in the middle of all ROIs.
 
     Raises
     ------
     ValueError
         If ``ds`` holds no traces or no ROI set, has several channels or no frames, time goes back
-        or repeats, ``raster`` is neither of the two or needs an ``F0`` that is not there, or an
-        image does not fit.
+        or repeats, ``raster`` is neither of the two or needs a ``dFF`` or ``F0`` that is not there,
+        ``color`` is no number over ``roi``, or an image does not fit.
 
     Examples
     --------
@@ -97,71 +110,46 @@ def plot_summary(
     table = pixel_table(ds)
     if raster not in ("zscore", "dFF"):
         raise ValueError(f"raster={raster!r}; choose 'zscore' or 'dFF'")
-    if raster == "dFF" and not has_baseline(ds):
-        raise ValueError("raster='dFF' needs a baseline F0, which ds has not; use 'zscore'")
+    if raster == "dFF" and not (has_baseline(ds) or _has_dff(ds)):
+        raise ValueError("raster='dFF' needs a baseline F0, or dFF; ds has neither: use 'zscore'")
+    check_measure(ds, color)
     if not ds.sizes["time"]:
         raise ValueError("ds has no frames to draw")
     parts = by_plane(ds)
     views = pictures(ds, background, movie, table.shape)
 
     axis = time_axis(ds)
-    bins, marks = _bins_of(axis), marks_of(ds, axis)
-    found, images, quality = _compute(ds, [view.image for view in views], bins.first, marks.valid)
+    bins, marks = bins_of(axis), marks_of(ds, axis)
+    more = ["dFF"] * (raster == "dFF" and _has_dff(ds))
+    made = _compute(ds, [view.image for view in views], bins.first, marks.valid, more, color)
 
     down, _ = rows_and_columns(len(parts))
     figure = new_figure((10.0, 7.0 + 3.6 * down))
     grid = figure.add_gridspec(3, 1, height_ratios=(3.6 * down, 2.9, 3.3))
     if parts:
-        _maps_of_planes(figure, grid[0], ds, parts, views, images, quality)
+        _maps_of_planes(figure, grid[0], ds, parts, views, made)
     else:
-        _map(figure, grid[0], ds, table, finished(views[0], images[0], table), quality)
-    main = found["Fc" if "Fc" in found else "F"][2]
-    order = _by_quality(quality)
+        _map(figure, grid[0], ds, table, finished(views[0], made.images[0], table), made)
+    order = _by_quality(made.quality)
     raster_ax = figure.add_subplot(grid[1])
-    _raster(raster_ax, main, found, order, bins, raster, marks.valid is not None)
+    map_of_all = shown_as(made.found, raster, made.doubtful)
+    draw_raster(raster_ax, map_of_all, order, bins, marks.valid is not None)
     draw_borders(raster_ax, marks)
-    shown = [_row(ds, found, int(i)) for i in order[:n_traces]]
+    lines = [told(made.measures), "" if made.flags is None else counted(made.flags)]
+    if any(lines):
+        text = "\n".join(textwrap.fill(line, 130) for line in lines if line)
+        raster_ax.set_xlabel(text, loc="left", fontsize=SMALL, color=FAINT)
+    shown = [_row(ds, made, int(i)) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
     places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
     units = str(ds["Fc" if "Fc" in ds else "F"].attrs.get("units", "a.u."))
-    draw_rows(example, shown, places, runs, bins.ends, axis.label, units, _BINS, COLORS)
+    draw_rows(example, shown, places, runs, bins.ends, axis.label, units, BINS, COLORS)
     draw_marks(example, marks, order[:n_traces].tolist())
-    _heading(example, _what(found, bins, marks.valid is not None))
+    _heading(example, _what(made.found, bins, marks.valid is not None))
     if "inline" in matplotlib.get_backend():
         # Jupyter shows what a cell returns and every open figure: it would be there twice.
         pyplot.close(figure)
     return figure
-
-
-class _Bins(NamedTuple):
-    """The bins of time that a page shows."""
-
-    first: np.ndarray
-    """First frame of each."""
-    runs: np.ndarray
-    """The stretch without a gap that each is in."""
-    start: np.ndarray
-    stop: np.ndarray
-    """Where each begins and ends on the axis."""
-    ends: tuple[float, float]
-    """Times of the first and the last frame."""
-    length: str
-    """How long one is, in words; "" where it is one frame."""
-
-
-def _bins_of(axis: TimeAxis) -> _Bins:
-    first, runs, width = first_frames(axis.values, _BINS, axis.starts)
-    last = np.append(first[1:], axis.values.size) - 1
-    unit = axis.label[axis.label.index("(") + 1 : -1].partition(" from ")[0]
-    number = f"{width}" if unit == "frames" else f"{axis.clock.step * width:.3g}"
-    return _Bins(
-        first,
-        runs,
-        axis.values[first] - axis.step / 2,
-        axis.values[last] + axis.step / 2,
-        (float(axis.values[0]), float(axis.values[-1])),
-        "" if width == 1 else f"{number} {unit}",
-    )
 
 
 def _map(
@@ -170,7 +158,7 @@ def _map(
     ds: xr.Dataset,
     table: PixelTable,
     shown: tuple[str, np.ndarray],
-    quality: xr.DataArray,
+    made: _Made,
 ) -> None:
     """Draw image, ROIs over it and signal to noise, side by side."""
     name, image = shown
@@ -179,9 +167,9 @@ def _map(
     show_image(fov, image, table.shape)
     _heading(fov, name)
     thin = _thin(table.roi.size)
-    plot_rois(ds, rois_ax, background=image, color=quality, legend=False, linewidth=thin)
+    plot_rois(ds, rois_ax, background=image, color=made.shades, legend=False, linewidth=thin)
     _heading(rois_ax, f"{table.roi.size} ROIs")
-    _histogram(histogram, quality)
+    draw_histogram(histogram, made.shades)
 
 
 def _maps_of_planes(
@@ -190,57 +178,96 @@ def _maps_of_planes(
     ds: xr.Dataset,
     parts: dict[Any, np.ndarray],
     views: list[Picture],
-    images: list[Any],
-    quality: xr.DataArray,
+    made: _Made,
 ) -> None:
     """Draw the ROIs of each plane over its image, in colours that mean the same in all."""
+    shades = made.shades
     rois = ds.drop_vars([name for name, v in ds.variables.items() if "time" in v.dims])
-    low, high = color_scale(quality, on_image=True).get_clim()
+    low, high = color_scale(shades, on_image=True).get_clim()
     down, across = rows_and_columns(len(parts))
     grid = place.subgridspec(down, across + 1, width_ratios=(*[1] * across, 0.72))
     thin = _thin(max(where.size for where in parts.values()))
     for k, (plane, where) in enumerate(parts.items()):
         own = contiguous(rois.isel(roi=where))
-        name, image = finished(views[k], images[k], pixel_table(own))
+        name, image = finished(views[k], made.images[k], pixel_table(own))
         ax = figure.add_subplot(grid[k // across, k % across])
         plot_rois(
             own,
             ax,
             background=image,
-            color=quality.isel(roi=where),
+            color=shades.isel(roi=where),
             vmin=low,
             vmax=high,
             legend=False,
             linewidth=thin,
         )
         _heading(ax, f"Plane {plane}: {where.size} ROIs\n{name}")
-    _histogram(figure.add_subplot(grid[:, across]), quality)
+    draw_histogram(figure.add_subplot(grid[:, across]), shades)
 
 
 def _thin(n_rois: int) -> float:
     return 1.5 if n_rois <= 30 else 0.8 if n_rois <= 300 else 0.5
 
 
+class _Made(NamedTuple):
+    """What is computed of a recording."""
+
+    found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
+    """Lowest, highest and mean value of each bin, by variable."""
+    images: list[Any]
+    quality: xr.DataArray
+    """Signal to noise of each ROI, which they are ordered by."""
+    shades: xr.DataArray
+    """What they are coloured by."""
+    flags: xr.DataArray | None
+    """Flags of the dF/F of each ROI."""
+    measures: dict[str, Any]
+
+    @property
+    def doubtful(self) -> np.ndarray | None:
+        """Which ROIs have any flag."""
+        return None if self.flags is None else self.flags.fillna(0).values != 0
+
+
+def _has_dff(ds: xr.Dataset) -> bool:
+    return "dFF" in ds and set(ds["dFF"].dims) == {"roi", "time"}
+
+
 def _compute(
-    ds: xr.Dataset, images: list[Any], first: np.ndarray, valid: np.ndarray | None
-) -> tuple[dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], list[Any], xr.DataArray]:
-    """Compute bins of every trace, the images and the signal to noise, all in one pass."""
+    ds: xr.Dataset,
+    images: list[Any],
+    first: np.ndarray,
+    valid: np.ndarray | None,
+    more: list[str],
+    color: str,
+) -> _Made:
+    """Compute bins of every trace, images, signal to noise and flags, all in one pass."""
     import dask
 
     from xs2p.traces.quality import is_of, snr
 
     main = "Fc" if "Fc" in ds else "F"
-    wanted = [main, *["F0"] * has_baseline(ds), *["spks"] * ("spks" in ds)]
+    wanted = [main, *["F0"] * has_baseline(ds), *["spks"] * ("spks" in ds), *more]
     known = "snr" in ds.coords and ds["snr"].dims == ("roi",) and is_of(ds["snr"], ds[main])
     quality = ds["snr"] if known else snr(ds[main])
     parts = {name: bin_time(ds[name], first, valid) for name in wanted}
     arrays = [image.data if isinstance(image, xr.DataArray) else image for image in images]
+    flags = ds[DFF_FLAG] if DFF_FLAG in ds and ds[DFF_FLAG].dims == ("roi",) else None
+    others = {name: ds[name].data for name in {*measures_in(ds), *([color] * (color in ds))}}
     with progress_bar():
-        parts, arrays, values = dask.compute(parts, arrays, quality.data)
+        parts, arrays, values, bits, others = dask.compute(
+            parts, arrays, quality.data, None if flags is None else flags.data, others
+        )
     found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
     coords = {"roi": ds["roi"].values}
     quality = xr.DataArray(values, coords, "roi", "snr", quality.attrs).as_numpy()
-    return found, arrays, quality
+    if flags is not None:
+        flags = xr.DataArray(bits, coords, "roi", DFF_FLAG, flags.attrs).as_numpy()
+    shades = quality
+    if color != "snr":
+        shades = xr.DataArray(others[color], coords, "roi", color, ds[color].attrs).as_numpy()
+    told_of = {name: to_host(others[name]) for name in measures_in(ds)}
+    return _Made(found, arrays, quality, finite(shades), flags, told_of)
 
 
 def _by_quality(quality: xr.DataArray) -> np.ndarray:
@@ -252,144 +279,21 @@ def _heading(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=NORMAL, color=INK)
 
 
-def _histogram(ax: Axes, quality: xr.DataArray) -> None:
-    """Draw how many ROIs have which signal to noise; the bars' colours are those of the map."""
-    values = quality.values[np.isfinite(quality.values)]
-    _heading(ax, "suite2p SNR")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        ax.spines[side].set_color(INK)
-    ax.tick_params(labelsize=SMALL, colors=INK)
-    ax.set_xlabel(
-        "1 − ½ var(diff)/var, 0 to 1\n(colours of the map)", fontsize=SMALL + 0.5, color=INK
-    )
-    ax.set_ylabel("number of ROIs", fontsize=SMALL + 0.5, color=INK)
-    missing = quality.size - values.size
-    if missing:
-        text = f"{missing} without a trace"
-        ax.text(0.05, 1.0, text, transform=ax.transAxes, va="top", fontsize=SMALL, color=FAINT)
-    if not values.size:
-        return
-    scale = color_scale(quality, on_image=True)
-    low, high = float(values.min()), float(values.max())
-    high = high if high > low else low + 0.1
-    counts, edges = np.histogram(values, bins=min(max(values.size // 4, 5), 30), range=(low, high))
-    shades = scale.to_rgba((edges[1:] + edges[:-1]) / 2)
-    ax.bar(
-        edges[:-1],
-        counts,
-        np.diff(edges),
-        align="edge",
-        color=shades,
-        edgecolor="white",
-        linewidth=0.4,
-    )
-    ax.locator_params(axis="x", nbins=4)
-    whole_numbers(ax.yaxis)
-    ax.set_ylim(0, counts.max() * (1.2 if missing else 1.05))
-
-
-def _raster(
-    ax: Axes,
-    main: np.ndarray,
-    found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-    order: np.ndarray,
-    bins: _Bins,
-    kind: str,
-    some: bool,
-) -> None:
-    """Draw all ROIs over time, the highest signal to noise on top; ``some`` frames count."""
-    import matplotlib
-
-    values, words = _scaled(main, found, kind)
-    values = values[order]
-    finite = values[np.isfinite(values)]
-    low, high = np.percentile(finite, (5, 99)) if finite.size else (0.0, 1.0)
-    columns, left, right = _columns(bins)
-    image = ax.imshow(
-        np.where(columns < 0, np.nan, values[:, columns]),
-        aspect="auto",
-        cmap=matplotlib.colormaps["gray_r"].with_extremes(bad="#F3E6D8"),
-        vmin=low,
-        vmax=max(high, low + 1e-9),
-        extent=(left, right, len(values) + 0.5, 0.5),
-        interpolation="auto" if len(values) > 100 else "nearest",
-        interpolation_stage="data",
-    )
-    pauses = bins.start[1:] - bins.stop[:-1]
-    gaps = np.flatnonzero(np.diff(bins.runs) * pauses > 0.25 * (bins.stop - bins.start)[:-1])
-    edges = np.stack([bins.stop[gaps], pauses[gaps]], axis=1)
-    ax.broken_barh(edges.tolist(), (0.5, len(values)), facecolor="white", linewidth=0)
-    first, length = bins.ends[0], max(bins.ends[1] - bins.ends[0], 1e-9)  # as the traces beneath
-    ax.set_xlim(first - 0.01 * length, first + 1.1 * length)
-    for side in ("top", "right", "bottom", "left"):
-        ax.spines[side].set_visible(False)
-    inside = ax.inset_axes((0.935, 0.05, 0.012, 0.6))
-    bar = ax.figure.colorbar(image, cax=inside)
-    bar.outline.set_visible(False)
-    bar.ax.set_title(words, loc="left", fontsize=SMALL, color=INK)
-    bar.ax.tick_params(labelsize=SMALL, colors=INK)
-    ax.set_xticks([])
-    ax.tick_params(labelsize=SMALL, colors=INK)
-    whole_numbers(ax.yaxis)
-    ax.set_ylabel("ROIs, from high to low SNR", fontsize=SMALL + 0.5, color=INK)
-    name = "Fc" if "Fc" in found else "F"
-    binned = f", means of {bins.length}" if bins.length else ""
-    tinted = ["frames that do not count"] * some
-    tinted += ["no trace"] * bool(np.isnan(values).all(1).any())
-    nothing = [f"tinted: {' or '.join(tinted)}"] * bool(tinted)
-    nothing += ["white: no frames"] if gaps.size else []
-    said = f" ({', '.join(nothing)})" if nothing else ""
-    _heading(ax, f"{name} of all ROIs, {words}{binned}{said}")
-
-
-def _scaled(
-    main: np.ndarray, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], kind: str
-) -> tuple[np.ndarray, str]:
-    """Values of the map, and what they are called."""
-    import warnings
-
-    if kind == "zscore":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of ROIs that are NaN throughout
-            mean, spread = np.nanmean(main, 1), np.nanstd(main, 1)
-        return (main - mean[:, None]) / np.where(spread > 0, spread, np.nan)[:, None], "z-score"
-    base = found["F0"][2]
-    return (main - base) / np.where(base > 0, base, np.nan), "dF/F"
-
-
-def _columns(bins: _Bins) -> tuple[np.ndarray, float, float]:
-    """Which bin each column of the map shows, -1 for none, and where the columns lie in time.
-
-    They are of one width. Bins are so too, one a column, unless there are gaps or the frame rate
-    changes: then as many columns as there may be bins.
-    """
-    left, n = float(bins.start[0]), bins.start.size
-    even = left + np.arange(n) * (bins.stop[0] - left)
-    width = float(bins.stop[0] - left)
-    if np.abs(bins.start - even).max() <= 0.5 * width:
-        return np.arange(n), left, left + n * width
-    right, most = float(bins.stop[-1]), 2 * _BINS
-    middle = left + (np.arange(most) + 0.5) * (right - left) / most
-    column = np.searchsorted(bins.start, middle, "right") - 1
-    return np.where(middle <= bins.stop[column], column, -1), left, right
-
-
-def _row(
-    ds: xr.Dataset, found: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], i: int
-) -> Row:
+def _row(ds: xr.Dataset, made: _Made, i: int) -> Row:
     """One ROI's traces, each bin by its lowest and highest value."""
+    found = made.found
     low, high, _ = found["Fc" if "Fc" in found else "F"]
     baseline = np.repeat(found["F0"][2][i], 2) if "F0" in found else None
     spikes = None
     if "spks" in found:
         spikes = np.stack([np.zeros(low.shape[1]), found["spks"][1][i]], 1).ravel()
     main = np.stack([low[i], high[i]], axis=1).ravel()
-    return Row(ds["roi"].values[i], main, None, baseline, spikes, why(ds, i))
+    doubts = [] if made.flags is None else flags_of(made.flags[i : i + 1])[0]
+    label = ds["roi"].values[i]
+    return Row(label, main, None, baseline, spikes, why(ds, i), doubts=", ".join(doubts))
 
 
-def _what(found: dict[str, Any], bins: _Bins, some: bool) -> str:
+def _what(found: dict[str, Any], bins: Bins, some: bool) -> str:
     name = "Fc" if "Fc" in found else "F"
     parts = [f"{name} of the ROIs of the highest SNR"]
     parts += ["baseline F0 (dashed)"] if "F0" in found else []

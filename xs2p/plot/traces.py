@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -11,28 +11,23 @@ import xarray as xr
 from xs2p._attrs import check_flag, parameters_in
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
-from xs2p.plot.bins import extremes
 from xs2p.plot.drawing import (
     COLORS,
-    FAINT,
     INK,
     NEUROPIL,
-    NORMAL,
     SMALL,
-    darker,
-    draw_value,
     has_baseline,
     new_axes,
     position_of,
 )
+from xs2p.plot.flags import doubts_of
 from xs2p.plot.marks import GREY, draw_marks, marks_of
-from xs2p.plot.times import broken, frames_in, time_axis
+from xs2p.plot.rows import Row, draw_rows, why
+from xs2p.plot.times import frames_in, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_SAMPLES = 5000  # that are drawn one by one
-_NONE = "no trace"
 _JUDGED = 2000  # frames of lazy traces that the ROIs to show are chosen by
 
 
@@ -87,10 +82,11 @@ def plot_traces(
         Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
         scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
         highest of each column of pixels are drawn. An ROI without a trace has its ``status`` in
-        place of one, ``zero_trace`` too. Lines break at gaps in time: steps of more than one and a
-        half times the usual one; and between segments, where a thin line stands. Grey are frames
-        that do not count (``valid``): each ROI's scale is that of the others, and what is beyond
-        it in them is drawn at its end.
+        place of one, ``zero_trace`` too. What ``dff_flag(roi)`` says against the dF/F of an ROI is
+        written over its trace, unless it is lazy and yet to be made of the traces. Lines break at
+        gaps in time: steps of more than one and a half times the usual one; and between segments,
+        where a thin line stands. Grey are frames that do not count (``valid``): each ROI's scale is
+        that of the others, and what is beyond it in them is drawn at its end.
 
     Raises
     ------
@@ -124,6 +120,8 @@ def plot_traces(
         some = some.compute().as_numpy()
     marks = marks_of(ds, axis)
     rows = [_row(some.isel(roi=k), coefficient, corrected) for k in range(len(places))]
+    doubts = doubts_of(ds, places) or [""] * len(rows)
+    rows = [row._replace(doubts=words) for row, words in zip(rows, doubts, strict=True)]
     if marks.valid is not None:
         count = np.broadcast_to(marks.valid, (ds.sizes["roi"], axis.values.size))[places, frames]
         rows = [row._replace(valid=own) for row, own in zip(rows, count, strict=True)]
@@ -138,19 +136,6 @@ def plot_traces(
     if legend and rows:
         _legend(ax, rows, coefficient, show[0], colors, grey)
     return ax
-
-
-class Row(NamedTuple):
-    """What is drawn of one ROI, each ``(time,)`` or None."""
-
-    label: Any
-    main: np.ndarray
-    neuropil: np.ndarray | None = None
-    baseline: np.ndarray | None = None
-    spikes: np.ndarray | None = None
-    why: str = _NONE
-    valid: np.ndarray | None = None
-    """Frames that count; None where all do."""
 
 
 def check_traces_of(ds: xr.Dataset) -> None:
@@ -230,128 +215,6 @@ def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
     if "F0" in values:
         baseline = values["F0"] if neuropil is None else values["F0"] + neuropil
     return Row(one["roi"].item(), main, neuropil, baseline, values.get("spks"), why(one))
-
-
-def why(ds: xr.Dataset, position: Any = ()) -> str:
-    """Say why there is no trace where one would be."""
-    status = str(ds["status"].values[position]) if "status" in ds.coords else "ok"
-    return _NONE if status == "ok" else f"{_NONE}: {status}"
-
-
-def has_nothing(values: np.ndarray, why: str) -> bool:
-    """Whether values are none: NaN in all frames, or 0 where the status says that they are none."""
-    return not np.isfinite(values).any() or (is_said(why) and not values.any())
-
-
-def is_said(why: str) -> bool:
-    """Whether what :func:`why` gave names a status."""
-    return why != _NONE
-
-
-def draw_rows(
-    ax: Axes,
-    rows: list[Row],
-    time: np.ndarray,
-    runs: np.ndarray,
-    ends: tuple[float, float],
-    label: str,
-    units: str,
-    columns: int,
-    colors: Sequence[str],
-    same_scale: bool = False,
-) -> None:
-    """Draw rows of one unit of height each, the first on top, with their time axis.
-
-    ``runs`` are the stretches of time that the samples are in: lines break between them.
-    """
-    from matplotlib.collections import LineCollection
-
-    limits = [_limits(row) for row in rows]
-    common = max((high - low for low, high in limits), default=1.0) if same_scale else None
-    start, width = ends[0], max(ends[1] - ends[0], 1e-9)
-    for k, row in enumerate(rows):
-        floor, color = float(len(rows) - 1 - k), colors[k % len(colors)]
-        low, high = limits[k]
-        nothing = has_nothing(row.main, row.why)
-        if nothing or is_said(row.why):  # over a trace, as that of a corrected zero, above it
-            place = {"va": "center"} if nothing else {"va": "top", "zorder": 3}
-            at = start + width / 2, floor + (0.5 if nothing else 0.98)
-            ax.text(*at, row.why, ha="center", fontsize=SMALL, color=FAINT, **place)
-        if nothing:
-            continue
-        foot = floor + (0.28 if row.spikes is not None else 0.06)
-        scale = (floor + 0.94 - foot) / (common or (high - low))
-        draw_value(ax, foot, common or (high - low), units, scale)
-        styles: list[tuple[np.ndarray | None, dict[str, Any]]] = [
-            (row.neuropil, {"color": NEUROPIL, "linewidth": 0.8, "alpha": 0.6}),
-            (row.main, {"color": color, "linewidth": 1.0}),
-            (row.baseline, {"color": INK, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}),
-        ]
-        for values, style in styles:
-            if values is not None:
-                kept = _kept(values, runs, columns)
-                y = foot + (_within(values, row.valid, low, high)[kept] - low) * scale
-                line = broken(time[kept], y, runs[kept])
-                ax.plot(*line, solid_joinstyle="round", **style)
-        if row.spikes is not None:
-            heights = np.nan_to_num(row.spikes)
-            kept = _kept(heights, runs, columns)
-            kept = kept[heights[kept] > 0]
-            tall = 0.2 * heights[kept] / max(heights.max(initial=0.0), 1e-30)
-            feet = np.full(kept.size, floor + 0.03)
-            lines = np.stack([np.stack([time[kept]] * 2, 1), np.stack([feet, feet + tall], 1)], 2)
-            ax.add_collection(
-                LineCollection(list(lines), colors=INK, linewidths=0.8), autolim=False
-            )
-    _frame(ax, [row.label for row in rows], colors, start, width, label)
-
-
-def _limits(row: Row) -> tuple[float, float]:
-    """Lowest and highest value of the frames that count."""
-    values = [v for v in (row.main, row.neuropil, row.baseline) if v is not None]
-    joined = np.concatenate([v if row.valid is None else v[row.valid] for v in values])
-    finite = joined[np.isfinite(joined)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _within(values: np.ndarray, valid: np.ndarray | None, low: float, high: float) -> np.ndarray:
-    """Keep frames that do not count within the scale of the others."""
-    return values if valid is None else np.where(valid, values, np.clip(values, low, high))
-
-
-def _kept(values: np.ndarray, runs: np.ndarray, columns: int) -> np.ndarray:
-    """Which samples to draw: of many the extremes, and where stretches end."""
-    if values.size <= _SAMPLES:
-        return np.arange(values.size)
-    ends = np.flatnonzero(np.diff(runs))[:columns]
-    return np.unique(np.concatenate([extremes(values, columns), ends, ends + 1]))
-
-
-def _frame(
-    ax: Axes, labels: list[Any], colors: Sequence[str], start: float, width: float, label: str
-) -> None:
-    """Time axis beneath, labels of the ROIs at the left."""
-    n = len(labels)
-    # The scale bars stand in the last tenth.
-    ax.set_xlim(start - 0.01 * width, start + 1.1 * width)
-    ax.set_ylim(-0.02, max(n, 1) + 0.02)
-    middle = [n - 1 - k + 0.55 for k in range(n)]
-    names = [f"ROI {name}" if len(str(name)) < 5 else f"ROI\n{name}" for name in labels]
-    ax.set_yticks(middle, names, fontsize=NORMAL if n <= 15 else SMALL - 1, fontweight="bold")
-    for k, tick in enumerate(ax.get_yticklabels()):
-        tick.set_color(darker(colors[k % len(colors)]))
-    ax.tick_params(axis="y", length=0)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side == "bottom")
-    ax.spines["bottom"].set_bounds(start, start + width)
-    ax.spines["bottom"].set_color(INK)
-    ticks = [tick for tick in ax.get_xticks() if start <= tick <= start + width * (1 + 1e-9)]
-    ax.set_xticks(ticks)
-    ax.tick_params(axis="x", labelsize=SMALL, colors=INK)
-    ax.set_xlabel(label, fontsize=NORMAL, color=INK)
 
 
 def _legend(

@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_polarity, resolve
-from xs2p._frames import SEGMENT, warn_of_gaps
+from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p.compute.arrays import array_module, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.blocks import check_traces, ordered, storable
-from xs2p.traces.levels import spread
+from xs2p.traces.levels import levels_of, spread
 from xs2p.traces.noise import noise_attrs, noise_levels
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import reduce_traces
@@ -169,7 +169,8 @@ def relative_change(
     sigma = _plain(spread(sigmas, F))
     level = _plain(F0).astype(np.float32)
     if polarity == -1:
-        level = level * _sign_of_light(F0)
+        signs = levels_of(_sign_block, F0, whole=device == "gpu", in_passes=in_passes)
+        level = level * _plain(spread(signs, F0))
     change = polarity * (_plain(counted(F)).astype(np.float32) - _plain(F0).astype(np.float32))
     divisor: Any = np.maximum(level, sigma)
     dFF = change / divisor.where(divisor > 0)
@@ -199,19 +200,10 @@ def _plain(F: xr.DataArray) -> xr.DataArray:
     return F.reset_coords(drop=True).drop_vars(F.indexes, errors="ignore").drop_attrs()
 
 
-def _sign_of_light(F0: xr.DataArray) -> xr.DataArray:
+def _sign_block(F0: Any) -> Any:
     """-1 for the traces that were turned before, whose baseline is below 0 on average, else 1."""
-    F0 = F0.drop_vars(SEGMENT, errors="ignore")
-    mean = reduce_traces(F0, _sum_of, np.add, _of_one, 1)
-    return xr.where(_plain(mean) < 0, np.float32(-1), np.float32(1))
-
-
-def _sum_of(traces: Any, _: Any) -> Any:
-    return array_module(traces).nansum(traces, axis=-1, dtype=np.float64)[..., None]
-
-
-def _of_one(state: Any) -> Any:
-    return state[..., 0]
+    xp = array_module(F0)
+    return xp.where(xp.nansum(F0, axis=-1, dtype=np.float64) < 0, -1.0, 1.0)
 
 
 def flags_of(made: Change, ratio: xr.DataArray | None = None) -> xr.DataArray:

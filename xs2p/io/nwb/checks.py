@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from xs2p._attrs import UNFINISHED
 from xs2p.disk.replace import check_place
+from xs2p.io.nwb.columns import by_channel, column_names
 from xs2p.io.nwb.file import SERIES
-from xs2p.io.nwb.parts import MADE_BY, column_names
+from xs2p.io.nwb.parts import MADE_BY
 from xs2p.rois.pixels import pixel_table
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def check_traces(ds: xr.Dataset) -> None:
             "write_nwb: NWB numbers ROIs, and the roi labels are not all whole numbers from 0 on; "
             "ds.assign_coords(roi=range(ds.sizes['roi'])) renumbers them"
         )
-    column_names(ds)
+    column_names(by_channel(ds))
 
 
 def new_file(

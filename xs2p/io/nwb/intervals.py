@@ -33,7 +33,8 @@ from xs2p._frames import (
     with_frames,
 )
 from xs2p._warnings import warn
-from xs2p.io.nwb.parts import OBSERVED, is_ours
+from xs2p.io.nwb.columns import OBSERVED
+from xs2p.io.nwb.parts import is_ours
 
 if TYPE_CHECKING:
     Row = tuple[float, float, list[str]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +10,13 @@ import numpy as np
 from xs2p._attrs import parameters_by_variable, parameters_in, restated
 from xs2p._version import __version__
 from xs2p._warnings import warn
+from xs2p.io.nwb.columns import as_json, column_names, column_text, plain_values, stored_name
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
     import xarray as xr
 
-# Columns of the table of ROIs that are no data of the ROI's own.
-_NOT_COLUMNS = ("roi", "roi_id", "npix")
-_OTHERWISE = "xs2p_"  # before the name of a column that NWB's table uses for something else
 MADE_BY = "ROIs of xs2p"  # what the description of a table of ours begins with
-OBSERVED = "obs_intervals"  # when an ROI counts, as the table of Units calls it
 IMAGES = {"meanImg": "mean"}  # suite2p's name -> roiextractors'
 _PIXEL = np.dtype([("x", "u4"), ("y", "u4"), ("weight", "f4")])
 _TILE = 64  # pixels a side of a chunk of the image masks: only those that an ROI touches are stored
@@ -57,50 +53,9 @@ def new_imaging_plane(
     )
 
 
-def _is_of_tables(name: str) -> bool:
-    """Whether a table of ROIs has an attribute, dataset or mask of that name."""
-    from pynwb.ophys import PlaneSegmentation
-
-    own = {column["name"] for column in PlaneSegmentation.__columns__}
-    plain = name.removesuffix("_index")
-    return plain in own or plain == OBSERVED or hasattr(PlaneSegmentation, name)
-
-
 def is_ours(table: Any) -> bool:
     """Whether `write_nwb` made a table of ROIs."""
     return str(table.description).startswith(MADE_BY)
-
-
-def stored_name(name: str) -> str:
-    """Name of a column in the file; ``xs2p_<name>`` where the table needs the name itself."""
-    plain = name
-    while plain.startswith(_OTHERWISE):
-        plain = plain.removeprefix(_OTHERWISE)
-    return _OTHERWISE + name if _is_of_tables(plain) else name
-
-
-def name_here(column: str) -> str:
-    """Give a column of a file the name that `stored_name` was asked for."""
-    name = column.removeprefix(_OTHERWISE)
-    return name if name != column and stored_name(name) == column else column
-
-
-def column_names(rois: xr.Dataset) -> list[str]:
-    """Variables over ``roi`` that become columns, checked: HDF5 does not take every name."""
-    found = [
-        str(name)
-        for name, variable in rois.variables.items()
-        if variable.dims == ("roi",)
-        and name not in _NOT_COLUMNS
-        and variable.dtype.kind in "biufOSUT"
-    ]
-    odd = [name for name in found if not name or name == "." or set(name) & set("/:")]
-    if odd:
-        raise ValueError(
-            f"write_nwb: {odd[0]!r} cannot be the name of a column of an NWB file, which must not "
-            f"be empty nor hold '/' or ':'; rename it: ds.rename({{{odd[0]!r}: 'other_name'}})"
-        )
-    return found
 
 
 def roi_table(
@@ -130,11 +85,7 @@ def roi_table(
         data = _written(_boxes(table), shape, tiles)
         columns += [VectorData(name="image_mask", description="weights (x, y)", data=data)]
     for name in column_names(rois):
-        attrs, values = rois[name].attrs, rois[name].values
-        if values.dtype.kind in "OSUT":
-            values = np.array([str(value) for value in values], dtype=object)
-        text = attrs.get("description") or attrs.get("long_name") or name
-        data = _for_hdmf(values)
+        data, text = plain_values(rois[name].values), column_text(name, rois)
         columns.append(VectorData(name=stored_name(name), description=text, data=data))
     if "iscell" in rois.variables and not {"Accepted", "Rejected"} & set(rois.variables):
         flags = rois["iscell"].values.astype(bool)
@@ -155,10 +106,6 @@ def roi_table(
         module.add(segmentation)
     segmentation.add_plane_segmentation(made)
     return made
-
-
-def _for_hdmf(values: np.ndarray) -> Any:
-    return values.tolist() if values.dtype == object else values
 
 
 def _written(
@@ -263,10 +210,7 @@ def _said_of(ds: xr.Dataset, name: str) -> dict[str, Any]:
 def _parameters(attrs: dict[str, Any]) -> str:
     """Write what made a variable as JSON; not suite2p's ops, which are as long as a book."""
     left_out = ("ops", "long_name", "units", "xs2p_run")
-    return json.dumps(
-        {str(k): v for k, v in attrs.items() if k not in left_out},
-        default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value),
-    )
+    return as_json({str(k): v for k, v in attrs.items() if k not in left_out})
 
 
 def frame_images(ds: xr.Dataset) -> dict[str, xr.DataArray]:

@@ -11,6 +11,7 @@ import numpy as np
 from xs2p._attrs import restated, time_attrs
 from xs2p._warnings import warn
 from xs2p.disk.reads import naming
+from xs2p.io.nwb.columns import variables_in
 from xs2p.io.nwb.intervals import with_intervals
 from xs2p.io.nwb.parts import IMAGES
 from xs2p.io.nwb.series import common_times, is_square, is_turned, series_of, values_of
@@ -64,6 +65,8 @@ def read_nwb(
         ROIs that a series does not have are NaN; those whose ``F`` is 0 in all frames have the
         ``status`` ``no_cell_pixels`` where they have no pixel of their own, else ``zero_trace``,
         as :func:`xs2p.read_suite2p` has it. Of several planes ROIs have the coordinate ``plane``.
+        What was a data variable over ``roi``, such as ``noise`` and ``dff_flag``, is one again,
+        with its attributes.
         Images ``(y, x)`` of ``SegmentationImages`` are variables too.
 
     Raises
@@ -135,6 +138,7 @@ def _read(
         ds[key] = ("roi", "time"), data, {k: v for k, v in attrs.items() if k not in _FRAME}
     if "F" in ds:
         ds = ds.assign_coords(status_of_zeros(ds.coords, ds["F"].values))
+    ds = ds.reset_coords([name for name in variables_in(table) if name in ds.coords])
     fs = first.rate if first.rate is not None else rate_of(time)
     times = {} if fs is None else {"fs": float(fs)}
     return restated(ds.assign_attrs({**common, **ds.attrs})).assign_attrs(times)

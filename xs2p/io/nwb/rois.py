@@ -239,7 +239,8 @@ def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
     import xarray as xr
     from hdmf.common import VectorIndex
 
-    from xs2p.io.nwb.parts import OBSERVED, is_ours, name_here
+    from xs2p.io.nwb.columns import OBSERVED, column_attrs, name_here
+    from xs2p.io.nwb.parts import is_ours
     from xs2p.rois.stat import TAKEN
 
     found: dict[str, xr.Variable] = {}
@@ -256,7 +257,7 @@ def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
             odd.append(name)
             continue
         name = name_here(name)
-        attrs = {"long_name": name, "description": str(column.description)}
+        attrs = column_attrs(name, str(column.description))
         if values.ndim == 2:  # suite2p's own: flag and probability side by side
             found[name] = xr.Variable("roi", values[:, 0] > 0, attrs)
             found[f"{name}_prob"] = xr.Variable("roi", values[:, 1], {**attrs, "units": "1"})

@@ -15,6 +15,7 @@ from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
 from xs2p.io.nwb.clock import clock_of
+from xs2p.io.nwb.columns import by_channel
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.intervals import add_intervals, observed
 from xs2p.io.nwb.parts import (
@@ -88,18 +89,20 @@ def write_nwb(
     Notes
     -----
     The processing module ``ophys`` gets ``ImageSegmentation`` with the table
-    ``PlaneSegmentation`` (``id`` is the ``roi`` label; all coordinates over ``roi`` are columns;
-    of ``iscell`` also ``Accepted`` and ``Rejected``), and ``Fluorescence`` with ``F`` as
+    ``PlaneSegmentation`` (``id`` is the ``roi`` label; all that is over ``roi`` is a column, such
+    as ``iscell``, ``noise`` and ``dff_flag``, whose description says what its flags mean; of
+    ``iscell`` also ``Accepted`` and ``Rejected``), and ``Fluorescence`` with ``F`` as
     ``RoiResponseSeries``, ``Fneu`` as ``Neuropil``, ``Fc`` as ``NeuropilCorrected``, ``F0`` as
     ``Baseline`` and ``spks`` as ``Deconvolved``; ``dFF`` is ``RoiResponseSeries`` in ``DfOverF``.
-    Data is ``(time, roi)``, the parameters are JSON in ``comments``. Of several channels the
-    series of the second end in ``Chan2``; of several planes each has a table, an imaging plane
-    and series that end in ``Plane<label>``. Images ``(y, x)`` go to ``SegmentationImages``.
-    Segments (the coordinate ``segment``) are ``epochs``, their label the first of the tags; runs of
-    frames that do not count (``valid``) are ``invalid_times``; beside those that ``nwbfile`` has.
-    Of a ``valid`` of each ROI these are frames that count for none, and the ROI's own are in its
-    table: the column ``obs_intervals``, as the schema's ``Units`` have it, holds the intervals
-    ``(start, stop)`` in s in which an ROI counts.
+    Data is ``(time, roi)``, the parameters are JSON in ``comments``; the attributes of a data
+    variable over ``roi`` are JSON in its column's description. Of several channels the series of
+    the second end in ``Chan2``, its columns in ``_chan2``; of several planes each has a table, an
+    imaging plane and series that end in ``Plane<label>``. Images ``(y, x)`` go to
+    ``SegmentationImages``. Segments (the coordinate ``segment``) are ``epochs``, their label the
+    first of the tags; runs of frames that do not count (``valid``) are ``invalid_times``; beside
+    those that ``nwbfile`` has. Of a ``valid`` of each ROI these are frames that count for none, and
+    the ROI's own are in its table: the column ``obs_intervals``, as the schema's ``Units`` have it,
+    holds the intervals ``(start, stop)`` in s in which an ROI counts.
     A column whose name such a table has for something else, such as ``name`` or ``id``, is
     ``xs2p_name`` there; `read_nwb` and `rois_from_nwb` give it its own name again.
     Fields of single pixels but for the weight (``overlap``, ``soma_crop``), ragged ones and
@@ -159,7 +162,7 @@ def write_nwb(
     stack, undo = contextlib.ExitStack(), contextlib.ExitStack()
     try:
         scratch = stack.enter_context(scratch_folder(target))
-        held = _in_reach(traces, scratch)
+        held, rois = _in_reach(traces, rois, scratch)
         images = {k: v.compute() for k, v in images.items()}
         new = os.path.join(scratch, os.path.basename(target))
         module = _ophys(made)
@@ -204,9 +207,13 @@ def _channels(ds: xr.Dataset) -> int:
 
 
 def _in_reach(
-    traces: dict[tuple[str, str], xr.DataArray], scratch: str
-) -> dict[tuple[str, str], Any]:
-    """Arrays to slice: what is lazy is computed in one pass, into files of the scratch folder."""
+    traces: dict[tuple[str, str], xr.DataArray], rois: xr.Dataset, scratch: str
+) -> tuple[dict[tuple[str, str], Any], xr.Dataset]:
+    """Arrays to slice, and what there is of the ROIs in memory.
+
+    What is lazy is computed in one pass, traces into files of the scratch folder: what is said of
+    an ROI, such as ``noise``, may be made of them.
+    """
     import dask
 
     from xs2p.compute.arrays import to_host
@@ -222,10 +229,10 @@ def _in_reach(
             lazy[key] = path, write_lazily(array, path)
     written = [counts for _, counts in lazy.values()]
     with naming_what_was_lost(), watching(written):
-        dask.compute(written)
+        _, rois = dask.compute(written, rois)
     for key, (path, _) in lazy.items():
         held[key] = _Stored(path, traces[key].shape)
-    return {key: held[key] for key in traces}
+    return {key: held[key] for key in traces}, rois.as_numpy()
 
 
 @dataclass(frozen=True)
@@ -240,9 +247,11 @@ class _Stored:
 
 
 def _rois(ds: xr.Dataset) -> xr.Dataset:
+    """Take what there is of ROIs and their pixels, lazy where it is."""
+    ds = by_channel(ds)
     keep = [n for n, v in ds.variables.items() if set(v.dims) & {"roi", "pixel"}]
     keep = [n for n in keep if set(ds[n].dims) <= {"roi", "pixel"}]
-    return ds[keep].compute()
+    return ds[keep]
 
 
 def _by_plane(rois: xr.Dataset, imaging_plane: Any) -> dict[str, np.ndarray]:

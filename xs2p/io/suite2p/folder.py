@@ -154,7 +154,9 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1. Of a
     ``valid`` of each ROI ``badframes`` are the frames that count for none; which others do not
-    count for some is lost.
+    count for some is lost. ``Fc``, ``F0`` and ``dFF`` have no file there, and are not computed for
+    it; what else is over ``roi``, as ``noise``, ``dff_flag`` and ``snr``, is a field of ``stat`` by
+    its name.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
     that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
