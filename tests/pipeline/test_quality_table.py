@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import naive_quality as naive
 import numpy as np
 import pytest
@@ -92,6 +95,7 @@ def test_each_measure_is_its_naive_version(polarity):
 @pytest.mark.parametrize("by_roi", [False, True])
 def test_frames_that_do_not_count_and_borders_of_segments(by_roi):
     ds = made(holes(0, by_roi), LABELS)
+    ds["Fneu"][1, 1000:1400] = np.nan
     check(ds, ds.s2p.quality())
     holed = ds.assign({name: ds[name].where(ds.valid) for name in TRACES}).drop_vars("valid")
     xr.testing.assert_identical(ds.s2p.quality(), holed.s2p.quality())
@@ -108,6 +112,12 @@ def test_chunks_change_no_bit(chunks, roi, seed):
     assert all(lazy[name].chunks is not None for name in OF_TRACES)
     xr.testing.assert_identical(lazy.compute(), whole)
     xr.testing.assert_identical(lazy_parts.compute(), parts)
+
+
+@given(chunks=time_chunks(9000))
+def test_chunks_change_no_bit_of_a_mean(chunks):
+    F = xr.DataArray(np.random.default_rng(0).normal(size=(20, 9000)), dims=("roi", "time"))
+    np.testing.assert_array_equal(measures.mean(F.chunk(time=chunks)), measures.mean(F))
 
 
 @pytest.mark.parametrize("chunk", [None, 800])
@@ -240,6 +250,12 @@ def test_each_has_a_name_a_unit_and_how_to_read_it():
     units = {name: variable.attrs["units"] for name, variable in found.data_vars.items()}
     assert units["noise"] == units["noise_psd"] == units["std"] == "counts"
     assert units["noise_level"] == "% / sqrt(Hz)" and units["free_pixels"] == "pixel"
+
+
+def test_the_guide_tells_of_each():
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", guide, re.M)
+    assert {name for name, _ in rows} == set(xs2p.quality(made()))
 
 
 def test_measures_are_columns_of_the_table():

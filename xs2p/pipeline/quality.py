@@ -173,7 +173,7 @@ def quality(
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
     >>> table = ds.assign(xs2p.quality(ds)).s2p.to_dataframe("rois")
     >>> table[["snr_events", "neuropil_corr", "vif"]].median().round(1).tolist()
-    [5.7, 0.2, 1.0]
+    [8.8, 0.3, 1.0]
     """
     explain_names("quality", quality, other)
     check_flag("by_segment", by_segment)
