@@ -16,6 +16,7 @@ from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
@@ -118,6 +119,7 @@ class S2pDataset(_Methods):
     recompute_overlap = _method(recompute_overlap)
     dff = _method(dff_of)
     reprocess = _method(reprocess)
+    quality = _method(quality)
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)
     to_dataframe = _method(to_dataframe)

@@ -265,7 +265,7 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
         device=device,
         sigma=how.sigma,
     )
-    level = reduce_traces(smooth, _lowest, np.fmin, _known, 1).astype(np.float32)
+    level = reduce_traces(smooth, _lowest, np.fmin, _known, 1, exact=True).astype(np.float32)
     if how.method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level

@@ -217,7 +217,8 @@ def _of_one(state: Any) -> Any:
 def flags_of(made: Change, ratio: xr.DataArray | None = None) -> xr.DataArray:
     """Flag every trace, uint8 over the dims but time; ``ratio`` is the neuropil's share."""
     dims = made.noise.dims
-    flags = reduce_traces(made.found, _count_bits, np.add, _flagged, 1 + len(_IN_FRAMES))
+    n_counts = 1 + len(_IN_FRAMES)
+    flags = reduce_traces(made.found, _count_bits, np.add, _flagged, n_counts, exact=True)
     if ratio is not None:
         flags = flags + 4 * (ratio > NEUROPIL)
     flags = flags.astype(np.uint8).transpose(*dims)

@@ -156,9 +156,15 @@ def _median_block(F: Any, device: str) -> Any:
 def neuropil_ratio(
     ds: xr.Dataset, coefficient: float, device: str, in_passes: bool = False
 ) -> xr.DataArray:
-    """Share of the light that is the neuropil's, ``r · median Fneu / median F``: ``(roi,)``."""
-    F, Fneu = ordered(ds["F"]), ordered(ds["Fneu"])
-    levels = [
-        medians(trace, device, by_segment=False, in_passes=in_passes)[..., 0] for trace in (Fneu, F)
-    ]
-    return xr.DataArray(coefficient * levels[0] / levels[1], dims=F.dims[:-1])
+    """Share of the light that is the neuropil's, ``r · median Fneu / median F``: ``(roi,)``.
+
+    NaN where F is not above 0.
+    """
+    neuropil, light = (
+        xr.DataArray(
+            medians(ds[name], device, by_segment=False, in_passes=in_passes)[..., 0],
+            dims=ordered(ds[name]).dims[:-1],
+        )
+        for name in ("Fneu", "F")
+    )
+    return coefficient * neuropil / light.where(light > 0)
