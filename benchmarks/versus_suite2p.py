@@ -337,15 +337,23 @@ def short(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
 
 
-def machine(reference: Any) -> str:
-    """Describe the machine and the versions."""
+def machine(reference: Any = None) -> str:
+    """Describe the machine and the versions, of what xs2p is measured against too."""
     model = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next(x.split(":")[1].strip() for x in lines if x.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    names = ("numpy", "numba", "dask", "xarray", "scipy", "torch")
+    against = "" if reference is None else f" against {reference.name}"
+    names = (
+        "numpy",
+        "numba",
+        "dask",
+        "xarray",
+        "scipy",
+        "pandas" if reference is None else "torch",
+    )
     versions = []
     for name in names:
         try:
@@ -354,7 +362,7 @@ def machine(reference: Any) -> str:
             pass
     return (
         f"{datetime.date.today()}; {cores()} cores, {model}; {platform.system()}, "
-        f"Python {platform.python_version()}; xs2p {xs2p.__version__} against {reference.name}; "
+        f"Python {platform.python_version()}; xs2p {xs2p.__version__}{against}; "
         f"{', '.join(versions)}"
     )
 

@@ -22,20 +22,26 @@ def noise_level(dFF, segment, fs):
 
 
 def noise_psd(F, segment):
-    """SciPy's spectra of single windows, of all that have no NaN."""
+    """SciPy's spectra of windows without NaN, the longest of which there are some."""
     parts = [F[:, segment == label] for label in np.unique(segment)]
-    n = min(max(part.shape[1] for part in parts), 256)
     levels = []
     for row in range(len(F)):
-        powers = []
-        for part in parts:
-            for start in range(0, part.shape[1] - n + 1, n - n // 2):
-                window = part[row, start : start + n].astype(float)
-                f, power = scipy.signal.welch(window, nperseg=n)
-                power[-1] *= 2 if n % 2 == 0 else 1  # one-sided: fs/2 itself is not doubled
-                powers.append(power[f >= 0.25].mean() / 2)
+        n, powers = min(max(part.shape[1] for part in parts), 256), []
+        while n >= 8 and not np.isfinite(powers).any():
+            powers = [
+                _power(part[row, start : start + n].astype(float))
+                for part in parts
+                for start in range(0, part.shape[1] - n + 1, n - n // 2)
+            ]
+            n //= 2
         levels.append(np.sqrt(np.nanmean(powers)) if np.isfinite(powers).any() else np.nan)
     return np.array(levels)
+
+
+def _power(window):
+    f, power = scipy.signal.welch(window, nperseg=window.size)
+    power[-1] *= 2 if window.size % 2 == 0 else 1  # one-sided: fs/2 itself is not doubled
+    return power[f >= 0.25].mean() / 2
 
 
 def measures(ds, segment, fs, coefficient, polarity=1):

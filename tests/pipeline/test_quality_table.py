@@ -163,7 +163,12 @@ def test_the_spectrum_is_welchs(n_frames):
 
 def test_where_no_window_is_left_there_is_no_spectrum():
     F = np.random.default_rng(0).normal(size=(2, 1000))
-    F[1, ::200] = np.nan  # windows of 256 frames hold one of them each
+    F[1, ::200] = np.nan  # windows of 256 frames hold one of them each, those of 128 do not
+    found = measures.noise_psd(xr.DataArray(F, dims=("roi", "time")), "cpu")
+    expected = naive.noise_psd(F, np.zeros(1000))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found, 1, atol=0.1)
+    F[1, ::5] = np.nan
     found = measures.noise_psd(xr.DataArray(F, dims=("roi", "time")), "cpu")
     assert np.isnan(found).values.tolist() == [False, True]
     short = xr.DataArray(F[:, :7], dims=("roi", "time"))

@@ -50,10 +50,10 @@ def to_dataframe(
         Of traces: ``roi``, ``time`` as it is (``frame`` where there is none), ``channel`` where
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time``, such as ``segment`` and ``valid``, are columns as well.
-        Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and every other
-        variable and coordinate over ``roi``, so that ``ds.assign(xs2p.quality(ds))`` has its
-        measures as columns. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and
-        ``std`` are of ``Fc``, else of ``F``, and are kept as they are where ``ds`` has them.
+        Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and all else that
+        is over ``roi``, as ``noise``, ``dff_flag`` and, of ``ds.assign(xs2p.quality(ds))``, its
+        measures. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and ``std`` are of
+        ``Fc``, else of ``F``, and are kept as they are where ``ds`` has them.
         ``table.attrs["units"]`` has the units. What is lazy is computed in one pass.
 
     Raises

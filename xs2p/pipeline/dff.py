@@ -57,7 +57,7 @@ def dff_of(
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), neuropil="centred").s2p.dff()
     >>> good = ds.dFF.sel(roi=ds.dff_flag == 0)
     >>> good.sizes
-    Frozen({'roi': 98, 'time': 500})
+    Frozen({'roi': 78, 'time': 500})
     """
     explain_names("dff", dff_of, other)
     missing = [name for name in ("Fc", "F0") if name not in ds]

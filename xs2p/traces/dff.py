@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,11 +12,11 @@ from xs2p._attrs import attributes, check_polarity, resolve
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
-from xs2p.compute.arrays import array_module, unread
+from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import resolve_device
-from xs2p.traces.blocks import check_traces, ordered, storable
+from xs2p.traces.blocks import check_traces, in_parallel, ordered, storable
 from xs2p.traces.levels import levels_of, spread
-from xs2p.traces.noise import noise_attrs, noise_levels
+from xs2p.traces.noise import deviation_levels, deviations, noise_attrs
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import reduce_traces
 
@@ -162,24 +163,24 @@ def relative_change(
     ``in_passes``: what needs all of a trace is computed at once.
     """
     F, F0 = ordered(F), ordered(F0)
-    sigmas = noise_levels(F, fs, device, in_passes=in_passes)
+    apart = deviations(F, fs, device)
+    sigmas = deviation_levels(apart, device, in_passes=in_passes)
     whole = sigmas
     if sigmas.shape[-1] > 1:
-        whole = noise_levels(F, fs, device, by_segment=False, in_passes=in_passes)
+        whole = deviation_levels(apart, device, by_segment=False, in_passes=in_passes)
+    del apart
     sigma = _plain(spread(sigmas, F))
-    level = _plain(F0).astype(np.float32)
+    level = _plain(F0)
     if polarity == -1:
         signs = levels_of(_sign_block, F0, whole=device == "gpu", in_passes=in_passes)
-        level = level * _plain(spread(signs, F0))
-    change = polarity * (_plain(counted(F)).astype(np.float32) - _plain(F0).astype(np.float32))
-    divisor: Any = np.maximum(level, sigma)
-    dFF = change / divisor.where(divisor > 0)
-    bits = 1 * (level <= 0) + 2 * (level < sigma) + 8 * (np.abs(dFF) > HIGH)
-    found = (change.notnull() * (_COUNTS + bits)).astype(np.float32)
+        level = level.astype(np.float32) * _plain(spread(signs, F0))
+    seen = (_plain(counted(F)), _plain(F0), level.transpose(*F.dims), sigma)
+    dFF = _together(_change_block, np.float32, *seen, polarity=polarity)
+    found = _together(_found_block, np.uint8, *seen, dFF)
     labels = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     attrs = {**noise_attrs(F), **attributes(fs=fs)}
     noise = xr.DataArray(whole[..., 0], labels, F.dims[:-1], "noise", attrs)
-    labelled = F.copy(data=dFF.astype(np.float32).transpose(*F.dims).data)
+    labelled = F.copy(data=dFF.data)
     labelled.attrs = {
         **{n: v for n, v in {**F.attrs, **F0.attrs}.items() if n not in ("units", "polarity")},
         "units": "1",
@@ -187,7 +188,54 @@ def relative_change(
         "description": _MADE,
         **attributes(fs=fs, polarity=-1 if polarity == -1 else None),
     }
-    return Change(storable(labelled.rename("dFF")), noise, found.transpose(*F.dims))
+    return Change(storable(labelled.rename("dFF")), noise, found)
+
+
+def _change_block(F: Any, F0: Any, level: Any, sigma: Any, polarity: int) -> Any:
+    """dF/F of some traces; ``level`` is F0 with the sign of light."""
+    xp, floats = array_module(F), np.float32
+    divisor = xp.maximum(level.astype(floats, copy=False), sigma)
+    change = polarity * (F.astype(floats, copy=False) - F0.astype(floats, copy=False))
+    return change / xp.where(divisor > 0, divisor, floats(np.nan))
+
+
+def _found_block(F: Any, F0: Any, level: Any, sigma: Any, dFF: Any) -> Any:
+    """Bits of what is found in each frame, 0 where it does not count."""
+    xp, floats = array_module(F), np.float32
+    level = level.astype(floats, copy=False)
+    bits = xp.full(F.shape, _COUNTS, np.uint8)
+    for flag, is_so in ((1, level <= 0), (2, level < sigma), (8, xp.abs(dFF) > HIGH)):
+        bits |= np.uint8(flag) * is_so
+    counts = ~xp.isnan(F.astype(floats, copy=False) - F0.astype(floats, copy=False))
+    return bits * counts
+
+
+def _together(
+    block: Callable[..., Any], dtype: Any, *arrays: xr.DataArray, **options: Any
+) -> xr.DataArray:
+    """Call a function on samples that lie together in arrays of the same dims and sizes.
+
+    In memory some traces after the others: what is made on the way stays small.
+    """
+    first = arrays[0]
+    if any(array.chunks is not None for array in arrays):
+        import dask.array as da
+
+        axes = tuple(range(first.ndim))
+        args = [part for array in arrays for part in (da.asarray(array.data), axes)]
+        some = next(array.data for array in arrays if array.chunks is not None)
+        types = {"dtype": dtype, "meta": meta(some, first.ndim, dtype)}
+        return first.copy(data=da.blockwise(block, axes, *args, **types, **options))
+    held = [array.data for array in arrays]
+    if array_module(held[0]) is not np:
+        return first.copy(data=block(*held, **options))
+    out = np.empty(first.shape, dtype)
+
+    def write(some: Any) -> None:
+        out[some] = block(*(a[some] for a in held), **options)
+
+    in_parallel(write, first.shape)
+    return first.copy(data=out)
 
 
 def made_here(dFF: xr.DataArray) -> bool:
@@ -220,8 +268,7 @@ def flags_of(made: Change, ratio: xr.DataArray | None = None) -> xr.DataArray:
 def _count_bits(found: Any, _: Any) -> Any:
     """Count in how many frames each bit is set, ``(…, 4)``: first those that count."""
     xp = array_module(found)
-    bits = found.astype(np.uint8)
-    counts = [xp.count_nonzero(bits & bit, axis=-1) for bit in (_COUNTS, *_IN_FRAMES)]
+    counts = [xp.count_nonzero(found & np.uint8(bit), axis=-1) for bit in (_COUNTS, *_IN_FRAMES)]
     return xp.stack(counts, axis=-1).astype(np.float64)
 
 

@@ -110,15 +110,21 @@ def noise_levels(
     F: xr.DataArray, fs: float, device: str, *, by_segment: bool = True, in_passes: bool = False
 ) -> Any:
     """:func:`noise` of what is checked: ``(…, segments)``, or ``(…, 1)`` of the whole recording."""
+    apart = deviations(F, fs, device)
+    return deviation_levels(apart, device, by_segment=by_segment, in_passes=in_passes)
+
+
+def deviations(F: xr.DataArray, fs: float, device: str) -> xr.DataArray:
+    """How far each sample of checked traces is from the running median."""
     window = noise_window(fs)
-    apart = map_traces(
-        _deviation_block,
-        F,
-        reach=window // 2,
-        whole=device == "gpu",
-        device=device,
-        window=window,
-    )
+    options: dict[str, Any] = {"whole": device == "gpu", "device": device, "window": window}
+    return map_traces(_deviation_block, F, reach=window // 2, **options)
+
+
+def deviation_levels(
+    apart: xr.DataArray, device: str, *, by_segment: bool = True, in_passes: bool = False
+) -> Any:
+    """:func:`noise_levels` of :func:`deviations`."""
     if not by_segment:
         apart = apart.drop_vars(SEGMENT, errors="ignore")
     options: dict[str, Any] = {"whole": device == "gpu", "in_passes": in_passes, "device": device}
