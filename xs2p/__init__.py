@@ -36,6 +36,7 @@ from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_st
 from xs2p.rois.convert import recompute_overlap
 from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
+from xs2p.traces.coefficient import neuropil_coefficient
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
@@ -54,6 +55,7 @@ __all__ = [
     "extract",
     "extract_to_zarr",
     "extract_traces",
+    "neuropil_coefficient",
     "noise",
     "open_movie",
     "preprocess",

@@ -110,7 +110,8 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     return number
 
 
-_NEUROPIL = ("neuropil_coefficient", "neuropil", "dark_offset")
+COEFFICIENT = "neuropil_coefficient"
+_NEUROPIL = (COEFFICIENT, "neuropil", "dark_offset")
 _BASELINE = (
     "baseline",
     "win_baseline",
@@ -142,8 +143,9 @@ def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
         if name == "fs":
             made = [attrs for attrs in made if name in attrs]
         value = made[0].get(name) if made else None
-        if value is None and made and _says_all(made[0], name):
-            continue  # it is not used, or as it is by default
+        each = bool(made) and _has_own_neuropil(ds, made[0])
+        if value is None and made and (_says_all(made[0], name) or (each and name in _NEUROPIL)):
+            continue  # it is not used, or as it is by default, or each ROI has its own
         if value is None and name not in unsaid:
             value = ds.attrs.get(name)
         if value is not None and not (name == "tau" and "tau" in ds.coords):
@@ -154,6 +156,19 @@ def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
 def _says_all(attrs: Mapping[str, Any], name: str) -> bool:
     """Whether a variable says what it was made with, so far as a parameter belongs to that."""
     return any(name in names and names[0] in attrs for names in (_BASELINE, _NEUROPIL))
+
+
+def _has_own_neuropil(ds: xr.Dataset, made: Mapping[str, Any]) -> bool:
+    """Whether each ROI has a neuropil coefficient of its own, of what a variable was made with."""
+    return COEFFICIENT in ds.variables and COEFFICIENT not in made
+
+
+def coefficient_in(ds: xr.Dataset) -> float | xr.DataArray | None:
+    """Return the neuropil coefficient that traces were made with, a number or one of each ROI."""
+    made = [ds[v].attrs for v in _MADE[COEFFICIENT] if v in ds.variables]
+    if COEFFICIENT in ds.variables and not (made and COEFFICIENT in made[0]):
+        return xr.DataArray(ds[COEFFICIENT].variable)
+    return parameters_in(ds).get(COEFFICIENT)
 
 
 def parameters_by_variable(said: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -173,6 +188,7 @@ def unsaid_in(ds: xr.Dataset) -> dict[str, str]:
         made = [v for v in _MADE[name] if v in ds.variables]
         needed = name != "neuropil_coefficient" or "Fneu" in ds.variables
         said = name == "tau" and "tau" in ds.coords
+        said |= name == COEFFICIENT and name in ds.variables
         if made and needed and not said and name not in ds[made[0]].attrs:
             unsaid[name] = made[0]
     if "baseline" in unsaid:

@@ -73,10 +73,13 @@ def extract(
         of_movie(help="Frame rate in Hz, of each plane. Needed unless the movie carries it."),
     ] = None,
     tau: Annotated[
-        float | None,
+        Any,
         of_movie(
-            help="Decay time of the indicator in seconds (GCaMP6f 0.7, 6m 1.0, 6s 1.25 to 1.5). "
-            "By default what suite2p's ops say beside the movie; where none do, no spikes are made."
+            parser=number_or_name,
+            metavar="SECONDS|INDICATOR",
+            help="Decay time of the indicator in seconds, as suite2p has it (GCaMP6f 0.7, 6m 1.0, "
+            "6s 1.25 to 1.5), or its name, as jGCaMP8m, for what its paper says of one spike. By "
+            "default what suite2p's ops say beside the movie; where none do, no spikes are made.",
         ),
     ] = None,
     shape: Annotated[
@@ -214,7 +217,13 @@ def extract(
         ),
     ] = False,
     neuropil_coefficient: Annotated[
-        float, of_masks(help="Fc = F - coefficient * Fneu; no unit.")
+        Any,
+        of_masks(
+            parser=number_or_name,
+            metavar="R|METHOD",
+            help="Fc = F - coefficient * Fneu; no unit. Or how that of each ROI is estimated: "
+            "binned or mutualinfo.",
+        ),
     ] = 0.7,
     neuropil: Annotated[
         Neuropil,

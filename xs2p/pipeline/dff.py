@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import UNFINISHED, check_polarity, parameters_in, resolve
+from xs2p._attrs import UNFINISHED, check_polarity, coefficient_in, parameters_in, resolve
 from xs2p._flags import DFF_FLAG, NOISE
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
@@ -78,8 +78,7 @@ def dff_of(
         warn_of_gaps(first, "Fc")
     device = resolve_device(device, unread(ds["Fc"]), "the array of traces")
     ds = ds.drop_vars([NOISE, DFF_FLAG], errors="ignore")
-    coefficient = known.get("neuropil_coefficient")
-    return ds.assign(relative(ds, rate, int(polarity), coefficient, device))
+    return ds.assign(relative(ds, rate, int(polarity), coefficient_in(ds), device))
 
 
 def flags_anew(ds: xr.Dataset) -> xr.Dataset:
@@ -87,7 +86,7 @@ def flags_anew(ds: xr.Dataset) -> xr.Dataset:
     known = parameters_in(ds)
     device = resolve_device(None, unread(ds["Fc"]))
     rate, polarity = resolve("fs", known.get("fs"), ds["Fc"]), int(known.get("polarity", 1))
-    made = relative(ds, rate, polarity, known.get("neuropil_coefficient"), device)
+    made = relative(ds, rate, polarity, coefficient_in(ds), device)
     return ds.assign({name: made[name] for name in (NOISE, DFF_FLAG)})
 
 
@@ -95,7 +94,7 @@ def relative(
     ds: xr.Dataset,
     fs: float,
     polarity: int,
-    coefficient: float | None,
+    coefficient: float | xr.DataArray | None,
     device: str,
     in_passes: bool = False,
 ) -> dict[str, xr.DataArray]:

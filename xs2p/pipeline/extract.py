@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import attributes, restated
+from xs2p._attrs import attributes, coefficient_in, restated
 from xs2p._names import explain_names, same_as, without_other
 from xs2p.masks.build import masks_of
 from xs2p.pipeline.dff import relative
@@ -19,7 +19,7 @@ from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks, storable, turned
 from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.extraction import extract_in_chunks
-from xs2p.traces.neuropil import correct
+from xs2p.traces.neuropil import with_corrected
 
 
 @without_other
@@ -33,7 +33,7 @@ def extract(
     valid: Any = None,
     segments: Any = None,
     neuropil_extract: bool = True,
-    neuropil_coefficient: float = 0.7,
+    neuropil_coefficient: float | str | xr.DataArray = 0.7,
     neuropil: str = "full",
     dark_offset: float | xr.DataArray = 0.0,
     inner_neuropil_radius: int = 2,
@@ -95,6 +95,10 @@ def extract(
         neuropil does is taken off, and the light of the cell at rest stays, which dF/F divides by.
         ``dark_offset``, in the units of the movie, is what the detector reads in the dark, a
         number or a DataArray over ``roi``. The median wants all of time lazily.
+        ``neuropil_coefficient`` is a number, a DataArray over ``roi``, kept as the coordinate
+        ``neuropil_coefficient``, or a method of :func:`xs2p.neuropil_coefficient`, ``"binned"`` or
+        ``"mutualinfo"``, that finds it for each ROI, of all of time: then it is a variable, beside
+        ``neuropil_coefficient_raw`` and ``neuropil_flag``.
     inner_neuropil_radius, min_neuropil_pixels, lam_percentile, allow_overlap, circular_neuropil
         How masks are made: see :func:`xs2p.build_masks`.
     snr_threshold
@@ -221,7 +225,7 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     """
     traces = joined(traces, job.reach)
     ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
-    ds["Fc"] = correct(ds, job.neuropil, job.device, in_passes)
+    ds = with_corrected(ds, job.neuropil, job.device, in_passes)
     ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
     if job.decay is not None:
         # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
@@ -239,7 +243,7 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
 def relative_in(ds: xr.Dataset, job: Job, in_passes: bool = False) -> dict[str, xr.DataArray]:
     """:func:`relative` of traces of a job."""
     assert job.fs is not None
-    how = (job.fs, job.baseline.polarity, job.neuropil.coefficient, job.device)
+    how = (job.fs, job.baseline.polarity, coefficient_in(ds), job.device)
     return relative(ds, *how, in_passes)
 
 

@@ -21,7 +21,7 @@ from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
 from xs2p.traces.baseline_methods import Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
-from xs2p.traces.neuropil import Neuropil, check_neuropil
+from xs2p.traces.neuropil import ESTIMATED, Neuropil, check_neuropil
 from xs2p.traces.noise import noise_window
 
 
@@ -87,7 +87,7 @@ def check_job(
     movie_chan2: Any,
     valid: Any,
     segments: Any,
-    neuropil_coefficient: float,
+    neuropil_coefficient: float | str | xr.DataArray,
     neuropil: str,
     dark_offset: float | xr.DataArray,
     snr_threshold: float,
@@ -128,10 +128,11 @@ def check_job(
         detrend=detrend,
         polarity=polarity,
     )
-    if tau is not None or dff:
+    by_window = correction.method == "binned"
+    if tau is not None or dff or by_window:
         fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
     decay = None if tau is None else check_decay(tau, fs, rois["npix"])
-    if given is None and ("fs" in how.attrs or decay is not None or dff):
+    if given is None and ("fs" in how.attrs or decay is not None or dff or by_window):
         warn_of_gaps(movie, "movie")
     options = check_mask_options(**mask_options)
     compare_overlap(rois, options)
@@ -141,7 +142,7 @@ def check_job(
         rois=rois,
         parts=parts,
         mask_options=options,
-        neuropil=correction,
+        neuropil=correction._replace(fs=fs if by_window else None),
         snr_threshold=float(snr_threshold),
         baseline=how,
         decay=decay,
@@ -235,7 +236,7 @@ def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
     found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
-    return rois.drop_vars(found, errors="ignore")
+    return rois.drop_vars([*found, *ESTIMATED], errors="ignore")
 
 
 def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:

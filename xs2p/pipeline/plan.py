@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag, resolve
+from xs2p._attrs import COEFFICIENT, check_flag, coefficient_in, resolve
 from xs2p._warnings import warn
 from xs2p.traces.baseline_methods import METHODS, USED_BY, Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay
@@ -61,8 +61,13 @@ def planned(
         said = {name: ds["F0"].attrs.get(name) for name in _OF_BASELINE} | said
     decay = _decay(ds, first, tau, known, said, how is not None)
     rate, without = _of_dff(ds, first, dff, how is not None)
-    other = neuropil is not None and any(
-        known.get(name) != value for name, value in (dict.fromkeys(_SAID) | neuropil.attrs).items()
+    other = neuropil is not None and (
+        neuropil.own
+        or COEFFICIENT in ds.variables
+        or any(
+            known.get(name) != value
+            for name, value in (dict.fromkeys(_SAID) | neuropil.attrs).items()
+        )
     )
     return Plan(neuropil, how, decay, rate, without, other or frames_anew)
 
@@ -80,31 +85,51 @@ def _neuropil(
     if dark is None:
         dark = ds["dark_offset"] if "dark_offset" in ds.coords else known.get("dark_offset", 0.0)
         dark = 0.0 if way == "full" else dark
-    used = known.get("neuropil_coefficient") if coefficient is None else coefficient
     first = ds["F" if "F" in ds else "Fc"]
-    how = check_neuropil(0.0 if used is None else used, way, dark, first)
+    how, used = _with_coefficient(ds, coefficient, way, dark, first, frames_anew)
     if coefficient is not None and "Fneu" not in ds:
+        shown = "a DataArray" if isinstance(coefficient, xr.DataArray) else repr(coefficient)
         raise ValueError(
-            f"neuropil_coefficient={coefficient!r} plays no part: ds has no Fneu to take off; "
+            f"neuropil_coefficient={shown} plays no part: ds has no Fneu to take off; "
             "leave it out, or extract anew with neuropil_extract=True"
         )
-    moved = frames_anew and way == "centred"
+    moved = frames_anew and (way == "centred" or how.method is not None)
     if "Fc" in ds and not moved and _as_it_was(how, ds, known, given):
         return None
     if "F" not in ds:
         raise ValueError("Fc has to be made anew of F and Fneu, and ds has no F")
     if "Fneu" not in ds:
-        return how._replace(coefficient=0.0)
-    if used is None:
+        return how._replace(coefficient=0.0, each=None, method=None)
+    if not used:
         raise ValueError(
             "how much of Fneu to take off is not known: give neuropil_coefficient, 0.7 in suite2p"
         )
-    return how
+    if how.method != "binned":
+        return how
+    fs = first.attrs.get("fs", known.get("fs"))
+    return how._replace(fs=resolve("fs", fs, first))
+
+
+def _with_coefficient(
+    ds: xr.Dataset, given: Any, way: Any, dark: Any, first: xr.DataArray, frames_anew: bool
+) -> tuple[Neuropil, bool]:
+    """How ``Fc`` is made, by what is given or else as it was, and whether the coefficient is known.
+
+    Of other frames an estimate is another one.
+    """
+    used = coefficient_in(ds) if given is None else given
+    if given is not None or not isinstance(used, xr.DataArray):
+        return check_neuropil(0.0 if used is None else used, way, dark, first), used is not None
+    method = used.attrs.get("method")
+    if method is not None and frames_anew and COEFFICIENT in ds.data_vars:
+        return check_neuropil(method, way, dark, first), True
+    how = check_neuropil(0.0, way, dark, first)
+    return how._replace(coefficient=None, each=used, stays=True), True
 
 
 def _as_it_was(how: Neuropil, ds: xr.Dataset, known: dict[str, Any], given: dict[str, Any]) -> bool:
     """Whether ``Fc`` was made this way, so far as anything is given."""
-    if given["neuropil_coefficient"] not in (None, known.get("neuropil_coefficient")):
+    if given[COEFFICIENT] is not None and not _same_coefficient(how, coefficient_in(ds)):
         return False
     if how.way != known.get("neuropil", "full"):
         return False
@@ -112,6 +137,15 @@ def _as_it_was(how: Neuropil, ds: xr.Dataset, known: dict[str, Any], given: dict
     if how.darks is None or each is None:
         return how.darks is each is None and how.dark == known.get("dark_offset", 0.0)
     return np.array_equal(how.darks, each)
+
+
+def _same_coefficient(how: Neuropil, used: float | xr.DataArray | None) -> bool:
+    """Whether what is asked for is what was used; one that is to be estimated is made anew."""
+    if not isinstance(used, xr.DataArray):
+        return how.coefficient is not None and how.coefficient == used
+    if how.each is None or used.chunks is not None:
+        return False
+    return np.array_equal(how.each.values, used.values)
 
 
 def _of_dff(

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import UNFINISHED, attributes, check_flag, parameters_in, resolve
+from xs2p._attrs import (
+    UNFINISHED,
+    attributes,
+    check_flag,
+    coefficient_in,
+    parameters_in,
+    resolve,
+)
 from xs2p._frames import SEGMENT, VALID
 from xs2p._names import explain_names, without_other
 from xs2p.compute.arrays import unread
@@ -182,9 +189,10 @@ def quality(
     found, known = xr.Dataset(), parameters_in(ds)
     if traces:
         known["fs"] = _rate(ds[traces[0]], fs, known.get("fs"))
+        ratio = coefficient_in(ds)
 
         def of_time(part: xr.Dataset) -> xr.Dataset:
-            return _over_time(part, known)
+            return _over_time(part, known, ratio)
 
         own = ds[[*traces]]
         own = own.drop_vars(own.coords.keys() - {VALID, SEGMENT, "roi", "channel"})
@@ -223,7 +231,9 @@ def _rate(F: xr.DataArray, fs: float | None, known: float | None) -> float:
     return resolve("fs", fs, F if known is None else F.assign_attrs(fs=known))
 
 
-def _over_time(ds: xr.Dataset, known: dict[str, Any]) -> xr.Dataset:
+def _over_time(
+    ds: xr.Dataset, known: dict[str, Any], ratio: float | xr.DataArray | None
+) -> xr.Dataset:
     """Measures of the traces of one recording, or of a segment of it."""
     F, polarity = ds["Fc" if "Fc" in ds else "F"], int(known.get("polarity", 1))
     device = resolve_device(None, unread(F), "the array of traces")
@@ -236,8 +246,8 @@ def _over_time(ds: xr.Dataset, known: dict[str, Any]) -> xr.Dataset:
         found["snr_events"] = events / sigma.where(sigma > 0)
     if dFF is not None:
         found["noise_level"] = measures.noise_level(dFF, known["fs"], device)
-    if {"F", "Fneu"} <= set(ds) and "neuropil_coefficient" in known:
-        found["neuropil_ratio"] = neuropil_ratio(ds, known["neuropil_coefficient"], device)
+    if {"F", "Fneu"} <= set(ds) and ratio is not None:
+        found["neuropil_ratio"] = neuropil_ratio(ds, ratio, device)
     if {"Fc", "Fneu"} <= set(ds):
         found["neuropil_corr"] = measures.correlation(ds["Fc"], ds["Fneu"])
     found["valid_share"] = measures.share(F)

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import TRACES, UNFINISHED, parameters_in, resolve, restated
+from xs2p._attrs import TRACES, UNFINISHED, coefficient_in, parameters_in, resolve, restated
 from xs2p._frames import with_frames
 from xs2p._names import explain_names, same_as, without_other
 from xs2p._warnings import warn
@@ -19,7 +19,7 @@ from xs2p.pipeline.regions import RUN
 from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import turned
 from xs2p.traces.deconvolve import estimate_spikes
-from xs2p.traces.neuropil import correct
+from xs2p.traces.neuropil import with_corrected
 from xs2p.traces.quality import skew, snr, std
 
 _STATISTICS = {"snr": snr, "skew": skew, "std": std}
@@ -29,7 +29,7 @@ _STATISTICS = {"snr": snr, "skew": skew, "std": std}
 def reprocess(
     ds: xr.Dataset,
     *,
-    neuropil_coefficient: float | None = None,
+    neuropil_coefficient: float | str | xr.DataArray | None = None,
     neuropil: str | None = None,
     dark_offset: float | xr.DataArray | None = None,
     valid: Any = None,
@@ -169,7 +169,7 @@ def _redone(ds: xr.Dataset, plan: Plan, device: str) -> xr.Dataset:
     """Make ``Fc``, ``F0``, ``spks`` and ``dFF`` by the plan."""
     if plan.neuropil is not None:
         ds = ds.drop_vars("dark_offset", errors="ignore")
-        ds = ds.assign(Fc=correct(ds, plan.neuropil, device))
+        ds = with_corrected(ds, plan.neuropil, device)
     if plan.baseline is not None:
         ds = ds.assign(F0=estimate_baseline(ds["Fc"], plan.baseline, device))
     polarity = int(ds["F0"].attrs.get("polarity", 1)) if "F0" in ds else 1
@@ -182,8 +182,7 @@ def _redone(ds: xr.Dataset, plan: Plan, device: str) -> xr.Dataset:
         ds = ds.drop_vars(["dFF", "noise", "dff_flag"], errors="ignore")
     if plan.dff_rate is not None:
         ds = ds.drop_vars(["noise", "dff_flag"], errors="ignore")
-        coefficient = ds["Fc"].attrs.get("neuropil_coefficient")
-        ds = ds.assign(relative(ds, plan.dff_rate, polarity, coefficient, device))
+        ds = ds.assign(relative(ds, plan.dff_rate, polarity, coefficient_in(ds), device))
     return ds
 
 

@@ -27,6 +27,7 @@ from xs2p.pipeline.extract import extract, extracted, finished, relative_in
 from xs2p.pipeline.inputs import Job, Part, check_job
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.rois.pixels import pixel_table
+from xs2p.traces.neuropil import ESTIMATED
 
 _REGION_SAMPLES = 2**22  # of a variable, about
 _REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
@@ -149,7 +150,7 @@ def extract_to_zarr(
         same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
         rest = finished(same, job, in_passes=True)
         _regions.write_rest(growing, rest, regions[0], progress)
-        _write_found(growing, job)
+        _write_found(growing, job, rest)
     except BaseException as error:
         _keep_what_is_done(growing, error)
         raise
@@ -158,8 +159,11 @@ def extract_to_zarr(
     return _regions.open_store(final)
 
 
-def _write_found(store: str, job: Job) -> None:
+def _write_found(store: str, job: Job, rest: xr.Dataset) -> None:
     """Write what is known of each ROI once its traces are there; lazily they were made again."""
+    coefficients = [name for name in ESTIMATED if name in rest.data_vars]
+    if coefficients:
+        _regions.write_found(store, xr.Dataset({n: rest[n].variable for n in coefficients}))
     if not job.dff:
         return
     made = relative_in(_regions.open_store(store), job, in_passes=True)

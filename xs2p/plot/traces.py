@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag, parameters_in
+from xs2p._attrs import check_flag, coefficient_in, parameters_in
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
@@ -69,7 +69,8 @@ def plot_traces(
     corrected
         Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
     neuropil_coefficient
-        ``c``; by default the one that ``Fc``, or else ``F0``, says that it was made with.
+        ``c``; by default the one that ``Fc``, or else ``F0``, says that it was made with, or that
+        of each ROI.
     same_scale
         One scale for the fluorescence of all ROIs; else each fills its row.
     colors
@@ -120,7 +121,8 @@ def plot_traces(
     with progress_bar():
         some = some.compute().as_numpy()
     marks = marks_of(ds, axis)
-    rows = [_row(some.isel(roi=k), coefficient, corrected) for k in range(len(places))]
+    each = _of_each(coefficient, places)
+    rows = [_row(some.isel(roi=k), each[k], corrected) for k in range(len(places))]
     doubts = doubts_of(ds, places) or [""] * len(rows)
     rows = [row._replace(doubts=words) for row, words in zip(rows, doubts, strict=True)]
     if marks.valid is not None:
@@ -184,29 +186,37 @@ def best_rois(ds: xr.Dataset, frames: slice, n: int = 5) -> list[Any]:
     return list(ds["roi"].values[known if known else order[:n]])
 
 
+def _of_each(coefficient: float | xr.DataArray | None, places: list[int]) -> list[float | None]:
+    """Return the neuropil coefficient of each ROI that is shown."""
+    if coefficient is None or isinstance(coefficient, float | int):
+        return [coefficient] * len(places)
+    return list(coefficient.isel(roi=places).as_numpy().values.tolist())
+
+
 def _variables(
     ds: xr.Dataset, corrected: bool, coefficient: float | None
-) -> tuple[list[str], float | None]:
+) -> tuple[list[str], float | xr.DataArray | None]:
     """Names of what is needed, what is drawn in colour first; and the neuropil coefficient."""
     if corrected and "Fc" not in ds:
         raise ValueError("corrected=True needs Fc, which ds has not; leave it out to see F")
     main = "Fc" if corrected or "F" not in ds else "F"
     show = [main]
+    known: float | xr.DataArray | None = coefficient
     if main == "F" and "Fneu" in ds:
         show.append("Fneu")
         if coefficient is None:
-            coefficient = parameters_in(ds).get("neuropil_coefficient")
+            known = coefficient_in(ds)
     if has_baseline(ds):
         if "Fneu" in show and "Fc" in ds and parameters_in(ds).get("neuropil") == "centred":
             show += ["Fc", "F0"]  # F0 is not a baseline of F − c · Fneu
-        elif "Fneu" in show and coefficient is None:
+        elif "Fneu" in show and known is None:
             warn(
                 "F0 is not drawn: it is a baseline of F − c · Fneu, and c is not known; give "
                 "neuropil_coefficient=..."
             )
         else:
             show.append("F0")
-    return show + (["spks"] if "spks" in ds else []), coefficient
+    return show + (["spks"] if "spks" in ds else []), known
 
 
 def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
@@ -225,7 +235,7 @@ def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
 def _legend(
     ax: Axes,
     rows: list[Row],
-    coefficient: float | None,
+    coefficient: float | xr.DataArray | None,
     main: str,
     colors: Sequence[str],
     grey: bool,
@@ -236,7 +246,8 @@ def _legend(
     from matplotlib.patches import Patch
 
     row = rows[0]
-    times = "Fneu" if coefficient is None else f"{coefficient:g} · Fneu"
+    each = isinstance(coefficient, xr.DataArray)
+    times = "Fneu" if coefficient is None else f"{'c' if each else f'{coefficient:g}'} · Fneu"
     shown = tuple(Line2D([], [], color=colors[k % len(colors)]) for k in range(min(len(rows), 3)))
     handles: list[Any] = [shown]
     words = ["F" if main == "F" else "Fc, corrected for neuropil"]

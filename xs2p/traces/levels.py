@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import xarray as xr
 
 from xs2p._frames import starts_of
 from xs2p.compute.arrays import array_module, meta
-from xs2p.traces.blocks import in_parallel, ordered, with_data
+from xs2p.traces.blocks import in_parallel, ordered, rechunk, with_data
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import whole_in_time
 
@@ -25,6 +25,7 @@ def levels_of(
     dtype: Any = np.float32,
     whole: bool = False,
     in_passes: bool = False,
+    beside: Sequence[xr.DataArray] = (),
     **options: Any,
 ) -> Any:
     """Find ``size`` numbers for each trace of a checked array in each of its segments.
@@ -33,13 +34,15 @@ def levels_of(
     ----------
     block
         Makes an array ``(…)``, or ``(…, size)``, of traces ``(…, time)`` of one segment, NaN where
-        a frame does not count.
+        a frame does not count, and then of those ``beside`` them.
     F
         Traces; lazily all of time comes into one chunk, of some ROIs.
     whole
         Give traces in memory to ``block`` at once, not in parts to threads.
     in_passes
         Compute it now, some ROIs after the others: that no more of a stored array is in memory.
+    beside
+        Other traces of the same ROIs and frames.
 
     Returns
     -------
@@ -47,26 +50,29 @@ def levels_of(
     """
     F = ordered(F)
     held, edges = counted(F).data, (*starts_of(F), F.sizes["time"])
+    others = [counted(array.transpose(*F.dims)).data for array in beside]
     width = size * (len(edges) - 1)
     find = functools.partial(
         _of_each, block=block, edges=edges, size=size, dtype=dtype, options=options
     )
     if F.chunks is None and (whole or array_module(held) is not np):
-        return find(held)
+        return find(held, *others)
     if F.chunks is None:
         out = np.empty((*F.shape[:-1], width), dtype)
 
         def write(some: Any) -> None:
-            out[some[:-1]] = find(held[some])
+            out[some[:-1]] = find(held[some], *(other[some] for other in others))
 
         in_parallel(write, F.shape)
         return out
     import dask.array as da
 
     traces = whole_in_time(held)
+    same = [rechunk(da.asarray(other), traces.chunks) for other in others]
     levels = da.map_blocks(
         find,
         traces,
+        *same,
         chunks=(*traces.chunks[:-1], (width,)),
         dtype=dtype,
         meta=meta(held, F.ndim, dtype),
@@ -75,8 +81,7 @@ def levels_of(
 
 
 def _of_each(
-    traces: Any,
-    *,
+    *traces: Any,
     block: Callable[..., Any],
     edges: tuple[int, ...],
     size: int,
@@ -84,9 +89,11 @@ def _of_each(
     options: dict[str, Any],
 ) -> Any:
     """Call ``block`` on each segment."""
-    found = [block(traces[..., a:b], **options) for a, b in itertools.pairwise(edges)]
-    rows = (*traces.shape[:-1], size)
-    return array_module(traces).concatenate(
+    found = [
+        block(*(each[..., a:b] for each in traces), **options) for a, b in itertools.pairwise(edges)
+    ]
+    rows = (*traces[0].shape[:-1], size)
+    return array_module(traces[0]).concatenate(
         [part.reshape(rows).astype(dtype, copy=False) for part in found], axis=-1
     )
 

@@ -7,34 +7,60 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_number
+from xs2p._attrs import COEFFICIENT, check_number
 from xs2p._frames import SEGMENT
+from xs2p.compute.arrays import array_module, to_host
 from xs2p.compute.device import kernels_on
 from xs2p.traces.blocks import ordered, with_data
+from xs2p.traces.coefficient import check_method, estimate
 from xs2p.traces.levels import levels_of, spread
 
 WAYS = ("full", "centred")
+ESTIMATED = (COEFFICIENT, "neuropil_coefficient_raw", "neuropil_flag")
+_GIVEN = {
+    "long_name": "neuropil coefficient",
+    "units": "1",
+    "description": "How much of Fneu is taken off F of the ROI, as it was given.",
+}
 
 
 class Neuropil(NamedTuple):
     """How ``Fc`` is made, checked."""
 
-    coefficient: float
+    coefficient: float | None
+    """None where each ROI has its own."""
     way: str = "full"
     """``"full"``: ``F − r · Fneu``; ``"centred"``: ``F − d − r · (Fneu − its median)``."""
     dark: float = 0.0
     """The offset d, one for all ROIs."""
     darks: np.ndarray | None = None
     """Of each ROI, float64, where they have their own."""
+    each: xr.DataArray | None = None
+    """Coefficients over the dims of the traces but time, lazy or not, without coordinates."""
+    method: str | None = None
+    """How those are to be estimated where they are not known yet."""
+    fs: float | None = None
+    """Hz, where the method needs it."""
+    stays: bool = False
+    """Whether the coefficients are those that the Dataset has already."""
+
+    @property
+    def own(self) -> bool:
+        """Whether each ROI has its own coefficient."""
+        return self.coefficient is None
 
     def of_rois(self, positions: np.ndarray) -> Neuropil:
         """Keep what is said of some ROIs."""
-        return self if self.darks is None else self._replace(darks=self.darks[positions])
+        darks = None if self.darks is None else self.darks[positions]
+        each = None if self.each is None else self.each.isel(roi=positions)
+        return self._replace(darks=darks, each=each)
 
     @property
     def attrs(self) -> dict[str, Any]:
         """What the result says of it, but for what it says by saying nothing."""
-        said: dict[str, Any] = {"neuropil_coefficient": float(self.coefficient)}
+        said: dict[str, Any] = {}
+        if self.coefficient is not None:
+            said[COEFFICIENT] = float(self.coefficient)
         if self.way != "full":
             said["neuropil"] = self.way
             if self.darks is None and self.dark:
@@ -50,7 +76,6 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
     ValueError
         If any of it is out of range, or plays no part.
     """
-    check_number("neuropil_coefficient", coefficient)
     way = "centred" if way == "centered" else way
     if way not in WAYS:
         raise ValueError(
@@ -59,7 +84,7 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
         )
     darks = None
     if isinstance(dark_offset, xr.DataArray) and dark_offset.ndim:
-        darks = _checked_darks(dark_offset, rois)
+        darks = _checked_each("dark_offset", dark_offset, rois)
     else:
         check_number("dark_offset", _one(dark_offset), unit="the units of F")
     dark = 0.0 if darks is not None else float(_one(dark_offset))
@@ -68,7 +93,17 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
         raise ValueError(
             f'{shown} plays no part with neuropil="full"; give neuropil="centred", or leave it out'
         )
-    return Neuropil(float(coefficient), way, dark, darks)
+    how = Neuropil(None, way, dark, darks)
+    if isinstance(coefficient, str):
+        check_method(coefficient)
+        return how._replace(method=coefficient)
+    if isinstance(coefficient, xr.DataArray) and coefficient.ndim:
+        values = _checked_each(COEFFICIENT, coefficient, rois)
+        method = coefficient.attrs.get("method")
+        each = xr.DataArray(values, dims="roi", attrs={} if method is None else {"method": method})
+        return how._replace(each=each)
+    check_number(COEFFICIENT, _one(coefficient))
+    return how._replace(coefficient=float(_one(coefficient)))
 
 
 def _one(value: Any) -> Any:
@@ -77,24 +112,46 @@ def _one(value: Any) -> Any:
     )
 
 
-def _checked_darks(given: xr.DataArray, rois: xr.DataArray) -> np.ndarray:
+def _checked_each(name: str, given: xr.DataArray, rois: xr.DataArray) -> np.ndarray:
     n_rois = rois.sizes["roi"]
     if given.dims != ("roi",) or given.sizes["roi"] != n_rois:
         raise ValueError(
-            f"dark_offset must be a number or have one value per roi ({n_rois}); it has sizes "
+            f"{name} must be a number or have one value per roi ({n_rois}); it has sizes "
             f"{dict(given.sizes)}"
         )
     if {"roi"} <= set(given.indexes) & set(rois.indexes) and not given.indexes["roi"].equals(
         rois.indexes["roi"]
     ):
         raise ValueError(
-            "the roi labels of dark_offset are not those of the ROIs; "
-            "dark_offset.reindex_like(rois.roi) or dark_offset.drop_vars('roi') says what is meant"
+            f"the roi labels of {name} are not those of the ROIs; "
+            f"{name}.reindex_like(rois.roi) or {name}.drop_vars('roi') says what is meant"
         )
-    values = np.asarray(given.values, dtype=np.float64)
+    values = np.asarray(to_host(given.compute().data), dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("every dark_offset must be a finite number")
+        raise ValueError(f"every {name} must be a finite number")
     return values
+
+
+def with_corrected(
+    ds: xr.Dataset, how: Neuropil, device: str = "cpu", in_passes: bool = False
+) -> xr.Dataset:
+    """Add ``Fc``, and the coefficients where each ROI has its own.
+
+    Those that were given are a coordinate, as other labels of ROIs; those that are estimated here
+    are variables: coordinates would be computed with whatever is.
+    """
+    made: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    if not how.stays:
+        ds = ds.drop_vars(ESTIMATED, errors="ignore")
+    if how.method is not None and "Fneu" in ds:
+        found = estimate(ds["F"], ds["Fneu"], how.method, how.fs, device, in_passes)
+        made = {str(array.name): array.variable for array in found}
+        how = how._replace(each=found.used, method=None)
+    elif how.each is not None and not how.stays and "Fneu" in ds:
+        labels[COEFFICIENT] = ("roi", how.each.values, {**_GIVEN, **how.each.attrs})
+    Fc = correct(ds, how, device, in_passes)
+    return ds.assign_coords(labels).assign(Fc=Fc, **made)
 
 
 def correct(
@@ -110,7 +167,7 @@ def correct(
     }
     F = _above_dark(ds["F"], how) if centred else ds["F"]
     if "Fneu" not in ds:
-        del attrs["neuropil_coefficient"]
+        attrs.pop(COEFFICIENT, None)
         less = " less dark_offset" if centred and (how.dark or how.darks is not None) else ""
         as_it_is = f"F{less or ' as it is'}, since no neuropil was extracted, by xs2p.extract."
         return with_data(F, F.data).assign_attrs(attrs, description=as_it_is)
@@ -121,9 +178,25 @@ def correct(
             "F less dark_offset and neuropil_coefficient times what Fneu is above its median of "
             "the segment, by xs2p.extract."
         )
-    corrected = F - np.float32(how.coefficient) * Fneu
+    corrected = F - _factor(ds, how, device, in_passes) * Fneu
     corrected.attrs = attrs
     return corrected.transpose(*ds["F"].dims)
+
+
+def _factor(ds: xr.Dataset, how: Neuropil, device: str, in_passes: bool) -> Any:
+    """Give what Fneu is multiplied with, float32: a number, or one of each trace and frame."""
+    if how.coefficient is not None:
+        return np.float32(how.coefficient)
+    each, like = how.each, ordered(ds["Fneu"]).drop_vars(SEGMENT, errors="ignore")
+    if each is None:
+        assert how.method is not None
+        each = estimate(ds["F"], ds["Fneu"], how.method, how.fs, device, in_passes).used
+    data = each.data
+    if not hasattr(data, "dask"):
+        data = array_module(like.data).asarray(data)
+    if data.ndim < like.ndim - 1:  # one for all channels
+        data = array_module(data).broadcast_to(data, like.shape[:-1])
+    return spread(data[..., None], like)
 
 
 def _above_dark(F: xr.DataArray, how: Neuropil) -> xr.DataArray:
@@ -155,7 +228,7 @@ def _median_block(F: Any, device: str) -> Any:
 
 
 def neuropil_ratio(
-    ds: xr.Dataset, coefficient: float, device: str, in_passes: bool = False
+    ds: xr.Dataset, coefficient: float | xr.DataArray, device: str, in_passes: bool = False
 ) -> xr.DataArray:
     """Share of the light that is the neuropil's, ``r · median Fneu / median F``: ``(roi,)``.
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import parameters_in, unsaid_in
+from xs2p._attrs import COEFFICIENT, coefficient_in, parameters_in, unsaid_in
 from xs2p._frames import BAD, VALID, valid_of
 from xs2p._time import rate_shown
 from xs2p._version import __version__
 from xs2p._warnings import warn
+from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import WRITES, watch
 from xs2p.disk.npy import data_offset, make_npy
 from xs2p.disk.suite2p_ops import read_ops
@@ -101,7 +102,7 @@ def write_traces(ds: xr.Dataset, new: Callable[[str], str], said: Mapping[str, A
             holes[key] = write_lazily(traces.transpose("roi", "time"), paths[key])
         elif not key.endswith("_chan2"):
             make_npy(new(f"{key}.npy"), (ds.sizes["roi"], ds.sizes["time"]))
-    ds = _with_statistics(ds, said.get("neuropil_coefficient", DEFAULTS["neucoeff"]))
+    ds = _with_statistics(ds, said.get(COEFFICIENT, DEFAULTS["neucoeff"]))
     lazy = {
         name: array.data
         for name, array in ds.variables.items()
@@ -198,11 +199,14 @@ def _settle_holes(
 
 def _with_statistics(ds: xr.Dataset, coefficient: float) -> xr.Dataset:
     """Add ``skew`` and ``std`` of the corrected traces, which suite2p has in its stat."""
+    import xarray as xr
+
     from xs2p.traces.quality import skew, std
 
-    Fc = ds["F"]
+    Fc, each = ds["F"], coefficient_in(ds)
     if "Fneu" in ds:
-        Fc = Fc - np.float32(coefficient) * ds["Fneu"]
+        own = each if isinstance(each, xr.DataArray) else xr.DataArray(coefficient)
+        Fc = Fc - own.astype(np.float32) * ds["Fneu"]
     for name, values in (("skew", skew), ("std", std)):
         if name not in ds.variables and Fc.sizes["time"]:
             # An ROI without a trace has zeros in F, and so no spread.
@@ -237,6 +241,7 @@ def parameters_said(parts: Mapping[str, xr.Dataset]) -> dict[str, dict[str, Any]
     """Ask the traces of each plane what made them; warn once of what they do not say."""
     found: dict[str, dict[str, Any]] = {}
     medians: list[str] = []
+    own = False
     unsaid: dict[str, str] = {}
     for name, ds in parts.items():
         found[name] = said = parameters_in(ds)
@@ -244,9 +249,15 @@ def parameters_said(parts: Mapping[str, xr.Dataset]) -> dict[str, dict[str, Any]
             said["tau"] = float(np.median(ds["tau"].values))
             if np.ptp(ds["tau"].values) > 0:
                 medians.append(f"{said['tau']:g} s")
+        own |= "Fneu" in ds and COEFFICIENT in ds.variables and COEFFICIENT not in said
         unsaid |= {name: by for name, by in unsaid_in(ds).items() if name in _UNSAID}
+    of_plane = " of each plane" if len(parts) > 1 else ""
+    if own:
+        warn(
+            "write_suite2p: each ROI has a neuropil coefficient of its own, and ops.npy has room "
+            f"for one, the median{of_plane}; the spikes are as they are"
+        )
     if medians:
-        of_plane = " of each plane" if len(parts) > 1 else ""
         warn(
             f"write_suite2p: each ROI has a tau of its own, and ops.npy has room for one: "
             f"{', '.join(medians)}, the median{of_plane}; the spikes are as they are"
@@ -284,6 +295,8 @@ def ops_of(
     ops: dict[str, Any] = unpack_ops(ds.attrs["ops"], ds) if "ops" in ds.attrs else {}
     for name, (key, section) in PARAMETERS.items():
         value = said.get(name)
+        if name == COEFFICIENT and value is None and name in ds.variables and "Fneu" in ds:
+            value = float(np.median(to_host(ds[name].data)))
         if value is None:
             continue
         if name == "baseline":

@@ -159,8 +159,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     its name.
 
     ``ops`` is what `read_suite2p` kept of it, and over it what the variables' own attributes say
-    that they were made with: ``fs``, ``tau`` (the median where each ROI has its own),
-    ``neuropil_coefficient`` and the baseline's parameters; ``ds.attrs`` counts for what is not
+    that they were made with: ``fs``, ``tau`` and ``neuropil_coefficient`` (the medians where each
+    ROI has its own) and the baseline's parameters; ``ds.attrs`` counts for what is not
     there. suite2p's defaults stand for what nothing says. suite2p's names for ``maximin_legacy``
     and ``constant_global`` are ``maximin`` and ``constant``. suite2p's viewer needs a mean image:
     that is the variable ``meanImg`` over ``(y, x)``; without it no image is written, which the
@@ -191,8 +191,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     Warns
     -----
     UserWarning
-        ROIs have frames of their own that do not count, or a ``tau`` of their own, or the traces do
-        not say with which parameters they were made.
+        ROIs have frames of their own that do not count, or a ``tau`` or neuropil coefficient of
+        their own, or the traces do not say with which parameters they were made.
 
     Examples
     --------
