@@ -462,7 +462,8 @@ def oasis_trace(
     fs
         Frame rate in Hz.
     """
-    from xs2p.traces.oasis_cpu import decay_length, oasis_pools
+    from xs2p.traces.decays import decay_length
+    from xs2p.traces.oasis_cpu import oasis_pools
 
     n_frames = F.size
     tau_fs = np.float32(tau) * np.float32(fs)

@@ -21,7 +21,7 @@ from scipy import ndimage
 from xs2p.masks import masks_cpu
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces import filters_cpu, oasis_cpu, sums_cpu
+from xs2p.traces import decays, filters_cpu, oasis_cpu, sums_cpu
 from xs2p.traces.extraction import _extract_block
 from xs2p.traces.sums_cpu import _BATCH_BYTES
 
@@ -247,13 +247,13 @@ def test_a_tau_of_its_own_costs_a_trace_no_table_of_all_decays():
     table, known = np.empty(22_381), np.zeros(1, np.int64)
     alone(F, 30.0, table, known)
     assert 64 < known[0] < 4000
-    assert np.array_equal(table[: known[0]], oasis_cpu.decay_table(np.float32(30), known[0]))
+    assert np.array_equal(table[: known[0]], decays.decay_table(np.float32(30), known[0]))
 
 
 def alone(trace, tau, table=None, known=None):
     """Spikes of one trace by the kernel of one trace, its pools and how many there are."""
     if table is None:
-        table = np.empty(oasis_cpu.decay_length(np.float32(tau), trace.size))
+        table = np.empty(decays.decay_length(np.float32(tau), trace.size))
         known = np.zeros(1, np.int64)
     pools = [np.empty(trace.size + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     spikes = np.empty(trace.size, np.float32)

@@ -12,7 +12,7 @@ import xarray as xr
 
 from xs2p._frames import starts_of
 from xs2p.compute.arrays import array_module, meta
-from xs2p.traces.blocks import in_parallel, ordered, with_data
+from xs2p.traces.blocks import cut_as, in_parallel, ordered, own_rows, with_data
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import whole_in_time
 
@@ -20,7 +20,7 @@ from xs2p.traces.reductions import whole_in_time
 def levels_of(
     block: Callable[..., Any],
     F: xr.DataArray,
-    *,
+    *per_trace: Any,
     size: int = 1,
     dtype: Any = np.float32,
     whole: bool = False,
@@ -36,6 +36,8 @@ def levels_of(
         a frame does not count.
     F
         Traces; lazily all of time comes into one chunk, of some ROIs.
+    per_trace
+        Arrays ``(roi or 1, 1)``, of which ``block`` is given the rows of its traces.
     whole
         Give traces in memory to ``block`` at once, not in parts to threads.
     in_passes
@@ -52,22 +54,30 @@ def levels_of(
         _of_each, block=block, edges=edges, size=size, dtype=dtype, options=options
     )
     if F.chunks is None and (whole or array_module(held) is not np):
-        return find(held)
+        return find(held, *per_trace)
     if F.chunks is None:
         out = np.empty((*F.shape[:-1], width), dtype)
 
         def write(some: Any) -> None:
-            out[some[:-1]] = find(held[some])
+            out[some[:-1]] = find(held[some], *(own_rows(a, some, F.shape) for a in per_trace))
 
         in_parallel(write, F.shape)
         return out
     import dask.array as da
 
     traces = whole_in_time(held)
-    levels = da.map_blocks(
+    axes, more = tuple(range(F.ndim)), []
+    for a in per_trace:
+        more += cut_as(traces, a)
+    levels = da.blockwise(
         find,
+        axes,
         traces,
-        chunks=(*traces.chunks[:-1], (width,)),
+        axes,
+        *more,
+        adjust_chunks={axes[-1]: width},
+        concatenate=True,
+        align_arrays=False,
         dtype=dtype,
         meta=meta(held, F.ndim, dtype),
     )
@@ -76,7 +86,7 @@ def levels_of(
 
 def _of_each(
     traces: Any,
-    *,
+    *own: Any,
     block: Callable[..., Any],
     edges: tuple[int, ...],
     size: int,
@@ -84,7 +94,7 @@ def _of_each(
     options: dict[str, Any],
 ) -> Any:
     """Call ``block`` on each segment."""
-    found = [block(traces[..., a:b], **options) for a, b in itertools.pairwise(edges)]
+    found = [block(traces[..., a:b], *own, **options) for a, b in itertools.pairwise(edges)]
     rows = (*traces.shape[:-1], size)
     return array_module(traces).concatenate(
         [part.reshape(rows).astype(dtype, copy=False) for part in found], axis=-1

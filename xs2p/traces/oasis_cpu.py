@@ -10,48 +10,9 @@ import numba
 import numpy as np
 
 from xs2p.compute.kernels import COMPILING, Kernel, njit
+from xs2p.traces.decays import decay_length, far, forgotten, grown
 
-__all__ = ["oasis"]
-
-
-@njit
-def decay_table(tau_fs, n):  # type: ignore[no-untyped-def]
-    """``exp(−l / (tau·fs))`` for ``l = 0 … n − 1``, float64.
-
-    Compiled, because numpy's vectorised ``exp`` rounds some values differently from the
-    scalar one that the reference calls.
-    """
-    table = np.empty(n, np.float64)
-    grown(table, 0, n, tau_fs)
-    return table
-
-
-@njit
-def grown(table, known, length, tau_fs):  # type: ignore[no-untyped-def]
-    """Fill decays from the ``known`` first ones on: to ``length`` and as far again.
-
-    Pools are mostly far shorter than what may happen, and a table of what may is dear where each
-    trace has its own. How many are known then is returned.
-    """
-    stop = min(2 * length + 64, table.size)
-    for k in range(known, stop):
-        table[k] = math.exp(-k / tau_fs)
-    return stop
-
-
-@njit
-def decay_length(tau_fs, n_frames):  # type: ignore[no-untyped-def]
-    """How long a table of decays must be: to the last pair of pools, or to where it is zero."""
-    return int(min(2 * n_frames + 1, math.ceil(746 * np.float64(tau_fs)) + 1))
-
-
-@njit
-def forgotten(tau_fs):  # type: ignore[no-untyped-def]
-    """Count the frames that do not count after which what was before them no longer matters.
-
-    It has then decayed to 10^-8, below what float32 tells from nothing.
-    """
-    return math.ceil(18.5 * np.float64(tau_fs))
+__all__ = ["calcium", "oasis"]
 
 
 @njit
@@ -80,14 +41,15 @@ def oasis_pools(F, tau_fs, table, known, v, w, length, s):  # type: ignore[no-un
 
     A NaN has no weight: it lengthens the last pool, and the first frames open one of weight 0.
     After as many of them as are :func:`forgotten` nothing of what was before is left, and what
-    comes next is told from 0, whatever it was, so that a trace that is cut there has the same
-    spikes.
+    comes next is told from 0, whatever it was, and merges with nothing before the gap, so that a
+    trace that is cut there has the same spikes.
     """
     last = table.size - 1
     one = np.uint64(1)
     n = np.uint64(0)
     unit = np.float32(1)
     gone, forget, there = 0, forgotten(tau_fs), known[0]
+    sealed = n  # pools that are before such a gap
     if min(2, last) >= there:
         there = grown(table, there, 2, tau_fs)
     g, g2 = table[min(1, last)], table[min(2, last)]
@@ -113,6 +75,7 @@ def oasis_pools(F, tau_fs, table, known, v, w, length, s):  # type: ignore[no-un
             if pool_length > gone:
                 v[n], w[n], length[n] = pool_v, pool_w, pool_length - gone
                 n += one
+            sealed = n
             pool_v, pool_w, pool_length = np.float32(0), unit, gone
             decay = table[min(gone, last)]
             decay2 = table[min(2 * gone, last)]
@@ -133,7 +96,7 @@ def oasis_pools(F, tau_fs, table, known, v, w, length, s):  # type: ignore[no-un
                 pool_v, pool_w, pool_length = v[n], w[n], length[n]
                 decay = table[min(pool_length, last)]
                 decay2 = table[min(2 * pool_length, last)]
-                decayed = pool_v * decay
+                decayed = pool_v * decay if n >= sealed else np.float64(-np.inf)
             n += one
             pool_v, pool_w, pool_length = value, weight, span
             if min(2 * span, last) >= there:
@@ -386,3 +349,35 @@ def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
     with np.errstate(all="ignore"):  # what a vector does in the places of no trace
         oasis_gufunc()(np.atleast_2d(F), np.atleast_1d(tau_fs), np.atleast_2d(spikes))
     return spikes
+
+
+@njit
+def _calcium(F, tau_fs, c):  # type: ignore[no-untyped-def]
+    """Fill ``c`` with what the pools of traces ``(n, time)`` decay to, one by one."""
+    room = F.shape[1] + 1
+    v, w = np.empty(room, np.float32), np.empty(room, np.float32)
+    length, s = np.empty(room, np.int64), np.empty(F.shape[1], np.float32)
+    table = np.empty(decay_length(tau_fs.max(), F.shape[1]))
+    known, tau = np.zeros(1, np.int64), np.float32(0)
+    for i in range(F.shape[0]):
+        if tau_fs[i] != tau:
+            known[0], tau = 0, tau_fs[i]
+        n, start = oasis_pools(F[i], tau, table, known, v, w, length, s), 0
+        for k in range(np.uint64(1), n + np.uint64(1)):
+            for frame in range(length[k]):
+                there = frame < far(tau)
+                c[i, start + frame] = v[k] * table[min(frame, table.size - 1)] if there else 0.0
+            start += length[k]
+        for frame in range(F.shape[1]):
+            if math.isnan(F[i, frame]):
+                c[i, frame] = np.nan
+
+
+def calcium(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
+    """Calcium ``(…, time)``, float32, that :func:`oasis` fits; NaN where a trace is."""
+    F = np.ascontiguousarray(F, dtype=np.float32)
+    c = np.empty(F.shape, np.float32)
+    if F.size:
+        tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1]).flatten()
+        _calcium(F.reshape(-1, F.shape[-1]), tau_fs, c.reshape(-1, F.shape[-1]))
+    return c
