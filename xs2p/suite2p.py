@@ -462,15 +462,16 @@ def oasis_trace(
     fs
         Frame rate in Hz.
     """
-    from xs2p.traces.oasis_cpu import decay_length, decay_table, forgotten, oasis_pools
+    from xs2p.traces.decays import decay_length
+    from xs2p.traces.oasis_cpu import oasis_pools
 
     n_frames = F.size
     tau_fs = np.float32(tau) * np.float32(fs)
-    table = decay_table(tau_fs, decay_length(tau_fs, n_frames))
+    table, known = np.empty(decay_length(tau_fs, n_frames)), np.zeros(1, np.int64)
     pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
     spikes = np.empty(n_frames, np.float32)
     trace = np.ascontiguousarray(F, dtype=np.float32)
-    n = oasis_pools(trace, table, forgotten(float(tau_fs)), *pools, spikes)
+    n = oasis_pools(trace, tau_fs, table, known, *pools, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     v[:n], w[:n], l[:n], t[:n] = value, weight, length, np.cumsum(length) - length
     s[:] = spikes

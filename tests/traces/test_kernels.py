@@ -21,7 +21,7 @@ from scipy import ndimage
 from xs2p.masks import masks_cpu
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces import filters_cpu, oasis_cpu, sums_cpu
+from xs2p.traces import decays, filters_cpu, oasis_cpu, sums_cpu
 from xs2p.traces.extraction import _extract_block
 from xs2p.traces.sums_cpu import _BATCH_BYTES
 
@@ -175,12 +175,7 @@ def test_oasis_pools_are_those_of_the_naive_version(n_frames, tau, seed):
     trace = (rng.normal(size=n_frames) + 20 * (rng.random(n_frames) < 0.05)).astype(np.float32)
     spikes = oasis_cpu.oasis(trace, np.float32(tau))
     np.testing.assert_array_equal(spikes, naive.oasis(trace, tau, 1.0))
-    table = oasis_cpu.decay_table(
-        np.float32(tau), oasis_cpu.decay_length(np.float32(tau), n_frames)
-    )
-    pools = [np.empty(n_frames + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
-    again = np.empty(n_frames, np.float32)
-    n = oasis_cpu.oasis_pools(trace, table, 2**30, *pools, again)
+    again, pools, n = alone(trace, tau)
     np.testing.assert_array_equal(again, spikes)
     value, weight, length = (pool[1 : n + 1] for pool in pools)
     assert length.sum() == n_frames and (length > 0).all() and (weight >= 1).all()
@@ -219,14 +214,51 @@ def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
     F[4::7] = np.nan
     F[5::7, :100] = -np.inf
     F = F.astype(np.float32)
-    table = oasis_cpu.decay_table(np.float32(tau), oasis_cpu.decay_length(np.float32(tau), 517))
-    expected = np.empty_like(F)
-    pools = [np.empty(518, dtype) for dtype in (np.float32, np.float32, np.int64)]
-    for trace, spikes in zip(F, expected, strict=True):
-        oasis_cpu.oasis_pools(trace, table, oasis_cpu.forgotten(tau), *pools, spikes)
+    expected = np.stack([alone(trace, tau)[0] for trace in F])
     np.testing.assert_array_equal(oasis_cpu.oasis(F, np.float32(tau)), expected)
     stacked = oasis_cpu.oasis(np.stack([F, F[::-1]]), np.float32(tau))
     np.testing.assert_array_equal(stacked[1], expected[::-1])
+
+
+@pytest.mark.parametrize("n_traces", [1, 6, 33, 70])
+def test_traces_side_by_side_may_each_have_a_tau_of_their_own(n_traces):
+    """Some share theirs; some have pools far longer than the decays that are known at first."""
+    rng = np.random.default_rng(n_traces)
+    F = rng.normal(size=(n_traces, 1201)) + 20 * (rng.random((n_traces, 1201)) < 0.05)
+    F[::3] -= np.cumsum(np.ones(1201))  # one pool
+    F[1::4] = 50 * np.exp(-np.arange(1201) / 300) + 0.1 * F[1::4]
+    F[2::5, rng.integers(0, 1100) :][:, :100] = np.nan
+    F[3::7] = 0
+    F = F.astype(np.float32)
+    tau_fs = rng.choice([0.05, 0.7, 3.3, 21, 400], n_traces) * rng.choice([1, 1.01], n_traces)
+    tau_fs = tau_fs.astype(np.float32)
+    expected = np.stack([alone(trace, tau)[0] for trace, tau in zip(F, tau_fs, strict=True)])
+    np.testing.assert_array_equal(oasis_cpu.oasis(F, tau_fs), expected)
+    np.testing.assert_array_equal(oasis_cpu.oasis(F[::-1], tau_fs[::-1]), expected[::-1])
+    for n in range(0, n_traces, 7):
+        np.testing.assert_array_equal(oasis_cpu.oasis(F[n], tau_fs[n]), expected[n])
+        if not np.isnan(F[n]).any():
+            np.testing.assert_array_equal(expected[n], naive.oasis(F[n], tau_fs[n], 1.0))
+
+
+def test_a_tau_of_its_own_costs_a_trace_no_table_of_all_decays():
+    """Counted, not timed: of 22,381 decays a trace of noise needs some hundreds."""
+    F = np.random.default_rng(0).normal(size=20_000).astype(np.float32)
+    table, known = np.empty(22_381), np.zeros(1, np.int64)
+    alone(F, 30.0, table, known)
+    assert 64 < known[0] < 4000
+    assert np.array_equal(table[: known[0]], decays.decay_table(np.float32(30), known[0]))
+
+
+def alone(trace, tau, table=None, known=None):
+    """Spikes of one trace by the kernel of one trace, its pools and how many there are."""
+    if table is None:
+        table = np.empty(decays.decay_length(np.float32(tau), trace.size))
+        known = np.zeros(1, np.int64)
+    pools = [np.empty(trace.size + 1, dtype) for dtype in (np.float32, np.float32, np.int64)]
+    spikes = np.empty(trace.size, np.float32)
+    n = oasis_cpu.oasis_pools(trace, np.float32(tau), table, known, *pools, spikes)
+    return spikes, pools, n
 
 
 def test_kernels_do_not_ask_what_a_pointer_points_to():

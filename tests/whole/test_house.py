@@ -30,7 +30,7 @@ FLOORS = [
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-PAIRS = ["filters", "oasis", "rolling", "sums"]
+PAIRS = ["filters", "oasis", "rolling", "sparse", "sums"]
 # Longer than 400 lines, or than 50 within a function, and why they stay so.
 LONG = {
     "suite2p.py": "suite2p's names, all on one page, half of it docstrings",
@@ -152,6 +152,7 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
             "xs2p.traces.neuropil",
             "xs2p.traces.noise",
         },
+        "xs2p.traces.sparse": {"xs2p.traces.deconvolve"},
         "xs2p.traces.sums": {"xs2p.traces.extraction", "xs2p.suite2p"},
     }
 

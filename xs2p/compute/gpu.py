@@ -117,6 +117,17 @@ def on_its_device(function: Callable[..., Any]) -> Callable[..., Any]:
     return there
 
 
+def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
+    """Call a function of the host with CuPy's arrays, too: the result is where the first is."""
+    import cupy
+
+    here = [a.get() if is_cupy(a) else a for a in (array, *args)]
+    if not is_cupy(array):
+        return function(*here)
+    with array.device:
+        return cupy.asarray(function(*here))
+
+
 _SAMPLES = 2**28  # of traces that are worked on at once, at most
 
 

@@ -275,7 +275,7 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
     const float unit = 1.0f;
     float pool_v = 0.0f, pool_w = unit;
     const int forgotten = forget[tau[c]];
-    int pool_length = 0, n = 0, gone = 0;
+    int pool_length = 0, n = 0, gone = 0, sealed = 1;
     double decay = g, decay2 = g2, decayed = 0.0;
     bool bottom = true;
     for (int t = begin; t < end; t++) {
@@ -306,6 +306,7 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
                 length[n * n_columns + c] = pool_length - gone;
                 n++;
             }
+            sealed = n;
             pool_v = 0.0f;
             pool_w = unit;
             pool_length = gone;
@@ -335,7 +336,7 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
                 pool_v = v[n * n_columns + c];
                 pool_w = w[n * n_columns + c];
                 pool_length = length[n * n_columns + c];
-                bottom = n == 0;
+                bottom = n < sealed;
                 decay = decays[pool_length < most ? pool_length : most];
                 decay2 = decays[2 * pool_length < most ? 2 * pool_length : most];
                 decayed = (double)pool_v * decay;

@@ -73,7 +73,7 @@ def map_traces(
         out = np.empty(F.shape, dtype)
 
         def write(some: Any) -> None:
-            own = [_own(a, some, F.shape) for a in per_trace]
+            own = [own_rows(a, some, F.shape) for a in per_trace]
             out[some] = pieces(held[some], *own, **options)
 
         in_parallel(write, F.shape)
@@ -88,7 +88,7 @@ def map_traces(
         more = _neighbours(traces, reach, pieces.longest)
         function = functools.partial(_between, pieces, n_ends=(len(more) - 6) // 2)
     for a in per_trace:
-        more += _cut_as(traces, a)
+        more += cut_as(traces, a)
     data = da.blockwise(
         function,
         axes,
@@ -104,14 +104,14 @@ def map_traces(
     return with_data(F, data)
 
 
-def _own(a: Any, some: Any, shape: tuple[int, ...]) -> Any:
+def own_rows(a: Any, some: Any, shape: tuple[int, ...]) -> Any:
     """Rows of what is known of each trace, or of each ROI, that belong to some traces."""
     if a.shape[:-1] == shape[:-1]:
         return a[some[:-1]]
     return a[some[-2]] if len(a) > 1 else a
 
 
-def _cut_as(traces: da.Array, a: Any) -> list[Any]:
+def cut_as(traces: da.Array, a: Any) -> list[Any]:
     """Cut what is known of each trace, or of each ROI, as the traces: an argument of blockwise."""
     import dask.array as da
 

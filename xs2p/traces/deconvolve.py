@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_polarity, resolve
+from xs2p._attrs import attributes, check_flag, check_polarity, resolve, restated
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
-from xs2p.traces.blocks import check_traces, map_traces, turned
+from xs2p.traces.blocks import check_traces, map_traces, ordered, turned, with_data
+from xs2p.traces.levels import levels_of
+from xs2p.traces.noise import noise_of, noise_window
+from xs2p.traces.reductions import whole_in_time
+from xs2p.traces.sparsity import NOISE, NOT_SPARSE, Sparsity, check_sparsity
 
 _LONG = 60.0  # seconds that no indicator takes to decay
+_OASIS, _SPARSE = "xs2p.traces.oasis", "xs2p.traces.sparse"
+_MEANS = (
+    "Activity from the trace less its baseline by OASIS, by xs2p.deconvolve: how far calcium rises"
+    " in a frame above what a decay by tau leaves of it, in the units of the trace. In an ROI it "
+    "grows with the number of spikes, as far as the indicator does; it is no count of spikes, no "
+    "rate and no probability, noise alone makes small values, and ROIs compare only as far as one "
+    "spike is as large in each. The first frame is 0."
+)
 
 
+@overload
+def deconvolve(
+    F: xr.DataArray,
+    *,
+    tau: float | xr.DataArray | None = None,
+    fs: float | None = None,
+    s_min: float | xr.DataArray = 0.0,
+    penalty: str | float | None = None,
+    return_denoised: Literal[False] = False,
+    polarity: int = 1,
+    device: str | None = None,
+) -> xr.DataArray: ...
+@overload
+def deconvolve(
+    F: xr.DataArray,
+    *,
+    tau: float | xr.DataArray | None = None,
+    fs: float | None = None,
+    s_min: float | xr.DataArray = 0.0,
+    penalty: str | float | None = None,
+    return_denoised: Literal[True],
+    polarity: int = 1,
+    device: str | None = None,
+) -> xr.Dataset: ...
 @without_other
 def deconvolve(
     F: xr.DataArray,
     *,
     tau: float | xr.DataArray | None = None,
     fs: float | None = None,
+    s_min: float | xr.DataArray = 0.0,
+    penalty: str | float | None = None,
+    return_denoised: bool = False,
     polarity: int = 1,
     device: str | None = None,
     **other: Any,
-) -> xr.DataArray:
-    """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
+) -> xr.DataArray | xr.Dataset:
+    """Deconvolve traces with OASIS: non-negative, AR(1), by default no sparsity penalty.
 
     Parameters
     ----------
@@ -43,6 +83,17 @@ def deconvolve(
         labels of ``F``; by default ``F.attrs["tau"]``.
     fs
         Frame rate in Hz; by default ``F.attrs["fs"]``.
+    s_min
+        The smallest spike, in the units of ``F``: a number, or a DataArray over ``roi``. Calcium
+        rises by so much or not at all. What a frame is can depend on all before it: lazily, all of
+        time comes into one chunk, of some ROIs.
+    penalty
+        ``"noise"``: the sum of spikes is the least by which what is left, ``F`` less the calcium,
+        has the variance of the noise, that of :func:`xs2p.noise` of ``F`` in each segment; lazily,
+        all of time comes into one chunk. Or a number in the units of ``F``: λ of
+        ``½ Σ (F − c)² + λ Σ s`` over the frames that count.
+    return_denoised
+        Return the calcium that was fitted too.
     polarity
         -1 where activity goes down, as in ``F − xs2p.baseline(F, polarity=-1)``
         (:func:`xs2p.preprocess` has turned it already).
@@ -57,34 +108,54 @@ def deconvolve(
         in the units of ``F``, no spike count. The first frame is 0. Lazy where ``F`` is. Each
         ``segment(time)`` stands by itself. Frames that are not ``valid``, and NaN, have weight 0:
         they are NaN in ``spks``, and the calcium decays over them as over all others.
+        With ``return_denoised`` a Dataset of ``spks`` and ``denoised``, float32, of the same shape:
+        ``c``, which lies along ``F``, also where that goes down, and is NaN where ``spks`` is.
 
     Raises
     ------
     ValueError
         If ``tau`` or ``fs`` is not known or not positive, ``fs`` is not the rate of the times, time
-        goes back or repeats, or the device cannot be used.
+        goes back or repeats, ``penalty`` or ``s_min`` do not fit, or the device cannot be used.
 
     References
     ----------
     Friedrich, Zhou & Paninski (2017), Fast online deconvolution of calcium imaging data,
-    PLoS Comput Biol 13(3): e1005423. Bit for bit what suite2p 1.1.0 computes.
+    PLoS Comput Biol 13(3): e1005423. Without ``penalty`` and ``s_min``, bit for bit what suite2p
+    1.1.0 computes, whose calcium may be below 0 where a trace begins; with one of them it never is.
+
+    Notes
+    -----
+    On a GPU ``denoised``, and spikes with ``penalty`` or ``s_min``, are computed by the host's
+    cores.
 
     Examples
     --------
     >>> F = xr.DataArray([[0.0, 1.0, 0.5, 0.25]], dims=("roi", "time"))
     >>> deconvolve(F, tau=1 / np.log(2), fs=1.0).values.round(3).tolist()
     [[0.0, 1.0, 0.0, 0.0]]
+    >>> ds = deconvolve(F, tau=1 / np.log(2), fs=1.0, s_min=0.5, return_denoised=True)
+    >>> ds.denoised.values.round(3).tolist()
+    [[0.0, 1.0, 0.5, 0.25]]
     """
     explain_names("deconvolve", deconvolve, other)
     check_traces(F, "deconvolve")
     check_increasing(F, "F")
     check_polarity(polarity)
-    decay = check_decay(tau, fs, F)
+    check_flag("return_denoised", return_denoised)
+    decay, sparsity = check_decay(tau, fs, F), check_sparsity(penalty, s_min, F)
     if fs is None:
         warn_of_gaps(F, "F")
-    return estimate_spikes(
-        turned(F, polarity), decay, resolve_device(device, unread(F), "the array of traces")
-    )
+    device = resolve_device(device, unread(F), "the array of traces")
+    upward = turned(F, polarity)
+    if sparsity.of_all_time and F.chunks is not None:
+        upward = ordered(upward)
+        upward = with_data(upward, whole_in_time(upward.data))
+    own = _per_trace(upward, decay, sparsity, device)
+    spks = estimate_spikes(upward, decay, device, sparsity, own)
+    if not return_denoised:
+        return spks
+    denoised = turned(_estimate_calcium(upward, decay, device, sparsity, own), polarity)
+    return restated(xr.Dataset({"spks": spks, "denoised": denoised.rename("denoised")}))
 
 
 class Decay(NamedTuple):
@@ -106,35 +177,75 @@ class Decay(NamedTuple):
         return self._replace(frames=self.frames[positions], taus=self.taus[positions])
 
 
-def estimate_spikes(F: xr.DataArray, decay: Decay, device: str) -> xr.DataArray:
-    """:func:`deconvolve` of what is checked."""
-    # A decay time for each ROI that an earlier deconvolution used is not that of this one.
-    F = F.drop_vars("tau", errors="ignore")
-    spks = map_traces(
-        _oasis_block,
+def estimate_spikes(
+    F: xr.DataArray,
+    decay: Decay,
+    device: str,
+    sparsity: Sparsity = NOT_SPARSE,
+    own: tuple[Any, ...] | None = None,
+) -> xr.DataArray:
+    """:func:`deconvolve` of what is checked; ``own`` is what is known of each trace."""
+    spks = _mapped(F, _OASIS_BLOCK[sparsity.wanted], decay, device, sparsity, own)
+    spks.attrs |= {"long_name": "deconvolved fluorescence", "description": _MEANS}
+    return spks.rename("spks")
+
+
+def _estimate_calcium(
+    F: xr.DataArray, decay: Decay, device: str, sparsity: Sparsity, own: tuple[Any, ...]
+) -> xr.DataArray:
+    c = _mapped(F, _CALCIUM_BLOCK[sparsity.wanted], decay, device, sparsity, own)
+    c.attrs |= {
+        "long_name": "denoised fluorescence",
+        "description": "Calcium that OASIS fitted to the trace less its baseline, of which spks "
+        "are the rises, by xs2p.deconvolve.",
+    }
+    return c
+
+
+def _per_trace(F: xr.DataArray, decay: Decay, sparsity: Sparsity, device: str) -> tuple[Any, ...]:
+    """Find what blocks are given of their traces: decay, and with it penalty and least spike."""
+    if not sparsity.wanted:
+        return (decay.frames,)
+    if sparsity.penalty != NOISE:
+        return decay.frames, np.full((1, 1), sparsity.penalty or 0.0), sparsity.least
+    found = levels_of(
+        _penalty_block,
         F,
         decay.frames,
-        reach=oasis_reach(decay.frames),
+        dtype=np.float64,
         whole=device == "gpu",
+        window=noise_window(decay.fs),
         device=device,
     )
-    kept = {key: value for key, value in F.attrs.items() if key != "tau"}
-    spks.attrs = {
-        "units": "a.u.",
-        **kept,
-        "long_name": "deconvolved fluorescence",
-        "description": "Activity from the trace less its baseline by OASIS, no count of spikes, by "
-        "xs2p.deconvolve.",
-        **attributes(fs=decay.fs, tau=decay.tau),
-    }
+    return decay.frames, found, sparsity.least
+
+
+def _mapped(
+    F: xr.DataArray,
+    block: Any,
+    decay: Decay,
+    device: str,
+    sparsity: Sparsity,
+    own: tuple[Any, ...] | None,
+) -> xr.DataArray:
+    """Map a block over traces, and say how it was made."""
+    # A decay time for each ROI that an earlier deconvolution used is not that of this one.
+    F = F.drop_vars("tau", errors="ignore")
+    own = _per_trace(F, decay, sparsity, device) if own is None else own
+    reach = oasis_reach(decay.frames)
+    options: dict[str, Any] = {"reach": reach, "whole": device == "gpu", "device": device}
+    made = map_traces(block, F, *own, **options)
+    kept = {key: value for key, value in F.attrs.items() if key not in ("tau", "penalty", "s_min")}
+    said = {**attributes(fs=decay.fs, tau=decay.tau), **sparsity.attrs}
+    made.attrs = {"units": "a.u.", **kept, **said}
     if decay.taus is not None:
         attrs = {
             "long_name": "decay time of the indicator",
             "units": "s",
             "description": "The tau that spks of the ROI was made with, as it was given.",
         }
-        spks = spks.assign_coords(tau=("roi", decay.taus, attrs))
-    return spks.rename("spks")
+        made = made.assign_coords(tau=("roi", decay.taus, attrs))
+    return made
 
 
 def oasis_reach(tau_fs: np.ndarray) -> int:
@@ -199,7 +310,34 @@ def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
         )
 
 
+def _of_traces(F: Any, known: Any) -> Any:
+    """Shape what is known ``(roi or 1, 1)``, or ``(…, 1)``, of the traces of a block as these."""
+    return known[..., 0] if F.ndim > 1 else known.reshape(-1)[0]
+
+
 def _oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
-    oasis = kernels_on(device, "xs2p.traces.oasis").oasis
-    return oasis(F, tau_fs[:, 0] if F.ndim > 1 else tau_fs[0, 0])
+    return kernels_on(device, _OASIS).oasis(F, _of_traces(F, tau_fs))
+
+
+def _calcium_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
+    return kernels_on(device, _OASIS).calcium(F, _of_traces(F, tau_fs))
+
+
+def _sparse_block(F: Any, *known: Any, device: str, calcium: bool = False) -> Any:
+    """Spikes, or calcium, of a block; known are ``tau_fs``, the penalty and the smallest spike."""
+    own = [_of_traces(F, a) for a in known]
+    return kernels_on(device, _SPARSE).sparse(F, *own, calcium)
+
+
+def _penalty_block(F: Any, tau_fs: np.ndarray, window: int, device: str) -> Any:
+    sigma = noise_of(F, window, device)
+    return kernels_on(device, _SPARSE).penalties(F, _of_traces(F, tau_fs), sigma)
+
+
+# By whether spikes are to be sparse.
+_OASIS_BLOCK = {False: _oasis_block, True: _sparse_block}
+_CALCIUM_BLOCK = {
+    False: _calcium_block,
+    True: functools.partial(_sparse_block, calcium=True),
+}

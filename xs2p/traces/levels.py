@@ -12,7 +12,7 @@ import xarray as xr
 
 from xs2p._frames import starts_of
 from xs2p.compute.arrays import array_module, meta
-from xs2p.traces.blocks import in_parallel, ordered, rechunk, with_data
+from xs2p.traces.blocks import cut_as, in_parallel, ordered, own_rows, rechunk, with_data
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import whole_in_time
 
@@ -20,7 +20,7 @@ from xs2p.traces.reductions import whole_in_time
 def levels_of(
     block: Callable[..., Any],
     F: xr.DataArray,
-    *,
+    *per_trace: Any,
     size: int = 1,
     dtype: Any = np.float32,
     whole: bool = False,
@@ -34,9 +34,11 @@ def levels_of(
     ----------
     block
         Makes an array ``(…)``, or ``(…, size)``, of traces ``(…, time)`` of one segment, NaN where
-        a frame does not count, and then of those ``beside`` them.
+        a frame does not count, of those ``beside`` them, and of what is known ``per_trace``.
     F
         Traces; lazily all of time comes into one chunk, of some ROIs.
+    per_trace
+        Arrays ``(roi or 1, 1)``, of which ``block`` is given the rows of its traces.
     whole
         Give traces in memory to ``block`` at once, not in parts to threads.
     in_passes
@@ -53,27 +55,43 @@ def levels_of(
     others = [counted(array.transpose(*F.dims)).data for array in beside]
     width = size * (len(edges) - 1)
     find = functools.partial(
-        _of_each, block=block, edges=edges, size=size, dtype=dtype, options=options
+        _of_each,
+        n_traces=1 + len(others),
+        block=block,
+        edges=edges,
+        size=size,
+        dtype=dtype,
+        options=options,
     )
     if F.chunks is None and (whole or array_module(held) is not np):
-        return find(held, *others)
+        return find(held, *others, *per_trace)
     if F.chunks is None:
         out = np.empty((*F.shape[:-1], width), dtype)
 
         def write(some: Any) -> None:
-            out[some[:-1]] = find(held[some], *(other[some] for other in others))
+            same = (other[some] for other in others)
+            own = (own_rows(a, some, F.shape) for a in per_trace)
+            out[some[:-1]] = find(held[some], *same, *own)
 
         in_parallel(write, F.shape)
         return out
     import dask.array as da
 
     traces = whole_in_time(held)
-    same = [rechunk(da.asarray(other), traces.chunks) for other in others]
-    levels = da.map_blocks(
+    axes, more = tuple(range(F.ndim)), []
+    for other in others:
+        more += [rechunk(da.asarray(other), traces.chunks), axes]
+    for a in per_trace:
+        more += cut_as(traces, a)
+    levels = da.blockwise(
         find,
+        axes,
         traces,
-        *same,
-        chunks=(*traces.chunks[:-1], (width,)),
+        axes,
+        *more,
+        adjust_chunks={axes[-1]: width},
+        concatenate=True,
+        align_arrays=False,
         dtype=dtype,
         meta=meta(held, F.ndim, dtype),
     )
@@ -81,16 +99,19 @@ def levels_of(
 
 
 def _of_each(
-    *traces: Any,
+    *arrays: Any,
+    n_traces: int,
     block: Callable[..., Any],
     edges: tuple[int, ...],
     size: int,
     dtype: Any,
     options: dict[str, Any],
 ) -> Any:
-    """Call ``block`` on each segment."""
+    """Call ``block`` on each segment of so many traces; what else there is goes with each."""
+    traces, own = arrays[:n_traces], arrays[n_traces:]
     found = [
-        block(*(each[..., a:b] for each in traces), **options) for a, b in itertools.pairwise(edges)
+        block(*(each[..., a:b] for each in traces), *own, **options)
+        for a, b in itertools.pairwise(edges)
     ]
     rows = (*traces[0].shape[:-1], size)
     return array_module(traces[0]).concatenate(

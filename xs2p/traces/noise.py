@@ -131,6 +131,11 @@ def deviation_levels(
     return levels_of(_sigma_block, apart, **options)
 
 
+def noise_of(F: Any, window: int, device: str) -> Any:
+    """:func:`noise` ``(…)`` of a block of traces ``(…, time)`` that holds all of a segment."""
+    return _sigma_block(_deviation_block(F, window, device), device)
+
+
 def _deviation_block(F: Any, window: int, device: str) -> Any:
     return kernels_on(device, _ROLLING).deviation(F, window)
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.arrays import array_module
-from xs2p.compute.gpu import by_traces, launch, of_host_too
+from xs2p.compute.gpu import by_traces, launch, of_host_too, on_host
 from xs2p.compute.gpu_memory import pieces_of_time
 
-__all__ = ["oasis"]
+__all__ = ["calcium", "oasis"]
 
 _THREADS = 2**16  # columns that are deconvolved at once, if there are so many
 
@@ -40,6 +40,13 @@ def oasis(F: Any, tau_fs: Any) -> Any:
 
     by_traces(len(traces), n_frames, 40, work)
     return made.reshape(F.shape)
+
+
+def calcium(F: Any, tau_fs: Any) -> Any:
+    """Calcium of CuPy traces ``(…, time)``: copied to the host, computed there and copied back."""
+    from xs2p.traces.oasis_cpu import calcium as there
+
+    return on_host(there, F, tau_fs)
 
 
 def _oasis_of(traces: Any, tau_fs: np.ndarray) -> Any:
@@ -78,7 +85,7 @@ def decay_tables(tau_fs: np.ndarray, n_frames: int) -> np.ndarray:
 
     Those of a short tau end in zeros.
     """
-    from xs2p.traces.oasis_cpu import decay_length, decay_table
+    from xs2p.traces.decays import decay_length, decay_table
 
     lengths = [decay_length(value, n_frames) for value in tau_fs]
     tables = np.zeros((len(lengths), max(lengths)))
@@ -89,7 +96,7 @@ def decay_tables(tau_fs: np.ndarray, n_frames: int) -> np.ndarray:
 
 def forgotten_frames(tau_fs: np.ndarray) -> np.ndarray:
     """After how long a gap each tau knows nothing of what was before it, int32 ``(tau,)``."""
-    from xs2p.traces.oasis_cpu import forgotten
+    from xs2p.traces.decays import forgotten
 
     return np.array([forgotten(value) for value in tau_fs], np.int32)
 
