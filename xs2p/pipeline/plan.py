@@ -80,6 +80,14 @@ def _neuropil(
     if dark is None:
         dark = ds["dark_offset"] if "dark_offset" in ds.coords else known.get("dark_offset", 0.0)
         dark = 0.0 if way == "full" else dark
+    demixed = known.get("method") == "demix"
+    if demixed and coefficient not in (None, 1):
+        raise ValueError(
+            f"neuropil_coefficient={coefficient!r}: the traces were demixed, and their Fneu is the "
+            "background that was fitted beneath the ROI, all of which is to be taken off; leave it "
+            "out"
+        )
+    known = {"neuropil_coefficient": 1.0, **known} if demixed else known
     used = known.get("neuropil_coefficient") if coefficient is None else coefficient
     first = ds["F" if "F" in ds else "Fc"]
     how = check_neuropil(0.0 if used is None else used, way, dark, first)
