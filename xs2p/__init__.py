@@ -38,6 +38,7 @@ from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.coefficient import neuropil_coefficient
 from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.demix import demix
 from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
@@ -51,6 +52,7 @@ __all__ = [
     "cell_image",
     "concat",
     "deconvolve",
+    "demix",
     "dff",
     "extract",
     "extract_to_zarr",

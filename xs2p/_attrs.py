@@ -111,6 +111,7 @@ def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
 
 
 COEFFICIENT = "neuropil_coefficient"
+_EXTRACTION = ("method", "background", "nonnegative")
 _NEUROPIL = (COEFFICIENT, "neuropil", "dark_offset")
 _BASELINE = (
     "baseline",
@@ -123,6 +124,7 @@ _BASELINE = (
 # Parameter -> the variables that it makes: the first of them that is there says what it was.
 _MADE = {
     "fs": TRACES,
+    **dict.fromkeys(_EXTRACTION, ("F", "Fneu", "Fc", "F_chan2", "Fneu_chan2")),
     **dict.fromkeys(_NEUROPIL, ("Fc", "F0", "spks", "dFF")),
     **dict.fromkeys(_BASELINE, ("F0", "spks", "dFF")),
     "tau": ("spks",),
@@ -155,6 +157,8 @@ def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
 
 def _says_all(attrs: Mapping[str, Any], name: str) -> bool:
     """Whether a variable says what it was made with, so far as a parameter belongs to that."""
+    if name in _EXTRACTION:  # masks say nothing of it
+        return "xs2p_version" in attrs
     return any(name in names and names[0] in attrs for names in (_BASELINE, _NEUROPIL))
 
 

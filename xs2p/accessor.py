@@ -24,6 +24,7 @@ from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
+from xs2p.traces.demix import demix
 from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
@@ -79,7 +80,7 @@ class S2pDataArray(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_movies = ("extract", "extract_to_zarr", "extract_traces")
+        of_movies = ("extract", "extract_to_zarr", "extract_traces", "demix")
         parts = ["segment"] * ("segment" in self._obj.coords)
         if {"y", "x"} <= set(self._obj.dims):
             return [*of_movies, *parts, "compute"]
@@ -91,6 +92,7 @@ class S2pDataArray(_Methods):
     extract = _method(extract)
     extract_to_zarr = _method(extract_to_zarr)
     extract_traces = _method(extract_traces)
+    demix = _method(demix)
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)

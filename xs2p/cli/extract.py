@@ -19,13 +19,18 @@ from xs2p.cli.inputs import (
 )
 from xs2p.cli.options import (
     WITH_WINDOW,
+    Background,
     Baseline,
     Debug,
     Detrend,
     Device,
+    HowExtracted,
+    Method,
     Neuropil,
+    Nonnegative,
     Quiet,
     Segments,
+    WithDff,
     app,
     of_baseline,
     of_cluster,
@@ -216,6 +221,9 @@ def extract(
             help="ROIS is a label image, also where it looks like a grey one.",
         ),
     ] = False,
+    method: HowExtracted = Method.masks,
+    background: Background = (5, 5),
+    nonnegative: Nonnegative = False,
     neuropil_coefficient: Annotated[
         Any,
         of_masks(
@@ -287,15 +295,7 @@ def extract(
     polarity: Annotated[
         int, of_baseline(help="-1 for an indicator that darkens with activity.")
     ] = 1,
-    dff: Annotated[
-        bool,
-        of_baseline(
-            "--dff",
-            metavar="",
-            show_default=False,
-            help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
-        ),
-    ] = False,
+    dff: WithDff = False,
     device: Annotated[
         Device | None,
         of_device(
@@ -331,6 +331,9 @@ def extract(
     --tau 1.0
     """
     options: dict[str, Any] = {
+        "method": method.value,
+        "background": background,
+        "nonnegative": nonnegative,
         "neuropil_extract": neuropil_extract,
         "neuropil_coefficient": neuropil_coefficient,
         "neuropil": neuropil.value,

@@ -67,6 +67,13 @@ WITH_WINDOW = {
 }
 
 
+class Method(StrEnum):
+    """Ways from pixels to traces, as :func:`xs2p.extract` names them."""
+
+    masks = "masks"
+    demix = "demix"
+
+
 class Neuropil(StrEnum):
     """Ways of taking neuropil off, as :func:`xs2p.extract` names them."""
 
@@ -99,3 +106,30 @@ class Device(StrEnum):
 Debug = Annotated[bool, of_output("--debug", help="Show the traceback of an error.")]
 
 Quiet = Annotated[bool, of_output("--quiet", "-q", help="No progress bar.")]
+
+HowExtracted = Annotated[
+    Method,
+    of_masks(
+        help="masks: means over each ROI's own pixels; demix: footprints that overlap and a smooth "
+        "background are fitted together, and options of masks play no part."
+    ),
+]
+Background = Annotated[
+    tuple[int, int],
+    of_masks(metavar="ROWS COLUMNS", help="Grid of the smooth background (demix)."),
+]
+Nonnegative = Annotated[
+    bool,
+    switch(
+        "--nonnegative", help="Fit with no ROI below 0 (demix); by default noise goes both ways."
+    ),
+]
+WithDff = Annotated[
+    bool,
+    of_baseline(
+        "--dff",
+        metavar="",
+        show_default=False,
+        help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
+    ),
+]

@@ -162,7 +162,7 @@ def _masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
     table = pixel_table(rois)
     shape = table.shape
     used = np.ones(table.lam.size, bool) if options.allow_overlap else ~table.overlap
-    cell = _cell_masks(table, used)
+    cell = cell_masks(table, used)
     cell_npix = np.diff(cell.indptr)
     status = np.full(cell_npix.shape, OK, dtype=TEXT)
     if "status" in rois:
@@ -258,7 +258,7 @@ def neuropil_pixels(
     return grow(ypix, xpix, table.offsets, cell, inner, least)
 
 
-def _cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
+def cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     """Weights of the used pixels, normalised to sum 1 in every ROI."""
     owner, flat = table.owner[used], table.flat[used]
     weights = table.lam[used].astype(np.float32)

@@ -8,17 +8,16 @@ from typing import Any
 import xarray as xr
 
 from xs2p._attrs import attributes, coefficient_in, restated
-from xs2p._names import explain_names, same_as, without_other
-from xs2p.masks.build import masks_of
+from xs2p._names import explain_names, without_other
+from xs2p.pipeline.apply import extractor
 from xs2p.pipeline.dff import relative
-from xs2p.pipeline.inputs import Job, Part, check_job
+from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks, storable, turned
 from xs2p.traces.deconvolve import estimate_spikes
-from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import with_corrected
 
 
@@ -32,6 +31,9 @@ def extract(
     movie_chan2: xr.DataArray | str | os.PathLike[str] | None = None,
     valid: Any = None,
     segments: Any = None,
+    method: str = "masks",
+    background: tuple[int, int] | None = (5, 5),
+    nonnegative: bool = False,
     neuropil_extract: bool = True,
     neuropil_coefficient: float | str | xr.DataArray = 0.7,
     neuropil: str = "full",
@@ -87,6 +89,12 @@ def extract(
         A label for each frame, of its session or file; or ``"gaps"``, a segment ends where time
         steps on by more than 1.5 frames; by default what the coordinate ``segment(time)`` says.
         Each segment is baselined and deconvolved as if it were alone.
+    method, background, nonnegative
+        How pixels become ``F`` and ``Fneu``. ``"masks"``: means over each ROI's own pixels and over
+        those around it, as suite2p. ``"demix"``: footprints that overlap and a smooth background
+        are fitted together, on a grid of ``background`` hats, and with ``nonnegative`` no ROI is
+        below 0: see :func:`xs2p.demix`. Then options of masks play no part, and are an error; the
+        neuropil coefficient is 1.
     neuropil_extract
         Extract neuropil. Without it there is no ``Fneu`` and ``Fc`` is ``F``.
     neuropil_coefficient, neuropil, dark_offset
@@ -153,7 +161,7 @@ def extract(
     >>> list(ds.data_vars)
     ['F', 'Fneu', 'Fc', 'F0', 'spks']
     """
-    baseline = same_as("baseline", baseline, "maximin", "method", other)
+    method, baseline = method_or_baseline(method, baseline)
     explain_names("extract", extract, other)
     job = check_job(
         movie,
@@ -163,6 +171,9 @@ def extract(
         movie_chan2=movie_chan2,
         valid=valid,
         segments=segments,
+        method=method,
+        background=background,
+        nonnegative=nonnegative,
         neuropil_extract=neuropil_extract,
         neuropil_coefficient=neuropil_coefficient,
         neuropil=neuropil,
@@ -201,11 +212,11 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
 
 
 def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
-    masks = masks_of(part.rois, job.mask_options, part.plane)
-    traces = extract_in_chunks(part.movie, masks, device=job.device, frames=frames)
+    extract_from = extractor(part, job)
+    traces = extract_from(part.movie, frames=frames)
     if part.movie_chan2 is None:
         return traces
-    second = extract_in_chunks(part.movie_chan2, masks, device=job.device, frames=frames)
+    second = extract_from(part.movie_chan2, frames=frames)
     named = {
         f"{name}_chan2": array.assign_attrs(
             long_name=f"{array.attrs['long_name']}, second channel",

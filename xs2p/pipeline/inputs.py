@@ -10,6 +10,7 @@ import xarray as xr
 
 from xs2p._attrs import check_flag, check_number, resolve
 from xs2p._frames import starts_of, valid_of, warn_of_gaps, with_frames
+from xs2p._names import same_as
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.masks.build import MaskOptions, check_mask_options, compare_overlap
@@ -19,8 +20,10 @@ from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
+from xs2p.traces.baseline_methods import METHODS as BASELINES
 from xs2p.traces.baseline_methods import Baseline, check_baseline
 from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
+from xs2p.traces.demix import GRID, METHODS, Demixing, check_demixing
 from xs2p.traces.neuropil import ESTIMATED, Neuropil, check_neuropil
 from xs2p.traces.noise import noise_window
 
@@ -54,6 +57,8 @@ class Job(NamedTuple):
     """``"cpu"`` or ``"gpu"``."""
     dff: bool = False
     """Whether dF/F is wanted."""
+    demixing: Demixing | None = None
+    """How footprints are demixed, where they are; None for masks."""
     valid: xr.DataArray | None = None
     """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
 
@@ -87,6 +92,9 @@ def check_job(
     movie_chan2: Any,
     valid: Any,
     segments: Any,
+    method: str,
+    background: Any,
+    nonnegative: bool,
     neuropil_coefficient: float | str | xr.DataArray,
     neuropil: str,
     dark_offset: float | xr.DataArray,
@@ -113,6 +121,9 @@ def check_job(
     parts = _parts(movie, rois, movie_chan2)
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
     device, given = resolve_device(device, unread(movie), "movie"), fs
+    options = check_mask_options(**mask_options)
+    demixing = _demixing(method, background, nonnegative, options, neuropil_coefficient)
+    neuropil_coefficient = neuropil_coefficient if demixing is None else 1.0
     correction = check_neuropil(neuropil_coefficient, neuropil, dark_offset, rois["npix"])
     check_flag("dff", dff)
     if tau is None and not (fs is None and "fs" not in movie.attrs):
@@ -134,8 +145,8 @@ def check_job(
     decay = None if tau is None else check_decay(tau, fs, rois["npix"])
     if given is None and ("fs" in how.attrs or decay is not None or dff or by_window):
         warn_of_gaps(movie, "movie")
-    options = check_mask_options(**mask_options)
-    compare_overlap(rois, options)
+    if demixing is None:
+        compare_overlap(rois, options)
     return Job(
         movie=movie,
         movie_chan2=movie_chan2,
@@ -149,8 +160,42 @@ def check_job(
         fs=how.attrs.get("fs", fs),
         device=device,
         dff=bool(dff),
+        demixing=demixing,
         valid=of_rois,
     )
+
+
+def method_or_baseline(method: Any, baseline: Any) -> tuple[Any, Any]:
+    """Take ``method`` for the baseline where it is one, as :func:`xs2p.baseline` calls it."""
+    if not isinstance(method, str) or method in METHODS or method not in BASELINES:
+        return method, baseline
+    return "masks", same_as("baseline", baseline, "maximin", "method", {"method": method})
+
+
+def _demixing(
+    method: Any, background: Any, nonnegative: Any, masks: MaskOptions, coefficient: Any
+) -> Demixing | None:
+    """How footprints are demixed; None for masks. What plays no part is an error."""
+    if not isinstance(method, str) or method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    how = check_demixing(background, nonnegative)
+    if method == "masks":
+        given = [("background", how.grid != GRID), ("nonnegative", how.nonnegative)]
+        for name in [name for name, other in given if other]:
+            raise ValueError(f'{name} plays no part without method="demix"')
+        return None
+    for name, default in MaskOptions()._asdict().items():
+        if getattr(masks, name) != default:
+            raise ValueError(
+                f'{name}={getattr(masks, name)!r} plays no part with method="demix", which fits '
+                "all pixels of all ROIs and a smooth background; leave it out"
+            )
+    if np.ndim(coefficient) or coefficient not in (0.7, 1, 1.0):
+        raise ValueError(
+            f'neuropil_coefficient={coefficient!r} plays no part with method="demix": Fneu is the '
+            "background that was fitted beneath the ROI, and all of it is taken off; leave it out"
+        )
+    return how
 
 
 def _opened(movie: Any, rois: Any, movie_chan2: Any, fs: float | None) -> tuple[Any, Any, Any]:
@@ -236,6 +281,7 @@ def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
     found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
+    found += ["vif", "demix_flag"]
     return rois.drop_vars([*found, *ESTIMATED], errors="ignore")
 
 

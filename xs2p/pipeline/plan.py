@@ -85,6 +85,16 @@ def _neuropil(
     if dark is None:
         dark = ds["dark_offset"] if "dark_offset" in ds.coords else known.get("dark_offset", 0.0)
         dark = 0.0 if way == "full" else dark
+    demixed = known.get("method") == "demix"
+    if demixed and not (coefficient is None or _is_one(coefficient)):
+        shown = "a DataArray" if isinstance(coefficient, xr.DataArray) else repr(coefficient)
+        raise ValueError(
+            f"neuropil_coefficient={shown}: the traces were demixed, and their Fneu is the "
+            "background that was fitted beneath the ROI, all of which is to be taken off; leave it "
+            "out"
+        )
+    if demixed and coefficient_in(ds) is None:
+        coefficient = 1.0
     first = ds["F" if "F" in ds else "Fc"]
     how, used = _with_coefficient(ds, coefficient, way, dark, first, frames_anew)
     if coefficient is not None and "Fneu" not in ds:
@@ -108,6 +118,10 @@ def _neuropil(
         return how
     fs = first.attrs.get("fs", known.get("fs"))
     return how._replace(fs=resolve("fs", fs, first))
+
+
+def _is_one(coefficient: Any) -> bool:
+    return not isinstance(coefficient, xr.DataArray | str) and coefficient == 1
 
 
 def _with_coefficient(

@@ -8,12 +8,11 @@ import xarray as xr
 from xs2p._warnings import names, warn
 from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import count_reads, reading, watch
-from xs2p.masks.build import masks_of
+from xs2p.pipeline.apply import extractor
 from xs2p.pipeline.inputs import Job, Part
 from xs2p.rois.convert import contiguous, recompute_overlap
 from xs2p.rois.planes import join_planes
 from xs2p.traces.blocks import joined
-from xs2p.traces.extraction import extract_in_chunks
 from xs2p.traces.neuropil import correct
 from xs2p.traces.quality import SNR, snr
 
@@ -69,8 +68,7 @@ def _ratio(job: Job) -> xr.DataArray:
 
 
 def _ratio_of_part(part: Part, job: Job) -> xr.DataArray:
-    masks = masks_of(part.rois, job.mask_options, part.plane)
-    traces = job.counting(extract_in_chunks(part.movie, masks, device=job.device))
+    traces = job.counting(extractor(part, job)(part.movie))
     own = job.rois.indexes["roi"].get_indexer(part.rois.indexes["roi"])
     traces = joined(traces, job.reach)
     ratio = snr(correct(traces, job.neuropil.of_rois(own), job.device))

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
-from xs2p._names import explain_names, same_as, with_options_of
+from xs2p._names import explain_names, with_options_of
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.disk.inputs import paths_read
@@ -24,7 +24,7 @@ from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
-from xs2p.pipeline.inputs import Job, Part, check_job
+from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.neuropil import ESTIMATED
@@ -234,10 +234,11 @@ def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
     known = inspect.signature(extract).parameters.values()
     defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
-    method = same_as("baseline", options.get("baseline", "maximin"), "maximin", "method", options)
     other = {name: value for name, value in options.items() if name not in defaults}
     explain_names("extract_to_zarr", extract_to_zarr, other)
-    return {**defaults, **options, "baseline": method}
+    options = {**defaults, **options}
+    method, baseline = method_or_baseline(options["method"], options["baseline"])
+    return {**options, "method": method, "baseline": baseline}
 
 
 def _on_its_way(job: Job) -> Job:

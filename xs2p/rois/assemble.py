@@ -18,7 +18,16 @@ NO_NEUROPIL_PIXELS = "no_neuropil_pixels"
 OUTSIDE_FRAME = "outside_frame"
 OTHER_PLANE = "other_plane"
 ZERO_TRACE = "zero_trace"
-KNOWN_STATUS = (OK, NO_CELL_PIXELS, NO_NEUROPIL_PIXELS, OUTSIDE_FRAME, OTHER_PLANE, ZERO_TRACE)
+COLLINEAR = "collinear"
+KNOWN_STATUS = (
+    OK,
+    NO_CELL_PIXELS,
+    NO_NEUROPIL_PIXELS,
+    OUTSIDE_FRAME,
+    OTHER_PLANE,
+    ZERO_TRACE,
+    COLLINEAR,
+)
 
 STATUS = {
     "long_name": "why the ROI has no trace, or ok",

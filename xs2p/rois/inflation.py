@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -74,29 +74,48 @@ def _gram(table: PixelTable, plane: np.ndarray | None) -> tuple[Any, np.ndarray]
     return (footprints.T @ footprints).tocsc(), known
 
 
-def _inverse_diagonal(gram: scipy.sparse.csc_array) -> np.ndarray:
-    """Diagonal of the inverse of a Gram matrix; groups of ROIs that share pixels lie apart in it.
+class Factor(NamedTuple):
+    """``L D Lᵀ`` of a sparse symmetric matrix whose rows and columns were put in another order."""
 
-    Both factors and the wanted part of the inverse are as sparse as the overlap allows, so that
-    groups may be as large as they like.
+    lower: scipy.sparse.csc_array
+    """L below its diagonal of ones."""
+    pivots: np.ndarray
+    """The diagonal of D."""
+    place: np.ndarray
+    """Where each row of the matrix is in the factor."""
+
+
+def factored(gram: scipy.sparse.csc_array, small: float = _SMALL) -> Factor:
+    """Factor a Gram matrix, to whose diagonal ``small`` is added, as sparsely as it allows.
+
+    Groups of ROIs that share pixels lie apart in it, so that they may be as large as they like.
     """
     import scipy.sparse
     from scipy.sparse.linalg import splu
 
-    from xs2p.rois.inflation_cpu import fill, inverse_diagonal
-
-    n = gram.shape[0]
     factors = splu(
-        (gram + _SMALL * scipy.sparse.eye_array(n)).tocsc(),
+        (gram + small * scipy.sparse.eye_array(gram.shape[0])).tocsc(),
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.0,  # no pivot but those on the diagonal, which are positive
         options={"SymmetricMode": True},
     )
     lower = scipy.sparse.tril(factors.L, -1, format="csc")
     lower.sort_indices()
+    return Factor(lower, factors.U.diagonal(), factors.perm_c)
+
+
+def _inverse_diagonal(gram: scipy.sparse.csc_array) -> np.ndarray:
+    """Diagonal of the inverse of a Gram matrix.
+
+    No more of the inverse is found than where the factor is not 0.
+    """
+    from xs2p.rois.inflation_cpu import fill, inverse_diagonal
+
+    lower, pivots, place = factored(gram)
+    n = pivots.size
     start, rows = fill(lower.indptr, lower.indices)
     columns = np.repeat(np.arange(n), np.diff(start))
     own = np.repeat(np.arange(n), np.diff(lower.indptr))
     values = np.zeros(rows.size)  # those that are too small for a number are not in the factor
     values[np.searchsorted(columns * n + rows, own * n + lower.indices)] = lower.data
-    return inverse_diagonal(start, rows, values, factors.U.diagonal())[factors.perm_c]
+    return inverse_diagonal(start, rows, values, pivots)[place]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -116,60 +117,81 @@ def extract_in_chunks(
     Chunks are joined before ``F`` and ``Fneu`` are taken apart, so that a chunk of the movie takes
     one task and no more.
     """
-    values: dict[str, Any]
+    kinds, packed = _names(masks), masks.arrays()
     if movie.chunks is None:
-        values = _eager(movie.data, masks, device)
+        work = functools.partial(_extract_block, masks=masks.layout, device=device)
+        data = in_memory(movie.data, masks.layout, work, (len(kinds), masks.n_rois), device)
+        values = dict(zip(kinds, data, strict=True))
     else:
-        blocks = _lazy(movie.data, masks, device)
+        if whole_frames(movie):
+            key = f"masks-{masks.token}"
+            blocks = map_blocks(movie.data, _extract_block, packed, key, device, masks.n_rois)
+        else:
+            npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
+            finish = functools.partial(_finish_kinds, npix=npix)
+            blocks = map_tiles(movie.data, packed, masks.token, device, finish, masks.n_rois)
         blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
-        values = {name: blocks[..., kind, :, :] for kind, name in enumerate(_names(masks))}
-    coords = _coords(movie, masks)
-    ds = xr.Dataset(coords=coords)
+        values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
+    return labelled(values, movie, masks.rois, masks.attrs, _DESCRIPTIONS)
+
+
+def labelled(
+    values: dict[str, Any],
+    movie: xr.DataArray,
+    rois: xr.Dataset,
+    attrs: dict[str, Any],
+    descriptions: dict[str, str],
+) -> xr.Dataset:
+    """Put traces ``([channel,] roi, time)`` into a Dataset, with what labels the movie and ROIs."""
+    ds = xr.Dataset(coords=_coords(movie, rois))
     for name, data in values.items():
-        attrs = {
+        said = {
             "long_name": _LONG_NAMES[name],
-            "description": _DESCRIPTIONS[name],
+            "description": descriptions[name],
             "units": movie.attrs.get("units", "a.u."),
             **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
-            **attributes(**masks.attrs),
+            **attributes(**attrs),
         }
-        ds[name] = ((*movie.dims[:-3], "roi", "time"), data, attrs)
-    return storable(ds.assign_attrs(attributes(**masks.attrs)))
+        ds[name] = ((*movie.dims[:-3], "roi", "time"), data, said)
+    return storable(ds.assign_attrs(attributes(**attrs)))
 
 
-def _lazy(movie: da.Array, masks: Masks, device: str) -> da.Array:
-    """Traces ``([channel,] kind, roi, time)`` of a Dask movie, kind 0 is F and 1 Fneu.
+def whole_frames(movie: xr.DataArray) -> bool:
+    """Whether a lazy movie is chunked in time alone."""
+    return len(movie.chunksizes["y"]) == len(movie.chunksizes["x"]) == 1
 
-    One task a chunk, the masks in the graph once.
+
+def map_tiles(
+    movie: da.Array,
+    masks: MaskArrays,
+    token: str,
+    device: str,
+    finish: Callable[[Any], Any],
+    n_rois: int,
+) -> da.Array:
+    """Traces of a movie chunked in y or x: sums of each tile over its own ROIs, then their sum.
+
+    ``finish`` makes float32 ``([channel,] kind, roi, time)`` of all sums, of one chunk of time.
     """
-    ychunks, xchunks = movie.chunks[-2:]
-    if len(ychunks) == len(xchunks) == 1:
-        key = f"masks-{masks.token}"
-        return _map_blocks(movie, _extract_block, masks.arrays(), key, device)
-    return _lazy_tiles(movie, masks, device)
-
-
-def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> da.Array:
-    """Traces of a movie chunked in y or x: sums of each tile over its own ROIs, then their sum."""
     import dask
     import dask.array as da
 
     ychunks, xchunks = movie.chunks[-2:]
-    token = dask.base.tokenize(masks.token, ychunks, xchunks)
+    token = dask.base.tokenize(token, ychunks, xchunks)
     parts, owners = [], []
-    for i, row in enumerate(tiles(masks.arrays(), ychunks, xchunks)):
+    for i, row in enumerate(tiles(masks, ychunks, xchunks)):
         for j, (owner, tile) in enumerate(row):
             if owner.size:  # nobody needs the other tiles: they are not read
                 window = movie.blocks[..., i, j]
                 key = f"masks-{token}-{i}-{j}"
-                parts.append(_map_blocks(window, _sum_block, tile, key, device))
+                parts.append(map_blocks(window, _sum_block, tile, key, device, owner.size))
                 owners.append(owner)
-    npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
     *lead, frames = movie.chunks[:-2]
     as_movie = meta(movie, movie.ndim, np.float32)
     if not parts:
+        kinds = 1 if masks.neuropil_indptr is None else 2
         empty = da.full(
-            (*movie.shape[:-3], len(npix), masks.n_rois, movie.shape[-3]),
+            (*movie.shape[:-3], kinds, n_rois, movie.shape[-3]),
             np.float32(np.nan),
             chunks=(*lead, -1, -1, frames),
             meta=as_movie,
@@ -177,13 +199,14 @@ def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> da.Array:
         return empty.map_blocks(array_module(movie).asarray, meta=as_movie)
     sums = da.concatenate(parts, axis=-2)
     *others, roi, time = range(sums.ndim)
+    joined = _Tiles(owners, masks.cell_indptr.size - 1, finish)
     return da.blockwise(
         _add_tiles,
         (*others, sums.ndim, time),
         sums,
         (*others, roi, time),
-        tiles=dask.delayed(_Tiles(owners, npix), name=f"tiles-{token}", traverse=False),
-        new_axes={sums.ndim: masks.n_rois},
+        tiles=dask.delayed(joined, name=f"tiles-{token}", traverse=False),
+        new_axes={sums.ndim: n_rois},
         concatenate=True,
         dtype=np.float32,
         meta=as_movie,
@@ -192,52 +215,61 @@ def _lazy_tiles(movie: da.Array, masks: Masks, device: str) -> da.Array:
 
 class _Tiles(NamedTuple):
     owners: list[np.ndarray]  # the ROIs that each tile has a part of
-    npix: list[np.ndarray]  # pixels of each mask, by kind
+    n_masks: int
+    finish: Callable[[Any], Any]
 
 
 def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
     """Traces of one chunk of time from the sums of its tiles, side by side along ``roi``."""
     *lead, kinds, _, n_frames = sums.shape
     xp = array_module(sums)
-    whole = xp.zeros((*lead, kinds, tiles.npix[0].size, n_frames))
+    whole = xp.zeros((*lead, kinds, tiles.n_masks, n_frames))
     start = 0
     for owner in tiles.owners:
         whole[..., xp.asarray(owner), :] += sums[..., start : start + owner.size, :]
         start += owner.size
-    return _finish_kinds(whole, tiles.npix)
+    return tiles.finish(whole)
 
 
-def _map_blocks(movie: da.Array, block: Any, arrays: MaskArrays, key: str, device: str) -> da.Array:
+def map_blocks(
+    movie: da.Array,
+    block: Callable[..., Any],
+    masks: MaskArrays,
+    key: str,
+    device: str,
+    n_rois: int,
+    **shared: Any,
+) -> da.Array:
     """Map over the movie's chunks to ``([channel,] kind, roi, time)``, kind 0 is F and 1 Fneu.
 
-    Keeping as many dims as the movie has lets Dask fuse reading and extracting into one task.
+    One task a chunk: keeping as many dims as the movie has lets Dask fuse reading and extracting.
+    The masks, and what else ``block`` is given, are in the graph once.
     """
     import dask
     import dask.array as da
 
-    shared = dask.delayed(PackedMasks(pack(arrays)), name=key, traverse=False)
+    shared = {n: dask.delayed(v, name=f"{n}-{key}", traverse=False) for n, v in shared.items()}
+    packed = dask.delayed(PackedMasks(pack(masks)), name=key, traverse=False)
     *lead, time, y, x = range(movie.ndim)
-    dtype = np.float32 if block is _extract_block else np.float64
+    dtype = np.float64 if block is _sum_block else np.float32
     return da.blockwise(
         _with_masks,
         (*lead, x, y, time),
         movie,
         (*lead, time, y, x),
         block=block,
-        masks=shared,
+        masks=packed,
         device=device,
-        adjust_chunks={
-            x: (1 if arrays.neuropil_indptr is None else 2,),
-            y: (arrays.cell_indptr.size - 1,),
-        },
+        **shared,
+        adjust_chunks={x: (1 if masks.neuropil_indptr is None else 2,), y: (n_rois,)},
         dtype=dtype,
         meta=meta(movie, movie.ndim, dtype),
         name=f"{READS}-{dask.base.tokenize(movie.name, key, block.__name__, device)}",
     )
 
 
-def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str) -> Any:
-    return block(frames, masks.layout(), device)
+def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str, **shared: Any) -> Any:
+    return block(frames, masks.layout(), device, **shared)
 
 
 def _extract_block(block: Any, masks: Layout, device: str) -> Any:
@@ -254,19 +286,32 @@ def _sum_block(block: Any, masks: Layout, device: str) -> Any:
     return kernels_on(device, _SUMS).map_sums(block, masks, lambda sums: sums, np.float64)
 
 
-def _eager(movie: Any, masks: Masks, device: str) -> dict[str, Any]:
-    """Traces of a movie in memory, by the same kernels on all cores or on the GPU."""
-    arrays, names = masks.layout, _names(masks)
-    shape = (len(names), *movie.shape[:-3], masks.n_rois, movie.shape[-3])
-    traces = array_module(movie).empty(shape, np.float32)
+def work_in_batches(
+    frames: Any, masks: Layout, device: str, finish: Callable[[Any], Any], out: Any
+) -> None:
+    """Fill ``out``, ``(…, time)``, with what ``finish`` makes of the sums of some frames at a time.
+
+    Sums ``([channel,] kind, roi, time)`` are float64; few of them are in memory at once.
+    """
+    for now in kernels_on(device, _SUMS).batches(frames, masks):
+        out[..., now] = finish(_sum_block(frames[..., now, :, :], masks, device))
+
+
+def in_memory(
+    movie: Any, masks: Layout, work: Callable[[Any], Any], shape: tuple[int, int], device: str
+) -> Any:
+    """Traces ``(kind, [channel,] roi, time)``, ``shape`` the first and third, by all the cores."""
+    kinds, n_rois = shape
+    whole = (kinds, *movie.shape[:-3], n_rois, movie.shape[-3])
+    traces = array_module(movie).empty(whole, np.float32)
 
     def extract(now: slice) -> None:
-        block = _extract_block(movie[..., now, :, :], arrays, device)
-        for kind in range(len(names)):
+        block = work(movie[..., now, :, :])
+        for kind in range(kinds):
             traces[kind, ..., now] = block[..., kind, :, :]
 
-    in_threads(extract, kernels_on(device, _SUMS).batches(movie, arrays))
-    return dict(zip(names, traces, strict=True))
+    in_threads(extract, kernels_on(device, _SUMS).batches(movie, masks))
+    return traces
 
 
 def _finish_kinds(sums: Any, npix: Sequence[np.ndarray | None]) -> Any:
@@ -295,9 +340,9 @@ def _names(masks: Masks) -> tuple[str, ...]:
     return ("F",) if masks.neuropil is None else ("F", "Fneu")
 
 
-def _coords(movie: xr.DataArray, masks: Masks) -> xr.Coordinates:
+def _coords(movie: xr.DataArray, labels: xr.Dataset) -> xr.Coordinates:
     """Label the traces: the movie's coordinates but for y and x, and the ROIs'."""
     kept = {name: coord for name, coord in movie.coords.items() if not {"y", "x"} & set(coord.dims)}
     # Statistics of other traces would label these.
-    rois = masks.rois.drop_vars(["snr", "skew", "std"], errors="ignore")
+    rois = labels.drop_vars(["snr", "skew", "std"], errors="ignore")
     return rois.assign_coords(kept).coords

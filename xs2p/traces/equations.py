@@ -1,0 +1,175 @@
+"""The normal equations of footprints and background: made and factored once, solved by frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xs2p.compute.arrays import array_module, to_host
+from xs2p.masks.footprints import Footprints
+from xs2p.rois.inflation import Factor, factored
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+_LEAST = 1e-6  # of a unit vector's square that others must leave of a footprint
+_PART = 1e-4  # of a footprint, that is part of what cannot be told apart
+_SWEEPS, _ENOUGH = 30, 1e-4
+
+
+class _Solved(NamedTuple):
+    """A factor whose columns and rows are called by the unknowns that they are of."""
+
+    order: np.ndarray
+    start: np.ndarray
+    rows: np.ndarray
+    values: np.ndarray
+    pivots: np.ndarray
+
+    def solve(self, x: np.ndarray) -> None:
+        """Solve in place; unknowns that are not in the factor are 0."""
+        from xs2p.traces.equations_cpu import solve
+
+        absent = np.ones(len(x), bool)
+        absent[self.order] = False
+        x[absent] = 0.0
+        solve(*self, x)
+
+
+class _Descent(NamedTuple):
+    """What the fit with no ROI below 0 needs beside, as ``descend`` takes it."""
+
+    start: np.ndarray
+    rows: np.ndarray
+    values: np.ndarray
+    light: np.ndarray
+    spread: np.ndarray
+
+
+class System(NamedTuple):
+    """Sums over the pixels of a frame in, ``F`` and ``Fneu`` of every ROI out."""
+
+    length: np.ndarray
+    """Of the footprint of each ROI, whose weights add up to 1; 0 where it is not fitted."""
+    hats: scipy.sparse.csr_array | None
+    """``(hat, square)``, by which the sums over the hats, as unit vectors, are made."""
+    beneath: scipy.sparse.csr_array | None
+    """``(roi, hat)``: mean of each hat over the ROI, by its weights."""
+    factor: _Solved
+    descent: _Descent | None
+    unknown: np.ndarray
+    """Positions of the ROIs that have no trace."""
+
+    def traces(self, sums: Any) -> Any:
+        """Float32 ``([channel,] kind, roi, time)`` of sums, on the host or the device.
+
+        It is always solved on the host: sums are few beside the pixels.
+        """
+        xp, sums = array_module(sums), to_host(sums)
+        shape = (*sums.shape[:-2], self.length.size, sums.shape[-1])
+        out = np.empty(shape, np.float32)
+        for channel in np.ndindex(*sums.shape[:-3]):
+            self._solve(sums[channel], out[channel])
+        return out if xp is np else xp.asarray(out)
+
+    def _solve(self, sums: np.ndarray, out: np.ndarray) -> None:
+        """Fill ``out`` with traces ``(kind, roi, time)`` of sums ``(kind, mask, time)``."""
+        n = self.length.size
+        n_hats = 0 if self.hats is None else self.hats.shape[0]
+        x = np.empty((n + n_hats, sums.shape[-1]))
+        length = self.length[:, None]
+        np.divide(sums[0, :n], length, out=x[:n], where=length > 0)
+        x[:n][self.length == 0] = 0.0
+        if self.hats is not None:
+            x[n:] = self.hats @ np.ascontiguousarray(sums[1, : self.hats.shape[1]])
+        lost = ~np.isfinite(x).all(axis=0)  # light of one pixel is in every equation
+        x[:, lost] = 0.0
+        given = x.copy() if self.descent is not None else x
+        self.factor.solve(x)
+        if self.descent is not None:
+            from xs2p.traces.equations_cpu import descend
+
+            descend(*self.descent, given, x, _SWEEPS, _ENOUGH)
+        cells = x[:n]
+        cells *= length
+        with np.errstate(over="ignore"):
+            if self.beneath is not None:
+                out[1] = below = self.beneath @ x[n:]
+                cells += below
+            out[0] = cells
+        out[..., lost] = np.nan
+        out[:, self.unknown] = np.nan
+
+
+def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, np.ndarray]:
+    """Build the system of an ROI set, and find which ROIs others and background can stand for."""
+    import scipy.sparse
+
+    weights = footprints.weights.astype(np.float64)
+    n_pixels, n = weights.shape
+    background = footprints.background
+    gram = scipy.sparse.csr_array(weights.T @ weights)
+    length = np.sqrt(gram.diagonal())
+    unit = scipy.sparse.diags_array(1 / np.where(length > 0, length, 1.0))
+    gram, hats, beneath, light = scipy.sparse.csr_array(unit @ gram @ unit), None, None, None
+    if background is not None:
+        npix = background.npix.astype(np.float64)
+        products = background.hats @ scipy.sparse.diags_array(npix) @ background.hats.T
+        scale = scipy.sparse.diags_array(1 / np.sqrt(products.diagonal()))
+        hats = scipy.sparse.csr_array(scale @ background.hats)
+        in_square = scipy.sparse.csr_array(
+            (np.ones(n_pixels), background.squares, np.arange(n_pixels + 1)),
+            shape=(n_pixels, npix.size),
+        )
+        beneath = scipy.sparse.csr_array(weights.T @ in_square @ hats.T)
+        light = scipy.sparse.csr_array(unit @ beneath)
+        products = scipy.sparse.csr_array(scale @ products @ scale)
+        whole = scipy.sparse.block_array([[gram, light], [light.T, products]], format="csc")
+    else:
+        whole = scipy.sparse.csc_array(gram)
+    fitted = np.flatnonzero(whole.diagonal() > 0)
+    factor, alike = _factor(whole, fitted)
+    descent = None
+    if nonnegative:
+        descent = _descent_of(gram, light, None if light is None else products)
+    collinear = alike[alike < n]
+    unknown = np.union1d(np.flatnonzero(length == 0), collinear)
+    return System(length, hats, beneath, factor, descent, unknown), collinear
+
+
+def _factor(whole: scipy.sparse.csc_array, fitted: np.ndarray) -> tuple[_Solved, np.ndarray]:
+    """Factor of equations that do not depend on each other, and the unknowns that have no answer.
+
+    Of those that do some are left out: the others have the same answer whichever.
+    """
+    found = factored(whole[fitted][:, fitted])
+    weak = found.pivots[found.place] < _LEAST
+    kept, dropped = fitted[~weak], fitted[weak]
+    solved = _named(factored(whole[kept][:, kept], small=0.0), kept)
+    if not dropped.size:
+        return solved, dropped
+    parts = whole[:, dropped].toarray()
+    solved.solve(parts)  # how those that are left out are made of the others
+    involved = np.flatnonzero((np.abs(parts) > _PART).any(axis=1))
+    return solved, np.union1d(dropped, involved)
+
+
+def _named(factor: Factor, names: np.ndarray) -> _Solved:
+    order = np.empty(names.size, np.int64)
+    order[factor.place] = names
+    lower = factor.lower
+    return _Solved(
+        order, lower.indptr.astype(np.int64), order[lower.indices], lower.data, factor.pivots
+    )
+
+
+def _descent_of(gram: Any, light: Any, products: Any) -> _Descent:
+    n = gram.shape[0]
+    gram.sort_indices()
+    rows = gram.indptr.astype(np.int64), gram.indices.astype(np.int64), gram.data
+    if light is None:
+        return _Descent(*rows, np.zeros((n, 0)), np.zeros((n, 0)))
+    best = np.linalg.pinv(products.toarray(), hermitian=True)  # of sums that ROIs leave over
+    each = light.toarray()
+    return _Descent(*rows, each, np.ascontiguousarray(each @ best))
