@@ -40,8 +40,10 @@ from xs2p.traces.coefficient import neuropil_coefficient
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
+from xs2p.traces.indicators import indicators
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
+from xs2p.traces.tau import estimate_tau
 
 __all__ = [
     "Masks",
@@ -52,9 +54,11 @@ __all__ = [
     "concat",
     "deconvolve",
     "dff",
+    "estimate_tau",
     "extract",
     "extract_to_zarr",
     "extract_traces",
+    "indicators",
     "neuropil_coefficient",
     "noise",
     "open_movie",
