@@ -38,3 +38,19 @@ def mutualinfo(F, Fneu):
         h = [-(q[q > 0] * np.log(q[q > 0])).sum() for q in (one, other)]
         shared.append(information / np.sqrt(h[0] * h[1]))
     return np.argmin(shared) / 100
+
+
+def tau(F, fs, starts=(0,), longest=1.5):
+    """Time constant of the exponential nearest to the autocovariance, without distance 0."""
+    parts = [p.astype(float) - np.nanmean(p) for p in np.split(F, starts[1:])]
+    covariance = []
+    for lag in range(1, int(longest * fs) + 1):
+        products = np.concatenate([p[:-lag] * p[lag:] for p in parts])
+        covariance.append(np.nanmean(products))
+    seconds = np.arange(1, len(covariance) + 1) / fs
+    taus = np.geomspace(0.1 / fs, 60, 40000)
+    shapes = np.exp(-seconds / taus[:, None])
+    heights = (shapes @ covariance / (shapes**2).sum(axis=1)).clip(0)
+    errors = ((covariance - heights[:, None] * shapes) ** 2).sum(axis=1)
+    best = np.argmin(errors)
+    return np.nan if best in (0, taus.size - 1) else taus[best]

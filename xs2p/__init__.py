@@ -41,8 +41,10 @@ from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.demix import demix
 from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
+from xs2p.traces.indicators import indicators
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
+from xs2p.traces.tau import estimate_tau
 
 __all__ = [
     "Masks",
@@ -54,9 +56,11 @@ __all__ = [
     "deconvolve",
     "demix",
     "dff",
+    "estimate_tau",
     "extract",
     "extract_to_zarr",
     "extract_traces",
+    "indicators",
     "neuropil_coefficient",
     "noise",
     "open_movie",

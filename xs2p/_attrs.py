@@ -28,7 +28,8 @@ UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not com
 
 _HOW = {
     "fs": "frames per second: fs=30.0, or movie.attrs['fs'] = 30.0",
-    "tau": "the decay time of the indicator in seconds: tau=1.0 (GCaMP6f 0.7, 6m 1.0, 6s 1.25–1.5)",
+    "tau": "the decay time of the indicator in seconds: tau=1.0 (GCaMP6f 0.7, 6m 1.0, 6s 1.25–1.5 "
+    "as suite2p has it), or its name: tau='GCaMP8m'",
 }
 
 

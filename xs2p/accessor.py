@@ -29,6 +29,7 @@ from xs2p.traces.dff import dff
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
+from xs2p.traces.tau import estimate_tau
 
 
 def _method(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,6 +97,7 @@ class S2pDataArray(_Methods):
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
+    estimate_tau = _method(estimate_tau)
     dff = _method(dff)
     noise = _method(noise)
     snr = _method(snr)

@@ -106,7 +106,7 @@ def test_what_is_clipped_replaced_and_not_found():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"method": "lasso"}, "unknown method 'lasso'.*binned, mutualinfo"),
+        ({"method": "lasso"}, "method one of binned, mutualinfo; got 'lasso'"),
         ({"fs": -1}, "fs must be a positive number"),
         ({"Fneu": traces()[1][:2]}, "same ROIs and frames"),
         ({"Fneu": traces()[1].assign_coords(roi=range(4))}, "different labels of roi"),
@@ -200,7 +200,7 @@ def test_reprocess_goes_from_any_to_any(recording):
 def test_what_does_not_fit_a_job_is_told(recording):
     movie, rois = recording
     for value, told in (
-        ("much", "unknown method 'much'"),
+        ("much", "must be a number, a DataArray over roi, or one of binned.*'much'"),
         (xr.DataArray([0.5, 0.7], dims="roi"), "one value per roi"),
         (xr.DataArray([np.nan] * 6, dims="roi"), "every neuropil_coefficient must be a finite"),
         (xr.DataArray([0.5] * 6, {"roi": range(1, 7)}, ("roi",)), "labels of neuropil_coefficient"),

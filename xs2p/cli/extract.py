@@ -21,6 +21,7 @@ from xs2p.cli.options import (
     WITH_WINDOW,
     Background,
     Baseline,
+    Coefficient,
     Debug,
     Detrend,
     Device,
@@ -30,6 +31,7 @@ from xs2p.cli.options import (
     Nonnegative,
     Quiet,
     Segments,
+    Tau,
     WithDff,
     app,
     of_baseline,
@@ -77,16 +79,7 @@ def extract(
         float | None,
         of_movie(help="Frame rate in Hz, of each plane. Needed unless the movie carries it."),
     ] = None,
-    tau: Annotated[
-        Any,
-        of_movie(
-            parser=number_or_name,
-            metavar="SECONDS|INDICATOR",
-            help="Decay time of the indicator in seconds, as suite2p has it (GCaMP6f 0.7, 6m 1.0, "
-            "6s 1.25 to 1.5), or its name, as jGCaMP8m, for what its paper says of one spike. By "
-            "default what suite2p's ops say beside the movie; where none do, no spikes are made.",
-        ),
-    ] = None,
+    tau: Tau = None,
     shape: Annotated[
         str | None,
         of_movie(
@@ -118,7 +111,7 @@ def extract(
         int | None,
         of_movie(
             help="Which plane a movie of one plane is, where ROIs are of several and it does not "
-            "say so itself; those of other planes get no trace."
+            "say so; those of other planes get no trace."
         ),
     ] = None,
     order: Annotated[
@@ -224,15 +217,7 @@ def extract(
     method: HowExtracted = Method.masks,
     background: Background = (5, 5),
     nonnegative: Nonnegative = False,
-    neuropil_coefficient: Annotated[
-        Any,
-        of_masks(
-            parser=number_or_name,
-            metavar="R|METHOD",
-            help="Fc = F - coefficient * Fneu; no unit. Or how that of each ROI is estimated: "
-            "binned or mutualinfo.",
-        ),
-    ] = 0.7,
+    neuropil_coefficient: Coefficient = 0.7,
     neuropil: Annotated[
         Neuropil,
         of_masks(
@@ -377,7 +362,8 @@ def extract(
         elif variable_chan2 is not None:
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         frames, second = pick_channels(frames, second, channel, channel_chan2)
-        wanted = tau or dff or options["detrend"] or baseline.value in WITH_WINDOW
+        binned = neuropil_coefficient == "binned"
+        wanted = tau or dff or options["detrend"] or baseline.value in WITH_WINDOW or binned
         if fs is None and "fs" not in frames.attrs and wanted:
             raise ValueError(rate_unknown(frames, movie))
         if tau is None and "tau" in frames.attrs:

@@ -103,6 +103,34 @@ class Device(StrEnum):
     auto = "auto"
 
 
+def number_or_name(text: str | float) -> float | str:
+    """Read a number, or keep a name for what knows it."""
+    try:
+        return float(text)
+    except ValueError:
+        return str(text)
+
+
+Tau = Annotated[
+    Any,
+    of_movie(
+        parser=number_or_name,
+        metavar="SECONDS|INDICATOR",
+        help="Decay time of the indicator in seconds (GCaMP6f 0.7, 6m 1.0, 6s 1.25 to 1.5), or its "
+        "name, as jGCaMP8m, for that of its paper. By default what suite2p's ops say beside the "
+        "movie; where none do, no spikes are made.",
+    ),
+]
+
+Coefficient = Annotated[
+    Any,
+    of_masks(
+        parser=number_or_name,
+        metavar="R|METHOD",
+        help="Fc = F - R * Fneu; or how to find that of each ROI, binned or mutualinfo.",
+    ),
+]
+
 Debug = Annotated[bool, of_output("--debug", help="Show the traceback of an error.")]
 
 Quiet = Annotated[bool, of_output("--quiet", "-q", help="No progress bar.")]

@@ -27,7 +27,7 @@ def extract(
     rois: xr.Dataset | str | os.PathLike[str],
     *,
     fs: float | None = None,
-    tau: float | xr.DataArray | None = None,
+    tau: float | str | xr.DataArray | None = None,
     movie_chan2: xr.DataArray | str | os.PathLike[str] | None = None,
     valid: Any = None,
     segments: Any = None,
@@ -73,7 +73,8 @@ def extract(
         and for spikes. Times that the movie has are kept, whatever it says: in s, ms, frame
         numbers, dates or timedeltas.
     tau
-        Decay time of the indicator in seconds, a number or a DataArray over ``roi``; by default
+        Decay time of the indicator in seconds, a number or a DataArray over ``roi``, or the name
+        of the indicator, as ``"GCaMP8m"`` (:func:`xs2p.indicators`); by default
         ``movie.attrs["tau"]``, which a movie of suite2p's has from its ops. Where neither says
         it, there are no ``spks``.
     movie_chan2

@@ -88,7 +88,7 @@ def check_job(
     rois: Any,
     *,
     fs: float | None,
-    tau: float | xr.DataArray | None,
+    tau: float | str | xr.DataArray | None,
     movie_chan2: Any,
     valid: Any,
     segments: Any,

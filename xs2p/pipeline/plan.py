@@ -44,7 +44,7 @@ def planned(
     of_baseline: dict[str, Any],
     of_neuropil: dict[str, Any],
     known: dict[str, Any],
-    tau: float | xr.DataArray | None,
+    tau: float | str | xr.DataArray | None,
     dff: bool | None,
     frames_anew: bool,
 ) -> Plan:
@@ -222,7 +222,7 @@ def _baseline(
 def _decay(
     ds: xr.Dataset,
     first: xr.DataArray,
-    tau: float | xr.DataArray | None,
+    tau: float | str | xr.DataArray | None,
     known: dict[str, Any],
     said: dict[str, Any],
     anew: bool,

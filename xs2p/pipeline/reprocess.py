@@ -40,7 +40,7 @@ def reprocess(
     prctile_baseline: float | None = None,
     detrend: str | None = None,
     polarity: int | None = None,
-    tau: float | xr.DataArray | None = None,
+    tau: float | str | xr.DataArray | None = None,
     dff: bool | None = None,
     fs: float | None = None,
     device: str | None = None,
@@ -69,8 +69,8 @@ def reprocess(
     polarity
         1, or -1 for an indicator that darkens with activity.
     tau
-        Decay time of the indicator in seconds, a number or a DataArray over ``roi``. Where ``ds``
-        has no ``spks``, they are made if it is given.
+        Decay time of the indicator in seconds, a number or a DataArray over ``roi``, or its name
+        (:func:`xs2p.indicators`). Where ``ds`` has no ``spks``, they are made if it is given.
     dff
         Whether there is to be ``dFF``, with ``noise`` and ``dff_flag``: see :func:`xs2p.dff`. By
         default where there is one.

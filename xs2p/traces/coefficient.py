@@ -96,7 +96,7 @@ def neuropil_coefficient(
     (('roi',), 1.01, 5)
     """
     explain_names("neuropil_coefficient", neuropil_coefficient, other)
-    check_method(method)
+    check_method("method", method)
     for traces in (F, Fneu):
         check_traces(traces, "neuropil_coefficient")
     _check_same(F, Fneu)
@@ -106,13 +106,11 @@ def neuropil_coefficient(
     return found.used.assign_coords(raw=found.raw.variable, flag=found.flag.variable)
 
 
-def check_method(method: Any) -> None:
-    """Raise a ValueError unless ``method`` is known."""
+def check_method(name: str, method: Any) -> None:
+    """Raise a ValueError unless an argument is a method that is known."""
     if method not in _BLOCKS:
-        raise ValueError(
-            f"unknown method {method!r} for the neuropil coefficient; choose one of "
-            f"{', '.join(_BLOCKS)}"
-        )
+        of_job = "" if name == "method" else "must be a number, a DataArray over roi, or "
+        raise ValueError(f"{name} {of_job}one of {', '.join(_BLOCKS)}; got {method!r}")
 
 
 def _check_same(F: xr.DataArray, Fneu: xr.DataArray) -> None:

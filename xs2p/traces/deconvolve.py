@@ -17,6 +17,7 @@ from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import kernels_on, resolve_device
 from xs2p.traces.blocks import check_traces, map_traces, ordered, turned, with_data
+from xs2p.traces.indicators import find_indicator
 from xs2p.traces.levels import levels_of
 from xs2p.traces.noise import noise_of, noise_window
 from xs2p.traces.reductions import whole_in_time
@@ -37,7 +38,7 @@ _MEANS = (
 def deconvolve(
     F: xr.DataArray,
     *,
-    tau: float | xr.DataArray | None = None,
+    tau: float | str | xr.DataArray | None = None,
     fs: float | None = None,
     s_min: float | xr.DataArray = 0.0,
     penalty: str | float | None = None,
@@ -49,7 +50,7 @@ def deconvolve(
 def deconvolve(
     F: xr.DataArray,
     *,
-    tau: float | xr.DataArray | None = None,
+    tau: float | str | xr.DataArray | None = None,
     fs: float | None = None,
     s_min: float | xr.DataArray = 0.0,
     penalty: str | float | None = None,
@@ -61,7 +62,7 @@ def deconvolve(
 def deconvolve(
     F: xr.DataArray,
     *,
-    tau: float | xr.DataArray | None = None,
+    tau: float | str | xr.DataArray | None = None,
     fs: float | None = None,
     s_min: float | xr.DataArray = 0.0,
     penalty: str | float | None = None,
@@ -79,8 +80,9 @@ def deconvolve(
         chunks. Chunks of ``time`` that are short beside ``55 · tau · fs`` frames are joined with
         their neighbours.
     tau
-        Decay time of the indicator in seconds: a number, or a DataArray over ``roi`` with the
-        labels of ``F``; by default ``F.attrs["tau"]``.
+        Decay time of the indicator in seconds: a number, as :func:`xs2p.estimate_tau` finds one; a
+        DataArray over ``roi`` with the labels of ``F``; or an indicator's name, as ``"GCaMP8m"``
+        (:func:`xs2p.indicators`); by default ``F.attrs["tau"]``.
     fs
         Frame rate in Hz; by default ``F.attrs["fs"]``.
     s_min
@@ -116,6 +118,11 @@ def deconvolve(
     ValueError
         If ``tau`` or ``fs`` is not known or not positive, ``fs`` is not the rate of the times, time
         goes back or repeats, ``penalty`` or ``s_min`` do not fit, or the device cannot be used.
+
+    Warns
+    -----
+    UserWarning
+        ``tau · fs`` is below 1, or ``tau`` is above a minute.
 
     References
     ----------
@@ -169,6 +176,8 @@ class Decay(NamedTuple):
     """Seconds; None where each ROI has its own."""
     taus: np.ndarray | None
     """Seconds of each ROI, float64, where they have their own."""
+    indicator: str | None = None
+    """Its name, where ``tau`` was given by it."""
 
     def of_rois(self, positions: np.ndarray) -> Decay:
         """Keep what is said of some ROIs."""
@@ -235,8 +244,10 @@ def _mapped(
     reach = oasis_reach(decay.frames)
     options: dict[str, Any] = {"reach": reach, "whole": device == "gpu", "device": device}
     made = map_traces(block, F, *own, **options)
-    kept = {key: value for key, value in F.attrs.items() if key not in ("tau", "penalty", "s_min")}
-    said = {**attributes(fs=decay.fs, tau=decay.tau), **sparsity.attrs}
+    old = ("tau", "indicator", "penalty", "s_min")
+    kept = {key: value for key, value in F.attrs.items() if key not in old}
+    said = attributes(fs=decay.fs, tau=decay.tau, indicator=decay.indicator)
+    said |= sparsity.attrs
     made.attrs = {"units": "a.u.", **kept, **said}
     if decay.taus is not None:
         attrs = {
@@ -256,16 +267,20 @@ def oasis_reach(tau_fs: np.ndarray) -> int:
     return math.ceil(55.5 * float(tau_fs.max(initial=0)))
 
 
-def check_decay(tau: float | xr.DataArray | None, fs: float | None, array: xr.DataArray) -> Decay:
+def check_decay(
+    tau: float | str | xr.DataArray | None, fs: float | None, array: xr.DataArray
+) -> Decay:
     """Check ``tau`` and ``fs`` for an array over ``roi``, which may say them itself."""
     fs = resolve("fs", fs, array)
-    seconds = taus = None
+    seconds = taus = name = None
+    if isinstance(tau, str):
+        name, tau = find_indicator(tau)
     if isinstance(tau, xr.DataArray) and tau.ndim:
         _check_taus(tau, array)
         taus = tau.values.astype(np.float64)
         tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
     else:
-        given = tau.item() if isinstance(tau, xr.DataArray) else tau
+        given = tau.values.item() if isinstance(tau, xr.DataArray) else tau
         if given is not None and np.ndim(given):
             raise ValueError(
                 f"tau must be a number of seconds, or a DataArray over roi, got a "
@@ -285,7 +300,18 @@ def check_decay(tau: float | xr.DataArray | None, fs: float | None, array: xr.Da
             f"tau is {longest:g} s, and indicators of calcium decay in tenths of a second to "
             "some seconds: tau is in seconds, not in milliseconds or frames"
         )
-    return Decay(fs, tau_fs, seconds, taus)
+    too_fast(float(tau_fs.min(initial=np.inf)) / fs, fs)
+    return Decay(fs, tau_fs, seconds, taus, name)
+
+
+def too_fast(tau: float, fs: float) -> None:
+    """Warn where a decay time in s is shorter than a frame."""
+    if tau * fs < 1:
+        warn(
+            f"tau · fs is {tau * fs:.2g} frames ({tau:.3g} s at {fs:g} Hz): what a spike leaves is "
+            "gone by the next frame, so that spks are little else than the trace; a number of "
+            "seconds, not of milliseconds or frames, is wanted"
+        )
 
 
 def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:

@@ -95,7 +95,7 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
         )
     how = Neuropil(None, way, dark, darks)
     if isinstance(coefficient, str):
-        check_method(coefficient)
+        check_method(COEFFICIENT, coefficient)
         return how._replace(method=coefficient)
     if isinstance(coefficient, xr.DataArray) and coefficient.ndim:
         values = _checked_each(COEFFICIENT, coefficient, rois)
