@@ -38,6 +38,7 @@ from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.dff import dff
+from xs2p.traces.events import events
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
@@ -51,6 +52,7 @@ __all__ = [
     "concat",
     "deconvolve",
     "dff",
+    "events",
     "extract",
     "extract_to_zarr",
     "extract_traces",

@@ -24,6 +24,7 @@ from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_t
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.dff import dff
+from xs2p.traces.events import events
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
@@ -91,6 +92,7 @@ class S2pDataArray(_Methods):
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
+    events = _method(events)
     dff = _method(dff)
     noise = _method(noise)
     snr = _method(snr)
