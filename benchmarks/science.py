@@ -28,11 +28,12 @@ import xarray as xr
 import xs2p
 from benchmarks import plain
 from benchmarks.science_cost import Sizes, graphs, row, table, times
+from benchmarks.science_spikes import spikes
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 RATIO, TAU = 0.7, 0.7
-SECTIONS = ("dff", "frames", "noise", "baselines", "times", "graphs")
+SECTIONS = ("dff", "frames", "noise", "baselines", "spikes", "times", "graphs")
 NO_SPIKES = "Not measured: XS2P_DATA names no folder with spikes/spikes_a.npz."
 
 
@@ -126,6 +127,8 @@ class Cell(NamedTuple):
     fs: float
     spikes: np.ndarray
     """Spikes of each frame."""
+    times: np.ndarray
+    """Of each spike, in s."""
 
 
 def cells(toy: bool) -> list[Cell] | None:
@@ -138,7 +141,7 @@ def cells(toy: bool) -> list[Cell] | None:
         F, Fneu = (z[name][frames[n] : frames[n + 1]] for name in ("F", "Fneu"))
         times = z["spikes"][spikes[n] : spikes[n + 1]]
         count = np.histogram(times, np.arange(F.size + 1) / fs)[0].astype(float)
-        found.append(Cell(F, Fneu, fs, count))
+        found.append(Cell(F, Fneu, fs, count, times))
     return found
 
 
@@ -314,6 +317,8 @@ def main(arguments: list[str] | None = None) -> None:
             warnings.filterwarnings("ignore", ".*ROIs lack a mask")
             if section in ("times", "graphs"):
                 lines = times(sizes, Path(folder)) if section == "times" else graphs(sizes)
+            elif section == "spikes":
+                lines = spikes(cells(options.toy), sizes.repeats, options.toy)
             else:
                 lines = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}[
                     section

@@ -161,6 +161,53 @@ def oasis(trace, tau, fs):
     return np.where(np.isnan(trace), f4(np.nan), spikes)
 
 
+def sparse(trace, tau_fs, penalty=0.0, s_min=0.0):
+    """Calcium and spikes by Friedrich et al. 2017; pools are [numerator, weight, length]."""
+    y, g = np.asarray(trace, np.float64), np.exp(-1 / np.float64(np.float32(tau_fs)))
+    pools = []
+    for t, sample in enumerate(y):
+        if np.isnan(sample):
+            pools = pools or [[0.0, 0.0, 0]]
+            pools[-1][2] += 1
+            continue
+        pools.append([sample - penalty * (1 if t == y.size - 1 else 1 - g), 1.0, 1])
+        while len(pools) > 1:
+            (a, w0, n0), (b, w1, n1) = pools[-2:]
+            before = max(a / w0, 0) if w0 else 0
+            if b / w1 >= before * g**n0 + s_min:
+                break
+            pools[-2:] = [[a + b * g**n0, w0 + w1 * g ** (2 * n0), n0 + n1]]
+    c = np.concatenate([(max(a / w, 0) if w else 0) * g ** np.arange(n) for a, w, n in pools])
+    s = np.append(0, c[1:] - g * c[:-1])
+    return np.where(np.isnan(y), np.nan, c), np.where(np.isnan(y), np.nan, s)
+
+
+def penalty(trace, tau_fs, sigma):
+    """Penalty by which what is left has the variance sigma**2: halving it, 200 times."""
+    counts = ~np.isnan(trace)
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        middle = (low + high) / 2
+        left = (trace - sparse(trace, tau_fs, middle)[0])[counts]
+        low, high = (middle, high) if (left**2).mean() < sigma**2 else (low, middle)
+    return middle
+
+
+def events(s, threshold, fs, segment=None):
+    """(onset, amplitude, size, duration) of each run of one trace, frame by frame."""
+    above = s[s > 0]
+    sigma = 1.4826 * np.median(above) if above.size else 0
+    runs = []
+    for t, value in enumerate(s):
+        if not value > threshold * sigma:
+            continue
+        same = segment is None or t == 0 or segment[t] == segment[t - 1]
+        if not (same and runs and runs[-1][-1] == t - 1):
+            runs.append([])
+        runs[-1].append(t)
+    return [(r[0] / fs, max(s[r]), sum(s[r].astype(float)), len(r) / fs) for r in runs]
+
+
 def snr(Fc):
     """Signal-to-noise of each trace."""
     return 1 - 0.5 * np.diff(Fc, axis=1).var(axis=1) / Fc.var(axis=1)

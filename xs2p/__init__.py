@@ -40,6 +40,7 @@ from xs2p.traces.coefficient import neuropil_coefficient
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.demix import demix
 from xs2p.traces.dff import dff
+from xs2p.traces.events import events
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.indicators import indicators
 from xs2p.traces.noise import noise
@@ -57,6 +58,7 @@ __all__ = [
     "demix",
     "dff",
     "estimate_tau",
+    "events",
     "extract",
     "extract_to_zarr",
     "extract_traces",

@@ -26,6 +26,7 @@ from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.demix import demix
 from xs2p.traces.dff import dff
+from xs2p.traces.events import events
 from xs2p.traces.extraction import extract_traces
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
@@ -98,6 +99,7 @@ class S2pDataArray(_Methods):
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
     estimate_tau = _method(estimate_tau)
+    events = _method(events)
     dff = _method(dff)
     noise = _method(noise)
     snr = _method(snr)

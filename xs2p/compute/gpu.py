@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import is_cupy
+from xs2p.compute.arrays import is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
@@ -121,7 +121,7 @@ def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
     """Call a function of the host with CuPy's arrays, too: the result is where the first is."""
     import cupy
 
-    here = [a.get() if is_cupy(a) else a for a in (array, *args)]
+    here = [to_host(a) for a in (array, *args)]
     if not is_cupy(array):
         return function(*here)
     with array.device:
