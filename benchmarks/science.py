@@ -304,10 +304,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="of each time; median")
     parser.add_argument("--folder", type=Path, help="where the movie is written, and removed")
+    parser.add_argument("--movie-frames", type=int, default=2000, help="of 512 × 512, int16")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
     parser.add_argument("--toy", action="store_true", help="tiny sizes: only to see it run")
     options = parser.parse_args(arguments)
-    sizes = Sizes.toy() if options.toy else Sizes(repeats=options.repeats)
+    sizes = (
+        Sizes.toy()
+        if options.toy
+        else Sizes(of_movie=options.movie_frames, repeats=options.repeats)
+    )
     print(machine(), flush=True)
     for section in options.sections:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings():

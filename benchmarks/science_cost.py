@@ -160,24 +160,19 @@ def side_by_side(works: list[Callable[[], Any]], repeats: int) -> tuple[list[flo
 def times(sizes: Sizes, folder: Path) -> Iterator[str]:
     """Time of each step beside a plain version, and beside the movie that traces come from."""
     yield "\n### Time of each step\n"
-    yield f"{sizes.frames} frames at {FS:.0f} Hz, float32 in memory; medians of {sizes.repeats} runs"
-    yield f"runs in turn, after one that is not counted. xs2p takes {cores()} cores, plain ones one."
+    yield f"{sizes.frames} frames at {FS:.0f} Hz, float32 in memory. Medians of {sizes.repeats}"
+    yield f"runs in turn, after one that is not counted; xs2p takes {cores()} cores, the plain one."
     yield table("step", "ROIs", "xs2p", "plain", "ratio", "what is plain", "results")
     ds = make_dataset(sizes.rois, sizes.frames)
     some = ds.isel(roi=slice(sizes.few))
-    for name in steps(some):
-        traces = some if name in SLOW else ds
-        step = steps(traces)[name]
+    of_all, of_few = steps(ds), steps(some)
+    for name in of_all:
+        step, n_rois = (of_few[name], sizes.few) if name in SLOW else (of_all[name], sizes.rois)
         (ours, theirs), results = side_by_side([step.ours, step.plain], sizes.repeats)
-        cells = (
-            name,
-            traces.sizes["roi"],
-            shown(ours),
-            shown(theirs),
-            f"**{digits(theirs / ours)} ×**",
-        )
-        yield f"| {' | '.join(map(str, cells))} | {step.beside} | {step.agreement(*results)} |"
+        ratio, agreement = f"**{digits(theirs / ours)} ×**", step.agreement(*results)
+        yield row(name, n_rois, shown(ours), shown(theirs), ratio, step.beside, agreement)
         del results
+    del step, of_all, of_few
     del ds, some
     yield from beside_movie(sizes, folder)
 
@@ -186,7 +181,9 @@ def beside_movie(sizes: Sizes, folder: Path) -> Iterator[str]:
     """Time of each step over that to read and sum the movie, in turn."""
     n, side = sizes.of_movie, sizes.side
     path = folder / "data.bin"
-    make_frames(n, (side, side)).tofile(path)
+    with open(path, "wb") as file:
+        for start in range(0, n, 500):
+            make_frames(min(500, n - start), (side, side)).tofile(file)
     movie = xs2p.open_movie(path, shape=(side, side), fs=FS)
     yield f"\nBeside the movie: {sizes.rois} ROIs × {n} frames, and the time that {THREADS} Dask"
     yield f"threads need to read {n} frames of {side} × {side} int16 from disk (its cache) and sum"
@@ -217,23 +214,15 @@ def shown(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
+CENTRED = {"dff": True, "neuropil": "centred"}
 GRAPHS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("maximin, no dFF", {}),
     ("maximin, dFF", {"dff": True}),
-    ("centred, maximin, dFF", {"dff": True, "neuropil": "centred"}),
-    (
-        "centred, detrend, inactive_median, dFF",
-        {
-            "dff": True,
-            "neuropil": "centred",
-            "baseline": "inactive_median",
-            "detrend": "exponential",
-        },
-    ),
-    (
-        "neuropil centred, dFF, constant",
-        {"dff": True, "neuropil": "centred", "baseline": "constant"},
-    ),
+    ("centred, maximin, dFF", CENTRED),
+    ("centred, rolling_prctile, dFF", {**CENTRED, "baseline": "rolling_prctile"}),
+    ("centred, inactive_median, dFF", {**CENTRED, "baseline": "inactive_median"}),
+    ("centred, detrend, maximin, dFF", {**CENTRED, "detrend": "exponential"}),
+    ("centred, constant, dFF", {**CENTRED, "baseline": "constant"}),
 )
 
 
