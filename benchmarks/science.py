@@ -15,6 +15,7 @@ and the spikes of a cell-attached electrode). The whole takes some ten minutes, 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -259,6 +260,8 @@ def baselines(toy: bool) -> Iterator[str]:
         far = [f"{furthest(Fc, method):.1g}" for method in (*methods, "noise")]
         yield row(recording.name, f"{Fc.sizes['roi']} × {Fc.sizes['time']}", *far)
     yield from beside_aind()
+    if importlib.util.find_spec("aind_ophys_utils") is not None:
+        yield from beside_installed(toy)
 
 
 def furthest(Fc: xr.DataArray, method: str) -> float:
@@ -297,6 +300,35 @@ def beside_aind() -> Iterator[str]:
     yield row("median of inactive frames, by its own σ", float(np.abs(own / z["F0"] - 1).max()))
     yield row("the same by `xs2p.noise`", float(np.abs(ours / z["F0"] - 1).max()))
     yield row("`xs2p.noise` beside its σ", float(np.abs(xs2p.noise(F) / z["sigma"] - 1).max()))
+
+
+def beside_installed(toy: bool) -> Iterator[str]:
+    """aind-ophys-utils itself, where it is installed, of real traces."""
+    from aind_ophys_utils.dff import dff as theirs
+
+    yield "\n`aind_ophys_utils.dff.dff` of real traces, every third ROI, neuropil centred; of each"
+    yield "ROI σ over theirs, the largest difference of F0 over its largest, and r of dF/F: the"
+    yield "median and what nine of ten ROIs keep to."
+    yield table("recording", "ROIs", "σ", "F0", "r of dF/F")
+    for recording in recordings(toy):
+        ds = recording.traces.isel(roi=slice(None, None, 3)).s2p.reprocess(
+            neuropil_coefficient=RATIO, neuropil="centred", baseline="inactive_median", dff=True
+        )
+        found = []
+        for n, Fc in enumerate(ds.Fc.values.astype(float)):
+            dFF, F0, sigma = theirs(Fc, 60, 3.333, ds.Fc.attrs["fs"])
+            if sigma > 0:  # else theirs is infinite and ours is NaN
+                far = np.abs(ds.F0.values[n] - F0).max() / np.abs(F0).max()
+                r = np.corrcoef(ds.dFF.values[n], dFF)[0, 1]
+                found.append((float(ds.noise[n]) / sigma, far, r))
+        sigma, far, r = np.transpose(found)
+        yield row(
+            recording.name,
+            len(found),
+            f"{np.median(sigma):.3f}, {np.percentile(sigma, 90):.3f}",
+            f"{np.median(far):.1%}, {np.percentile(far, 90):.1%}",
+            f"{np.median(r):.5f}, {np.percentile(r, 10):.5f}",
+        )
 
 
 def main(arguments: list[str] | None = None) -> None:
