@@ -28,7 +28,7 @@ import xarray as xr
 
 import xs2p
 from benchmarks import plain
-from benchmarks.science_cost import Sizes, graphs, row, table, times
+from benchmarks.science_cost import STEPS, Sizes, graphs, row, table, times
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
@@ -338,6 +338,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, help="where the movie is written, and removed")
     parser.add_argument("--movie-frames", type=int, default=2000, help="of 512 × 512, int16")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="of the times")
     parser.add_argument("--toy", action="store_true", help="tiny sizes: only to see it run")
     options = parser.parse_args(arguments)
     sizes = (
@@ -349,12 +350,14 @@ def main(arguments: list[str] | None = None) -> None:
     for section in options.sections:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*ROIs lack a mask")
-            if section in ("times", "graphs"):
-                lines = times(sizes, Path(folder)) if section == "times" else graphs(sizes)
-            else:
-                lines = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}[
-                    section
-                ](options.toy)
+            lines = {
+                "dff": lambda: dff(options.toy),
+                "frames": lambda: frames(options.toy),
+                "noise": lambda: noise(options.toy),
+                "baselines": lambda: baselines(options.toy),
+                "times": lambda folder=folder: times(sizes, Path(folder), options.steps),
+                "graphs": lambda: graphs(sizes),
+            }[section]()
             for line in lines:
                 print(line, flush=True)
 

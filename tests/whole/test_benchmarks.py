@@ -171,10 +171,10 @@ def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     assert max(float(cell) for row in baselines for cell in row[2:]) < 1e-6
     low, own, ours, sigma = (float(row[1]) for row in aind)
     assert max(low, own) < 1e-6 < ours < 0.05 and 0 < sigma < 0.5
-    assert [row[0] for row in times] == [row[0] for row in beside] and len(times) == 9
+    assert [row[0] for row in times] == [row[0] for row in beside] == [*science_cost.STEPS]
     for name, *_, results in times:
         far = re.search(r"within ([\d.e-]+)", results)
-        rough = {"detrend": 0.5, "quality, of traces": 0.02}.get(name, 1e-6)
+        rough = {"detrend": 0.5, "quality": 0.02}.get(name, 1e-6)
         assert float(far[1]) < rough if far else float(results.removeprefix("r = ")) > 0.9, name
     tasks = {(row[0], row[1]): int(row[3]) for row in graphs}
     assert len(tasks) == 2 * len(science_cost.GRAPHS)
