@@ -128,7 +128,7 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
         return out[0] if out else _wrap(result)
 
     def __array_function__(self, function, kinds, args, kwargs):
-        USED.add(function.__name__)
+        USED.add(".".join([*function.__module__.split(".")[1:], function.__name__]))
         if function in (np.asarray, np.array):  # as Dask calls it: like= one of ours
             return ndarray(function(*args, **{k: v for k, v in kwargs.items() if k != "like"}))
         result = function(*_unwrap(args), **_unwrap(kwargs))

@@ -22,8 +22,8 @@ def meanings_of(variable: xr.DataArray | xr.Variable) -> dict[int, str]:
     ValueError
         If there are not as many masks as meanings.
     """
-    if not set(FLAG_ATTRS) <= set(variable.attrs):
-        return {}
+    if not set(FLAG_ATTRS) <= set(variable.attrs) or variable.dtype == bool:
+        return {}  # a comparison, as ds.dff_flag == 0, keeps attributes
     masks, meanings = (variable.attrs[name] for name in FLAG_ATTRS)
     named = meanings.split() if isinstance(meanings, str) else [str(word) for word in meanings]
     bits = [int(mask) for mask in np.atleast_1d(masks)]

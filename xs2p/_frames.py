@@ -154,12 +154,17 @@ def _checked_valid(valid: Any, array: xr.DataArray | xr.Dataset) -> xr.Variable:
     if found.dtype != bool or found.shape != sizes:
         raise ValueError(
             f"{told}: expected True or False for each of {n_frames} frames, or the numbers of the "
-            f"frames to leave out; got {found.dtype} of shape {found.shape}"
+            f"frames to leave out; got {_shown(valid, found)}. By time: "
+            "valid=(movie.time < 24) | (movie.time >= 27)"
         )
     found = ~found if bad else found.copy()
     if not found.any():
         raise ValueError(f"{told}: leaves no frame that counts; True is a frame that does")
     return xr.Variable(dims, found, _VALID)
+
+
+def _shown(valid: Any, found: np.ndarray) -> str:
+    return repr(valid) if not found.ndim else f"{found.dtype} of shape {found.shape}"
 
 
 def _frames_in(path: str) -> np.ndarray:
@@ -280,7 +285,11 @@ def names_of(array: xr.DataArray | xr.Dataset) -> list[str] | None:
     """
     if SEGMENT not in array.coords or array[SEGMENT].dims != ("time",) or not array.sizes["time"]:
         return None
-    labels, names = labels_of(array).values, array[SEGMENT].attrs.get("names")
+    return named(labels_of(array).values, array[SEGMENT].attrs.get("names"))
+
+
+def named(labels: np.ndarray, names: Any) -> list[str]:
+    """Name of each label of a segment; numbers find theirs in ``names``."""
     names = [names] if isinstance(names, str) else names  # as NetCDF gives back a list of one
     if isinstance(names, list | tuple | np.ndarray) and labels.dtype.kind in "iu":
         if 0 <= labels.min() and labels.max() < len(names):

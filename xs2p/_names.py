@@ -15,7 +15,8 @@ _HERE = {
     "neuropil_factor": "neuropil_coefficient",
     "r_neuropil": "neuropil_coefficient",
     "extract_neuropil": "neuropil_extract",
-    "neuropil": "neuropil_extract",
+    "delta_f": "dff",
+    "df_over_f": "dff",
     "inner_radius": "inner_neuropil_radius",
     "min_neuropil_pix": "min_neuropil_pixels",
     "min_neuropil": "min_neuropil_pixels",
@@ -98,7 +99,9 @@ def explain_names(what: str, function: Callable[..., Any], other: Mapping[str, A
     else:
         import difflib
 
-        near = difflib.get_close_matches(name, known, 1)
+        plain = {each.lower().replace("_", ""): each for each in known}
+        near = difflib.get_close_matches(name.lower().replace("_", ""), list(plain), 1)
+        near = [plain[word] for word in near]
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
     raise TypeError(f"{what}() got an unknown argument {name!r}; {hint}")
 

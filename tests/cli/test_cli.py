@@ -269,6 +269,11 @@ def test_options_reach_extract(xs2p_shell, recording):
         "sig_baseline": 5.0,
         "win_baseline": 10.0,
         "snr_threshold": 0.1,
+        "neuropil": "centred",
+        "dark_offset": 3.0,
+        "detrend": "exponential",
+        "polarity": -1,
+        "dff": True,
     }
     args = []
     for name, value in given.items():

@@ -423,6 +423,11 @@ def test_dff(cupy, backend):
     checks.check_dff(backend, cupy, "gpu")
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_quality(cupy, backend):
+    checks.check_quality(backend, cupy)
+
+
 def test_traces_of_other_shapes(cupy):
     F = checks.traces() - np.float32(300)
     both = xr.concat([F, F + 5], "channel").assign_attrs(F.attrs)

@@ -139,3 +139,18 @@ def test_rois_that_where_has_spread_are_told_how_to_be_chosen():
     with pytest.raises(ValueError, match=r"where\(…, drop=True\).*rois.sel\(roi=rois.npix > 20\)"):
         spread.s2p.build_masks()
     assert rois.sel(roi=rois.npix > 20).s2p.compact().sizes["roi"] == spread.sizes["roi"]
+
+
+def test_measures_of_segments_and_flags_in_words():
+    movie, rois, _ = simulate(5, (30, 41), 200, fs=10.0)
+    movie = xs2p.concat({"rest": movie[:90], "touch": movie[90:]}, gap=1.0)
+    ds = movie.s2p.extract(rois, dff=True, min_neuropil_pixels=50)
+    each = ds.Fc.s2p.noise(by_segment=True)
+    table = ds.assign(noise=each).s2p.to_dataframe("rois")
+    assert "noise" not in table
+    np.testing.assert_array_equal(table["noise_rest"], each[0])
+    np.testing.assert_array_equal(table["noise_touch"], each[1])
+    flagged = ds.assign(dff_flag=ds.dff_flag.copy(data=np.array([0, 1, 9, 0, 4], "u1")))
+    words = flagged.s2p.to_dataframe("rois").dff_flag_words
+    expected = ["", "F0 not positive", "F0 not positive, dFF above 10", ""]
+    assert words.tolist() == [*expected, "neuropil above 90 percent"]

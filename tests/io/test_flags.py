@@ -50,3 +50,12 @@ def test_what_does_not_fit():
         flags_of(flags([1], flag_masks=[1, 2]))
     with pytest.raises(ValueError, match=r"are over \('channel', 'roi'\)"):
         flags_of(xr.DataArray([[1, 2]], dims=("channel", "roi"), attrs=FLAGS))
+
+
+def test_a_comparison_of_flags_is_no_flag():
+    """xarray keeps attributes in ``ds.dff_flag == 0``."""
+    flag = xr.DataArray(
+        [0, 1], dims="roi", attrs={"flag_masks": [1], "flag_meanings": "F0_not_positive"}
+    )
+    good = (flag == 0).assign_attrs(flag.attrs)
+    assert meanings_of(good) == {} and flags_of(flag) == [[], ["F0 not positive"]]

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 import xs2p
-from xs2p.testing import raise_if_dask_computes
+from xs2p.testing import raise_if_dask_computes, simulate
 
 LY, LX = 12, 16
 
@@ -260,3 +260,19 @@ class TestTraces:
         part = traces(10).assign_attrs(xs2p_unfinished="5 of 10 frames")
         with pytest.raises(ValueError, match=r"movies\[1\] is not complete: 5 of 10 frames"):
             xs2p.concat([traces(10), part])
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_flags_of_dff_are_of_the_whole_recording(lazy):
+    movie, cells, _ = simulate(4, (30, 41), 400, fs=10.0)
+    movie = movie.chunk(time=50) if lazy else movie
+    halves = {"a": movie[:200], "b": movie[200:]}
+    options = {"tau": 1.0, "dff": True, "min_neuropil_pixels": 60}
+    parts = {name: half.s2p.extract(cells, **options) for name, half in halves.items()}
+    with raise_if_dask_computes():
+        joined = xs2p.concat(parts, gap=5.0)
+    expected = xs2p.concat(halves, gap=5.0).s2p.extract(cells, **options)
+    for name in ("dFF", "noise", "dff_flag"):
+        np.testing.assert_array_equal(joined[name], expected[name])
+        assert joined[name].attrs == expected[name].attrs
+    assert (joined.noise != parts["a"].noise).any()

@@ -130,6 +130,7 @@ def test_noisy_rois_are_judged_by_frames_that_count(recording):
     [
         (np.ones(N - 1, bool), "expected True or False for each of 400 frames"),
         (np.ones(N), "got float64 of shape"),
+        (slice(24, 27), r"got slice\(24, 27, None\)\. By time: valid=\(movie\.time < 24\) \|"),
         ([3, N], "frame 400 is to be left out, and frames go from 0 to 399"),
         (np.zeros(N, bool), "leaves no frame that counts"),
         ("badframes", "the movie has no coordinate badframes"),
@@ -155,3 +156,18 @@ def test_segments_that_are_said_wrongly_are_refused(recording):
     ):
         with pytest.raises(ValueError, match=told):
             movie.s2p.extract(rois, segments=segments, **HOW)
+
+
+@pytest.mark.parametrize("neuropil", ["full", "centred"])
+@pytest.mark.parametrize("detrend", [None, "exponential"])
+def test_a_movie_that_was_turned_gives_the_same_activity(recording, valid, neuropil, detrend):
+    movie, rois = recording
+    options = {**HOW, "neuropil": neuropil, "detrend": detrend, "dff": True, "valid": valid}
+    ds = movie.s2p.extract(rois, **options)
+    other = (-movie).assign_attrs(movie.attrs).s2p.extract(rois, polarity=-1, **options)
+    for name in ("spks", "dFF", "noise", "dff_flag"):
+        np.testing.assert_array_equal(other[name], ds[name], err_msg=name)
+    for name in ("F", "Fneu", "Fc", "F0"):
+        np.testing.assert_array_equal(other[name], -ds[name], err_msg=name)
+    assert other.attrs["polarity"] == other.dFF.attrs["polarity"] == -1
+    assert np.isnan(ds.dFF[:, ~valid]).all() and np.isfinite(ds.dFF[:, valid]).all()

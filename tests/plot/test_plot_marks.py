@@ -172,3 +172,19 @@ def test_the_browser():
     assert np.isnan(value[int(np.flatnonzero(time == 14.9)[-1]) + 1])
     browser.select(1)
     assert len(browser._grey.data["x0"]) == 0
+
+
+def test_segments_are_named_where_there_is_room():
+    ds = recording(border=300)
+    ds.segment.attrs["names"] = ["rest", "a long session"]
+    shown = words(ds.s2p.plot_traces([1, 2]).figure)
+    assert "rest" in shown and "a long session" in shown
+    narrow = words(ds.s2p.plot_traces([1, 2], time=(28.0, 30.2)).figure)
+    assert "rest" in narrow and "a long session" not in narrow
+    within = words(ds.s2p.plot_traces([1, 2], time=(0, 20)).figure)
+    assert "rest" not in within  # no border is in view
+    summary = ds.s2p.plot_summary()
+    assert words(summary).count("rest") == 2  # over the map, and over the traces
+    check_legible(summary)
+    many = ds.assign_coords(segment=("time", np.arange(400) // 4))
+    assert "7" not in words(many.s2p.plot_traces([1, 2]).figure)

@@ -375,3 +375,43 @@ def test_images_of_the_planes_of_a_summary(sample):
     axes = one.s2p.plot_summary().axes
     assert axes[1].get_title(loc="left") == "33 ROIs"
     np.testing.assert_array_equal(axes[0].images[0].get_array(), np.eye(64) * 2)
+
+
+def test_the_baseline_of_centred_neuropil_lies_where_f_is_silent():
+    movie, rois, _ = simulate(4, (30, 41), 300, fs=10.0)
+    ds = movie.s2p.extract(rois, neuropil="centred", dark_offset=3.0, min_neuropil_pixels=50)
+    ax = ds.s2p.plot_traces([1], legend=True)
+    dashed = [line for line in ax.get_lines() if line.get_linestyle() == "--"]
+    assert len(dashed) == 1
+    one = ds.sel(roi=1)
+    silent = (one.F0 + (one.F - one.Fc)).values
+    # Rows are scaled: what is drawn is linear in the trace.
+    drawn = dashed[0].get_ydata()
+    slope, level = np.polyfit(silent, drawn, 1)
+    np.testing.assert_allclose(drawn, slope * silent + level, atol=1e-6)
+    trace = max(
+        (line for line in ax.get_lines() if line not in dashed), key=lambda x: x.get_zorder()
+    )
+    assert (silent < one.F.values.max()).all() and trace is not None
+    assert "F − Fc + F0 (baseline)" in words(ax.figure)
+    full = words(movie.s2p.extract(rois, min_neuropil_pixels=50).s2p.plot_traces([1]).figure)
+    assert "0.7 · Fneu + F0 (baseline)" in full
+
+
+def test_the_summary_has_colours_of_any_measure():
+    movie, rois, _ = simulate(6, (30, 41), 300, fs=10.0)
+    ds = movie.s2p.extract(rois, dff=True, min_neuropil_pixels=50).compute()
+    ds = ds.assign(ds.s2p.quality())
+    figure = ds.s2p.plot_summary(color="noise_level")
+    assert figure.axes[2].get_title(loc="left") == "noise_level"
+    assert "noise_level (% / sqrt(Hz))" in figure.axes[2].get_xlabel()
+    line = next(word for word in words(figure) if word.startswith("Medians:"))
+    level = float(ds.noise_level.median())
+    assert f"noise level {level:.2g} %/√Hz" in line and "of the pixels free" in line
+    check_legible(figure)
+    lone = ds.assign(vif=ds.vif.copy(data=[1.0, 2.0, np.inf, 1.0, 1.0, np.nan]))
+    assert "2 without a number" in words(lone.s2p.plot_summary(color="vif"))
+    plain = ds.drop_vars(["noise_level", "snr_events"]).s2p.plot_summary()
+    assert plain.axes[2].get_title(loc="left") == "suite2p SNR"
+    with pytest.raises(ValueError, match=r"color='nu'.*ds\.assign\(ds\.s2p\.quality\(\)\)"):
+        ds.s2p.plot_summary(color="nu")

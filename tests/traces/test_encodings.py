@@ -71,10 +71,10 @@ def test_steps_on_packed_traces(packed, tmp_path, step, chunks):
 
 def test_corrected_traces_without_neuropil(packed):
     """Fc is F as it is, and yet no copy of how F was packed."""
-    from xs2p.traces.neuropil import correct
+    from xs2p.traces.neuropil import Neuropil, correct
 
     F = packed("F", None)
-    assert not correct(F.to_dataset(name="F"), 0.7).encoding
+    assert not correct(F.to_dataset(name="F"), Neuropil(0.7)).encoding
     assert F.encoding["scale_factor"] == 0.5
 
 

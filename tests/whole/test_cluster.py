@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -717,6 +718,9 @@ def test_progress_of_what_is_written_and_filtered(recording, tmp_path, request, 
 
 def test_progress_in_a_notebook(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ipykernel", None)
+    with _progress.progress_bar(patience=60.0):  # of what is quick there is not even a line
+        da.ones(4, chunks=2).compute()
+    assert capsys.readouterr().out == ""
     with _progress.watch(_progress.reading(20, 4e9), 5) as watched:
         with watched.part(5):
             pass

@@ -73,6 +73,10 @@ def test_dff(cupy, backend):
     checks.check_dff(backend, cupy, "gpu")
 
 
+def test_quality(cupy, backend):
+    checks.check_quality(backend, cupy)
+
+
 def test_tau_of_each_roi(cupy, backend):
     checks.check_taus(backend, cupy, "gpu")
 

@@ -18,9 +18,12 @@ from xs2p.cli.inputs import (
     require_shape,
 )
 from xs2p.cli.options import (
+    WITH_WINDOW,
     Baseline,
     Debug,
+    Detrend,
     Device,
+    Neuropil,
     Quiet,
     Segments,
     app,
@@ -213,6 +216,17 @@ def extract(
     neuropil_coefficient: Annotated[
         float, of_masks(help="Fc = F - coefficient * Fneu; no unit.")
     ] = 0.7,
+    neuropil: Annotated[
+        Neuropil,
+        of_masks(
+            help="full: all of Fneu is taken off; centred: what it is above its median, so that "
+            "the light of the cell at rest stays, which dF/F divides by."
+        ),
+    ] = Neuropil.full,
+    dark_offset: Annotated[
+        float,
+        of_masks(help="What the detector reads in the dark, taken off F (centred)."),
+    ] = 0.0,
     inner_neuropil_radius: Annotated[
         int, of_masks(help="Pixels around an ROI that its neuropil leaves out.")
     ] = 2,
@@ -245,13 +259,34 @@ def extract(
     ] = False,
     baseline: Annotated[Baseline, of_baseline(help="How F0 is estimated.")] = Baseline.maximin,
     win_baseline: Annotated[
-        float, of_baseline(help="Window of the running minimum and maximum, in seconds (maximin).")
+        float, of_baseline(help="Window in seconds (maximin, rolling_*, inactive_median).")
     ] = 60.0,
     sig_baseline: Annotated[
         float,
         of_baseline(help="Standard deviation of the Gaussian, in frames (maximin, constant)."),
     ] = 10.0,
-    prctile_baseline: Annotated[float, of_baseline(help="Percentile, 0 to 100 (prctile).")] = 8.0,
+    prctile_baseline: Annotated[
+        float, of_baseline(help="Percentile, 0 to 100 (prctile, rolling_prctile).")
+    ] = 8.0,
+    detrend: Annotated[
+        Detrend | None,
+        of_baseline(
+            help="Divide by how the trace bleaches, a double exponential, before F0 is found.",
+            show_default=False,
+        ),
+    ] = None,
+    polarity: Annotated[
+        int, of_baseline(help="-1 for an indicator that darkens with activity.")
+    ] = 1,
+    dff: Annotated[
+        bool,
+        of_baseline(
+            "--dff",
+            metavar="",
+            show_default=False,
+            help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
+        ),
+    ] = False,
     device: Annotated[
         Device | None,
         of_device(
@@ -289,6 +324,8 @@ def extract(
     options: dict[str, Any] = {
         "neuropil_extract": neuropil_extract,
         "neuropil_coefficient": neuropil_coefficient,
+        "neuropil": neuropil.value,
+        "dark_offset": dark_offset,
         "inner_neuropil_radius": inner_neuropil_radius,
         "min_neuropil_pixels": min_neuropil_pixels,
         "lam_percentile": lam_percentile,
@@ -299,6 +336,9 @@ def extract(
         "win_baseline": win_baseline,
         "sig_baseline": sig_baseline,
         "prctile_baseline": prctile_baseline,
+        "detrend": None if detrend is None else detrend.value,
+        "polarity": polarity,
+        "dff": dff,
         "device": None if device is None else device.value,
     }
     if valid is not None:
@@ -325,7 +365,8 @@ def extract(
         elif variable_chan2 is not None:
             raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
         frames, second = pick_channels(frames, second, channel, channel_chan2)
-        if fs is None and "fs" not in frames.attrs and (tau or "maximin" in baseline.value):
+        wanted = tau or dff or options["detrend"] or baseline.value in WITH_WINDOW
+        if fs is None and "fs" not in frames.attrs and wanted:
             raise ValueError(rate_unknown(frames, movie))
         if tau is None and "tau" in frames.attrs:
             say(f"tau is {frames.attrs['tau']:g} s, as suite2p says of {movie}", quiet)

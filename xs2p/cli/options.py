@@ -57,6 +57,29 @@ class Baseline(StrEnum):
     none = "none"
 
 
+# Those that need the frame rate for it.
+WITH_WINDOW = {
+    Baseline.maximin,
+    Baseline.maximin_legacy,
+    Baseline.rolling_prctile,
+    Baseline.rolling_median,
+    Baseline.inactive_median,
+}
+
+
+class Neuropil(StrEnum):
+    """Ways of taking neuropil off, as :func:`xs2p.extract` names them."""
+
+    full = "full"
+    centred = "centred"
+
+
+class Detrend(StrEnum):
+    """Trends that baselines can follow, as :func:`xs2p.baseline` names them."""
+
+    exponential = "exponential"
+
+
 class Segments(StrEnum):
     """Segments that a movie can have, as :func:`xs2p.open_movie` names them."""
 

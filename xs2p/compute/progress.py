@@ -93,8 +93,10 @@ def _bar(tell: _Tell, patience: float = 0.0) -> Iterator[Callable[[float], None]
     In a notebook it is a line of text that is written anew. It appears after ``patience`` seconds.
     """
     if in_notebook():
-        yield _line(tell, patience)
-        print(flush=True)
+        line = _Line(tell, patience)
+        yield line
+        if line.width:
+            print(flush=True)
         return
     from rich.console import Console
     from rich.errors import LiveError
@@ -130,22 +132,26 @@ def _bar(tell: _Tell, patience: float = 0.0) -> Iterator[Callable[[float], None]
             bar.stop()
 
 
-def _line(tell: _Tell, patience: float) -> Callable[[float], None]:
-    """Report on one line of a notebook's output; rich would need ipywidgets for it."""
-    start = time.monotonic()
-    last = [-1.0, 0]
+class _Line:
+    """Reports on one line of a notebook's output; rich would need ipywidgets for it."""
 
-    def report(share: float) -> None:
-        share, seconds = min(share, 1.0), time.monotonic() - start
-        if seconds < patience or (last[0] + _EVERY > seconds and share < 1 and last[0] >= 0):
+    def __init__(self, tell: _Tell, patience: float) -> None:
+        self.tell, self.patience = tell, patience
+        self.start, self.last = time.monotonic(), -1.0
+        self.width = 0
+        """Of what is written; 0 where nothing is."""
+
+    def __call__(self, share: float) -> None:
+        """Write the line anew."""
+        share, seconds = min(share, 1.0), time.monotonic() - self.start
+        soon = self.last + _EVERY > seconds and share < 1 and self.last >= 0
+        if seconds < self.patience or soon:
             return
-        before, behind = tell(share, seconds)
+        before, behind = self.tell(share, seconds)
         left = f"{seconds / share - seconds:.0f} s left" if 0 < share < 1 else ""
         text = f"{before} [{'#' * round(30 * share):30}] {share:.0%} {behind} {left}".strip()
-        print("\r" + text.ljust(int(last[1])), end="", flush=True)
-        last[:] = seconds, len(text)
-
-    return report
+        print("\r" + text.ljust(self.width), end="", flush=True)
+        self.last, self.width = seconds, len(text)
 
 
 def count_reads(*arrays: Any) -> int:

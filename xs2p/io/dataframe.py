@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import xarray as xr
 
+from xs2p._flags import flags_of, meanings_of
+from xs2p._frames import named
 from xs2p.compute.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -61,10 +63,11 @@ def to_dataframe(
 
     Notes
     -----
-    ``dff_flag`` is a sum of flags, such as 1 and 8; ``ds.dff_flag.attrs`` says what they mean, by
-    ``flag_masks`` and ``flag_meanings``. ``good = rois[rois.dff_flag == 0]`` are the ROIs that have
-    none, ``rois[rois.dff_flag & (1 | 8) == 0]`` those that have neither of these two, and
-    ``traces[traces.roi.isin(good.roi)]`` are their traces.
+    ``dff_flag`` is a sum of flags, such as 1 and 8, and ``dff_flag_words`` what they mean, empty
+    where there is none: ``rois.dff_flag_words.value_counts()`` counts them. ``good =
+    rois[rois.dff_flag == 0]`` are the ROIs that have none, ``rois[rois.dff_flag & (1 | 8) == 0]``
+    those that have neither of these two, and ``traces[traces.roi.isin(good.roi)]`` are their
+    traces.
 
     Examples
     --------
@@ -149,6 +152,7 @@ def _of_traces(
 def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None) -> pd.DataFrame:
     from xs2p.traces.quality import is_of, skew, snr, std
 
+    ds = _in_words(_apart(ds))
     over_roi = {n: set(v.dims) - {"channel"} == {"roi"} for n, v in ds.variables.items()}
     own = [str(n) for n, is_one in over_roi.items() if is_one and n not in _BOOKKEEPING]
     first = [n for n in ("roi", "npix", "med_y", "med_x", "radius", "status") if n in own]
@@ -175,6 +179,33 @@ def _of_rois(ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None)
     table = table[[n for n in ("roi", "channel") if n in table] + chosen]
     table.attrs["units"] = _units(held, table.columns)
     return table
+
+
+def _apart(ds: xr.Dataset) -> xr.Dataset:
+    """Make of measures of each segment a variable for each, its name after that of the measure."""
+    measures = [n for n, v in ds.variables.items() if {"segment", "roi"} <= set(v.dims)]
+    if not measures:
+        return ds
+    labels = (
+        ds["segment"]
+        if "segment" in ds.coords
+        else xr.DataArray(np.arange(ds.sizes["segment"]), dims="segment")
+    )
+    names = named(labels.values, labels.attrs.get("names"))
+    parts = {
+        f"{name}_{label}": ds[name].isel(segment=k, drop=True).variable
+        for name in measures
+        for k, label in enumerate(names)
+    }
+    return ds.drop_vars(measures).assign(parts)
+
+
+def _in_words(ds: xr.Dataset) -> xr.Dataset:
+    """Add what flags of ROIs mean, in words, in a variable beside them."""
+    flags = {n: ds[n] for n, v in ds.variables.items() if v.dims == ("roi",) and meanings_of(v)}
+    with progress_bar():
+        words = {f"{n}_words": [", ".join(each) for each in flags_of(v)] for n, v in flags.items()}
+    return ds.assign({n: ("roi", np.array(each, object)) for n, each in words.items()})
 
 
 def _chosen(variables: Sequence[str] | None, known: list[str]) -> list[str]:

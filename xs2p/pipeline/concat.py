@@ -10,10 +10,13 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED, check_number, parameters_in
+from xs2p._flags import DFF_FLAG, NOISE
 from xs2p._frames import BAD, SEGMENT, VALID, names_of, segment_coord, starts_of, valid_of
 from xs2p._time import Clock, check_increasing, clock_of
 from xs2p._warnings import warn
 from xs2p.movie.segments import short_names
+from xs2p.pipeline.dff import flags_anew
+from xs2p.traces.dff import made_here
 
 Recording = TypeVar("Recording", xr.DataArray, xr.Dataset)
 _ITSELF = "xs2p concat"  # what a movie is called as a variable
@@ -84,12 +87,13 @@ def concat(movies: Sequence[Recording] | Mapping[str, Recording], gap: float | N
     first = given[0]
     if isinstance(first, xr.DataArray):
         parts = [part.rename(_ITSELF).to_dataset() for part in given]
-    else:
-        parts = given
-    whole = _joined(parts, keys, gap, named)
-    if isinstance(first, xr.DataArray):
+        whole = _joined(parts, keys, gap, named)
         return whole[_ITSELF].transpose(*first.dims).rename(first.name)
-    return whole
+    if not all({"Fc", "F0", "dFF"} <= set(part) and made_here(part["dFF"]) for part in given):
+        return _joined(given, keys, gap, named)
+    # Of the whole recording they are others, and to compare lazy ones would be to make them.
+    given = [part.drop_vars([NOISE, DFF_FLAG], errors="ignore") for part in given]
+    return flags_anew(_joined(given, keys, gap, named))
 
 
 def _check_kind(given: Sequence[Any], keys: Sequence[str]) -> None:

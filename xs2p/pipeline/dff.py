@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED, check_polarity, parameters_in, resolve
+from xs2p._flags import DFF_FLAG, NOISE
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
@@ -56,7 +57,7 @@ def dff_of(
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), neuropil="centred").s2p.dff()
     >>> good = ds.dFF.sel(roi=ds.dff_flag == 0)
     >>> good.sizes
-    Frozen({'roi': 98, 'time': 500})
+    Frozen({'roi': 78, 'time': 500})
     """
     explain_names("dff", dff_of, other)
     missing = [name for name in ("Fc", "F0") if name not in ds]
@@ -76,9 +77,18 @@ def dff_of(
     if fs is None:
         warn_of_gaps(first, "Fc")
     device = resolve_device(device, unread(ds["Fc"]), "the array of traces")
-    ds = ds.drop_vars(["noise", "dff_flag"], errors="ignore")
+    ds = ds.drop_vars([NOISE, DFF_FLAG], errors="ignore")
     coefficient = known.get("neuropil_coefficient")
     return ds.assign(relative(ds, rate, int(polarity), coefficient, device))
+
+
+def flags_anew(ds: xr.Dataset) -> xr.Dataset:
+    """Add ``noise`` and ``dff_flag`` of the ``dFF`` that a Dataset has of :func:`xs2p.dff`."""
+    known = parameters_in(ds)
+    device = resolve_device(None, unread(ds["Fc"]))
+    rate, polarity = resolve("fs", known.get("fs"), ds["Fc"]), int(known.get("polarity", 1))
+    made = relative(ds, rate, polarity, known.get("neuropil_coefficient"), device)
+    return ds.assign({name: made[name] for name in (NOISE, DFF_FLAG)})
 
 
 def relative(
@@ -96,4 +106,4 @@ def relative(
     made, ratio = relative_change(ds["Fc"], ds["F0"], fs, polarity, device, in_passes), None
     if coefficient is not None and {"F", "Fneu"} <= set(ds.data_vars):
         ratio = neuropil_ratio(ds, coefficient, device, in_passes)
-    return {"dFF": made.dFF, "noise": made.noise, "dff_flag": flags_of(made, ratio)}
+    return {"dFF": made.dFF, NOISE: made.noise, DFF_FLAG: flags_of(made, ratio)}

@@ -58,7 +58,8 @@ _OF_TRACES: dict[str, tuple[str, str | None, str]] = {
         "largest events over noise",
         "1",
         "99.5th percentile of Fc above F0, over noise: 2.6 is what noise alone gives around its "
-        "own middle, and events stand out from about 5 on; NaN where there is no noise.",
+        "own middle, and events stand out from about 5 on; less for a cell that is active much of "
+        "the time, whose events count as noise too. NaN where there is no noise.",
     ),
     "noise_level": (
         "noise level ν of dF/F",
@@ -173,7 +174,7 @@ def quality(
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
     >>> table = ds.assign(xs2p.quality(ds)).s2p.to_dataframe("rois")
     >>> table[["snr_events", "neuropil_corr", "vif"]].median().round(1).tolist()
-    [5.7, 0.2, 1.0]
+    [8.8, 0.3, 1.0]
     """
     explain_names("quality", quality, other)
     check_flag("by_segment", by_segment)

@@ -9,10 +9,12 @@ import xarray as xr
 from xs2p._attrs import TRACES, UNFINISHED, parameters_in, resolve, restated
 from xs2p._frames import with_frames
 from xs2p._names import explain_names, same_as, without_other
+from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.pipeline.dff import relative
 from xs2p.pipeline.plan import Plan, planned
+from xs2p.pipeline.quality import OF_TRACES
 from xs2p.pipeline.regions import RUN
 from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import turned
@@ -84,7 +86,8 @@ def reprocess(
         those that the variables' own attributes say (the baseline's defaults where there was none);
         float32, lazy where ``ds`` is. The coordinates ``snr``, ``skew`` and ``std``, those that are
         there, are of the new ``Fc``. The attributes of the Dataset are made of its variables'. A
-        ``dFF`` that another program made is left out with a warning where it would not fit.
+        ``dFF`` that another program made is left out with a warning where it would not fit, and so
+        are measures of :func:`xs2p.quality` of traces that are made anew.
 
     Raises
     ------
@@ -128,6 +131,8 @@ def reprocess(
     if fs is not None:
         own = [name for name in TRACES if name in ds.data_vars]
         ds = ds.assign({name: ds[name].assign_attrs(fs=fs) for name in own})
+    if plan.traces_differ or plan.baseline is not None:
+        ds = _without_measures(ds)
     new = _redone(ds, plan, device)
     if plan.traces_differ:
         new = _with_statistics(new)
@@ -180,6 +185,20 @@ def _redone(ds: xr.Dataset, plan: Plan, device: str) -> xr.Dataset:
         coefficient = ds["Fc"].attrs.get("neuropil_coefficient")
         ds = ds.assign(relative(ds, plan.dff_rate, polarity, coefficient, device))
     return ds
+
+
+def _without_measures(ds: xr.Dataset) -> xr.Dataset:
+    """Leave out what `quality` found of the traces as they were."""
+    anew = {*_STATISTICS, *(["noise"] if "dFF" in ds else [])}
+    stale = [name for name in OF_TRACES if name in ds.variables and name not in anew]
+    if "skew" in ds.variables and "polarity" in ds["skew"].attrs:
+        stale.append("skew")
+    if stale:
+        warn(
+            f"{', '.join(stale)}: left out, for the traces they were of are made anew; "
+            "ds.assign(ds.s2p.quality()) finds them of the new ones"
+        )
+    return ds.drop_vars(stale)
 
 
 def _with_statistics(ds: xr.Dataset) -> xr.Dataset:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._frames import starts_of, valid_of
+from xs2p._frames import names_of, starts_of, valid_of
+from xs2p.plot.drawing import SMALL
 from xs2p.plot.times import TimeAxis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GREY, BORDER = "#E2E2E2", "#0072B2"
+_NAMED = 30  # segments, at most, that are told by name
+_LETTER = 7.0  # pixels that a letter of a name takes, or less
 MOST = 2000  # spans, or borders, that are drawn one by one
 
 
@@ -27,6 +30,8 @@ class Marks(NamedTuple):
     """Where segments begin, but for the first."""
     edges: np.ndarray
     """Where each frame begins and ends, ``(time, 2)``."""
+    names: Sequence[str] = ()
+    """Of segments, where they have any."""
 
     def spans(self, row: int, frames: slice = slice(None)) -> np.ndarray:
         """Begin and end of runs of frames that do not count, ``(span, 2)``, of an ROI."""
@@ -46,7 +51,9 @@ def marks_of(ds: xr.Dataset, axis: TimeAxis) -> Marks:
     mask = None if valid is None else valid.values
     half, times = axis.step / 2, axis.values
     edges = np.stack([times - half, times + half], axis=1)
-    return Marks(mask, edges[list(starts_of(ds))[1:], 0], edges)
+    starts = list(starts_of(ds))
+    names = (names_of(ds) or []) if len(starts) > 1 else []
+    return Marks(mask, edges[starts[1:], 0], edges, names)
 
 
 def draw_marks(ax: Axes, marks: Marks, rows: Sequence[int], frames: slice = slice(None)) -> bool:
@@ -85,3 +92,29 @@ def draw_borders(ax: Axes, marks: Marks, frames: slice = slice(None)) -> None:
     within = marks.borders[(marks.borders > edges[:1].min()) & (marks.borders <= edges[-1:].max())]
     for place in within[:MOST].tolist():
         ax.axvline(place, color=BORDER, linewidth=0.7, zorder=2.5)
+    if 0 < within.size < _NAMED and marks.names:
+        _draw_names(ax, marks, float(edges[0]), float(marks.edges[frames, 1][-1]))
+
+
+def _draw_names(ax: Axes, marks: Marks, start: float, stop: float) -> None:
+    """Write over each segment what it is called, where there is room for it."""
+    begins = np.concatenate([[-np.inf], marks.borders])
+    ends = np.concatenate([marks.borders, [np.inf]])
+    width = ax.get_window_extent().width / max(stop - start, 1e-300)  # pixels in a unit of time
+    for name, a, b in zip(
+        marks.names, begins.clip(start, stop), ends.clip(start, stop), strict=True
+    ):
+        if (b - a) * width < _LETTER * (len(name) + 1):
+            continue
+        ax.annotate(
+            name,
+            (a, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -2),
+            textcoords="offset points",
+            va="top",
+            fontsize=SMALL,
+            color=BORDER,
+            zorder=3,
+            bbox={"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.8},
+        )

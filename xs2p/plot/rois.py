@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
-from xs2p._flags import FLAG_ATTRS, flags_of
+from xs2p._flags import flags_of, meanings_of
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
     COLORS,
@@ -217,7 +217,7 @@ def _shades(
         if not is_color_like(color):
             raise ValueError(_unknown(rois, color))
         return _Shades(np.tile(to_rgba(color), (n, 1)))
-    if set(FLAG_ATTRS) <= set(values.attrs):
+    if meanings_of(values):
         words = [",\n".join(words) or "no flag" for words in flags_of(values)]
         return _categories(values.copy(data=np.array(words, object)))
     if values.dtype.kind in "OUSb":

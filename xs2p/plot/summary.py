@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._flags import DFF_FLAG, flags_of
+from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.drawing import (
@@ -21,11 +22,12 @@ from xs2p.plot.drawing import (
     has_baseline,
     new_figure,
     show_image,
-    whole_numbers,
 )
 from xs2p.plot.flags import counted
 from xs2p.plot.images import Picture, finished, pictures
 from xs2p.plot.marks import draw_borders, draw_marks, marks_of
+from xs2p.plot.measures import check_measure, finite, measures_in, told
+from xs2p.plot.measures import histogram as draw_histogram
 from xs2p.plot.panels import by_plane, rows_and_columns
 from xs2p.plot.raster import BINS, Bins, bins_of, draw_raster, shown_as
 from xs2p.plot.rois import plot_rois
@@ -47,6 +49,7 @@ def plot_summary(
     background: Any = None,
     movie: xr.DataArray | None = None,
     raster: str = "zscore",
+    color: str = "snr",
     n_traces: int = 5,
 ) -> Figure:
     """Draw one page about a recording: image, ROIs, signal to noise, all traces, some traces.
@@ -69,6 +72,10 @@ def plot_summary(
         variable ``dFF``, else ``(Fc − F0) / F0``; the colours of ``dFF`` end where those ROIs do
         that nothing speaks against. A recording of more than 2000 frames is averaged in bins of
         time, the z-score that of the bins. Frames that do not count (``valid``) are passed over.
+    color
+        What the ROIs are coloured by, and the histogram is of: ``"snr"``, suite2p's signal to
+        noise, or the name of any numbers over ``roi`` that ``ds`` has, such as ``"noise_level"`` of
+        ``ds.assign(ds.s2p.quality())``.
     n_traces
         How many ROIs to show beneath, of the highest signal to noise.
 
@@ -76,14 +83,15 @@ def plot_summary(
     -------
     matplotlib.figure.Figure
         In a notebook it is shown once, as what the cell returns. Where ``ds`` has
-        ``dff_flag(roi)``, a line beneath the map says how many ROIs have which flag.
+        ``dff_flag(roi)``, a line beneath the map says how many ROIs have which flag; where it has
+        measures of :func:`xs2p.quality`, another says what they are in the middle of all ROIs.
 
     Raises
     ------
     ValueError
         If ``ds`` holds no traces or no ROI set, has several channels or no frames, time goes back
         or repeats, ``raster`` is neither of the two or needs a ``dFF`` or ``F0`` that is not there,
-        or an image does not fit.
+        ``color`` is no number over ``roi``, or an image does not fit.
 
     Examples
     --------
@@ -104,6 +112,7 @@ def plot_summary(
         raise ValueError(f"raster={raster!r}; choose 'zscore' or 'dFF'")
     if raster == "dFF" and not (has_baseline(ds) or _has_dff(ds)):
         raise ValueError("raster='dFF' needs a baseline F0, or dFF; ds has neither: use 'zscore'")
+    check_measure(ds, color)
     if not ds.sizes["time"]:
         raise ValueError("ds has no frames to draw")
     parts = by_plane(ds)
@@ -112,7 +121,7 @@ def plot_summary(
     axis = time_axis(ds)
     bins, marks = bins_of(axis), marks_of(ds, axis)
     more = ["dFF"] * (raster == "dFF" and _has_dff(ds))
-    made = _compute(ds, [view.image for view in views], bins.first, marks.valid, more)
+    made = _compute(ds, [view.image for view in views], bins.first, marks.valid, more, color)
 
     down, _ = rows_and_columns(len(parts))
     figure = new_figure((10.0, 7.0 + 3.6 * down))
@@ -126,9 +135,10 @@ def plot_summary(
     map_of_all = shown_as(made.found, raster, made.doubtful)
     draw_raster(raster_ax, map_of_all, order, bins, marks.valid is not None)
     draw_borders(raster_ax, marks)
-    if made.flags is not None:
-        told = textwrap.fill(counted(made.flags), 130)
-        raster_ax.set_xlabel(told, loc="left", fontsize=SMALL, color=FAINT)
+    lines = [told(made.measures), "" if made.flags is None else counted(made.flags)]
+    if any(lines):
+        text = "\n".join(textwrap.fill(line, 130) for line in lines if line)
+        raster_ax.set_xlabel(text, loc="left", fontsize=SMALL, color=FAINT)
     shown = [_row(ds, made, int(i)) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
     places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
@@ -157,9 +167,9 @@ def _map(
     show_image(fov, image, table.shape)
     _heading(fov, name)
     thin = _thin(table.roi.size)
-    plot_rois(ds, rois_ax, background=image, color=made.quality, legend=False, linewidth=thin)
+    plot_rois(ds, rois_ax, background=image, color=made.shades, legend=False, linewidth=thin)
     _heading(rois_ax, f"{table.roi.size} ROIs")
-    _histogram(histogram, made.quality)
+    draw_histogram(histogram, made.shades)
 
 
 def _maps_of_planes(
@@ -171,9 +181,9 @@ def _maps_of_planes(
     made: _Made,
 ) -> None:
     """Draw the ROIs of each plane over its image, in colours that mean the same in all."""
-    quality = made.quality
+    shades = made.shades
     rois = ds.drop_vars([name for name, v in ds.variables.items() if "time" in v.dims])
-    low, high = color_scale(quality, on_image=True).get_clim()
+    low, high = color_scale(shades, on_image=True).get_clim()
     down, across = rows_and_columns(len(parts))
     grid = place.subgridspec(down, across + 1, width_ratios=(*[1] * across, 0.72))
     thin = _thin(max(where.size for where in parts.values()))
@@ -185,14 +195,14 @@ def _maps_of_planes(
             own,
             ax,
             background=image,
-            color=quality.isel(roi=where),
+            color=shades.isel(roi=where),
             vmin=low,
             vmax=high,
             legend=False,
             linewidth=thin,
         )
         _heading(ax, f"Plane {plane}: {where.size} ROIs\n{name}")
-    _histogram(figure.add_subplot(grid[:, across]), quality)
+    draw_histogram(figure.add_subplot(grid[:, across]), shades)
 
 
 def _thin(n_rois: int) -> float:
@@ -206,8 +216,12 @@ class _Made(NamedTuple):
     """Lowest, highest and mean value of each bin, by variable."""
     images: list[Any]
     quality: xr.DataArray
+    """Signal to noise of each ROI, which they are ordered by."""
+    shades: xr.DataArray
+    """What they are coloured by."""
     flags: xr.DataArray | None
     """Flags of the dF/F of each ROI."""
+    measures: dict[str, Any]
 
     @property
     def doubtful(self) -> np.ndarray | None:
@@ -225,6 +239,7 @@ def _compute(
     first: np.ndarray,
     valid: np.ndarray | None,
     more: list[str],
+    color: str,
 ) -> _Made:
     """Compute bins of every trace, images, signal to noise and flags, all in one pass."""
     import dask
@@ -238,16 +253,21 @@ def _compute(
     parts = {name: bin_time(ds[name], first, valid) for name in wanted}
     arrays = [image.data if isinstance(image, xr.DataArray) else image for image in images]
     flags = ds[DFF_FLAG] if DFF_FLAG in ds and ds[DFF_FLAG].dims == ("roi",) else None
+    others = {name: ds[name].data for name in {*measures_in(ds), *([color] * (color in ds))}}
     with progress_bar():
-        parts, arrays, values, bits = dask.compute(
-            parts, arrays, quality.data, None if flags is None else flags.data
+        parts, arrays, values, bits, others = dask.compute(
+            parts, arrays, quality.data, None if flags is None else flags.data, others
         )
     found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
     coords = {"roi": ds["roi"].values}
     quality = xr.DataArray(values, coords, "roi", "snr", quality.attrs).as_numpy()
     if flags is not None:
         flags = xr.DataArray(bits, coords, "roi", DFF_FLAG, flags.attrs).as_numpy()
-    return _Made(found, arrays, quality, flags)
+    shades = quality
+    if color != "snr":
+        shades = xr.DataArray(others[color], coords, "roi", color, ds[color].attrs).as_numpy()
+    told_of = {name: to_host(others[name]) for name in measures_in(ds)}
+    return _Made(found, arrays, quality, finite(shades), flags, told_of)
 
 
 def _by_quality(quality: xr.DataArray) -> np.ndarray:
@@ -257,44 +277,6 @@ def _by_quality(quality: xr.DataArray) -> np.ndarray:
 
 def _heading(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", fontsize=NORMAL, color=INK)
-
-
-def _histogram(ax: Axes, quality: xr.DataArray) -> None:
-    """Draw how many ROIs have which signal to noise; the bars' colours are those of the map."""
-    values = quality.values[np.isfinite(quality.values)]
-    _heading(ax, "suite2p SNR")
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
-    for side in ("bottom", "left"):
-        ax.spines[side].set_color(INK)
-    ax.tick_params(labelsize=SMALL, colors=INK)
-    ax.set_xlabel(
-        "1 − ½ var(diff)/var, 0 to 1\n(colours of the map)", fontsize=SMALL + 0.5, color=INK
-    )
-    ax.set_ylabel("number of ROIs", fontsize=SMALL + 0.5, color=INK)
-    missing = quality.size - values.size
-    if missing:
-        text = f"{missing} without a trace"
-        ax.text(0.05, 1.0, text, transform=ax.transAxes, va="top", fontsize=SMALL, color=FAINT)
-    if not values.size:
-        return
-    scale = color_scale(quality, on_image=True)
-    low, high = float(values.min()), float(values.max())
-    high = high if high > low else low + 0.1
-    counts, edges = np.histogram(values, bins=min(max(values.size // 4, 5), 30), range=(low, high))
-    shades = scale.to_rgba((edges[1:] + edges[:-1]) / 2)
-    ax.bar(
-        edges[:-1],
-        counts,
-        np.diff(edges),
-        align="edge",
-        color=shades,
-        edgecolor="white",
-        linewidth=0.4,
-    )
-    ax.locator_params(axis="x", nbins=4)
-    whole_numbers(ax.yaxis)
-    ax.set_ylim(0, counts.max() * (1.2 if missing else 1.05))
 
 
 def _row(ds: xr.Dataset, made: _Made, i: int) -> Row:

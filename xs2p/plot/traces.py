@@ -46,7 +46,8 @@ def plot_traces(
     """Draw fluorescence, neuropil, baseline and spikes of some ROIs, one above another.
 
     ``F`` is drawn over ``c · Fneu``, where ``c`` is the neuropil coefficient, and the baseline
-    over that, as ``c · Fneu + F0``: what ``F`` is where the cell is silent.
+    over that, as ``c · Fneu + F0``: what ``F`` is where the cell is silent. Of centred neuropil it
+    is ``F − Fc + F0``.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def plot_traces(
     draw_rows(ax, rows, shown, runs, ends, axis.label, units, columns, colors, same_scale)
     grey = draw_marks(ax, marks, places, frames)
     if legend and rows:
-        _legend(ax, rows, coefficient, show[0], colors, grey)
+        _legend(ax, rows, coefficient, show[0], colors, grey, "Fc" in show[1:])
     return ax
 
 
@@ -196,7 +197,9 @@ def _variables(
         if coefficient is None:
             coefficient = parameters_in(ds).get("neuropil_coefficient")
     if has_baseline(ds):
-        if "Fneu" in show and coefficient is None:
+        if "Fneu" in show and "Fc" in ds and parameters_in(ds).get("neuropil") == "centred":
+            show += ["Fc", "F0"]  # F0 is not a baseline of F − c · Fneu
+        elif "Fneu" in show and coefficient is None:
             warn(
                 "F0 is not drawn: it is a baseline of F − c · Fneu, and c is not known; give "
                 "neuropil_coefficient=..."
@@ -214,6 +217,8 @@ def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
         neuropil = values["Fneu"] * (1.0 if coefficient is None else coefficient)
     if "F0" in values:
         baseline = values["F0"] if neuropil is None else values["F0"] + neuropil
+        if {"F", "Fc"} <= set(values):
+            baseline = values["F0"] + (values["F"] - values["Fc"])
     return Row(one["roi"].item(), main, neuropil, baseline, values.get("spks"), why(one))
 
 
@@ -224,6 +229,7 @@ def _legend(
     main: str,
     colors: Sequence[str],
     grey: bool,
+    centred: bool,
 ) -> None:
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
@@ -239,7 +245,8 @@ def _legend(
         words.append(f"{times} (neuropil)")
     if row.baseline is not None:
         handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=1.0))
-        words.append("F0 (baseline)" if row.neuropil is None else f"{times} + F0 (baseline)")
+        over = "" if row.neuropil is None else "F − Fc + " if centred else f"{times} + "
+        words.append(f"{over}F0 (baseline)")
     if row.spikes is not None:
         handles.append(
             Line2D([], [], color=INK, marker="|", markersize=8, markeredgewidth=1, linestyle="none")

@@ -45,9 +45,8 @@ def variance_inflation(table: PixelTable, plane: np.ndarray | None = None) -> np
     vif = np.full(table.roi.size, np.nan)
     if gram is None:
         return vif
-    found = np.maximum(_inverse_diagonal(gram), 1.0)
+    found = np.maximum(_inverse_diagonal(gram), 1.0)  # what is alone is less than 1 by _SMALL
     found[found >= _MOST] = np.inf
-    found[np.diff(gram.indptr) == 1] = 1.0
     vif[known] = found
     return vif
 

@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, check_polarity, resolve
-from xs2p._frames import SEGMENT, warn_of_gaps
+from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.blocks import check_traces, in_parallel, ordered, storable
-from xs2p.traces.levels import spread
+from xs2p.traces.levels import levels_of, spread
 from xs2p.traces.noise import deviation_levels, deviations, noise_attrs
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import reduce_traces
@@ -85,7 +85,7 @@ def dff(
         whole recording in the units of ``F``, and ``dff_flag``, uint8, both of each ROI. The bits
         of the flag have names in its attributes ``flag_masks`` and ``flag_meanings``: 1, F0 is not
         above 0 somewhere; 2, F0 < σ in more than 1 % of the frames; 4, the neuropil's share is
-        above 0.9; 8, |dFF| > 10 somewhere.
+        above 0.9; 8, ``|dFF|`` is above 10 somewhere.
 
     Raises
     ------
@@ -172,7 +172,8 @@ def relative_change(
     sigma = _plain(spread(sigmas, F))
     level = _plain(F0)
     if polarity == -1:
-        level = level.astype(np.float32) * _sign_of_light(F0)
+        signs = levels_of(_sign_block, F0, whole=device == "gpu", in_passes=in_passes)
+        level = level.astype(np.float32) * _plain(spread(signs, F0))
     seen = (_plain(counted(F)), _plain(F0), level.transpose(*F.dims), sigma)
     dFF = _together(_change_block, np.float32, *seen, polarity=polarity)
     found = _together(_found_block, np.uint8, *seen, dFF)
@@ -247,19 +248,10 @@ def _plain(F: xr.DataArray) -> xr.DataArray:
     return F.reset_coords(drop=True).drop_vars(F.indexes, errors="ignore").drop_attrs()
 
 
-def _sign_of_light(F0: xr.DataArray) -> xr.DataArray:
+def _sign_block(F0: Any) -> Any:
     """-1 for the traces that were turned before, whose baseline is below 0 on average, else 1."""
-    F0 = F0.drop_vars(SEGMENT, errors="ignore")
-    mean = reduce_traces(F0, _sum_of, np.add, _of_one, 1)
-    return xr.where(_plain(mean) < 0, np.float32(-1), np.float32(1))
-
-
-def _sum_of(traces: Any, _: Any) -> Any:
-    return array_module(traces).nansum(traces, axis=-1, dtype=np.float64)[..., None]
-
-
-def _of_one(state: Any) -> Any:
-    return state[..., 0]
+    xp = array_module(F0)
+    return xp.where(xp.nansum(F0, axis=-1, dtype=np.float64) < 0, -1.0, 1.0)
 
 
 def flags_of(made: Change, ratio: xr.DataArray | None = None) -> xr.DataArray:

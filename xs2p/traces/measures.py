@@ -42,8 +42,8 @@ def noise_psd(F: xr.DataArray, device: str) -> xr.DataArray:
     shorter, half overlapping, each less its mean. The square root of the mean power from fs/4 to
     fs/2, times fs/2, is the standard deviation of white noise; what is one-sided counts the power
     at fs/2 itself half, which is made up for. Windows lie within a segment, from its first frame
-    on; those with a frame that does not count are left out. NaN where none is left, and of windows
-    under 8 frames.
+    on; those with a frame that does not count are left out. Where none is left, windows of half so
+    many frames are taken, and so on; NaN where there are none of 8 frames.
     """
     starts = starts_of(F)
     longest = int(np.diff((*starts, F.sizes["time"])).max())
@@ -87,21 +87,34 @@ def _steps_block(dFF: Any, starts: tuple[int, ...], fs: float, device: str) -> A
 
 
 def _spectrum_block(F: Any, starts: tuple[int, ...], window: int, device: str) -> Any:
-    """Noise of traces ``(…, time)``, from the mean power of their windows."""
-    xp, n_frames = array_module(F), F.shape[-1]
+    """Noise of traces ``(…, time)``, from the mean power of the longest windows that are whole."""
+    xp = array_module(F)
+    traces = F.reshape(-1, F.shape[-1])
+    noise = xp.full(len(traces), np.nan, np.float32)
+    while window >= _LEAST:
+        left = xp.flatnonzero(xp.isnan(noise))
+        if not left.size:
+            break
+        noise[left] = _from_windows(traces[left], starts, window)
+        window //= 2
+    return noise.reshape(F.shape[:-1])
+
+
+def _from_windows(traces: Any, starts: tuple[int, ...], window: int) -> Any:
+    """Noise of traces ``(trace, time)`` from windows of so many frames; NaN where none is whole."""
+    xp, n_frames = array_module(traces), traces.shape[-1]
     hop = window - window // 2
     firsts = [np.arange(a, b - window + 1, hop) for a, b in itertools.pairwise((*starts, n_frames))]
     frames = xp.asarray(np.concatenate(firsts)[:, None] + np.arange(window))
-    traces = F.reshape(-1, n_frames)
     noise = xp.full(len(traces), np.nan, np.float32)
     step = max((_SAMPLES if xp is np else _GPU_SAMPLES) // frames.size, 1)
-    for start in range(0, len(traces) if window >= _LEAST else 0, step):
+    for start in range(0, len(traces), step):
         power = _powers(xp.take(traces[start : start + step], frames, axis=-1).astype(np.float64))
         known = ~xp.isnan(power)
         n = known.sum(axis=1)
         total = xp.where(known, power, 0.0).sum(axis=1)
         noise[start : start + step] = xp.sqrt(total / xp.where(n > 0, n, np.nan))
-    return noise.reshape(F.shape[:-1])
+    return noise
 
 
 def _powers(windows: Any) -> Any:
@@ -109,8 +122,8 @@ def _powers(windows: Any) -> Any:
     xp, n = array_module(windows), windows.shape[-1]
     hann = xp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n))
     windows -= windows.mean(axis=-1, keepdims=True)
-    spectrum = xp.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
-    power = spectrum.real**2 + spectrum.imag**2
+    spectrum = np.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
+    power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2
     return power.mean(axis=-1) / float((hann**2).sum())
 
 
@@ -172,8 +185,8 @@ def _correlation_of(state: Any) -> Any:
     n, means, squares = state[..., 0, None], state[..., 1:3], state[..., 3:5]
     rounding = n * (np.finfo(np.float64).resolution * means) ** 2  # of a trace that is constant
     xp = array_module(state)
-    both = xp.sqrt(xp.where(squares > rounding, squares, np.nan)).prod(axis=-1)
-    return xp.clip(state[..., 5] / both, -1.0, 1.0)
+    lengths = xp.sqrt(xp.where(squares > rounding, squares, np.nan))
+    return xp.clip(state[..., 5] / (lengths[..., 0] * lengths[..., 1]), -1.0, 1.0)
 
 
 def _mean_of(state: Any) -> Any:

@@ -97,7 +97,8 @@ def noise_attrs(F: xr.DataArray) -> dict[str, Any]:
     return {
         "long_name": "noise of the trace",
         "units": F.attrs.get("units", "a.u."),
-        "description": "1.4826 · median |Fc − running median over 3.33 s|, by xs2p.noise.",
+        "description": f"1.4826 · median |{F.name or 'F'} − running median over 3.33 s|, by "
+        "xs2p.noise. Where events fill much of the time, they count as noise too.",
     }
 
 
