@@ -15,6 +15,7 @@ and the spikes of a cell-attached electrode). The whole takes some ten minutes, 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -27,7 +28,7 @@ import xarray as xr
 
 import xs2p
 from benchmarks import plain
-from benchmarks.science_cost import Sizes, graphs, row, table, times
+from benchmarks.science_cost import STEPS, Sizes, graphs, row, table, times
 from benchmarks.science_spikes import spikes
 from benchmarks.versus_suite2p import machine
 
@@ -262,6 +263,8 @@ def baselines(toy: bool) -> Iterator[str]:
         far = [f"{furthest(Fc, method):.1g}" for method in (*methods, "noise")]
         yield row(recording.name, f"{Fc.sizes['roi']} × {Fc.sizes['time']}", *far)
     yield from beside_aind()
+    if importlib.util.find_spec("aind_ophys_utils") is not None:
+        yield from beside_installed(toy)
 
 
 def furthest(Fc: xr.DataArray, method: str) -> float:
@@ -302,27 +305,63 @@ def beside_aind() -> Iterator[str]:
     yield row("`xs2p.noise` beside its σ", float(np.abs(xs2p.noise(F) / z["sigma"] - 1).max()))
 
 
+def beside_installed(toy: bool) -> Iterator[str]:
+    """aind-ophys-utils itself, where it is installed, of real traces."""
+    from aind_ophys_utils.dff import dff as theirs
+
+    yield "\n`aind_ophys_utils.dff.dff` of real traces, every third ROI, neuropil centred; of each"
+    yield "ROI σ over theirs, the largest difference of F0 over its largest, and r of dF/F: the"
+    yield "median and what nine of ten ROIs keep to."
+    yield table("recording", "ROIs", "σ", "F0", "r of dF/F")
+    for recording in recordings(toy):
+        ds = recording.traces.isel(roi=slice(None, None, 3)).s2p.reprocess(
+            neuropil_coefficient=RATIO, neuropil="centred", baseline="inactive_median", dff=True
+        )
+        found = []
+        for n, Fc in enumerate(ds.Fc.values.astype(float)):
+            dFF, F0, sigma = theirs(Fc, 60, 3.333, ds.Fc.attrs["fs"])
+            if sigma > 0:  # else theirs is infinite and ours is NaN
+                far = np.abs(ds.F0.values[n] - F0).max() / np.abs(F0).max()
+                r = np.corrcoef(ds.dFF.values[n], dFF)[0, 1]
+                found.append((float(ds.noise[n]) / sigma, far, r))
+        sigma, far, r = np.transpose(found)
+        yield row(
+            recording.name,
+            len(found),
+            f"{np.median(sigma):.3f}, {np.percentile(sigma, 90):.3f}",
+            f"{np.median(far):.1%}, {np.percentile(far, 90):.1%}",
+            f"{np.median(r):.5f}, {np.percentile(r, 10):.5f}",
+        )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5, help="of each time; median")
     parser.add_argument("--folder", type=Path, help="where the movie is written, and removed")
+    parser.add_argument("--movie-frames", type=int, default=2000, help="of 512 × 512, int16")
     parser.add_argument("--sections", nargs="+", choices=SECTIONS, default=SECTIONS)
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="of the times")
     parser.add_argument("--toy", action="store_true", help="tiny sizes: only to see it run")
     options = parser.parse_args(arguments)
-    sizes = Sizes.toy() if options.toy else Sizes(repeats=options.repeats)
+    sizes = (
+        Sizes.toy()
+        if options.toy
+        else Sizes(of_movie=options.movie_frames, repeats=options.repeats)
+    )
     print(machine(), flush=True)
     for section in options.sections:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*ROIs lack a mask")
-            if section in ("times", "graphs"):
-                lines = times(sizes, Path(folder)) if section == "times" else graphs(sizes)
-            elif section == "spikes":
-                lines = spikes(cells(options.toy), sizes.repeats, options.toy)
-            else:
-                lines = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}[
-                    section
-                ](options.toy)
+            lines = {
+                "dff": lambda: dff(options.toy),
+                "frames": lambda: frames(options.toy),
+                "noise": lambda: noise(options.toy),
+                "baselines": lambda: baselines(options.toy),
+                "spikes": lambda: spikes(cells(options.toy), sizes.repeats, options.toy),
+                "times": lambda folder=folder: times(sizes, Path(folder), options.steps),
+                "graphs": lambda: graphs(sizes),
+            }[section]()
             for line in lines:
                 print(line, flush=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +51,17 @@ class Step(NamedTuple):
     agreement: Callable[[Any, Any], str]
 
 
+STEPS = (
+    "rolling_prctile",
+    "rolling_median",
+    "inactive_median",
+    "detrend",
+    "noise",
+    "dff",
+    "centred",
+    "quality",
+    "deconvolve",
+)
 SLOW = ("detrend",)  # plain
 
 
@@ -111,21 +122,21 @@ def steps(ds: xr.Dataset) -> dict[str, Step]:
             lambda: plain.dff(Fc, F0, short, F, Fneu),
             lambda ours, theirs: within(ours.dFF.values, theirs[0]),
         ),
-        "centred neuropil": Step(
+        "centred": Step(
             lambda: correct(ds, Neuropil(RATIO, "centred")).values,
             "numpy",
             lambda: plain.centred(F, Fneu),
             within,
         ),
-        "quality, of traces": Step(
+        "quality": Step(
             lambda: xs2p.quality(ds[[*VARIABLES]]),
             "numpy, SciPy",
             lambda: plain.quality(F, Fneu, Fc, F0, dFF, FS),
             alike,
         ),
-        "deconvolve, 10 % not valid": Step(
+        "deconvolve": Step(
             lambda: xs2p.deconvolve(holes, tau=TAU).values[:, valid],
-            "the same, all valid",
+            "xs2p too, of all frames; xs2p: 10 % not valid",
             lambda: xs2p.deconvolve(flat, tau=TAU).values[:, valid],
             lambda a, b: f"r = {np.corrcoef(a.ravel(), b.ravel())[0, 1]:.3f}",
         ),
@@ -157,36 +168,33 @@ def side_by_side(works: list[Callable[[], Any]], repeats: int) -> tuple[list[flo
     return [float(np.median(own)) for own in seconds], results
 
 
-def times(sizes: Sizes, folder: Path) -> Iterator[str]:
+def times(sizes: Sizes, folder: Path, only: Sequence[str] = STEPS) -> Iterator[str]:
     """Time of each step beside a plain version, and beside the movie that traces come from."""
     yield "\n### Time of each step\n"
-    yield f"{sizes.frames} frames at {FS:.0f} Hz, float32 in memory; medians of {sizes.repeats}"
-    yield f"runs in turn, after one that is not counted. xs2p takes {cores()} cores, plain ones one"
+    yield f"{sizes.frames} frames at {FS:.0f} Hz, float32 in memory. Medians of {sizes.repeats}"
+    yield f"runs in turn, after one that is not counted; xs2p takes {cores()} cores, plain ones one."
     yield table("step", "ROIs", "xs2p", "plain", "ratio", "what is plain", "results")
     ds = make_dataset(sizes.rois, sizes.frames)
     some = ds.isel(roi=slice(sizes.few))
-    for name in steps(some):
-        traces = some if name in SLOW else ds
-        step = steps(traces)[name]
+    of_all, of_few = steps(ds), steps(some)
+    for name in only:
+        step, n_rois = (of_few[name], sizes.few) if name in SLOW else (of_all[name], sizes.rois)
         (ours, theirs), results = side_by_side([step.ours, step.plain], sizes.repeats)
-        cells = (
-            name,
-            traces.sizes["roi"],
-            shown(ours),
-            shown(theirs),
-            f"**{digits(theirs / ours)} ×**",
-        )
-        yield f"| {' | '.join(map(str, cells))} | {step.beside} | {step.agreement(*results)} |"
+        ratio, agreement = f"**{digits(theirs / ours)} ×**", step.agreement(*results)
+        yield row(name, n_rois, shown(ours), shown(theirs), ratio, step.beside, agreement)
         del results
+    del step, of_all, of_few
     del ds, some
-    yield from beside_movie(sizes, folder)
+    yield from beside_movie(sizes, folder, only)
 
 
-def beside_movie(sizes: Sizes, folder: Path) -> Iterator[str]:
+def beside_movie(sizes: Sizes, folder: Path, only: Sequence[str]) -> Iterator[str]:
     """Time of each step over that to read and sum the movie, in turn."""
     n, side = sizes.of_movie, sizes.side
     path = folder / "data.bin"
-    make_frames(n, (side, side)).tofile(path)
+    with open(path, "wb") as file:
+        for start in range(0, n, 500):
+            make_frames(min(500, n - start), (side, side)).tofile(file)
     movie = xs2p.open_movie(path, shape=(side, side), fs=FS)
     yield f"\nBeside the movie: {sizes.rois} ROIs × {n} frames, and the time that {THREADS} Dask"
     yield f"threads need to read {n} frames of {side} × {side} int16 from disk (its cache) and sum"
@@ -196,7 +204,9 @@ def beside_movie(sizes: Sizes, folder: Path) -> Iterator[str]:
     def read() -> Any:
         return movie.sum().compute(scheduler="threads", num_workers=THREADS)
 
-    for name, step in steps(make_dataset(sizes.rois, n)).items():
+    known = steps(make_dataset(sizes.rois, n))
+    for name in only:
+        step = known[name]
         (ours, reading), _ = side_by_side([step.ours, read], sizes.repeats)
         yield row(name, shown(ours), shown(reading), f"**{digits(ours / reading)} ×**")
 
@@ -217,23 +227,15 @@ def shown(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
 
 
+CENTRED = {"dff": True, "neuropil": "centred"}
 GRAPHS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("maximin, no dFF", {}),
     ("maximin, dFF", {"dff": True}),
-    ("centred, maximin, dFF", {"dff": True, "neuropil": "centred"}),
-    (
-        "centred, detrend, inactive_median, dFF",
-        {
-            "dff": True,
-            "neuropil": "centred",
-            "baseline": "inactive_median",
-            "detrend": "exponential",
-        },
-    ),
-    (
-        "neuropil centred, dFF, constant",
-        {"dff": True, "neuropil": "centred", "baseline": "constant"},
-    ),
+    ("centred, maximin, dFF", CENTRED),
+    ("centred, rolling_prctile, dFF", {**CENTRED, "baseline": "rolling_prctile"}),
+    ("centred, inactive_median, dFF", {**CENTRED, "baseline": "inactive_median"}),
+    ("centred, detrend, maximin, dFF", {**CENTRED, "detrend": "exponential"}),
+    ("centred, constant, dFF", {**CENTRED, "baseline": "constant"}),
 )
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import statistics
 import sys
 from pathlib import Path
@@ -18,7 +19,15 @@ FOLDER = ROOT / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
 
 if FOLDER.is_dir():
-    from benchmarks import first_call, memory, scaling, versus_gpu, versus_suite2p
+    from benchmarks import (
+        first_call,
+        memory,
+        scaling,
+        science,
+        science_cost,
+        versus_gpu,
+        versus_suite2p,
+    )
     from benchmarks.suite import steps
     from benchmarks.suite.recordings import make_stat
 
@@ -89,6 +98,88 @@ def test_versus_gpu_runs_at_toy_size(monkeypatch, capsys, tmp_path):
         assert float(cells[3].removesuffix(" ms")) > 0, line
         assert cells[-1] in ("–", "identical") or float(cells[-1].removeprefix("within ")) < 0.01
     assert "bus: " in out and picture.stat().st_size > 10_000
+
+
+def tables(out):
+    """Cells of the rows of each table that was printed, without its head."""
+    parts = re.findall(r"^\|(?:---\|)+\n((?:\|.*\n)+)", out, re.M)
+    return [[row.strip("| ").split(" | ") for row in part.splitlines()] for part in parts]
+
+
+def test_science_counts_what_ships(monkeypatch, capsys):
+    monkeypatch.delenv("XS2P_DATA", raising=False)
+    science.main(["--sections", "dff", "frames", "noise"])
+    out = capsys.readouterr().out
+    (rows,) = tables(out)
+    found = {(row[0], row[2]): [float(cell) for cell in row[3:]] for row in rows}
+    for name, full, centred in (
+        ("nape_ofc_vta_2p.npz", 1, 0),
+        ("pynapple_a0662_1p.npz", 81, 25),
+        ("thunder_oracle.npz", 22, 1),
+    ):
+        assert found[name, "full"][0] == full and found[name, "centred"][0] == centred
+    for way in ("full", "centred"):
+        parts = np.array([v for (name, w), v in found.items() if w == way and name != "**all**"])
+        total = found["**all**", way]
+        assert total == [*parts[:, :-1].sum(axis=0), parts[:, -1].max()]
+        _, unguarded, guarded, alone, _, largest = total
+        assert unguarded >= guarded >= alone and 0 < largest <= 10
+    assert out.count("XS2P_DATA names no folder with spikes/spikes_a.npz") == 2
+
+
+def write_cells(path, n_cells=2, fs=100.0, seconds=40):
+    """Cells that spike on a known level, with white noise, as the recordings that have spikes."""
+    rng, n = np.random.default_rng(0), int(fs * seconds)
+    spikes = [np.sort(rng.uniform(1, seconds - 1, 8)) for _ in range(n_cells)]
+    F = [400 + rng.normal(0, 4, n) for _ in spikes]
+    t = np.arange(n) / fs
+    for trace, times in zip(F, spikes, strict=True):
+        trace += sum(60 * np.exp(-(t - s) / 0.7) * (t >= s) for s in times)
+    path.parent.mkdir()
+    np.savez(
+        path,
+        F=np.concatenate(F).astype("f4"),
+        Fneu=np.full(n * n_cells, 100, "f4"),
+        n=np.full(n_cells, n),
+        fs=np.full(n_cells, fs),
+        spikes=np.concatenate(spikes),
+        n_spikes=[len(times) for times in spikes],
+        name=["cell"] * n_cells,
+    )
+
+
+def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
+    data, folder = tmp_path / "data", tmp_path / "folder"
+    folder.mkdir()
+    shutil.copytree(ROOT / "tests/data/suite2p-folder-2p", data / "suite2p-folder-2p")
+    (data / "movie-2p-2000x128x128").mkdir()
+    oracle = data / "movie-2p-2000x128x128/oracle_suite2p_1.1.0.npz"
+    shutil.copy(ROOT / "tests/data/thunder_oracle.npz", oracle)
+    write_cells(data / "spikes/spikes_a.npz")
+    monkeypatch.setenv("XS2P_DATA", str(data))
+    science.main(["--toy", "--folder", str(folder)])
+    dff, frames, noise, baselines, aind, times, beside, graphs = tables(capsys.readouterr().out)
+    names = {row[0] for row in dff}
+    assert {"suite2p-folder-2p", "movie-2p-2000x128x128", "thunder_oracle.npz"} < names
+    r = {row[0]: float(row[1].strip("*")) for row in frames}
+    assert r[science.ALL] > 0.8 and r[science.VALID] > 0.8
+    assert r[science.VALID] > r[science.AFTER] > r[science.BEFORE]
+    assert r[science.HALF] > r[science.WHOLE]
+    # White noise of 4 on 330: steps of median 0.954 σ, and the level does not know the rate.
+    for row in noise:
+        assert float(row[2].strip("*")) == pytest.approx(95.4 * 4 / 330 / 10, rel=0.1)
+    assert max(float(cell) for row in baselines for cell in row[2:]) < 1e-6
+    low, own, ours, sigma = (float(row[1]) for row in aind)
+    assert max(low, own) < 1e-6 < ours < 0.05 and 0 < sigma < 0.5
+    assert [row[0] for row in times] == [row[0] for row in beside] == [*science_cost.STEPS]
+    for name, *_, results in times:
+        far = re.search(r"within ([\d.e-]+)", results)
+        rough = {"detrend": 0.5, "quality": 0.02}.get(name, 1e-6)
+        assert float(far[1]) < rough if far else float(results.removeprefix("r = ")) > 0.9, name
+    tasks = {(row[0], row[1]): int(row[3]) for row in graphs}
+    assert len(tasks) == 2 * len(science_cost.GRAPHS)
+    assert tasks["maximin, no dFF", "6"] == tasks["maximin, no dFF", "1"]
+    assert not list(folder.iterdir())
 
 
 def test_memory_of_an_extraction_is_measured(capfd):
