@@ -24,7 +24,9 @@ from xs2p.cli.options import (
     Debug,
     Detrend,
     Device,
+    LinePeriod,
     Neuropil,
+    PlanePeriod,
     Quiet,
     Segments,
     Tau,
@@ -109,6 +111,8 @@ def extract(
             "say so; those of other planes get no trace."
         ),
     ] = None,
+    line_period: LinePeriod = None,
+    plane_period: PlanePeriod = None,
     order: Annotated[
         str | None,
         of_movie(
@@ -375,6 +379,8 @@ def extract(
             order=cast(Any, roi_order),
         )
         frames = of_plane(frames, plane, movie, roi_set)
+        periods = {"line_period": line_period, "plane_period": plane_period}
+        frames = frames.assign_attrs({n: p for n, p in periods.items() if p is not None})
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,

@@ -17,6 +17,7 @@ from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
+from xs2p.rois.offsets import OFFSET, Periods, check_periods
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
 from xs2p.traces.baseline_methods import Baseline, check_baseline
@@ -56,6 +57,8 @@ class Job(NamedTuple):
     """Whether dF/F is wanted."""
     valid: xr.DataArray | None = None
     """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
+    periods: Periods = Periods()
+    """Seconds from line to line, and from plane to plane."""
 
     @property
     def reach(self) -> int:
@@ -150,6 +153,7 @@ def check_job(
         device=device,
         dff=bool(dff),
         valid=of_rois,
+        periods=check_periods(movie),
     )
 
 
@@ -236,7 +240,7 @@ def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
     found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
-    return rois.drop_vars([*found, *ESTIMATED], errors="ignore")
+    return rois.drop_vars([*found, *ESTIMATED, OFFSET], errors="ignore")
 
 
 def _check_channels(planes: Planes, planes2: Planes | None, shape: tuple[int, int]) -> None:
