@@ -172,7 +172,7 @@ def times(sizes: Sizes, folder: Path, only: Sequence[str] = STEPS) -> Iterator[s
     """Time of each step beside a plain version, and beside the movie that traces come from."""
     yield "\n### Time of each step\n"
     yield f"{sizes.frames} frames at {FS:.0f} Hz, float32 in memory. Medians of {sizes.repeats}"
-    yield f"runs in turn, after one that is not counted; xs2p takes {cores()} cores, plain ones one."
+    yield f"runs in turn, after one that is not counted; xs2p takes {cores()} cores, plain ones one"
     yield table("step", "ROIs", "xs2p", "plain", "ratio", "what is plain", "results")
     ds = make_dataset(sizes.rois, sizes.frames)
     some = ds.isel(roi=slice(sizes.few))

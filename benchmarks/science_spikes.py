@@ -125,8 +125,9 @@ WAYS: dict[str, dict[str, Any]] = {
 
 def _events(known: Sequence[Any]) -> Iterator[str]:
     yield f"\n`xs2p.events` of {len(known)} cells with an electrode; F − {RATIO} · Fneu, maximin,"
-    yield f"tau {TAU} s. An event is right where there is a spike within ±{NEAR * 1000:g} ms, a spike"
-    yield "is found where there is an event; F1 of both, medians over cells. In a burst, one event may"
+    yield f"tau {TAU} s. An event is right where there is a spike within ±{NEAR * 1000:g} ms,"
+    yield "a spike is found where there is an event; F1 of both, medians over cells. In a burst one"
+    yield "event may"
     yield "find several spikes; one to one, each event finds one spike at most"
     yield table(
         *("deconvolve", "threshold", "right", "found", "**F1**", "quartiles"),

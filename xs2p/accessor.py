@@ -14,6 +14,7 @@ from xs2p._warnings import warn
 from xs2p.compute.progress import compute
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
+from xs2p.pipeline.align import align_time
 from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.quality import quality
@@ -119,7 +120,7 @@ class S2pDataset(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_traces = ("dff", "reprocess", "plot_traces", "plot_summary", "browse")
+        of_traces = ("align_time", "dff", "reprocess", "plot_traces", "plot_summary", "browse")
         traces, parts = "time" in self._obj.dims, "segment" in self._obj.coords
         known = [name for name in self.__dir__() if parts or name != "segment"]
         return [name for name in known if traces or name not in of_traces]
@@ -130,6 +131,7 @@ class S2pDataset(_Methods):
     recompute_overlap = _method(recompute_overlap)
     dff = _method(dff_of)
     reprocess = _method(reprocess)
+    align_time = _method(align_time)
     quality = _method(quality)
     segment = _method(segment)
     to_labels = _method(rois_to_labels)

@@ -294,6 +294,30 @@ def test_options_reach_extract(xs2p_shell, recording):
         assert "Fneu" not in ds
 
 
+def test_names_of_indicators_and_methods_and_periods(xs2p_shell, recording):
+    movie, rois = recording
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q"]
+    given = ["--tau", "gcamp6s", "--neuropil-coefficient", "mutualinfo", "--line-period", 0.001]
+    assert xs2p_shell(*args, *given, "--plane-period", 0.02)[0] == 0
+    movie = movie.assign_attrs(line_period=0.001)
+    expected = movie.s2p.extract(rois, fs=FS, tau="GCaMP6s", neuropil_coefficient="mutualinfo")
+    with xr.open_zarr("out.zarr") as ds:
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name], expected[name])
+        assert ds.spks.attrs["indicator"] == "GCaMP6s"
+        np.testing.assert_array_equal(ds.time_offset, expected.time_offset)
+    for option, value, told in (
+        ("--tau", "GCaMP9", "is no indicator that is known here; did you mean"),
+        ("--neuropil-coefficient", "much", "or one of binned, mutualinfo; got 'much'"),
+    ):
+        code, _, err = xs2p_shell(*args[:3], "b.zarr", *args[4:], option, value)
+        assert code == 2 and told in one_line(err)
+    code, _, err = xs2p_shell(
+        *args[:3], "b.zarr", "-q", "--neuropil-coefficient", "binned", "--baseline", "none"
+    )
+    assert code == 2 and "--fs" in err
+
+
 def test_a_warning_is_one_line_and_rois_without_a_trace_are_counted(xs2p_shell, recording):
     rois = recording[1].s2p.to_stat()
     stat = np.empty(3, dtype=object)

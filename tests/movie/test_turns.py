@@ -333,6 +333,32 @@ class TestScanImage:
         assert "scanFrameRate = 30.1 Hz, which fs= would take; frames are of sev" in caplog.text
         assert "fs" not in movie.attrs
 
+    def test_periods_of_lines_and_planes(self, tmp_path):
+        frames = np.arange(T * (P + 1) * C * LY * LX, dtype="i2").reshape(T, P + 1, C, LY, LX)
+        pages = frames.reshape(-1, LY, LX)
+        lines = {"hRoiManager__linePeriod": 6.25e-05, "hRoiManager__scanFrameRate": 40.0}
+
+        def periods(**settings):
+            write_scanimage(tmp_path / "s.tif", pages, **settings)
+            attrs = opened(tmp_path / "s.tif").attrs
+            return attrs.get("line_period"), attrs.get("plane_period")
+
+        assert periods(**lines) == (6.25e-05, None)
+        assert periods(**VOLUME, **lines) == (6.25e-05, 0.025)
+        other = {"hRoiManager__scanFramePeriod": 0.05}
+        assert periods(**VOLUME, **other) == (None, 0.05)
+        averaged = {**VOLUME, "hStackManager__framesPerSlice": 2, "hScan2D__logAverageFactor": 2}
+        assert periods(**averaged, **lines) == (6.25e-05, 0.05)
+        assert periods(**VOLUME, **lines, hRoiManager__mroiEnable="true") == (None, None)
+        assert periods(**VOLUME, hRoiManager__linePeriod="NaN") == (None, None)
+        # Files of one recording that disagree say nothing.
+        for n, period in enumerate((6.25e-05, 7e-05)):
+            settings = {**lines, "hRoiManager__linePeriod": period}
+            write_scanimage(tmp_path / f"rec_{n}.tif", pages, **VOLUME, **settings)
+        movie = opened(tmp_path / "rec_*.tif")
+        assert "line_period" not in movie.attrs and movie.attrs["plane_period"] == 0.025
+        assert movie.isel(plane=1).attrs["plane_period"] == 0.025
+
 
 @pytest.mark.parametrize("options", [
     {}, {"bigtiff": True}, {"byteorder": ">"}, {"bigtiff": True, "byteorder": ">"},

@@ -75,6 +75,7 @@ def test_baseline_of_chunked_traces_is_that_of_whole_ones(method, chunks, roi):
     np.testing.assert_array_equal(F0, whole)
 
 
+@pytest.mark.filterwarnings("ignore:tau · fs is")
 @settings(max_examples=20, deadline=None)
 @given(
     chunks=time_chunks(N),

@@ -26,9 +26,11 @@ from xs2p.cli.options import (
     Detrend,
     Device,
     HowExtracted,
+    LinePeriod,
     Method,
     Neuropil,
     Nonnegative,
+    PlanePeriod,
     Quiet,
     Segments,
     Tau,
@@ -114,6 +116,8 @@ def extract(
             "say so; those of other planes get no trace."
         ),
     ] = None,
+    line_period: LinePeriod = None,
+    plane_period: PlanePeriod = None,
     order: Annotated[
         str | None,
         of_movie(
@@ -378,6 +382,8 @@ def extract(
             order=cast(Any, roi_order),
         )
         frames = of_plane(frames, plane, movie, roi_set)
+        periods = {"line_period": line_period, "plane_period": plane_period}
+        frames = frames.assign_attrs({n: p for n, p in periods.items() if p is not None})
         with cluster(scheduler, workers, threads_per_worker, lambda text: say(text, quiet)):
             ds = xs2p.extract_to_zarr(
                 frames,

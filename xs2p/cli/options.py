@@ -122,6 +122,13 @@ Tau = Annotated[
     ),
 ]
 
+LinePeriod = Annotated[
+    float | None,
+    of_movie(help="Seconds from line to line, for the time_offset of ROIs; ScanImage says it."),
+]
+
+PlanePeriod = Annotated[float | None, of_movie(help="Seconds from plane to plane, likewise.")]
+
 Coefficient = Annotated[
     Any,
     of_masks(

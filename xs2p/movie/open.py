@@ -136,7 +136,9 @@ def open_movie(
         coordinate in s, and ``attrs["fs"]``. Planes carry their number as the coordinate
         ``plane``; so does the movie of one of suite2p's plane folders, as a scalar.
         ``attrs["tau"]`` is the decay time of the indicator in s that suite2p was told, which
-        :func:`xs2p.extract` takes unless it is given another. Of suite2p's folders and binaries
+        :func:`xs2p.extract` takes unless it is given another. ``attrs["line_period"]`` is the time
+        from line to line in s, ``attrs["plane_period"]`` that from plane to plane, as ScanImage has
+        them: ROIs get their ``time_offset`` by them. Of suite2p's folders and binaries
         ``badframes(time)`` is True where its ops call a frame bad, in any plane; it is used only
         where ``valid="badframes"`` is given.
 

@@ -73,10 +73,11 @@ def open_stacks(
         coords["channel"] = ("channel", list(stacks[0].channels), CHANNEL)
     if segments is not None:
         coords["segment"] = of_files(grid, segments, source.told, source.names)
+    attrs = dict(set.intersection(*(set(stack.periods) for stack in stacks)))
     if stacks[0].flipped:
-        movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), name="movie")
+        movie = xr.DataArray(data, coords, (*front, "time", "x", "y"), "movie", attrs)
         return _timed(movie.transpose(*front, *DIMS), stacks, turns)
-    return _timed(xr.DataArray(data, coords, (*front, *DIMS), name="movie"), stacks, turns)
+    return _timed(xr.DataArray(data, coords, (*front, *DIMS), "movie", attrs), stacks, turns)
 
 
 def _tell(told: str, stacks: list[Stack]) -> None:

@@ -173,7 +173,30 @@ def _scanimage(file: Opened, plain: bool) -> Stack:
     if said.get("SI.hRoiManager.mroiEnable"):
         notes.append("frames are of several fields (mROI), one below the other")
     note = f"ScanImage says {'; '.join(notes)}" if notes else ""
-    return Stack(frames, turns=tuple(turns), note=note)
+    periods = _periods_of_scanimage(said, planes is not None)
+    return Stack(frames, turns=tuple(turns), note=note, periods=periods)
+
+
+def _periods_of_scanimage(said: dict[str, Any], planes: bool) -> tuple[tuple[str, float], ...]:
+    """Find how long a line takes and, of ``planes``, how long after one the next begins, in s.
+
+    Of several fields (mROI), which lie one below the other, the lines do not tell when.
+    """
+    manager = "SI.hRoiManager."
+    if said.get(f"{manager}mroiEnable"):
+        return ()
+    found = {"line_period": _positive(said.get(f"{manager}linePeriod"))}
+    if planes:
+        rate = _positive(said.get(f"{manager}scanFrameRate"))
+        period = 1 / rate if rate else _positive(said.get(f"{manager}scanFramePeriod"))
+        at_each = number_of(said, "SI.hStackManager.framesPerSlice") or 1
+        found["plane_period"] = None if period is None else at_each * period
+    return tuple((name, value) for name, value in found.items() if value is not None)
+
+
+def _positive(value: Any) -> float | None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) and value > 0 else None
 
 
 def _said_by_scanimage(file: Opened) -> dict[str, Any]:

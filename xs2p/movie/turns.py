@@ -74,6 +74,7 @@ class Stack:
     times_by: str = ""
     mend: str = _OF_TIFF
     channels: tuple[int, ...] = ()  # their numbers, where the file says them
+    periods: tuple[tuple[str, float], ...] = ()  # line_period, plane_period in s, where it says so
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from xs2p.pipeline.dff import relative
 from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
+from xs2p.rois.offsets import with_offsets
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import joined, long_chunks, storable, turned
@@ -137,7 +138,10 @@ def extract(
         variables ``noise(roi)`` and ``dff_flag(roi)``), with ``status(roi)``, the
         movie's own coordinates and the ROI set as coordinates, but for what an earlier
         extraction found (``skew``, ``std``, ``neuropil_mask`` of a stat). ROIs without a mask
-        are NaN in every variable. A joint compute reads each chunk of the movie once.
+        are NaN in every variable. Where ``movie.attrs`` say ``line_period`` or ``plane_period`` in
+        s, as those of ScanImage's files do, ``time_offset(roi)`` is how long after the time of the
+        frame each ROI is scanned; only ``ds.s2p.align_time()`` takes it into account. A joint
+        compute reads each chunk of the movie once.
 
     Raises
     ------
@@ -247,7 +251,7 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     if job.dff:
         ds = ds.assign(relative_in(ds, job, in_passes))
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})
-    ds = storable(restated(_with_rois(ds, job.rois)))
+    ds = storable(restated(_with_rois(ds, with_offsets(job.rois, job.periods))))
     threshold = job.snr_threshold if job.snr_threshold > 0 else None
     return ds.assign_attrs(attributes(snr_threshold=threshold))
 

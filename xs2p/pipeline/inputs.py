@@ -18,6 +18,7 @@ from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.given import rois_given
+from xs2p.rois.offsets import OFFSET, Periods, check_periods
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange
 from xs2p.traces.baseline_methods import METHODS as BASELINES
@@ -61,6 +62,8 @@ class Job(NamedTuple):
     """How footprints are demixed, where they are; None for masks."""
     valid: xr.DataArray | None = None
     """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
+    periods: Periods = Periods()
+    """Seconds from line to line, and from plane to plane."""
 
     @property
     def reach(self) -> int:
@@ -162,6 +165,7 @@ def check_job(
         dff=bool(dff),
         demixing=demixing,
         valid=of_rois,
+        periods=check_periods(movie),
     )
 
 
@@ -281,7 +285,7 @@ def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
     found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
-    found += ["vif", "demix_flag"]
+    found += ["vif", "demix_flag", OFFSET]
     return rois.drop_vars([*found, *ESTIMATED], errors="ignore")
 
 
