@@ -1,4 +1,4 @@
-"""From F to a signal, in numbers: dF/F, lost frames, noise levels, baselines, time, graphs.
+"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, neuropil, tau, time.
 
 From the top of a checkout:
 
@@ -28,11 +28,12 @@ import xarray as xr
 import xs2p
 from benchmarks import plain
 from benchmarks.science_cost import Sizes, graphs, row, table, times
+from benchmarks.science_tau import wise as tables_of_tau
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 RATIO, TAU = 0.7, 0.7
-SECTIONS = ("dff", "frames", "noise", "baselines", "times", "graphs")
+SECTIONS = ("dff", "frames", "noise", "baselines", "wise", "times", "graphs")
 NO_SPIKES = "Not measured: XS2P_DATA names no folder with spikes/spikes_a.npz."
 
 
@@ -126,6 +127,7 @@ class Cell(NamedTuple):
     fs: float
     spikes: np.ndarray
     """Spikes of each frame."""
+    name: str = ""
 
 
 def cells(toy: bool) -> list[Cell] | None:
@@ -138,7 +140,7 @@ def cells(toy: bool) -> list[Cell] | None:
         F, Fneu = (z[name][frames[n] : frames[n + 1]] for name in ("F", "Fneu"))
         times = z["spikes"][spikes[n] : spikes[n + 1]]
         count = np.histogram(times, np.arange(F.size + 1) / fs)[0].astype(float)
-        found.append(Cell(F, Fneu, fs, count))
+        found.append(Cell(F, Fneu, fs, count, str(z["name"][n])))
     return found
 
 
@@ -245,6 +247,15 @@ def noise_level(cell: Cell, together: int) -> float:
     return float(xs2p.quality(ds).noise_level[0])
 
 
+def wise(toy: bool) -> Iterator[str]:
+    """How much neuropil, and which tau."""
+    known = cells(toy)
+    if known is None:
+        yield f"\n### How much neuropil, which tau\n\n{NO_SPIKES}"
+        return
+    yield from tables_of_tau(known, correlation, recordings(toy))
+
+
 def baselines(toy: bool) -> Iterator[str]:
     """Whether rolling baselines are those of naive windows, and aind-ophys-utils' numbers."""
     yield "\n### Baselines beside naive ones\n"
@@ -315,9 +326,8 @@ def main(arguments: list[str] | None = None) -> None:
             if section in ("times", "graphs"):
                 lines = times(sizes, Path(folder)) if section == "times" else graphs(sizes)
             else:
-                lines = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}[
-                    section
-                ](options.toy)
+                own = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}
+                lines = {**own, "wise": wise}[section](options.toy)
             for line in lines:
                 print(line, flush=True)
 
