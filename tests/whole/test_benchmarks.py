@@ -52,7 +52,7 @@ def test_every_benchmark_is_found():
 
 
 def test_tables_of_neuropil_and_tau(monkeypatch, tmp_path, capsys):
-    """Of simulated cells: that the numbers are printed, and that they are right where it is easy."""
+    """Of simulated cells: the numbers are printed, and right where that is easy."""
     monkeypatch.setenv("XS2P_DATA", str(tmp_path))
     science.main(["--toy", "--sections", "wise"])
     assert "Not measured" in capsys.readouterr().out
