@@ -1,4 +1,4 @@
-"""From F to a signal, in numbers: dF/F, lost frames, noise levels, baselines, time, graphs.
+"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, neuropil, tau, time.
 
 From the top of a checkout:
 
@@ -30,11 +30,12 @@ import xs2p
 from benchmarks import plain
 from benchmarks.science_cost import STEPS, Sizes, graphs, row, table, times
 from benchmarks.science_spikes import spikes
+from benchmarks.science_tau import wise as tables_of_tau
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 RATIO, TAU = 0.7, 0.7
-SECTIONS = ("dff", "frames", "noise", "baselines", "spikes", "times", "graphs")
+SECTIONS = ("dff", "frames", "noise", "baselines", "spikes", "wise", "times", "graphs")
 NO_SPIKES = "Not measured: XS2P_DATA names no folder with spikes/spikes_a.npz."
 
 
@@ -130,6 +131,7 @@ class Cell(NamedTuple):
     """Spikes of each frame."""
     times: np.ndarray
     """Of each spike, in s."""
+    name: str = ""
 
 
 def cells(toy: bool) -> list[Cell] | None:
@@ -142,7 +144,7 @@ def cells(toy: bool) -> list[Cell] | None:
         F, Fneu = (z[name][frames[n] : frames[n + 1]] for name in ("F", "Fneu"))
         times = z["spikes"][spikes[n] : spikes[n + 1]]
         count = np.histogram(times, np.arange(F.size + 1) / fs)[0].astype(float)
-        found.append(Cell(F, Fneu, fs, count, times))
+        found.append(Cell(F, Fneu, fs, count, times, str(z["name"][n])))
     return found
 
 
@@ -247,6 +249,15 @@ def noise_level(cell: Cell, together: int) -> float:
         neuropil_coefficient=RATIO, baseline="maximin", dff=True
     )
     return float(xs2p.quality(ds).noise_level[0])
+
+
+def wise(toy: bool) -> Iterator[str]:
+    """How much neuropil, and which tau."""
+    known = cells(toy)
+    if known is None:
+        yield f"\n### How much neuropil, which tau\n\n{NO_SPIKES}"
+        return
+    yield from tables_of_tau(known, correlation, recordings(toy))
 
 
 def baselines(toy: bool) -> Iterator[str]:
@@ -359,6 +370,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "noise": lambda: noise(options.toy),
                 "baselines": lambda: baselines(options.toy),
                 "spikes": lambda: spikes(cells(options.toy), sizes.repeats, options.toy),
+                "wise": lambda: wise(options.toy),
                 "times": lambda folder=folder: times(sizes, Path(folder), options.steps),
                 "graphs": lambda: graphs(sizes),
             }[section]()

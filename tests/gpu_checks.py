@@ -119,6 +119,45 @@ def check_dff(backend, cupy, device):
     check_extract(backend, cupy, device, polarity=-1, dark_offset=2.0, **options)
 
 
+def check_own_neuropil(backend, cupy, device):
+    """A coefficient of each ROI: given, and estimated."""
+    movie, rois = recording(n_frames=300, shape=(16, 17))
+    ratios = xr.DataArray(np.linspace(0.2, 0.8, rois.sizes["roi"]), dims="roi")
+    check_extract(backend, cupy, device, neuropil_coefficient=ratios, dff=True)
+    ds = xs2p.extract(movie, rois).compute()
+    F, Fneu = (on(backend, ds[name], cupy, (70, 3)) for name in ("F", "Fneu"))
+    for method in ("binned", "mutualinfo"):
+        expected = xs2p.neuropil_coefficient(ds.F, ds.Fneu, method)
+        with raise_if_dask_computes():
+            found = xs2p.neuropil_coefficient(F, Fneu, method, device=device)
+        np.testing.assert_allclose(checked(found.reset_coords(drop=True), backend, cupy), expected)
+        made = xs2p.extract(
+            on(backend, movie, cupy), rois, neuropil_coefficient=method, device=device
+        )
+        np.testing.assert_allclose(
+            checked(made.Fc.reset_coords(drop=True), backend, cupy),
+            ds.F - expected.astype("f4") * ds.Fneu,
+            rtol=1e-4,
+            atol=1e-2,
+        )
+
+
+def check_decay_and_times(backend, cupy, device):
+    """The decay time that is estimated, and traces at the times of the frames."""
+    F = traces()
+    given = on(backend, F, cupy, (70, 3))
+    with raise_if_dask_computes():
+        found = xs2p.estimate_tau(given, device=device)
+    expected = xs2p.estimate_tau(F)
+    for name in expected.data_vars:
+        result = checked(found[name], backend, cupy)
+        np.testing.assert_allclose(result, expected[name], rtol=1e-6)
+    offsets = ("roi", np.linspace(0, 0.3, F.sizes["roi"]))
+    one, other = (x.to_dataset(name="F").assign_coords(time_offset=offsets) for x in (F, given))
+    moved = other.s2p.align_time()
+    np.testing.assert_array_equal(checked(moved.F, backend, cupy), one.s2p.align_time().F)
+
+
 def check_quality(backend, cupy):
     """Spectra and sums may differ in the last bits: a GPU adds up in another order."""
     movie, rois = recording(n_frames=5000, shape=(16, 17))

@@ -424,6 +424,16 @@ def test_dff(cupy, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_neuropil_of_each_roi(cupy, backend):
+    checks.check_own_neuropil(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_decay_and_times(cupy, backend):
+    checks.check_decay_and_times(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 

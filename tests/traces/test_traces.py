@@ -109,6 +109,7 @@ def test_baseline_of_each_roi_is_its_own():
             assert np.isfinite(xs2p.preprocess(F[[0, 1]], method, **OPTIONS)).all()
 
 
+@pytest.mark.filterwarnings("ignore:tau · fs is")
 @pytest.mark.parametrize("tau", [0.05, 0.7, 30.0])
 @pytest.mark.parametrize("n_frames", [1, 2, 3, 300])
 def test_oasis_equals_naive(tau, n_frames):

@@ -60,6 +60,39 @@ def test_every_benchmark_is_found():
     assert json.loads((FOLDER / "asv.conf.json").read_text())["benchmark_dir"] == "suite"
 
 
+def test_tables_of_neuropil_and_tau(monkeypatch, tmp_path, capsys):
+    """Of simulated cells: the numbers are printed, and right where that is easy."""
+    monkeypatch.setenv("XS2P_DATA", str(tmp_path))
+    science.main(["--toy", "--sections", "wise"])
+    assert "Not measured" in capsys.readouterr().out
+    rng, fs, n = np.random.default_rng(0), 120.0, 20000
+    columns = {"F": [], "Fneu": [], "spikes": []}
+    for _ in range(2):
+        spikes = rng.random(n) < 0.005
+        calcium = np.convolve(spikes, np.exp(-np.arange(300) / (0.6 * fs)))[:n]
+        slow = np.convolve(rng.normal(0, 1, n + 399), np.ones(400) / 20, "valid")
+        Fneu = 100 + 10 * slow + rng.normal(0, 0.5, n)
+        columns["F"].append(100 + 40 * calcium + 0.7 * Fneu + rng.normal(0, 1, n))
+        columns["Fneu"].append(Fneu)
+        columns["spikes"].append(np.flatnonzero(spikes) / fs)
+    os.makedirs(tmp_path / "spikes")
+    np.savez(
+        tmp_path / "spikes" / "spikes_a.npz",
+        n=[n, n],
+        n_spikes=[len(s) for s in columns["spikes"]],
+        fs=[fs, fs],
+        name=["a_7f", "b"],
+        **{key: np.concatenate(values) for key, values in columns.items()},
+    )
+    science.main(["--toy", "--sections", "wise"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "**" in line]
+    assert len(rows) == 4 + 4 + 5 + 6
+    errors = [float(re.search(r"\*\*(.+)\*\*", line[2])[1]) for line in rows[:4]]
+    assert max(errors) < 0.1
+    pooled = next(line for line in rows if "pooled" in line[0])
+    assert abs(float(pooled[1]) - 0.6) < 0.15
+
+
 def test_stat_is_the_same_every_time():
     a, b = make_stat(30), make_stat(30)
     assert all(np.array_equal(a[n]["ypix"], b[n]["ypix"]) for n in range(30))

@@ -73,6 +73,14 @@ def test_dff(cupy, backend):
     checks.check_dff(backend, cupy, "gpu")
 
 
+def test_neuropil_of_each_roi(cupy, backend):
+    checks.check_own_neuropil(backend, cupy, "gpu")
+
+
+def test_decay_and_times(cupy, backend):
+    checks.check_decay_and_times(backend, cupy, "gpu")
+
+
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 

@@ -12,7 +12,8 @@ from xs2p._attrs import TRACES, UNFINISHED, parameters_in, resolve
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, unread
+from xs2p.compute.device import resolve_device
 from xs2p.rois.offsets import OFFSET
 from xs2p.traces.blocks import map_traces, ordered
 
@@ -72,10 +73,11 @@ def align_time(ds: xr.Dataset, *, fs: float | None = None, **other: Any) -> xr.D
         warn_of_gaps(first, "ds")
     frames = (offsets * rate)[:, None]
     reach = math.ceil(float(np.abs(frames).max(initial=0.0))) + 1
+    whole = resolve_device(None, unread(first), "the array of traces") == "gpu"
     made = {}
     for name in names:
         traces = ordered(ds[name].drop_vars(OFFSET))
-        moved = map_traces(_moved, traces, frames, reach=reach)
+        moved = map_traces(_moved, traces, frames, reach=reach, whole=whole)
         moved.attrs = {**ds[name].attrs, _ALIGNED: 1}
         made[name] = moved.transpose(*ds[name].dims)
     return ds.drop_vars(OFFSET).assign({name: array.variable for name, array in made.items()})

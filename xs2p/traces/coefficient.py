@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import attributes, resolve
-from xs2p._frames import SEGMENT
+from xs2p._frames import SEGMENT, VALID
 from xs2p._names import explain_names, without_other
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import resolve_device
@@ -137,6 +137,7 @@ def estimate(
     """:func:`neuropil_coefficient` of what is checked, lazy where ``F`` is unless ``in_passes``."""
     F, Fneu = ordered(F), ordered(Fneu)
     labels = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
+    F, Fneu = (x.drop_vars(set(x.coords) - {VALID, SEGMENT}) for x in (F, Fneu))
     if method == "binned":
         F, Fneu = (_above_low(traces, fs, device) for traces in (F, Fneu))
     F, Fneu = (traces.drop_vars(SEGMENT, errors="ignore") for traces in (F, Fneu))
@@ -173,9 +174,8 @@ def estimate(
 
 def _above_low(F: xr.DataArray, fs: float | None, device: str) -> xr.DataArray:
     """Take the rolling 5th percentile off."""
-    bare = F.drop_vars("time", errors="ignore")  # the rate is compared with it already
     low = check_baseline(
-        "rolling_prctile", fs, bare, win_baseline=_WINDOW, sig_baseline=0.0, prctile_baseline=_LOW
+        "rolling_prctile", fs, F, win_baseline=_WINDOW, sig_baseline=0.0, prctile_baseline=_LOW
     )
     # The numbers alone: labels over time that are lazy would be compared, and computed for it.
     return F.copy(data=F.data - estimate_baseline(F, low, device).data)

@@ -273,14 +273,14 @@ def check_decay(
     """Check ``tau`` and ``fs`` for an array over ``roi``, which may say them itself."""
     fs = resolve("fs", fs, array)
     seconds = taus = name = None
-    if isinstance(tau, str):
+    if isinstance(tau, str) and not tau.replace(".", "", 1).isdigit():  # "1.0" is told below
         name, tau = find_indicator(tau)
     if isinstance(tau, xr.DataArray) and tau.ndim:
         _check_taus(tau, array)
         taus = tau.values.astype(np.float64)
         tau_fs = tau.values.astype(np.float32)[:, None] * np.float32(fs)
     else:
-        given = tau.values.item() if isinstance(tau, xr.DataArray) else tau
+        given: Any = tau.values.item() if isinstance(tau, xr.DataArray) else tau
         if given is not None and np.ndim(given):
             raise ValueError(
                 f"tau must be a number of seconds, or a DataArray over roi, got a "

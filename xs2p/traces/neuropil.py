@@ -241,4 +241,11 @@ def neuropil_ratio(
         )
         for name in ("Fneu", "F")
     )
+    if isinstance(coefficient, xr.DataArray) and coefficient.chunks is None:
+        here = array_module(neuropil.data).asarray(coefficient.data)
+        if neuropil.chunks is not None:
+            import dask.array as da
+
+            here = da.from_array(here, -1, asarray=False)  # else Dask takes CuPy's for numpy's
+        coefficient = coefficient.copy(data=here)
     return coefficient * neuropil / light.where(light > 0)
