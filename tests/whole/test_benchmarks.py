@@ -18,7 +18,15 @@ FOLDER = ROOT / "benchmarks"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not in this copy")
 
 if FOLDER.is_dir():
-    from benchmarks import first_call, memory, scaling, versus_gpu, versus_suite2p
+    from benchmarks import (
+        first_call,
+        memory,
+        scaling,
+        science,
+        science_spikes,
+        versus_gpu,
+        versus_suite2p,
+    )
     from benchmarks.suite import steps
     from benchmarks.suite.recordings import make_stat
 
@@ -89,6 +97,25 @@ def test_versus_gpu_runs_at_toy_size(monkeypatch, capsys, tmp_path):
         assert float(cells[3].removesuffix(" ms")) > 0, line
         assert cells[-1] in ("–", "identical") or float(cells[-1].removeprefix("within ")) < 0.01
     assert "bus: " in out and picture.stat().st_size > 10_000
+
+
+def test_spikes_one_can_read_at_toy_size(monkeypatch, capsys):
+    monkeypatch.delenv("XS2P_DATA", raising=False)
+    science.main(["--toy", "--sections", "spikes"])
+    out = capsys.readouterr().out
+    assert len(re.findall(r"\| \*\*\d+\.\d\d\*\* \|", out)) == 6 + 5
+    apart = re.findall(r"^\| `(?:s_min|penalty|both)` \| (\S+) \| (\S+) \|$", out, re.MULTILINE)
+    assert len(apart) == 3 and all(float(a) < 1e-6 for pair in apart for a in pair)
+    assert "Events: not measured" in out
+
+
+def test_scores_of_events():
+    class Cell:
+        times = np.array([1.0, 1.02, 5.0, 9.0])
+
+    right, found, f1, single, many = science_spikes._scores(np.array([0.95, 5.05, 7.0]), Cell)
+    assert (right, found, many) == (2 / 3, 3 / 4, 3 / 4)
+    assert single == 2 * 2 / 7 and abs(f1 - 12 / 17) < 1e-12
 
 
 def test_memory_of_an_extraction_is_measured(capfd):
