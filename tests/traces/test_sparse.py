@@ -194,6 +194,10 @@ def test_calcium_of_leading_dims_and_of_one_trace():
         one = xs2p.deconvolve(F[2], tau=0.3, return_denoised=True, **how)
         np.testing.assert_array_equal(one.denoised, ds.denoised[2])
         np.testing.assert_array_equal(one.spks, ds.spks[2])
+        lazy = xs2p.deconvolve(F[2].chunk(time=700), tau=0.3, return_denoised=True, **how)
+        xr.testing.assert_identical(lazy.compute(), one)
+        lazy = xs2p.deconvolve(stacked.chunk(roi=2), tau=0.3, return_denoised=True, **how)
+        xr.testing.assert_identical(lazy.compute(), both)
     assert oasis_cpu.calcium(np.zeros((0, 5), np.float32), np.float32(1)).shape == (0, 5)
     assert sparse_cpu.sparse(np.zeros((0, 5), np.float32), np.float32(1), 0.0, 1.0).shape == (0, 5)
 

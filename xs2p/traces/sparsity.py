@@ -91,7 +91,7 @@ def _of_each(s_min: xr.DataArray, F: xr.DataArray) -> np.ndarray:
     wrong = np.flatnonzero(~(np.isnan(values) | (np.isfinite(values) & (values >= 0))))
     if wrong.size:
         raise ValueError(
-            f"every s_min must be a number, 0 or more, or NaN; it is {values[wrong[0]]} for the ROI "
-            f"at position {wrong[0]}"
+            f"every s_min must be a number, 0 or more, or NaN; it is {values[wrong[0]]} for the "
+            f"ROI at position {wrong[0]}"
         )
     return values
