@@ -95,8 +95,15 @@ STEPS = {
     "noise": lambda F, **o: xs2p.noise(F, **o),
     "preprocess": lambda F, **o: xs2p.preprocess(F, win_baseline=3.0, **o),
     "deconvolve": lambda F, **o: xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, **o),
+    "denoised": lambda F, **o: calcium(F, **o),
+    "s_min": lambda F, **o: calcium(F, s_min=40.0, **o),
+    "penalty": lambda F, **o: calcium(F, penalty="noise", **o),
 }
 STATISTICS = {"snr": xs2p.snr, "skew": xs2p.skew, "std": xs2p.std}
+
+
+def calcium(F, **options):
+    return xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, return_denoised=True, **options)
 
 
 def check_extract(backend, cupy, device, dtype="int16", exact=True, **options):

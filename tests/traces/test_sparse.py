@@ -175,13 +175,13 @@ def test_calcium_of_traces_that_go_down_lies_along_them():
 
 def test_smallest_spikes_may_be_of_each_roi():
     F = traces()
-    each = xr.DataArray([0.0, 0.3, 0.5, 1.0, 9.0], dims="roi")
+    each = xr.DataArray([np.nan, 0.3, 0.5, 1.0, 9.0], dims="roi")
     spks = xs2p.deconvolve(F, tau=0.3, s_min=each)
     for n, s_min in enumerate(each.values):
-        if s_min:
+        if s_min > 0:
             alone = xs2p.deconvolve(F[[n]], tau=0.3, s_min=s_min)
             np.testing.assert_array_equal(spks[[n]], alone)
-    assert "s_min" in spks.attrs and not spks[4].any()
+    assert "s_min" in spks.attrs and not spks[4].any() and spks[0].isnull().all()
 
 
 def test_calcium_of_leading_dims_and_of_one_trace():
@@ -194,6 +194,10 @@ def test_calcium_of_leading_dims_and_of_one_trace():
         one = xs2p.deconvolve(F[2], tau=0.3, return_denoised=True, **how)
         np.testing.assert_array_equal(one.denoised, ds.denoised[2])
         np.testing.assert_array_equal(one.spks, ds.spks[2])
+        lazy = xs2p.deconvolve(F[2].chunk(time=700), tau=0.3, return_denoised=True, **how)
+        xr.testing.assert_identical(lazy.compute(), one)
+        lazy = xs2p.deconvolve(stacked.chunk(roi=2), tau=0.3, return_denoised=True, **how)
+        xr.testing.assert_identical(lazy.compute(), both)
     assert oasis_cpu.calcium(np.zeros((0, 5), np.float32), np.float32(1)).shape == (0, 5)
     assert sparse_cpu.sparse(np.zeros((0, 5), np.float32), np.float32(1), 0.0, 1.0).shape == (0, 5)
 
@@ -206,7 +210,7 @@ def test_calcium_of_leading_dims_and_of_one_trace():
         ({"s_min": -1.0}, "s_min must be a number"),
         ({"s_min": 1.0, "penalty": "noise"}, "give one"),
         ({"s_min": xr.DataArray([1.0, 2.0], dims="roi")}, "one value per roi"),
-        ({"s_min": xr.DataArray([1.0, np.nan, 0, 0, 0], dims="roi")}, "nan for the ROI at .* 1"),
+        ({"s_min": xr.DataArray([1.0, -2.0, 0, 0, 0], dims="roi")}, "-2.0 for the ROI at .* 1"),
         (
             {"s_min": xr.DataArray(np.ones(5), {"roi": range(1, 6)}, "roi")},
             "roi labels of s_min are not those",

@@ -25,6 +25,7 @@ if FOLDER.is_dir():
         scaling,
         science,
         science_cost,
+        science_spikes,
         versus_gpu,
         versus_suite2p,
     )
@@ -181,6 +182,9 @@ def write_cells(path, n_cells=2, fs=100.0, seconds=40):
     )
 
 
+OF_DFF = ("dff", "frames", "noise", "baselines", "times", "graphs")
+
+
 def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     data, folder = tmp_path / "data", tmp_path / "folder"
     folder.mkdir()
@@ -190,7 +194,7 @@ def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     shutil.copy(ROOT / "tests/data/thunder_oracle.npz", oracle)
     write_cells(data / "spikes/spikes_a.npz")
     monkeypatch.setenv("XS2P_DATA", str(data))
-    science.main(["--toy", "--folder", str(folder)])
+    science.main(["--toy", "--folder", str(folder), "--sections", *OF_DFF])
     dff, frames, noise, baselines, aind, times, beside, graphs = tables(capsys.readouterr().out)
     names = {row[0] for row in dff}
     assert {"suite2p-folder-2p", "movie-2p-2000x128x128", "thunder_oracle.npz"} < names
@@ -213,6 +217,25 @@ def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     assert len(tasks) == 2 * len(science_cost.GRAPHS)
     assert tasks["maximin, no dFF", "6"] == tasks["maximin, no dFF", "1"]
     assert not list(folder.iterdir())
+
+
+def test_spikes_one_can_read_at_toy_size(monkeypatch, capsys):
+    monkeypatch.delenv("XS2P_DATA", raising=False)
+    science.main(["--toy", "--sections", "spikes"])
+    out = capsys.readouterr().out
+    assert len(re.findall(r"\| \*\*\d+\.\d\d\*\* \|", out)) == 6 + 5
+    apart = re.findall(r"^\| `(?:s_min|penalty|both)` \| (\S+) \| (\S+) \|$", out, re.MULTILINE)
+    assert len(apart) == 3 and all(float(a) < 1e-6 for pair in apart for a in pair)
+    assert "Events: not measured" in out
+
+
+def test_scores_of_events():
+    class Cell:
+        times = np.array([1.0, 1.02, 5.0, 9.0])
+
+    right, found, f1, single, many = science_spikes._scores(np.array([0.95, 5.05, 7.0]), Cell)
+    assert (right, found, many) == (2 / 3, 3 / 4, 3 / 4)
+    assert single == 2 * 2 / 7 and abs(f1 - 12 / 17) < 1e-12
 
 
 def test_memory_of_an_extraction_is_measured(capfd):

@@ -23,12 +23,12 @@ def decay_table(tau_fs, n):  # type: ignore[no-untyped-def]
 
 @njit
 def grown(table, known, length, tau_fs):  # type: ignore[no-untyped-def]
-    """Fill decays from the ``known`` first ones on: to ``length`` and as far again.
+    """Fill decays from the ``known`` first ones on: to ``length`` and somewhat further.
 
     Pools are mostly far shorter than what may happen, and a table of what may is dear where each
     trace has its own. How many are known then is returned.
     """
-    stop = min(2 * length + 64, table.size)
+    stop = min(length + length // 4 + 64, table.size)
     for k in range(known, stop):
         table[k] = math.exp(-k / tau_fs)
     return stop

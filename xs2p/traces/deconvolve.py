@@ -86,9 +86,10 @@ def deconvolve(
     fs
         Frame rate in Hz; by default ``F.attrs["fs"]``.
     s_min
-        The smallest spike, in the units of ``F``: a number, or a DataArray over ``roi``. Calcium
-        rises by so much or not at all. What a frame is can depend on all before it: lazily, all of
-        time comes into one chunk, of some ROIs.
+        The smallest spike, in the units of ``F``: a number, or a DataArray over ``roi``, which is
+        computed now, and where it is NaN so are the spikes. Calcium rises by so much or not at all.
+        What a frame is can depend on all before it: lazily, all of time comes into one chunk, of
+        some ROIs.
     penalty
         ``"noise"``: the sum of spikes is the least by which what is left, ``F`` less the calcium,
         has the variance of the noise, that of :func:`xs2p.noise` of ``F`` in each segment; lazily,

@@ -141,7 +141,7 @@ def _sparse(F, tau_fs, penalty, s_min, calcium, out):  # type: ignore[no-untyped
             left = value * table[min(length[k], last)]
             start += length[k]
         for frame in range(n_frames):
-            if math.isnan(F[i, frame]):
+            if math.isnan(F[i, frame]) or math.isnan(s_min[i]):
                 out[i, frame] = np.nan
 
 

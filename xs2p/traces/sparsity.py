@@ -88,10 +88,10 @@ def _of_each(s_min: xr.DataArray, F: xr.DataArray) -> np.ndarray:
             "s_min.drop_vars('roi') says what is meant"
         )
     values = np.asarray(s_min.values, dtype=np.float64)
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
+    wrong = np.flatnonzero(~(np.isnan(values) | (np.isfinite(values) & (values >= 0))))
     if wrong.size:
         raise ValueError(
-            f"every s_min must be a number, 0 or more; it is {values[wrong[0]]} for the ROI at "
-            f"position {wrong[0]}"
+            f"every s_min must be a number, 0 or more, or NaN; it is {values[wrong[0]]} for the "
+            f"ROI at position {wrong[0]}"
         )
     return values
