@@ -119,6 +119,19 @@ def check_dff(backend, cupy, device):
     check_extract(backend, cupy, device, polarity=-1, dark_offset=2.0, **options)
 
 
+def check_demix(backend, cupy, device):
+    """Sums are made on the device, equations are solved on the host."""
+    movie, rois = recording()
+    for options in ({}, {"nonnegative": True}, {"background": None}):
+        expected = xs2p.demix(movie, rois, **options)
+        with raise_if_dask_computes():
+            made = xs2p.demix(on(backend, movie, cupy), rois, device=device, **options)
+        equal(checked(made, backend, cupy), expected)
+        assert (made.status == expected.status).all()
+    made = xs2p.demix(on(backend, movie, cupy, (29, 16)), rois, device=device)
+    equal(checked(made, backend, cupy), xs2p.demix(movie, rois), exact=False)
+
+
 def check_quality(backend, cupy):
     """Spectra and sums may differ in the last bits: a GPU adds up in another order."""
     movie, rois = recording(n_frames=5000, shape=(16, 17))

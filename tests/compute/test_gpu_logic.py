@@ -424,6 +424,11 @@ def test_dff(cupy, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_demix(cupy, backend):
+    checks.check_demix(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 

@@ -73,6 +73,10 @@ def test_dff(cupy, backend):
     checks.check_dff(backend, cupy, "gpu")
 
 
+def test_demix(cupy, backend):
+    checks.check_demix(backend, cupy, "gpu")
+
+
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 
