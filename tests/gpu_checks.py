@@ -165,6 +165,19 @@ def check_decay_and_times(backend, cupy, device):
     np.testing.assert_array_equal(checked(moved.F, backend, cupy), one.s2p.align_time().F)
 
 
+def check_demix(backend, cupy, device):
+    """Sums are made on the device, equations are solved on the host."""
+    movie, rois = recording()
+    for options in ({}, {"nonnegative": True}, {"background": None}):
+        expected = xs2p.demix(movie, rois, **options)
+        with raise_if_dask_computes():
+            made = xs2p.demix(on(backend, movie, cupy), rois, device=device, **options)
+        equal(checked(made, backend, cupy), expected)
+        assert (made.status == expected.status).all()
+    made = xs2p.demix(on(backend, movie, cupy, (29, 16)), rois, device=device)
+    equal(checked(made, backend, cupy), xs2p.demix(movie, rois), exact=False)
+
+
 def check_quality(backend, cupy):
     """Spectra and sums may differ in the last bits: a GPU adds up in another order."""
     movie, rois = recording(n_frames=5000, shape=(16, 17))

@@ -235,3 +235,29 @@ def pixel_edges(ypix, xpix):
     y, x = np.nonzero(inside[:, 1:] != inside[:, :-1])
     upright = np.stack([np.stack([x + 0.5, y - 0.5], 1), np.stack([x + 0.5, y + 0.5], 1)], 1)
     return np.asarray(np.concatenate([level, upright]) + (left, top))
+
+
+def hats(length, n):
+    """Values ``(length, hat)`` of ``n`` hats along one side of a frame."""
+    if n == 1 or length == 1:
+        return np.ones((length, 1))
+    knots = np.linspace(0, length - 1, n)
+    return np.stack([np.interp(np.arange(length), knots, one) for one in np.eye(n)], axis=1)
+
+
+def demixed(frames, stat, grid):
+    """``F``, ``Fneu`` and which ROIs have an answer, of frames ``(time, y, x)``."""
+    frames = np.asarray(frames, np.float64)
+    shape, n = frames.shape[1:], len(stat)
+    w = np.zeros((shape[0] * shape[1], n))
+    for i, roi in enumerate(stat):
+        lam = np.asarray(roi["lam"], np.float32)
+        w[flat(roi, shape), i] = lam / lam.sum()
+    a = w / np.linalg.norm(w, axis=0)
+    b = np.kron(*(hats(*along) for along in zip(shape, grid, strict=True)))
+    both = np.hstack([a, b])
+    coefficients, _, rank, _ = np.linalg.lstsq(both, frames.reshape(len(frames), -1).T, rcond=1e-6)
+    nothing = np.linalg.svd(both)[2][rank:, :n]  # what can be added and changes no pixel
+    known = (np.abs(nothing) < 1e-5).all(axis=0)
+    Fneu = (w.T @ b) @ coefficients[n:]
+    return (w * a).sum(axis=0)[:, None] * coefficients[:n] + Fneu, Fneu, known

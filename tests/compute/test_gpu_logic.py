@@ -434,6 +434,11 @@ def test_decay_and_times(cupy, backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_demix(cupy, backend):
+    checks.check_demix(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 

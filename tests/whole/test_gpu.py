@@ -81,6 +81,10 @@ def test_decay_and_times(cupy, backend):
     checks.check_decay_and_times(backend, cupy, "gpu")
 
 
+def test_demix(cupy, backend):
+    checks.check_demix(backend, cupy, "gpu")
+
+
 def test_quality(cupy, backend):
     checks.check_quality(backend, cupy)
 

@@ -18,11 +18,11 @@ from xs2p.rois.pixels import pixel_table, planes_of
 if TYPE_CHECKING:
     import scipy.sparse
 
-_STEPS = 8  # of a hat from its middle to where it ends: squares of so many pixels have one value
+_STRIPS = 64  # of a side of the frame: hats have one value in each, so that few sums make them
 
 
 class Background(NamedTuple):
-    """Bilinear hats on a grid over the frame, each constant within the squares of another grid."""
+    """Bilinear hats on a grid over the frame, each constant in squares of pixels."""
 
     squares: np.ndarray
     """Which square each pixel is in, int64 ``(Ly · Lx,)``."""
@@ -120,7 +120,7 @@ def _hats(length: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     if n == 1:
         return np.zeros(length, np.int64), np.ones((1, 1))
     gap = (length - 1) / (n - 1)
-    strips = np.arange(length) // max(int(np.ceil(gap / _STEPS)), 1)
+    strips = np.arange(length) // -(-length // _STRIPS)
     middle = np.bincount(strips, np.arange(length)) / np.bincount(strips)
     if gap == 0:  # a frame of one row
         return strips, np.ones((1, 1))

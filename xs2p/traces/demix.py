@@ -106,10 +106,9 @@ def demix(
         ROI set for frames of the movie's size, or the path of one. All pixels of an ROI count, by
         their ``lam``; ``overlap`` plays no part.
     background
-        Rows and columns of bilinear hats over the frame, of which the background is made; each hat
-        is constant in squares of an eighth of the way to the next one, which are single pixels in
-        frames of up to 33 rows and columns. ``None``: there is none, and no ``Fneu``; then the
-        light of the neuropil goes into the ROIs.
+        Rows and columns of bilinear hats over the frame, of which the background is made. They
+        go in steps of a 64th of the frame, rounded up to pixels. ``None``: there is none, and no
+        ``Fneu``; then the light of the neuropil goes into the ROIs.
     nonnegative
         Fit with no ROI below 0, by coordinate descent: 30 sweeps, or until no change in a frame is
         more than 10⁻⁴ of the largest. What is below 0 by noise is 0, so that baselines lie higher.

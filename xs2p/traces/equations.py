@@ -129,7 +129,7 @@ def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, np.nda
     else:
         whole = scipy.sparse.csc_array(gram)
     fitted = np.flatnonzero(whole.diagonal() > 0)
-    factor, alike = _factor(whole, fitted)
+    factor, alike = _factor(whole, fitted, n)
     descent = None
     if nonnegative:
         descent = _descent_of(gram, light, None if light is None else products)
@@ -138,21 +138,34 @@ def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, np.nda
     return System(length, hats, beneath, factor, descent, unknown), collinear
 
 
-def _factor(whole: scipy.sparse.csc_array, fitted: np.ndarray) -> tuple[_Solved, np.ndarray]:
+def _factor(
+    whole: scipy.sparse.csc_array, fitted: np.ndarray, n_rois: int
+) -> tuple[_Solved, np.ndarray]:
     """Factor of equations that do not depend on each other, and the unknowns that have no answer.
 
-    Of those that do some are left out: the others have the same answer whichever.
+    Of those that do some are left out, ROIs before hats: the others have the same answer whichever.
     """
-    found = factored(whole[fitted][:, fitted])
-    weak = found.pivots[found.place] < _LEAST
-    kept, dropped = fitted[~weak], fitted[weak]
-    solved = _named(factored(whole[kept][:, kept], small=0.0), kept)
-    if not dropped.size:
-        return solved, dropped
-    parts = whole[:, dropped].toarray()
-    solved.solve(parts)  # how those that are left out are made of the others
+    dropped = np.zeros(0, np.int64)
+    while True:
+        found = factored(whole[fitted][:, fitted])
+        weak = found.pivots[found.place] < _LEAST
+        new, kept = fitted[weak], fitted[~weak]
+        solved = _named(factored(whole[kept][:, kept], small=0.0), kept)
+        parts = whole[:, new].toarray()
+        solved.solve(parts)  # how those that are left out are made of the others
+        instead = np.abs(parts[:n_rois, new >= n_rois])
+        if not instead.size or instead.max() <= _PART:
+            break
+        # What an ROI and hats make up alike is the background's, which others need.
+        worst = np.unravel_index(instead.argmax(), instead.shape)[0]
+        dropped, fitted = np.append(dropped, worst), fitted[fitted != worst]
+    new = np.concatenate([dropped, new])
+    if not new.size:
+        return solved, new
+    parts = whole[:, new].toarray()
+    solved.solve(parts)
     involved = np.flatnonzero((np.abs(parts) > _PART).any(axis=1))
-    return solved, np.union1d(dropped, involved)
+    return solved, np.union1d(new, involved)
 
 
 def _named(factor: Factor, names: np.ndarray) -> _Solved:
