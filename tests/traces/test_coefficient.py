@@ -249,3 +249,38 @@ def test_others_cope(recording, tmp_path):
     ds.to_zarr(tmp_path / "a.zarr", consolidated=False)
     again = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
     check_same(again.s2p.reprocess(), ds)
+
+
+def test_pictures_and_joined_recordings(recording):
+    movie, rois = recording
+    ds = movie.s2p.extract(rois, neuropil_coefficient="binned", **OPTIONS)
+    ax = ds.s2p.plot_traces([0, 3])
+    assert "c · Fneu (neuropil)" in [text.get_text() for text in ax.get_legend().get_texts()]
+    pytest.importorskip("matplotlib.pyplot").close("all")
+    bare = ds.drop_vars(["dFF", "noise", "dff_flag"])
+    with (
+        raise_if_dask_computes(),
+        pytest.warns(UserWarning, match="neuropil_coefficient, .*differ"),
+    ):
+        both = xs2p.concat([bare, bare])
+    assert not set(THREE) & set(both.variables)
+    given_ = ds.neuropil_coefficient.compute()
+    one = movie.s2p.extract(rois, neuropil_coefficient=given_, **OPTIONS).compute()
+    both = xs2p.concat([one, one])
+    np.testing.assert_array_equal(both.neuropil_coefficient, given_)
+
+
+def test_nwb_keeps_the_coefficients(recording, tmp_path):
+    pytest.importorskip("pynwb")
+    from datetime import UTC, datetime
+
+    movie, rois = recording
+    ds = movie.s2p.extract(rois, neuropil_coefficient="binned", **OPTIONS).compute()
+    start = datetime(2024, 5, 1, tzinfo=UTC)
+    xs2p.write_nwb(ds, tmp_path / "a.nwb", session_start_time=start)
+    back = xs2p.read_nwb(tmp_path / "a.nwb")
+    for name in THREE:
+        np.testing.assert_array_equal(back[name], ds[name])
+        assert back[name].attrs == ds[name].attrs and name in back.data_vars
+    assert "neuropil_coefficient" not in back.s2p.reprocess(tau=0.5).attrs
+    np.testing.assert_array_equal(back.s2p.reprocess(neuropil_coefficient="binned").Fc, ds.Fc)

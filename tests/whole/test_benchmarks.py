@@ -66,7 +66,7 @@ def test_tables_of_neuropil_and_tau(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XS2P_DATA", str(tmp_path))
     science.main(["--toy", "--sections", "wise"])
     assert "Not measured" in capsys.readouterr().out
-    rng, fs, n = np.random.default_rng(0), 120.0, 20000
+    rng, fs, n = np.random.default_rng(0), 120.0, 12000
     columns = {"F": [], "Fneu": [], "spikes": []}
     for _ in range(2):
         spikes = rng.random(n) < 0.005
@@ -87,7 +87,7 @@ def test_tables_of_neuropil_and_tau(monkeypatch, tmp_path, capsys):
     )
     science.main(["--toy", "--sections", "wise"])
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if "**" in line]
-    assert len(rows) == 4 + 4 + 5 + 6
+    assert len(rows) == 4 + 6 + 5 + 6
     errors = [float(re.search(r"\*\*(.+)\*\*", line[2])[1]) for line in rows[:4]]
     assert max(errors) < 0.1
     pooled = next(line for line in rows if "pooled" in line[0])

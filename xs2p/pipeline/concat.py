@@ -17,6 +17,7 @@ from xs2p._warnings import warn
 from xs2p.movie.segments import short_names
 from xs2p.pipeline.dff import flags_anew
 from xs2p.traces.dff import made_here
+from xs2p.traces.neuropil import ESTIMATED
 
 Recording = TypeVar("Recording", xr.DataArray, xr.Dataset)
 _ITSELF = "xs2p concat"  # what a movie is called as a variable
@@ -123,7 +124,9 @@ def _joined(
         if name in (VALID, BAD, SEGMENT, "time"):
             continue
         having = [part.variables[name] for part in parts if name in part.variables]
-        whole = _whole(having) if len(having) == len(parts) else None
+        # Estimates of two recordings are two: lazy ones are not made to see it.
+        other = name in ESTIMATED and any(each.chunks is not None for each in having)
+        whole = _whole(having) if len(having) == len(parts) and not other else None
         if whole is None:
             left.append(str(name))
         else:

@@ -262,16 +262,17 @@ def _least_shared(F: Any, Fneu: Any) -> float:
     xp = array_module(F)
     if not F.size or not bool(Fneu.max() > Fneu.min()):
         return np.nan
-    column = _cells(Fneu)
+    column, counts = _cells(Fneu), xp.arange(F.size + 1)
+    weights = counts * xp.log(xp.maximum(counts, 1))  # n · log n, of as many as there can be
+    other = _entropy(xp.bincount(column, minlength=_CELLS), weights)
     shared = []
     for r in _STEPS.tolist():
         left = F - r * Fneu
         if not bool(left.max() > left.min()):
             return r  # nothing is left
         joint = xp.bincount(_cells(left) * _CELLS + column, minlength=_CELLS * _CELLS)
-        joint = joint.reshape(_CELLS, _CELLS)
-        both, one, other = (_entropy(n) for n in (joint, joint.sum(axis=1), joint.sum(axis=0)))
-        shared.append((one + other - both) / xp.sqrt(one * other))
+        one = _entropy(joint.reshape(_CELLS, _CELLS).sum(axis=1), weights)
+        shared.append((one + other - _entropy(joint, weights)) / xp.sqrt(one * other))
     return float(_STEPS[int(xp.argmin(xp.stack(shared)))])
 
 
@@ -282,8 +283,7 @@ def _cells(values: Any) -> Any:
     return xp.minimum((values - low) * (_CELLS / (high - low)), _CELLS - 1).astype(np.int64)
 
 
-def _entropy(number: Any) -> Any:
+def _entropy(number: Any, weights: Any) -> Any:
     """Entropy in nats of what was counted in bins."""
-    xp = array_module(number)
-    total = number.sum()
-    return xp.log(total) - (number * xp.log(xp.maximum(number, 1))).sum() / total
+    total = weights.size - 1
+    return (weights[-1] - weights[number].sum()) / total
