@@ -28,11 +28,12 @@ import xarray as xr
 import xs2p
 from benchmarks import plain
 from benchmarks.science_cost import Sizes, graphs, row, table, times
+from benchmarks.science_demix import demixing
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 RATIO, TAU = 0.7, 0.7
-SECTIONS = ("dff", "frames", "noise", "baselines", "times", "graphs")
+SECTIONS = ("dff", "frames", "noise", "baselines", "demix", "times", "graphs")
 NO_SPIKES = "Not measured: XS2P_DATA names no folder with spikes/spikes_a.npz."
 
 
@@ -314,6 +315,9 @@ def main(arguments: list[str] | None = None) -> None:
             warnings.filterwarnings("ignore", ".*ROIs lack a mask")
             if section in ("times", "graphs"):
                 lines = times(sizes, Path(folder)) if section == "times" else graphs(sizes)
+            elif section == "demix":
+                oracle = private("movie-2p-2000x128x128/oracle_suite2p_1.1.0.npz")
+                lines = demixing(oracle, options.toy)
             else:
                 lines = {"dff": dff, "frames": frames, "noise": noise, "baselines": baselines}[
                     section
