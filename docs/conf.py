@@ -52,7 +52,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:class", r"(?!xs2p\.[a-z]).+"),
     ("py:class", r"xs2p\.(masks\.layout\.Layout|masks\.packing\.MaskArrays)"),
-    ("py:class", r"xs2p\.(compute\.progress\.T|pipeline\.concat\.Recording)"),
+    ("py:class", r"xs2p\.(compute\.progress\.T|pipeline\.(concat|segment)\.Recording)"),
     ("py:(obj|func|meth|mod)", r"(?!xs2p\.)\w+\..+"),
 ]
 

@@ -18,6 +18,7 @@ from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
+from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
@@ -80,11 +81,13 @@ class S2pDataArray(_Methods):
 
     def _fitting(self) -> list[str]:
         of_movies = ("extract", "extract_to_zarr", "extract_traces", "demix")
+        parts = ["segment"] * ("segment" in self._obj.coords)
         if {"y", "x"} <= set(self._obj.dims):
-            return [*of_movies, "compute"]
+            return [*of_movies, *parts, "compute"]
+        known = [name for name in self.__dir__() if parts or name != "segment"]
         if "roi" in self._obj.dims:
-            return [name for name in self.__dir__() if name not in of_movies]
-        return list(self.__dir__())
+            return [name for name in known if name not in of_movies]
+        return known
 
     extract = _method(extract)
     extract_to_zarr = _method(extract_to_zarr)
@@ -98,6 +101,7 @@ class S2pDataArray(_Methods):
     snr = _method(snr)
     skew = _method(skew)
     std = _method(std)
+    segment = _method(segment)
     compute = _method(compute)
 
 
@@ -112,8 +116,9 @@ class S2pDataset(_Methods):
 
     def _fitting(self) -> list[str]:
         of_traces = ("dff", "reprocess", "plot_traces", "plot_summary", "browse")
-        traces = "time" in self._obj.dims
-        return [name for name in self.__dir__() if traces or name not in of_traces]
+        traces, parts = "time" in self._obj.dims, "segment" in self._obj.coords
+        known = [name for name in self.__dir__() if parts or name != "segment"]
+        return [name for name in known if traces or name not in of_traces]
 
     build_masks = _method(build_masks)
     cell_image = _method(cell_image)
@@ -122,6 +127,7 @@ class S2pDataset(_Methods):
     dff = _method(dff_of)
     reprocess = _method(reprocess)
     quality = _method(quality)
+    segment = _method(segment)
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)
     to_dataframe = _method(to_dataframe)

@@ -59,7 +59,7 @@ _OF_TRACES: dict[str, tuple[str, str | None, str]] = {
         "1",
         "99.5th percentile of Fc above F0, over noise: 2.6 is what noise alone gives around its "
         "own middle, and events stand out from about 5 on; less for a cell that is active much of "
-        "the time, whose events count as noise too. NaN where there is no noise.",
+        "the time, whose events count as noise too; NaN where there is no noise.",
     ),
     "noise_level": (
         "noise level ν of dF/F",

@@ -64,9 +64,9 @@ def check_neuropil(coefficient: Any, way: Any, dark_offset: Any, rois: xr.DataAr
         check_number("dark_offset", _one(dark_offset), unit="the units of F")
     dark = 0.0 if darks is not None else float(_one(dark_offset))
     if way == "full" and (darks is not None or dark):
+        shown = "dark_offset" if darks is not None else f"dark_offset={dark:g}"
         raise ValueError(
-            'dark_offset is taken off with neuropil="centred"; with "full" it plays no part, where '
-            "Fneu has the same offset as F"
+            f'{shown} plays no part with neuropil="full"; give neuropil="centred", or leave it out'
         )
     return Neuropil(float(coefficient), way, dark, darks)
 

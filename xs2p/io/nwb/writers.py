@@ -58,6 +58,8 @@ def pixel_order(table: Any, kind: str, order: str | None, where: str) -> Order:
     names = [about, _plain(table.name), _plain(getattr(table.parent, "name", "")), session, script]
     if not other and any("minian" in name for name in names):
         return Order("yx", "written by Minian, which has y before x")
+    if about.startswith(MADE_BY.lower()):
+        return Order("xy", "written by xs2p, as the NWB schema has them")
     return Order("xy", "the NWB schema; the writer is not one that is known to differ")
 
 
