@@ -29,13 +29,18 @@ import xarray as xr
 import xs2p
 from benchmarks import plain
 from benchmarks.science_cost import STEPS, Sizes, graphs, row, table, times
+from benchmarks.science_demix import demixing
 from benchmarks.science_spikes import spikes
 from benchmarks.science_tau import wise as tables_of_tau
 from benchmarks.versus_suite2p import machine
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 RATIO, TAU = 0.7, 0.7
-SECTIONS = ("dff", "frames", "noise", "baselines", "spikes", "wise", "times", "graphs")
+SECTIONS = (
+    *("dff", "frames", "noise", "baselines", "spikes", "wise", "demix"),
+    *("times", "graphs"),
+)
+ORACLE = "movie-2p-2000x128x128/oracle_suite2p_1.1.0.npz"
 NO_SPIKES = "Not measured: XS2P_DATA names no folder with spikes/spikes_a.npz."
 
 
@@ -371,6 +376,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "baselines": lambda: baselines(options.toy),
                 "spikes": lambda: spikes(cells(options.toy), sizes.repeats, options.toy),
                 "wise": lambda: wise(options.toy),
+                "demix": lambda: demixing(private(ORACLE), options.toy),
                 "times": lambda folder=folder: times(sizes, Path(folder), options.steps),
                 "graphs": lambda: graphs(sizes),
             }[section]()

@@ -116,14 +116,14 @@ def test_footprints_that_cannot_be_told_apart_are_named():
     rois = xs2p.rois_from_stat([*stat, both, part], SHAPE)
     rois = rois.assign_coords(roi=[10, 20, 30, 40, 50])
     with pytest.warns(UserWarning) as caught:
-        ds = xs2p.demix(movie, rois)
+        ds = xs2p.demix(movie, rois, background=(2, 2))
     assert len(caught) == 1
     assert "3 of 5 ROIs cannot be demixed" in str(caught[0].message)
     assert "3 collinear (roi 10, 40, 50, which others add up to" in str(caught[0].message)
     np.testing.assert_array_equal(ds.roi[ds.status == "collinear"], [10, 40, 50])
     np.testing.assert_array_equal(ds.demix_flag, [3, 0, 0, 3, 3])
-    assert np.isinf(ds.vif[[0, 3, 4]]).all() and (ds.vif[1:3] < 2).all()
-    F, Fneu, known = naive.demixed(movie.values, [*stat, both, part], (5, 5))
+    assert np.isinf(ds.vif[[0, 3, 4]]).all()
+    F, Fneu, known = naive.demixed(movie.values, [*stat, both, part], (2, 2))
     np.testing.assert_array_equal(known, [False, True, True, False, False])
     np.testing.assert_allclose(ds.F[known], F[known], rtol=1e-5)
 
@@ -135,19 +135,31 @@ def test_an_roi_that_is_all_background_is_collinear():
     ds = fit(movie, stat)
     np.testing.assert_array_equal(ds.status, ["ok", "ok", "ok", "collinear"])
     np.testing.assert_allclose(ds.Fneu[:3], 50.0, rtol=1e-5)
-    assert ds.demix_flag[3] == 2  # its vif is by other ROIs alone
+    assert ds.demix_flag[3] == 3 and np.isinf(ds.vif[3])
     assert not fit(movie, stat, background=None).F.isnull().any()
 
 
-def test_overlap_that_costs_noise_is_flagged():
+@pytest.mark.parametrize("background", [(2, 2), (5, 5), None])
+def test_what_noise_costs_is_told(background):
     movie, stat, _ = crossing()
-    near = {**stat[0], "lam": stat[0]["lam"] + np.linspace(0, 1.5, 36)}
-    ds = fit(movie, [*stat, near])
-    assert (ds.vif[[0, 3]] > 5).all() and (ds.vif[1:3] < 5).all()
-    np.testing.assert_array_equal(ds.demix_flag, [1, 0, 0, 1])
+    stat.append({**stat[0], "lam": stat[0]["lam"] + np.linspace(0, 1.5, 36)})
+    ds = fit(movie, stat, background=background)
+    a, b = np.zeros((180, 4)), np.zeros((180, 0))
+    for n, roi in enumerate(stat):
+        a[naive.flat(roi, SHAPE), n] = roi["lam"]
+    if background:
+        b = np.kron(*(naive.hats(*along) for along in zip(SHAPE, background, strict=True)))
+    both = np.hstack([a, b])
+    gram = both.T @ both
+    vif = (np.diag(np.linalg.inv(gram)) * np.diag(gram))[:4]
+    np.testing.assert_allclose(ds.vif, vif, rtol=1e-5)
+    np.testing.assert_array_equal(ds.demix_flag, (vif > 5).astype(int))
     assert ds.demix_flag.attrs["flag_meanings"] == "vif_above_5 collinear"
-    rois = xs2p.rois_from_stat([*stat, near], SHAPE)
-    np.testing.assert_array_equal(ds.vif, xs2p.quality(rois).vif)
+    by_overlap = xs2p.quality(xs2p.rois_from_stat(stat, SHAPE)).vif
+    if background is None:
+        np.testing.assert_allclose(ds.vif, by_overlap, rtol=1e-6)
+    else:
+        assert (ds.vif > by_overlap + 1e-3).all()
 
 
 def test_without_background_there_is_no_fneu():

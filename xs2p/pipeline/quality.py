@@ -115,9 +115,9 @@ _OF_PIXELS: dict[str, tuple[str, str | None, str]] = {
     "vif": (
         "variance inflation by overlap",
         "1",
-        "Diagonal of the inverse Gram matrix of the footprints as unit vectors: 1 is an ROI by "
-        "itself, at 5 the overlapping ones are hard to tell apart, and inf is an ROI that others "
-        "add up to.",
+        "Diagonal of the inverse Gram matrix of the footprints as unit vectors, and of the "
+        "background where traces were demixed: 1 is an ROI by itself, at 5 the overlapping ones "
+        "are hard to tell apart, and inf is an ROI that others add up to.",
     ),
 }
 _MEASURES = _OF_TRACES | _OF_PIXELS
@@ -282,7 +282,10 @@ def _of_pixels(ds: xr.Dataset) -> dict[str, tuple[str, np.ndarray]]:
     free = free_pixels(table)
     npix = np.diff(table.offsets)
     share = np.where(npix > 0, free / np.maximum(npix, 1), np.nan)
-    vif = variance_inflation(table, planes_of(ds))
+    if parameters_in(ds).get("method") == "demix" and "vif" in ds.variables:
+        vif = ds["vif"].values  # that of the fit that was made, with its background
+    else:
+        vif = variance_inflation(table, planes_of(ds))
     return {"free_pixels": ("roi", free), "free_share": ("roi", share), "vif": ("roi", vif)}
 
 

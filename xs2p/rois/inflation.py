@@ -45,10 +45,15 @@ def variance_inflation(table: PixelTable, plane: np.ndarray | None = None) -> np
     vif = np.full(table.roi.size, np.nan)
     if gram is None:
         return vif
+    vif[known] = inflation(gram)
+    return vif
+
+
+def inflation(gram: scipy.sparse.csc_array) -> np.ndarray:
+    """Inflation of variance by a Gram matrix of unit vectors: 1 and more, infinite from 10⁶ on."""
     found = np.maximum(_inverse_diagonal(gram), 1.0)  # what is alone is less than 1 by _SMALL
     found[found >= _MOST] = np.inf
-    vif[known] = found
-    return vif
+    return found
 
 
 def _gram(table: PixelTable, plane: np.ndarray | None) -> tuple[Any, np.ndarray]:

@@ -14,18 +14,17 @@ from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
 from xs2p.compute.arrays import array_module, unread
 from xs2p.compute.device import resolve_device
-from xs2p.masks.footprints import Footprints, footprints_of
+from xs2p.masks.footprints import footprints_of
 from xs2p.masks.layout import Layout, layout
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.assemble import COLLINEAR, NO_CELL_PIXELS, OUTSIDE_FRAME
 from xs2p.rois.given import rois_given
-from xs2p.rois.inflation import variance_inflation
-from xs2p.rois.pixels import pixel_table, planes_of
+from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Plane, join_traces, split_planes, warn_of_strange
 from xs2p.traces.blocks import in_chunks
-from xs2p.traces.equations import System, system_of
+from xs2p.traces.equations import Certainty, System, system_of
 from xs2p.traces.extraction import (
     in_memory,
     labelled,
@@ -52,18 +51,18 @@ _STATUS = {
     "ok has NaN in place of a trace.",
 }
 _VIF = {
-    "long_name": "variance inflation by overlap",
+    "long_name": "variance inflation by what lies beneath and beside",
     "units": "1",
-    "description": "By how much the other ROIs' footprints inflate the variance of the demixed "
-    "trace: diagonal of the inverse Gram matrix of the footprints as unit vectors. 1 is an ROI by "
-    "itself, inf one that others add up to.",
+    "description": "By how much the other ROIs and the background inflate the variance of the "
+    "demixed trace: diagonal of the inverse Gram matrix of footprints and background as unit "
+    "vectors. 1 is an ROI by itself, and inf one that others add up to.",
 }
 _FLAG = {
     "long_name": "how far to trust the demixed trace",
     "flag_masks": [1, 2],
     "flag_meanings": "vif_above_5 collinear",
-    "description": "Sum of the bits that hold: the overlap inflates the variance of the trace by "
-    "more than 5; the ROI cannot be told from others and has no trace. 0: neither.",
+    "description": "Sum of the bits that hold: other ROIs and the background inflate the variance "
+    "of the trace by more than 5; the ROI cannot be told from others and has no trace. 0: neither.",
 }
 
 
@@ -107,8 +106,9 @@ def demix(
         their ``lam``; ``overlap`` plays no part.
     background
         Rows and columns of bilinear hats over the frame, of which the background is made. They
-        go in steps of a 64th of the frame, rounded up to pixels. ``None``: there is none, and no
-        ``Fneu``; then the light of the neuropil goes into the ROIs.
+        must be farther apart than an ROI is wide, or the ROI is part of the background, as ``vif``
+        tells. They go in steps of a 64th of the frame, rounded up to pixels. ``None``: there is
+        none, and no ``Fneu``; then the light of the neuropil goes into the ROIs.
     nonnegative
         Fit with no ROI below 0, by coordinate descent: 30 sweeps, or until no change in a frame is
         more than 10⁻⁴ of the largest. What is below 0 by noise is 0, so that baselines lie higher.
@@ -125,8 +125,9 @@ def demix(
         ``w`` times the ROI's own light, so that values are as large as those of masks; the
         attribute ``neuropil_coefficient`` is 1.
         With ``status(roi)``: an ROI of ``collinear`` footprint, as two of the same pixels have, is
-        NaN. ``vif(roi)`` says how much noise the overlap costs and ``demix_flag(roi)`` where that
-        is much. A frame with a pixel that is NaN is NaN in all ROIs.
+        NaN. ``vif(roi)`` says by how much the variance of the trace is larger than that of an ROI
+        by itself, and ``demix_flag(roi)`` where that is more than 5. A frame with a
+        pixel that is NaN is NaN in all ROIs.
 
     Raises
     ------
@@ -199,8 +200,8 @@ class Demixer:
     def __init__(self, rois: xr.Dataset, how: Demixing, plane: Any = None) -> None:
         self._how = how
         self._footprints = footprints_of(rois, how.grid, plane)
-        self._system, collinear = system_of(self._footprints, how.nonnegative)
-        self._labels = _labels(rois, self._footprints, collinear)
+        self._system, certainty = system_of(self._footprints, how.nonnegative)
+        self._labels = _labels(self._footprints.rois, certainty)
 
     def traces(
         self, movie: xr.DataArray, device: str, frames: tuple[int, ...] | None = None
@@ -240,12 +241,11 @@ def _demix_block(block: Any, masks: Layout, device: str, system: System) -> Any:
     return traces
 
 
-def _labels(rois: xr.Dataset, footprints: Footprints, collinear: np.ndarray) -> xr.Dataset:
+def _labels(labels: xr.Dataset, certainty: Certainty) -> xr.Dataset:
     """Label the traces; warn of ROIs that have none."""
-    table, labels = pixel_table(rois), footprints.rois
+    roi, vif = labels["roi"].values, certainty.vif
     status = labels["status"].values.copy()
-    status[collinear] = COLLINEAR
-    vif = variance_inflation(table, planes_of(rois))
+    status[certainty.collinear] = COLLINEAR
     flag = (vif > HARD).astype(np.uint8) + 2 * (status == COLLINEAR).astype(np.uint8)
     reasons = (
         (COLLINEAR, ", which others add up to, as where two ROIs have the same pixels"),
@@ -254,7 +254,7 @@ def _labels(rois: xr.Dataset, footprints: Footprints, collinear: np.ndarray) -> 
     )
     parts = []
     for reason, why in reasons:
-        which = table.roi[status == reason]
+        which = roi[status == reason]
         if which.size:
             parts.append(f"{which.size} {reason} (roi {names(which)}{why})")
     if parts:

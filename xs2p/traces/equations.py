@@ -8,7 +8,7 @@ import numpy as np
 
 from xs2p.compute.arrays import array_module, to_host
 from xs2p.masks.footprints import Footprints
-from xs2p.rois.inflation import Factor, factored
+from xs2p.rois.inflation import Factor, factored, inflation
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -102,8 +102,17 @@ class System(NamedTuple):
         out[:, self.unknown] = np.nan
 
 
-def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, np.ndarray]:
-    """Build the system of an ROI set, and find which ROIs others and background can stand for."""
+class Certainty(NamedTuple):
+    """How well the ROIs can be told from each other and from the background."""
+
+    vif: np.ndarray
+    """Inflation of the variance of each ROI's trace; NaN where it is not fitted."""
+    collinear: np.ndarray
+    """Positions of the ROIs that others and the background can stand for."""
+
+
+def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, Certainty]:
+    """Build the system of an ROI set, and find how certain its answers are."""
     import scipy.sparse
 
     weights = footprints.weights.astype(np.float64)
@@ -133,9 +142,11 @@ def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, np.nda
     descent = None
     if nonnegative:
         descent = _descent_of(gram, light, None if light is None else products)
-    collinear = alike[alike < n]
-    unknown = np.union1d(np.flatnonzero(length == 0), collinear)
-    return System(length, hats, beneath, factor, descent, unknown), collinear
+    vif = np.full(whole.shape[0], np.nan)
+    vif[fitted] = inflation(whole[fitted][:, fitted]) if fitted.size else 0.0
+    certainty = Certainty(vif[:n], alike[alike < n])
+    unknown = np.union1d(np.flatnonzero(length == 0), certainty.collinear)
+    return System(length, hats, beneath, factor, descent, unknown), certainty
 
 
 def _factor(

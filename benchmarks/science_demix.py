@@ -1,0 +1,219 @@
+"""Demixing beside masks: simulated activity on real layouts of ROIs, and what it costs.
+
+Every ROI fires at random (0.3 Hz) and decays with 0.7 s at 30 Hz; its light has the shape of its
+``lam``. Four smooth fields, of a sixth of the frame and half a second, are the neuropil, half as
+large as the light of one spike, and the noise of a pixel is a fifth of that. The neuropil is added
+everywhere alike, so that the right coefficient for masks is 1.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+
+import xs2p
+from benchmarks.scaling import make_rois
+from benchmarks.science_cost import row, table
+
+DATA = Path(__file__).parent.parent / "tests" / "data"
+FS, TAU, RATE, MODES = 30.0, 0.7, 0.3, 4
+SPIKE, NEUROPIL, NOISE, LIGHT = 100.0, 50.0, 20.0, 200.0
+AREA = 100.0  # pixels of an ROI whose time is taken
+
+
+class Simulation(NamedTuple):
+    rois: xr.Dataset
+    movie: xr.DataArray
+    calcium: np.ndarray
+    """True signal ``(roi, time)``."""
+
+
+def simulate(rois: xr.Dataset, n_frames: int, part: float = 6.0, seed: int = 0) -> Simulation:
+    """Activity on a layout, with noise and with neuropil of one ``part`` of the frame."""
+    from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+    rng, n = np.random.default_rng(seed), rois.sizes["roi"]
+    shape = rois.attrs["Ly"], rois.attrs["Lx"]
+    spikes = rng.poisson(RATE / FS, (n, n_frames)) * rng.uniform(0.5, 1.5, (n, n_frames))
+    kernel = np.exp(-np.arange(int(6 * TAU * FS)) / (TAU * FS))
+    calcium = np.array([np.convolve(s, kernel)[:n_frames] for s in spikes])
+    light = np.zeros((n_frames, shape[0] * shape[1]), np.float32)
+    ends = np.cumsum(rois.npix.values)
+    flat = rois.ypix.values.astype(int) * shape[1] + rois.xpix.values
+    for i, (stop, npix) in enumerate(zip(ends, rois.npix.values, strict=True)):
+        own = slice(stop - npix, stop)
+        lam = rois.lam.values[own]
+        light[:, flat[own]] += SPIKE * calcium[i][:, None] * (lam * npix / lam.sum())
+    for _ in range(MODES):
+        field = gaussian_filter(rng.normal(size=shape), shape[0] / part, mode="nearest").ravel()
+        course = gaussian_filter1d(rng.normal(size=n_frames + 200), FS / 2)[100:-100]
+        both = np.outer(course / course.std(), field / field.std())
+        light += np.float32(NEUROPIL / np.sqrt(MODES)) * both.astype(np.float32)
+    light += LIGHT
+    light += np.float32(NOISE) * rng.standard_normal(light.shape, np.float32)
+    movie = light.reshape(n_frames, *shape)
+    return Simulation(rois, xr.DataArray(movie, dims=("time", "y", "x")), calcium)
+
+
+def layout(path: Path) -> xr.Dataset:
+    """ROIs that were detected in a real movie, as plain arrays keep them."""
+    z, stat = np.load(path), []
+    prefix = "ops_" if "ops_Ly" in z.files else ""
+    for start, stop in zip(z["roi_offsets"][:-1], z["roi_offsets"][1:], strict=True):
+        own = {name: z[name][start:stop] for name in ("ypix", "xpix", "lam", "overlap")}
+        stat.append(own)
+    return xs2p.rois_from_stat(stat, (int(z[f"{prefix}Ly"]), int(z[f"{prefix}Lx"])))
+
+
+def shifted(rois: xr.Dataset) -> xr.Dataset:
+    """The same ROIs a pixel further down, as where frames were registered badly."""
+    stat = rois.s2p.to_stat()
+    for roi in stat:
+        low = np.asarray(roi["ypix"]) + 1 < rois.attrs["Ly"]
+        roi["ypix"] = np.where(low, roi["ypix"] + 1, -1)
+    moved = [
+        {name: np.asarray(roi[name])[roi["ypix"] >= 0] for name in ("ypix", "xpix", "lam")}
+        for roi in stat
+    ]
+    return xs2p.rois_from_stat(moved, (rois.attrs["Ly"], rois.attrs["Lx"]))
+
+
+def by_masks(coefficient: float) -> Callable[[xr.DataArray, xr.Dataset], np.ndarray]:
+    def extract(movie: xr.DataArray, rois: xr.Dataset) -> np.ndarray:
+        traces = xs2p.extract_traces(movie, xs2p.build_masks(rois))
+        return (traces.F - np.float32(coefficient) * traces.Fneu).values
+
+    return extract
+
+
+WAYS: dict[str, Callable[[xr.DataArray, xr.Dataset], np.ndarray]] = {
+    "masks, coefficient 0.7": by_masks(0.7),
+    "masks, coefficient 1": by_masks(1.0),
+    "least squares, no background": lambda m, r: xs2p.demix(m, r, background=None).Fc.values,
+    "`demix`": lambda m, r: xs2p.demix(m, r).Fc.values,
+    "`demix`, nonnegative": lambda m, r: xs2p.demix(m, r, nonnegative=True).Fc.values,
+}
+SHIFTED = ("masks, coefficient 1", "`demix`")
+# Of all ROIs that masks have a trace of, and of those that share more than half of their pixels.
+CLAIMS = {
+    (359, "masks, coefficient 1"): ("0.976", "0.961"),
+    (359, "least squares, no background"): ("0.693", "–"),
+    (359, "`demix`"): ("≥ 0.987", "≥ 0.985"),
+    (98, "masks, coefficient 1"): ("–", "0.905"),
+    (98, "`demix`"): ("–", "≥ 0.975"),
+}
+
+
+def correlations(traces: np.ndarray, calcium: np.ndarray) -> np.ndarray:
+    """Pearson's r of each ROI; NaN where there is no trace."""
+    with np.errstate(invalid="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(traces, calcium, strict=True)])
+
+
+def demixing(oracle: Path | None, toy: bool) -> Iterator[str]:
+    """How near to the truth traces of overlapping ROIs are, by each way, and what they cost."""
+    yield "\n### Demixing\n"
+    yield "Activity simulated on the layouts of real ROIs; r with the true signal, median over the"
+    yield "ROIs that masks have a trace of (and over those of them that share more than half of"
+    yield "their pixels)."
+    yield "Claimed: all; more than half shared\n"
+    yield table("ROIs", "traces by", "median r", "more than half shared", "claimed")
+    layouts = [xs2p.sample_rois()]
+    if oracle is not None:
+        layouts.insert(0, layout(oracle))
+    for rois in layouts:
+        yield from on_layout(rois, 60 if toy else 1000)
+    if oracle is None:
+        yield "\n359 ROIs: not measured, XS2P_DATA names no folder with movie-2p-2000x128x128."
+    yield from finer(layouts[0], 60 if toy else 500)
+    yield from one_photon()
+    yield from costs(toy)
+
+
+def on_layout(rois: xr.Dataset, n_frames: int) -> Iterator[str]:
+    n, made = rois.sizes["roi"], simulate(rois, n_frames)
+    known = xs2p.build_masks(rois).rois.status.values == "ok"
+    hard = known & (rois.frac_overlap.values > 0.5)
+    ways = [(way, way, rois) for way in WAYS]
+    ways += [(f"{way}, a pixel off", way, shifted(rois)) for way in SHIFTED]
+    for shown, way, footprints in ways:
+        r = correlations(WAYS[way](made.movie, footprints), made.calcium)
+        claim = "; ".join(CLAIMS.get((n, shown), ("–", "–")))
+        figures = (f"**{np.nanmedian(r[known]):.3f}**", f"**{np.nanmedian(r[hard]):.3f}**")
+        yield row(f"{known.sum()} of {n}, {hard.sum()}", shown, *figures, claim)
+
+
+def finer(dense: xr.Dataset, n_frames: int) -> Iterator[str]:
+    """Neuropil of less than the distance of the background's hats, where ROIs overlap or do not."""
+    grids = ((5, 5), (9, 9), (17, 17))
+    alone = np.flatnonzero(dense.frac_overlap.values < 0.3)[::3]
+    sparse = xs2p.recompute_overlap(dense.isel(roi=alone).s2p.compact())
+    yield "\nNeuropil of finer structure, in parts of the frame; median r of all ROIs. Every third"
+    yield "of those that share less than 0.3 of their pixels stands for ROIs that lie apart.\n"
+    yield table("ROIs", "neuropil of", "masks, coefficient 1", *(f"`demix`, {g}" for g in grids))
+    for rois in (dense, sparse):
+        for part in (6, 12, 24):
+            made = simulate(rois, n_frames, part)
+            ways = [by_masks(1.0)]
+            ways += [lambda m, r, g=g: xs2p.demix(m, r, background=g).Fc.values for g in grids]
+            found = [correlations(way(made.movie, rois), made.calcium) for way in ways]
+            yield row(rois.sizes["roi"], f"1/{part}", *(f"{np.nanmedian(r):.3f}" for r in found))
+
+
+def one_photon() -> Iterator[str]:
+    """ROIs whose pixels are all shared: masks have nothing for them."""
+    rois = layout(DATA / "pynapple_a0662_1p.npz")
+    made = simulate(rois, 60)
+    with warnings.catch_warnings():  # suite2p's flags are not those that the ROIs imply
+        warnings.simplefilter("ignore")
+        without = xs2p.build_masks(rois).rois.status.values == "no_cell_pixels"
+    ds = xs2p.demix(made.movie, rois)
+    traced = without & ds.F.notnull().all("time").values
+    r = np.nanmedian(correlations(ds.Fc.values, made.calcium)[traced])
+    yield f"\nOf {without.size} one-photon ROIs {without.sum()} have no pixel of their own as"
+    yield f"suite2p flags them: masks give none of them a trace, demixing {traced.sum()} (claimed:"
+    yield f"47), with a median r of {r:.3f}; {int((ds.vif.values[traced] > 5).sum())} of them are"
+    yield "flagged (variance inflation above 5)."
+
+
+def costs(toy: bool) -> Iterator[str]:
+    """Time of a frame, beside extraction by masks."""
+    side, n_frames, counts = (64, 40, (12, 30)) if toy else (512, 512, (1000, 3000))
+    shape = (side, side)
+    frames = np.random.default_rng(0).integers(0, 2000, (n_frames, *shape)).astype(np.int16)
+    movie = xr.DataArray(frames, dims=("time", "y", "x"))
+    yield f"\nA movie of {side} × {side} int16 in memory, discs of {AREA:g} pixels, µs a frame"
+    yield "(masks and equations are made before; their time stands apart, in ms)"
+    yield table(
+        "ROIs", "masks", "`demix`", "ratio", "claimed", "nonnegative", "build: masks, demix"
+    )
+    for n in counts:
+        rois = make_rois(n, shape, AREA if not toy else 20.0)
+        build_masks, masks = timed(lambda rois=rois: xs2p.build_masks(rois), 1)
+        seconds, _ = timed(lambda masks=masks: xs2p.extract_traces(movie, masks))
+        empty = movie.isel(time=slice(0, 1))
+        build, _ = timed(lambda rois=rois, empty=empty: xs2p.demix(empty, rois))
+        ways = [
+            timed(lambda rois=rois, yes=yes: xs2p.demix(movie, rois, nonnegative=yes))[0] - build
+            for yes in (False, True)
+        ]
+        each = [f"{1e6 * s / n_frames:.0f}" for s in (seconds, *ways)]
+        both = f"{1e3 * build_masks:.0f}, {1e3 * build:.0f}"
+        yield row(n, each[0], each[1], f"**{ways[0] / seconds:.2f}**", "≤ 2", each[2], both)
+
+
+def timed(work: Callable[[], object], repeats: int = 3) -> tuple[float, object]:
+    """Seconds, the least of some after a first time, and the result."""
+    result, best = work(), np.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best, result
