@@ -8,11 +8,12 @@ everywhere alike, so that the right coefficient for masks is 1.
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -20,11 +21,11 @@ import xarray as xr
 import xs2p
 from benchmarks.scaling import make_rois
 from benchmarks.science_cost import row, table
+from xs2p.traces.demix import Demixer, check_demixing
 
 DATA = Path(__file__).parent.parent / "tests" / "data"
 FS, TAU, RATE, MODES = 30.0, 0.7, 0.3, 4
 SPIKE, NEUROPIL, NOISE, LIGHT = 100.0, 50.0, 20.0, 200.0
-AREA = 100.0  # pixels of an ROI whose time is taken
 
 
 class Simulation(NamedTuple):
@@ -186,30 +187,27 @@ def one_photon() -> Iterator[str]:
 def costs(toy: bool) -> Iterator[str]:
     """Time of a frame, beside extraction by masks."""
     side, n_frames, counts = (64, 40, (12, 30)) if toy else (512, 512, (1000, 3000))
-    shape = (side, side)
-    frames = np.random.default_rng(0).integers(0, 2000, (n_frames, *shape)).astype(np.int16)
+    area = 20.0 if toy else 100.0
+    frames = np.random.default_rng(0).integers(0, 2000, (n_frames, side, side)).astype(np.int16)
     movie = xr.DataArray(frames, dims=("time", "y", "x"))
-    yield f"\nA movie of {side} × {side} int16 in memory, discs of {AREA:g} pixels, µs a frame"
-    yield "(masks and equations are made before; their time stands apart, in ms)"
-    yield table(
-        "ROIs", "masks", "`demix`", "ratio", "claimed", "nonnegative", "build: masks, demix"
-    )
+    yield f"\nA movie of {side} × {side} int16 in memory, discs of {area:g} pixels: µs a frame,"
+    yield "once masks and equations are made, which takes the ms of the last column\n"
+    yield table("ROIs", "masks", "`demix`", "ratio", "claimed", "nonnegative", "masks; equations")
     for n in counts:
-        rois = make_rois(n, shape, AREA if not toy else 20.0)
-        build_masks, masks = timed(lambda rois=rois: xs2p.build_masks(rois), 1)
-        seconds, _ = timed(lambda masks=masks: xs2p.extract_traces(movie, masks))
-        empty = movie.isel(time=slice(0, 1))
-        build, _ = timed(lambda rois=rois, empty=empty: xs2p.demix(empty, rois))
-        ways = [
-            timed(lambda rois=rois, yes=yes: xs2p.demix(movie, rois, nonnegative=yes))[0] - build
-            for yes in (False, True)
-        ]
-        each = [f"{1e6 * s / n_frames:.0f}" for s in (seconds, *ways)]
-        both = f"{1e3 * build_masks:.0f}, {1e3 * build:.0f}"
-        yield row(n, each[0], each[1], f"**{ways[0] / seconds:.2f}**", "≤ 2", each[2], both)
+        rois = make_rois(n, (side, side), area)
+        before, masks = timed(functools.partial(xs2p.build_masks, rois), 1)
+        seconds = [timed(functools.partial(xs2p.extract_traces, movie, masks))[0]]
+        for nonnegative in (False, True):
+            how = check_demixing((5, 5), nonnegative)
+            made, demixer = timed(functools.partial(Demixer, rois, how), 1)
+            seconds.append(timed(functools.partial(demixer.traces, movie, "cpu"))[0])
+        each = [f"{1e6 * s / n_frames:.0f}" for s in seconds]
+        ratio = f"**{seconds[1] / seconds[0]:.2f}**"
+        both = f"{1e3 * before:.0f}; {1e3 * made:.0f}"
+        yield row(n, each[0], each[1], ratio, "≤ 2", each[2], both)
 
 
-def timed(work: Callable[[], object], repeats: int = 3) -> tuple[float, object]:
+def timed(work: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
     """Seconds, the least of some after a first time, and the result."""
     result, best = work(), np.inf
     for _ in range(repeats):

@@ -318,6 +318,20 @@ def test_names_of_indicators_and_methods_and_periods(xs2p_shell, recording):
     assert code == 2 and "--fs" in err
 
 
+def test_demixing_from_the_shell(xs2p_shell, recording):
+    movie, rois = recording
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--method", "demix"]
+    assert xs2p_shell(*args, "--background", 3, 2, "--nonnegative")[0] == 0
+    how = {"method": "demix", "background": (3, 2), "nonnegative": True}
+    expected = movie.s2p.extract(rois, fs=FS, **how)
+    with xr.open_zarr("out.zarr") as ds:
+        for name in expected.data_vars:
+            np.testing.assert_array_equal(ds[name], expected[name])
+        assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    code, out, err = xs2p_shell(*args, "--allow-overlap", "--overwrite")
+    assert (code, out) == (2, "") and "allow_overlap=True plays no part" in one_line(err)
+
+
 def test_a_warning_is_one_line_and_rois_without_a_trace_are_counted(xs2p_shell, recording):
     rois = recording[1].s2p.to_stat()
     stat = np.empty(3, dtype=object)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from pathlib import Path
 
 import hypothesis.strategies as st
 import naive
@@ -328,3 +329,17 @@ def test_kernels_are_the_same_from_frame_to_frame():
     x[order] = b
     equations_cpu.solve(order, start, order[row], lower[row, column], d, x)
     np.testing.assert_allclose(x[order], np.linalg.solve(gram, b), rtol=1e-9)
+
+
+def test_one_photon_rois_that_share_all_their_pixels_have_traces():
+    z = np.load(Path(__file__).parents[1] / "data" / "pynapple_a0662_1p.npz")
+    columns = ("ypix", "xpix", "lam", "overlap")
+    ends = zip(z["roi_offsets"][:-1], z["roi_offsets"][1:], strict=True)
+    stat = [{name: z[name][start:stop] for name in columns} for start, stop in ends]
+    none_free = np.array([roi["overlap"].all() for roi in stat])
+    assert none_free.sum() == 47
+    frames = np.random.default_rng(0).integers(0, 500, (2, 608, 608)).astype(np.int16)
+    movie = xr.DataArray(frames, dims=("time", "y", "x"))
+    ds = xs2p.demix(movie, xs2p.rois_from_stat(stat, (608, 608)))
+    assert (ds.status == "ok").all() and not ds.Fc.isnull().any() and ds.vif.max() < 2
+    assert (ds.Fc[none_free].std("time") > 0).all()

@@ -25,6 +25,7 @@ if FOLDER.is_dir():
         scaling,
         science,
         science_cost,
+        science_demix,
         science_spikes,
         versus_gpu,
         versus_suite2p,
@@ -294,3 +295,16 @@ def test_first_call_is_measured(capsys):
     lines = capsys.readouterr().out.splitlines()
     imports, without, cached = (float(line.split("|")[2]) for line in lines[2:])
     assert 0 < imports and cached < without
+
+
+def test_demixing_is_nearer_to_the_truth_than_masks():
+    lines = list(science_demix.demixing(None, toy=True))
+    rows = [line.strip("| \n").split(" | ") for line in lines if line.startswith("| 98 of 98")]
+    r = {row[1]: [float(number.strip("*")) for number in row[2:4]] for row in rows}
+    masks, demixed = r["masks, coefficient 1"], r["`demix`"]
+    assert demixed[0] >= max(0.975, masks[0]) and demixed[1] >= max(0.975, masks[1])
+    off = [r[f"{way}, a pixel off"] for way in ("`demix`", "masks, coefficient 1")]
+    assert off[0][0] >= off[1][0] and off[0][1] >= off[1][1]
+    assert r["least squares, no background"][0] < demixed[0]
+    text = "\n".join(lines)
+    assert "demixing 47 (claimed" in text and text.count("≤ 2") == 2
