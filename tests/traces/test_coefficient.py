@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loaders import DATA
 from naive_rolling import rolling_percentile
 
 import xs2p
@@ -77,6 +78,29 @@ def test_known_coefficients_are_found():
         found = xs2p.neuropil_coefficient(F, Fneu, method, fs=5.0)
         assert np.abs(found.raw - TRUE).max() < 0.08, method
         assert found.attrs["method"] == method
+
+
+def test_known_coefficients_of_real_neuropil_are_found():
+    """As `benchmarks.science` measures it at 30 Hz; this is a recording that can be shipped."""
+    z, rng = np.load(DATA / "pynapple_a0662_1p.npz"), np.random.default_rng(0)
+    F, Fneu, fs = z["F"], z["Fneu"], float(z["ops_fs"])
+    kept = np.flatnonzero(F.any(axis=1))
+    F, Fneu = F[kept], Fneu[kept]
+    spikes = (rng.random(Fneu.shape) < 0.2 / fs).astype(float)
+    calcium = np.apply_along_axis(np.convolve, 1, spikes, np.exp(-np.arange(24) / (0.7 * fs)))
+    light = np.median(Fneu, axis=1)[:, None]
+    sigma = 1.4826 * np.median(np.abs(np.diff(F)), axis=1)[:, None] / np.sqrt(2)
+    own = light * (0.5 + 0.3 * calcium[:, : F.shape[1]]) + sigma * rng.normal(0, 1, F.shape)
+    ratios = rng.choice([0.3, 0.5, 0.7, 0.9], kept.size)
+    both = own + ratios[:, None] * Fneu, Fneu
+    for method in METHODS:
+        some = (xr.DataArray(x.astype("f4"), dims=("roi", "time")) for x in both)
+        raw = xs2p.neuropil_coefficient(*some, method, fs=fs).raw
+        assert np.nanmedian(np.abs(raw - ratios)) <= 0.06, method
+        # Of some there is nothing to be seen: neuropil of 0 but for a few frames.
+        silent = np.percentile(Fneu, 90, axis=1) == 0
+        assert 0 < silent.sum() < 10
+        np.testing.assert_array_equal(raw.isnull(), silent if method == "binned" else False)
 
 
 def test_what_is_clipped_replaced_and_not_found():
