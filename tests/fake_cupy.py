@@ -202,7 +202,7 @@ def ascontiguousarray(array, dtype=None):
     return _wrap(np.ascontiguousarray(array._host, dtype), array)
 
 
-def _making(name):
+def making(name):
     def make(*args, **kwargs):
         USED.add(name)
         return ndarray(getattr(np, name)(*args, **kwargs))
@@ -293,6 +293,8 @@ class csc_matrix:  # noqa: N801  (cupyx's name)
     def __init__(self, arrays, shape):
         self._host = scipy.sparse.csc_matrix(tuple(a._host for a in arrays), shape=shape)
 
+    shape = property(lambda self: self._host.shape)
+
     def __rmatmul__(self, dense):
         return ndarray(dense._host @ self._host)
 
@@ -303,6 +305,9 @@ class RawModule:
     def __init__(self, code, options):
         assert "--fmad=false" in options and "__global__" in code
         RawModule.made += 1
+
+    def compile(self):
+        pass
 
     def get_function(self, name):
         def kernel(grid, block, args):
@@ -332,7 +337,7 @@ def module():
         else _working(name)
     )
     for name in ("empty", "zeros", "ones", "full", "arange"):
-        setattr(cupy, name, _making(name))
+        setattr(cupy, name, making(name))
     for name in ("isnan", "minimum", "maximum", "sort", "where", "concatenate", "take",
                  "array_equal", "transpose", "abs", "sum", "empty_like", "matmul"):  # fmt: skip
         setattr(cupy, name, _working(name))
@@ -348,6 +353,7 @@ def module():
         getDeviceCount=lambda: 1,
         runtimeGetVersion=lambda: 0,
         driverGetVersion=lambda: 0,
+        is_hip=False,
     )
     cupy.cuda = types.SimpleNamespace(
         is_available=lambda: True,
@@ -381,7 +387,7 @@ def install(monkeypatch):
 
     from xs2p.compute import gpu
     from xs2p.compute.gpu_memory import Lent, Uploads
-    from xs2p.traces import sums_gpu
+    from xs2p.traces import sums_cupyx, sums_gpu
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -396,6 +402,8 @@ def install(monkeypatch):
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
     monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
+    monkeypatch.setattr(sums_cupyx, "UPLOADS", Uploads())
+    monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
     monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
     POOL.set_limit(0)
     forget()
@@ -406,5 +414,7 @@ def forget():
     """Forget what was found out about a device."""
     from xs2p.compute import device, gpu
 
-    for cached in (device._look, device._automatic, gpu._module, gpu._kernel):
+    for cached in (device._import, gpu._compiled, gpu._kernel):
         cached.cache_clear()
+    device._found.clear()
+    device._told.clear()

@@ -20,16 +20,16 @@ from xs2p.cli.inputs import (
 from xs2p.cli.options import (
     WITH_WINDOW,
     Baseline,
+    ByKernels,
     Debug,
     Detrend,
-    Device,
     Neuropil,
+    OnDevice,
     Quiet,
     Segments,
     app,
     of_baseline,
     of_cluster,
-    of_device,
     of_masks,
     of_movie,
     of_output,
@@ -287,13 +287,8 @@ def extract(
             help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
         ),
     ] = False,
-    device: Annotated[
-        Device | None,
-        of_device(
-            help="Where the work is done, by default on the CPU; auto is a GPU where there is one "
-            "that works, which xs2p info tells."
-        ),
-    ] = None,
+    device: OnDevice = None,
+    kernels: ByKernels = None,
     overwrite: Annotated[
         bool,
         of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
@@ -340,6 +335,7 @@ def extract(
         "polarity": polarity,
         "dff": dff,
         "device": None if device is None else device.value,
+        "kernels": None if kernels is None else kernels.value,
     }
     if valid is not None:
         options["valid"] = valid

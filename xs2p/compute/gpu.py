@@ -9,6 +9,7 @@ inside the functions that need it.
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,8 +21,11 @@ from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 
-# Beside CuPy's own, of which -ftz=true is one.
+# Beside CuPy's own, of which -ftz=true is one: products and sums are rounded one by one.
 OPTIONS = ("--std=c++14", "--fmad=false")
+OPTIONS_OF_ROCM = ("-std=c++14", "-ffp-contract=off")
+
+_COMPILING = threading.Lock()  # functools.cache lets threads in side by side
 
 
 class Pipeline(NamedTuple):
@@ -43,11 +47,22 @@ def _kernel(name: str) -> Any:
     return _module().get_function(name)
 
 
-@functools.cache
 def _module() -> Any:
+    with _COMPILING:
+        return _compiled()
+
+
+@functools.cache
+def _compiled() -> Any:
     import cupy
 
-    return cupy.RawModule(code=kernel_source(), options=OPTIONS)
+    options = OPTIONS_OF_ROCM if cupy.cuda.runtime.is_hip else OPTIONS
+    return cupy.RawModule(code=kernel_source(), options=options)
+
+
+def compile_kernels() -> None:
+    """Compile the kernels for the current device; raises what CuPy does where that fails."""
+    _module().compile()
 
 
 def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:

@@ -51,7 +51,7 @@ class Job(NamedTuple):
     fs: float | None
     """Hz; None where nothing needs it and nobody says it."""
     device: str
-    """``"cpu"`` or ``"gpu"``."""
+    """As :func:`xs2p.compute.device.resolve_device` found it, its kernels with it."""
     dff: bool = False
     """Whether dF/F is wanted."""
     valid: xr.DataArray | None = None
@@ -99,6 +99,7 @@ def check_job(
     polarity: int,
     dff: bool,
     device: str | None,
+    kernels: str | None,
     **mask_options: Any,
 ) -> Job:
     """Check what :func:`xs2p.extract` is given; nothing of the movie is read for it.
@@ -112,7 +113,7 @@ def check_job(
     movie, of_rois = _with_frames(movie, valid, segments, rois)
     parts = _parts(movie, rois, movie_chan2)
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
-    device, given = resolve_device(device, unread(movie), "movie"), fs
+    device, given = resolve_device(device, unread(movie), "movie", kernels), fs
     correction = check_neuropil(neuropil_coefficient, neuropil, dark_offset, rois["npix"])
     check_flag("dff", dff)
     if tau is None and not (fs is None and "fs" not in movie.attrs):

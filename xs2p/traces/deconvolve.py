@@ -14,7 +14,7 @@ from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.traces.blocks import check_traces, map_traces, turned
 
 _LONG = 60.0  # seconds that no indicator takes to decay
@@ -28,6 +28,7 @@ def deconvolve(
     fs: float | None = None,
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Deconvolve traces with OASIS: non-negative, AR(1), no sparsity penalty.
@@ -49,6 +50,8 @@ def deconvolve(
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         traces are. The result is where they are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -82,9 +85,8 @@ def deconvolve(
     decay = check_decay(tau, fs, F)
     if fs is None:
         warn_of_gaps(F, "F")
-    return estimate_spikes(
-        turned(F, polarity), decay, resolve_device(device, unread(F), "the array of traces")
-    )
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
+    return estimate_spikes(turned(F, polarity), decay, device)
 
 
 class Decay(NamedTuple):
@@ -115,13 +117,13 @@ def estimate_spikes(F: xr.DataArray, decay: Decay, device: str) -> xr.DataArray:
         F,
         decay.frames,
         reach=oasis_reach(decay.frames),
-        whole=device == "gpu",
+        whole=device != "cpu",
         device=device,
     )
     kept = {key: value for key, value in F.attrs.items() if key != "tau"}
     spks.attrs = {
         "units": "a.u.",
-        **kept,
+        **with_kernels(kept, device),
         "long_name": "deconvolved fluorescence",
         "description": "Activity from the trace less its baseline by OASIS, no count of spikes, by "
         "xs2p.deconvolve.",

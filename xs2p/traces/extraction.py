@@ -11,7 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes
 from xs2p._warnings import names
 from xs2p.compute.arrays import array_module, meta, unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
 from xs2p.masks.layout import Layout, PackedMasks
@@ -39,7 +39,13 @@ _DESCRIPTIONS = {
 }
 
 
-def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = None) -> xr.Dataset:
+def extract_traces(
+    movie: xr.DataArray,
+    masks: Masks,
+    *,
+    device: str | None = None,
+    kernels: str | None = None,
+) -> xr.Dataset:
     """Extract the fluorescence of cells and neuropil from a movie.
 
     Parameters
@@ -52,6 +58,8 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         movie is. Traces of a movie on the host are on the host, those of CuPy arrays are CuPy's.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -84,7 +92,7 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
         movie = open_movie(movie)
     movie = _of_their_plane(movie, masks)
     check_movie(movie, masks.shape, taken=masks.rois.coords)
-    device = resolve_device(device, unread(movie), "the movie")
+    device = resolve_device(device, unread(movie), "the movie", kernels)
     return extract_in_chunks(movie, masks, device=device)
 
 
@@ -131,7 +139,7 @@ def extract_in_chunks(
             "description": _DESCRIPTIONS[name],
             "units": movie.attrs.get("units", "a.u."),
             **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
-            **attributes(**masks.attrs),
+            **with_kernels(attributes(**masks.attrs), device),
         }
         ds[name] = ((*movie.dims[:-3], "roi", "time"), data, attrs)
     return storable(ds.assign_attrs(attributes(**masks.attrs)))

@@ -91,7 +91,7 @@ def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:
 
     window = left + right + 1
     if window > _TILE // 2:
-        return _running_by_doubling(traces, left, right, smallest)
+        return running_by_doubling(traces, left, right, smallest)
     n_traces, n_frames = traces.shape
     tiles = -(-n_frames // (_TILE - window + 1))
     out = cupy.empty(traces.shape, np.float32)
@@ -109,7 +109,7 @@ def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:
     return out
 
 
-def _running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> Any:
+def running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> Any:
     """Minimum or maximum of windows of any length: of 2, 4, 8 … samples, and then of the window."""
     xp = array_module(traces)
     extreme, nothing = (xp.minimum, np.inf) if smallest else (xp.maximum, -np.inf)
