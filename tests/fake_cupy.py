@@ -59,7 +59,20 @@ class _Pool:
         self.freed += 1
 
 
-POOL = _Pool()
+class _Pinned(_Pool):
+    """Counts pinned memory, the most that there ever was too."""
+
+    most = 0
+
+    def empty(self, shape, dtype):
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array = np.empty(shape, dtype)
+        self.take(nbytes, array)
+        self.most = max(self.most, self.used)
+        return array
+
+
+POOL, PINNED = _Pool(), _Pinned()
 
 
 class _Memory:
@@ -153,6 +166,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
         self._host[_index(key)] = _unwrap(value)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        if not blocking:
+            assert out.flags.c_contiguous and self._host.flags.c_contiguous
+            assert out.shape == self.shape and out.dtype == self.dtype
+            stream.later(lambda: np.copyto(out, self._host))
+            return out
         if stream is not None:
             stream.synchronize()
         if out is None:
@@ -195,7 +213,10 @@ def asarray(array, dtype=None, order=None):
     if isinstance(array, ndarray):
         return _wrap(np.asarray(array._host, dtype), array)
     assert dtype is None or np.asarray(array).dtype == dtype or not isinstance(array, np.ndarray)
-    return ndarray(np.array(array, dtype))
+    array = np.array(array, dtype)
+    # It goes through pinned memory of the next power of two.
+    PINNED.most = max(PINNED.most, PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length()))
+    return ndarray(array)
 
 
 def ascontiguousarray(array, dtype=None):
@@ -262,7 +283,7 @@ NULL = Stream()
 
 
 class Event:
-    def __init__(self, disable_timing=False):
+    def __init__(self, block=False, disable_timing=False):
         self._stream, self._position = None, 0
 
     def record(self, stream=None):
@@ -347,6 +368,7 @@ def module():
     cupy.float32 = np.float32
     cupy.RawModule, cupy.ElementwiseKernel = RawModule, ElementwiseKernel
     cupy.get_default_memory_pool = lambda: POOL
+    cupy.get_default_pinned_memory_pool = lambda: PINNED
     runtime = types.SimpleNamespace(
         memGetInfo=lambda: (2**33 - POOL.used, 2**34),
         getDeviceProperties=lambda n: {"name": b"stand-in", "major": 0, "minor": 0},
@@ -360,11 +382,12 @@ def module():
         Device=Device,
         Stream=Stream,
         Event=Event,
+        get_allocator=lambda: POOL.take,
         get_current_stream=lambda: getattr(_local, "stream", NULL),
         runtime=runtime,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
-    cupyx.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
+    cupyx.empty_pinned = PINNED.empty
     cupyx.scipy = types.ModuleType("cupyx.scipy")
     cupyx.scipy.sparse = types.SimpleNamespace(csc_matrix=csc_matrix)
     cupyx.scipy.ndimage = types.SimpleNamespace(
@@ -406,6 +429,8 @@ def install(monkeypatch):
     monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
     monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
     POOL.set_limit(0)
+    PINNED.set_limit(0)
+    PINNED.most = PINNED.used
     forget()
     return cupy
 

@@ -12,10 +12,12 @@ import importlib.util
 import logging
 import sys
 import threading
+import types
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import cuda_on_cpu
+import dask
 import fake_cupy
 import gpu_checks as checks
 import numpy as np
@@ -27,11 +29,20 @@ from hypothesis import strategies as st
 from mask_cases import random_masks
 
 import xs2p
-from xs2p.compute import arrays, gpu, gpu_frames, gpu_memory
+from xs2p.compute import arrays, gpu, gpu_copies, gpu_frames, gpu_memory, gpu_traces
 from xs2p.compute import device as devices
 from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import filters_cpu, filters_gpu, oasis_gpu, sums_cpu, sums_cupyx, sums_gpu
+from xs2p.traces import (
+    filters_cpu,
+    filters_cupyx,
+    filters_gpu,
+    oasis_gpu,
+    rolling_gpu,
+    sums_cpu,
+    sums_cupyx,
+    sums_gpu,
+)
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
@@ -579,6 +590,107 @@ def test_threads_at_once(cupy, kernels):
 
 def test_results_are_stable(cupy, kernels):
     checks.check_stable(cupy, kernels)
+
+
+TRACES_STEPS = {
+    "maximin": lambda F, **o: xs2p.baseline(F, win_baseline=4.0, **o),
+    "rolling": lambda F, **o: xs2p.baseline(F, "rolling_median", win_baseline=4.0, **o),
+    "prctile": lambda F, **o: xs2p.baseline(F, "prctile", **o),
+    "noise": lambda F, **o: xs2p.noise(F, **o),
+    "oasis": lambda F, **o: xs2p.deconvolve(F, tau=xr.ones_like(F.roi, float), **o),
+}
+
+
+def small_batches(monkeypatch, stage=4096, batch=9000):
+    """Let traces of the host go in many batches, and each through pinned memory in many parts."""
+    monkeypatch.setattr(gpu_traces, "STAGE_BYTES", stage)
+    monkeypatch.setattr(gpu_traces, "BATCH_BYTES", batch)
+    for module in (filters_cupyx, filters_gpu, rolling_gpu):
+        for name in module.__all__:
+            function = getattr(module, name)
+            inner = getattr(function, "__wrapped__", None)
+            if inner is not None and getattr(inner, "__wrapped__", None) is None:
+                made = gpu_traces.of_host_too(at_once=batch)(inner)
+                monkeypatch.setattr(module, name, made)
+
+
+@pytest.mark.parametrize("step", TRACES_STEPS)
+def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
+    """However many there are, by little pinned memory, into one array, on several pipelines."""
+    small_batches(monkeypatch)
+    F = checks.traces(60, 700)  # 168 kB, of which CuPy itself would pin 256
+    F[7, 100] = np.nan
+    F = F if step != "oasis" else checks.traces(60, 700)
+    both = (
+        xr.concat([F, F + 5], "channel").assign_attrs(F.attrs).transpose("roi", "channel", "time")
+    )
+    for traces in (F, both) if step != "oasis" else (F,):
+        fake_cupy.PINNED.most = fake_cupy.PINNED.used
+        with dask.config.set(num_workers=gpu.PIPELINES_OF_A_DEVICE):
+            result = TRACES_STEPS[step](traces, device="gpu", kernels=kernels)
+        assert fake_cupy.PINNED.most <= gpu.PIPELINES_OF_A_DEVICE * 4 * 4096 + 2**15
+        exact = checks.EXACT[kernels] and step != "prctile"
+        checks.equal(result, TRACES_STEPS[step](traces), exact)
+    assert len(gpu.PIPELINES._free[0]) > 1
+
+
+@pytest.mark.parametrize("limit", [1, 100_000, 3_000_000])
+def test_little_pinned_memory(cupy, kernels, limit, monkeypatch):
+    """As where memory must not be locked: smaller buffers, and in the end memory of any kind."""
+    monkeypatch.setattr(gpu_copies, "_LEAST", 2**12)
+    fake_cupy.PINNED.failures = 0
+    gc.collect()
+    fake_cupy.PINNED.set_limit(fake_cupy.PINNED.used + limit)
+    checks.check_extract("numpy", cupy, "gpu", kernels)
+    assert fake_cupy.PINNED.failures > 0 or limit == 3_000_000
+    assert fake_cupy.PINNED.used <= fake_cupy.PINNED.limit
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_percentiles_with_little_memory(cupy, kernels, backend):
+    """Sorting wants much beside the traces: some of them at a time where it is not there."""
+    F = checks.traces(200, 500)
+    given_ = checks.on(backend, F, cupy)
+    gc.collect()
+    pool = cupy.get_default_memory_pool()
+    for step in ("prctile", "noise") if backend == "numpy" else ("prctile",):
+        fake_cupy.POOL.failures = 0
+        pool.set_limit(size=pool.used_bytes() + 600_000)
+        try:
+            result = TRACES_STEPS[step](given_, device="gpu", kernels=kernels)
+        finally:
+            pool.set_limit(size=0)
+        assert fake_cupy.POOL.failures > 0
+        checks.equal(checks.checked(result, backend, cupy), TRACES_STEPS[step](F), step == "noise")
+
+
+def test_memory_decides_how_many_traces_are_worked_on(cupy, monkeypatch):
+    """OASIS takes as long for some as for all; what counts in 32 bits takes no more than these."""
+    monkeypatch.setattr(gpu, "available", lambda: 2**37)
+    done = []
+    gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some))
+    gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some), 2**28)
+    assert done == [(0, 5000), (0, 2684), (2684, 5000)]
+
+
+def test_memory_that_another_pool_holds(cupy, monkeypatch):
+    """Little seems to be free, and batches must not become frames one by one for it."""
+    free = 4 * 2**33
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (free, 2**36))
+    assert gpu.available() == free // 8
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (1000, 2**36))
+    assert gpu.available() == 2**26
+
+    def allocate(nbytes):
+        raise AssertionError
+
+    allocate.__module__ = "rmm.allocators.cupy"
+    pool = types.SimpleNamespace(pool_size=lambda: 2**35)
+    resource = types.SimpleNamespace(upstream_mr=pool)
+    mr = types.SimpleNamespace(get_current_device_resource=lambda: resource)
+    monkeypatch.setitem(sys.modules, "rmm", types.SimpleNamespace(mr=mr))
+    monkeypatch.setattr(cupy.cuda, "get_allocator", lambda: allocate)
+    assert gpu.available() == (2**35 + 1000) // 8
 
 
 @pytest.mark.parametrize("limit", [2_000_000, 500_000])

@@ -13,6 +13,7 @@ import numpy as np
 
 from xs2p.compute.arrays import array_module, is_cupy
 from xs2p.compute.gpu import Pipeline, by_pipeline, on_its_device, release
+from xs2p.compute.gpu_copies import Slots, Stage
 from xs2p.compute.gpu_memory import in_batches
 
 _BATCH_BYTES = 2**29  # of frames of the host that a thread is given at once
@@ -96,51 +97,24 @@ def _of_host(frames: np.ndarray, out: np.ndarray, way: Way, pipeline: Pipeline) 
 
     way.prepare()
     dtype = way.read_as(frames.dtype)
-    most = max(STAGE_BYTES // max(math.prod(frames.shape[1:]) * dtype.itemsize, 1), 32)
-    size = way.at_once(frames.shape[1:], dtype, min(most, len(frames)))
+    frame = math.prod(frames.shape[1:]) * dtype.itemsize
+    most = min(max(STAGE_BYTES // max(frame, 1), 32), len(frames))
+    size = way.at_once(frames.shape[1:], dtype, most)
     result = cupy.empty(out.shape, out.dtype)
     try:
-        slots = _Slots(size, frames.shape[1:], dtype, pipeline)
+        stage = Stage(min(STAGE_BYTES, size * frame))
+        slots = Slots(size, frames.shape[1:], dtype, pipeline, stage)
 
         def work(start: int, stop: int) -> None:
             on_device = slots.copy(frames[start:stop])
             result[..., start:stop] = way.work(on_device)
-            slots.used()
+            slots.used(pipeline.work)
 
         in_batches(len(frames), size, work, release, "frame")
-        out[...] = result.get(stream=pipeline.work)
+        stage.finish()
+        stage.down(result, out, pipeline.work)
+        stage.finish()
     finally:
         # What is on its way must have arrived before its memory can be used for other things.
-        pipeline.copy.synchronize()
-        pipeline.work.synchronize()
-
-
-class _Slots:
-    """Two buffers for frames, in pinned memory and on the device, used in turn."""
-
-    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any, pipeline: Pipeline) -> None:
-        import cupy
-        import cupyx
-
-        self._pipeline = pipeline
-        self._pinned = [cupyx.empty_pinned((size, *shape), dtype) for _ in range(2)]
-        self._device = [cupy.empty((size, *shape), dtype) for _ in range(2)]
-        self._copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
-        self._used = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
-        self._now = 0
-
-    def copy(self, frames: np.ndarray) -> Any:
-        """Start to copy frames; the array of the device that later work will find them in."""
-        now, n = self._now, len(frames)
-        self._copied[now].synchronize()  # the pinned buffer has been read
-        np.copyto(self._pinned[now][:n], frames, casting="same_kind")
-        self._pipeline.copy.wait_event(self._used[now])
-        self._device[now][:n].set(self._pinned[now][:n], stream=self._pipeline.copy)
-        self._copied[now].record(self._pipeline.copy)
-        self._pipeline.work.wait_event(self._copied[now])
-        return self._device[now][:n]
-
-    def used(self) -> None:
-        """Say that all work on the frames has been given to the stream."""
-        self._used[self._now].record(self._pipeline.work)
-        self._now = 1 - self._now
+        for stream in pipeline:
+            stream.synchronize()

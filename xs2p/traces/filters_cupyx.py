@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.gpu import by_traces, of_host_too
+from xs2p.compute.gpu import by_traces
+from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 from xs2p.traces.filters_gpu import percentile, running_by_doubling
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
@@ -19,7 +20,7 @@ __all__ = ["gaussian_scipy", "maximin", "percentile"]
 SHORT = 64
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     """Gaussian, running minimum and maximum of CuPy traces."""
     import cupy
@@ -48,7 +49,7 @@ def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     return F0.reshape(F.shape)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def gaussian_scipy(F: Any, sigma: float) -> Any:
     """SciPy's own Gaussian along time of CuPy traces: cut at 4 sigma, edges reflected."""
     import cupy

@@ -10,19 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module
-from xs2p.compute.gpu import (
-    by_traces,
-    launch,
-    of_host_too,
-)
+from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.gpu import by_traces, launch
+from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
 _TILE = 12288  # samples that a block of the running extremes holds, as in kernels.cu
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     """Gaussian, running minimum and maximum of CuPy traces."""
     import cupy
@@ -49,7 +46,7 @@ def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     return F0.reshape(F.shape)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def gaussian_scipy(F: Any, sigma: float) -> Any:
     """SciPy's own Gaussian along time of CuPy traces: cut at 4 sigma, edges reflected."""
     import cupy
@@ -124,13 +121,28 @@ def running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> A
     return now
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def percentile(F: Any, percent: float) -> Any:
     """Percentile of each trace, float32: between two samples linearly; NaN are passed over."""
     xp = array_module(F)
+    levels = xp.zeros(F.shape[:-1], np.float32)
     if F.size == 0:
-        return xp.zeros(F.shape[:-1], np.float32)
-    ordered = xp.sort(F.astype(np.float32, copy=False), axis=-1)  # NaN last
+        return levels
+    traces, flat = F.reshape(-1, F.shape[-1]), levels.reshape(-1)
+
+    def work(start: int, stop: int) -> None:
+        flat[start:stop] = _percentile(traces[start:stop], percent)
+
+    if is_cupy(F):
+        by_traces(len(traces), F.shape[-1], 24, work)
+    else:
+        work(0, len(traces))
+    return levels
+
+
+def _percentile(traces: Any, percent: float) -> Any:
+    xp = array_module(traces)
+    ordered = xp.sort(traces.astype(np.float32, copy=False), axis=-1)  # NaN last
     last = xp.maximum((~xp.isnan(ordered)).sum(axis=-1) - 1, 0)
     place = percent / 100 * last
     below = place.astype(np.int64)
