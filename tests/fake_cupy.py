@@ -382,7 +382,7 @@ def module():
         Device=Device,
         Stream=Stream,
         Event=Event,
-        get_allocator=lambda: POOL.take,
+        get_allocator=lambda: [].append,  # a builtin: of no module, as CuPy's
         get_current_stream=lambda: getattr(_local, "stream", NULL),
         runtime=runtime,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),

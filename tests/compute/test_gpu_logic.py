@@ -701,6 +701,25 @@ def test_out_of_memory(cupy, kernels, limit):
     assert fake_cupy.POOL.failures >= 1 and fake_cupy.POOL.freed >= fake_cupy.POOL.failures
 
 
+@pytest.mark.parametrize("dtype", ["float16", "int16"])
+def test_copies_of_frames_are_batched_too(cupy, kernels, dtype):
+    """Frames that do not lie in a row, or are read as another dtype, are copied on the device."""
+    movie, rois = checks.recording(n_frames=800, dtype=dtype)
+    movie = movie[::2]
+    masks = xs2p.build_masks(rois)
+    frames = cupy.asarray(np.repeat(movie.values, 2, axis=0))[::2]
+    given_ = movie.copy(data=frames)
+    gc.collect()
+    pool = cupy.get_default_memory_pool()
+    pool.set_limit(size=pool.used_bytes() + 700_000)  # a whole copy takes 1,184,000
+    try:
+        result = xs2p.extract_traces(given_, masks, kernels=kernels)
+    finally:
+        pool.set_limit(size=0)
+    expected = xs2p.extract_traces(movie, masks)
+    checks.equal(checks.checked(result, "cupy", cupy), expected, checks.EXACT[kernels])
+
+
 def test_out_of_memory_for_good(cupy, kernels):
     gc.collect()
     with pytest.raises(MemoryError, match="what one frame needs .Out of memory allocating"):

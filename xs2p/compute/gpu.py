@@ -107,7 +107,7 @@ def _pool_of_rmm() -> int:
     import cupy
 
     allocator = cupy.cuda.get_allocator()
-    if getattr(allocator, "__module__", "").partition(".")[0] != "rmm":
+    if str(getattr(allocator, "__module__", None)).partition(".")[0] != "rmm":
         return 0
     resource = sys.modules["rmm"].mr.get_current_device_resource()
     while resource is not None and not hasattr(resource, "pool_size"):

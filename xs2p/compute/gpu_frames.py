@@ -76,11 +76,10 @@ def _in_place(frames: Any, out: Any, way: Way) -> None:
     import cupy
 
     way.prepare()
-    frames = cupy.ascontiguousarray(frames)
     size = way.at_once(frames.shape[1:], way.read_as(frames.dtype), len(frames))
 
     def work(start: int, stop: int) -> None:
-        some = frames[start:stop]
+        some = cupy.ascontiguousarray(frames[start:stop])
         out[..., start:stop] = way.work(some.astype(way.read_as(some.dtype), copy=False))
 
     in_batches(len(frames), size, work, release, "frame")

@@ -16,7 +16,8 @@ from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
-_TILE = 12288  # samples that a block of the running extremes holds, as in kernels.cu
+# Samples that a block of the running extremes holds at most, and its threads, as in kernels.cu.
+_TILE, _THREADS = 12288, 512
 
 
 @of_host_too(at_once=BATCH_BYTES)
@@ -90,20 +91,31 @@ def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:
     if window > _TILE // 2:
         return running_by_doubling(traces, left, right, smallest)
     n_traces, n_frames = traces.shape
-    tiles = -(-n_frames // (_TILE - window + 1))
+    tiles, size = tiles_of(n_frames, window)
     out = cupy.empty(traces.shape, np.float32)
     launch(
         "running_min" if smallest else "running_max",
         (n_traces * tiles,),
-        (512,),
+        (_THREADS,),
         traces,
         np.int64(n_frames),
         np.int32(left),
         np.int32(right),
+        np.int32(size),
         np.float32(np.inf if smallest else -np.inf),
         out,
     )
     return out
+
+
+def tiles_of(n_frames: int, window: int) -> tuple[int, int]:
+    """How many blocks a trace takes, and how many samples each of them holds: no more than it must.
+
+    That is what it makes and ``window - 1`` of its neighbours', rounded up to the threads.
+    """
+    tiles = -(-n_frames // (_TILE - window + 1))
+    held = -(-n_frames // tiles) + window - 1
+    return tiles, -(-held // _THREADS) * _THREADS
 
 
 def running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> Any:
