@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.metadata
 import importlib.util
 import platform
@@ -23,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import xarray as xr
 
 import xs2p
 from benchmarks.suite.recordings import FS, SHAPE, TAU, make_frames, make_stat, make_traces
 from xs2p.compute.arrays import to_host
-from xs2p.compute.device import gpu_status
+from xs2p.compute.device import KERNELS, gpu_status
 from xs2p.compute.threads import cores
 from xs2p.traces import sums_gpu
 
@@ -108,12 +110,19 @@ class Device:
         self.xp.get_default_memory_pool().free_all_blocks()
         return int(self.xp.cuda.runtime.memGetInfo()[0])
 
-    def csc_matrix(self) -> Any:
-        if self.gpu:
-            from cupyx.scipy.sparse import csc_matrix
-        else:
-            from scipy.sparse import csc_matrix
-        return csc_matrix
+    def ways(self) -> list[tuple[str, dict[str, Any]]]:
+        """Names of what is compared, and how it is asked for."""
+        if not self.gpu:
+            return [("xs2p", {})]
+        return [(f"xs2p, {kernels}", {"device": "gpu", "kernels": kernels}) for kernels in KERNELS]
+
+    def upload(self, array: np.ndarray) -> Any:
+        """Copy an array in small parts: CuPy would pin as much memory as all of it, and keep it."""
+        there = self.xp.empty(array.shape, array.dtype)
+        step = max(2**26 // max(array[:1].nbytes, 1), 1)
+        for start in range(0, len(array), step):
+            there[start : start + step] = self.xp.asarray(array[start : start + step])
+        return there
 
     def filters(self) -> Any:
         if self.gpu:
@@ -156,11 +165,15 @@ def limits(device: Device, repeats: int, size: int) -> dict[str, float]:
 
     bus = size / device.timed(upload, repeats)[0]
     # Each byte is read and written.
-    return {"bus": bus, "memory": 2 * size / device.timed(copy, repeats)[0]}
+    memory = 2 * size / device.timed(copy, repeats)[0]
+    if device.gpu:
+        del source
+        device.xp.get_default_pinned_memory_pool().free_all_blocks()
+    return {"bus": bus, "memory": memory}
 
 
 def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterator[Row]:
-    """Frames of the host and of the device, by our kernels and as products."""
+    """Frames of the host and of the device, by both sets of kernels, and PyTorch's products."""
     frame_bytes = 2 * sizes.shape[0] * sizes.shape[1]
     n_frames = int(min(sizes.frames, max(0.4 * device.free() // frame_bytes, 1)))
     frames = make_frames(n_frames, sizes.shape)
@@ -189,48 +202,35 @@ def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterato
         return np.concatenate([to_host(ds.F.data), to_host(ds.Fneu.data)])
 
     movie = xr.DataArray(frames, dims=("time", "y", "x"))
-    chosen = "gpu" if device.gpu else "cpu"
-    seconds, ds = device.timed(
-        lambda: xs2p.extract_traces(movie, masks, device=chosen), sizes.repeats
-    )
-    yield row("xs2p, frames of the host", seconds, n_frames, "bus", apart(traces_of(ds)))
-
-    import dask
-
     lazy = movie.chunk(time=max(n_frames // 40, 1))
-    with dask.config.set(scheduler="threads", num_workers=8):
-        seconds, ds = device.timed(
-            lambda: xs2p.extract_traces(lazy, masks, device=chosen).compute(), sizes.repeats
-        )
-    how = "xs2p, frames of the host, Dask, 8 threads"
-    yield row(how, seconds, n_frames, "bus", apart(traces_of(ds)))
-
-    there = device.xp.asarray(frames)
+    there = device.upload(frames)
     on_device = xr.DataArray(there, dims=("time", "y", "x"))
-    seconds, ds = device.timed(lambda: xs2p.extract_traces(on_device, masks), sizes.repeats)
-    yield row("xs2p, frames of the device", seconds, n_frames, "memory", apart(traces_of(ds)))
+    for name, on in device.ways():
+
+        def measured(given: xr.DataArray, on: dict[str, Any] = on) -> tuple[float, str]:
+            work = functools.partial(xs2p.extract_traces, given, masks, **on)
+            seconds, ds = device.timed(lambda: work().compute(), sizes.repeats)
+            return seconds, apart(traces_of(ds))
+
+        seconds, agreement = measured(movie)
+        yield row(f"{name}, frames of the host", seconds, n_frames, "bus", agreement)
+        with dask.config.set(scheduler="threads", num_workers=8):
+            seconds, agreement = measured(lazy)
+        how = f"{name}, frames of the host, Dask, 8 threads"
+        yield row(how, seconds, n_frames, "bus", agreement)
+        seconds, agreement = measured(on_device)
+        yield row(f"{name}, frames of the device", seconds, n_frames, "memory", agreement)
     if device.gpu:
         default = sums_gpu._GROUPS
         for groups in (1, 2, 4, 16, 32):
             sums_gpu._GROUPS = groups
-            seconds, _ = device.timed(lambda: xs2p.extract_traces(on_device, masks), sizes.repeats)
-            how = f"xs2p, the same with {groups} groups of 32 frames (default {default})"
+            seconds, _ = measured(on_device)  # the last way is by our own kernels
+            how = f"xs2p, own, with {groups} groups of 32 frames (default {default})"
             yield row(how, seconds, n_frames, "memory")
         sums_gpu._GROUPS = default
-
-    # Products: some batches are enough for a rate.
-    n = min(n_frames, 4 * sizes.batch)
-    matrix = sums_gpu.mask_matrix(masks.arrays(), device.csc_matrix())
-
-    def products() -> Any:
-        parts = [there[i : i + sizes.batch] for i in range(0, n, sizes.batch)]
-        return [sums_gpu.mask_products(part, matrix) for part in parts]
-
-    seconds, parts = device.timed(products, sizes.repeats)
-    found = np.concatenate([to_host(part) for part in parts]).T
-    yield row("cupyx, dense @ CSC, frames of the device", seconds, n, "memory", apart(found))
     if torch is None:
         return
+    n = min(n_frames, 4 * sizes.batch)  # some batches are enough for a rate
     csc = torch_matrix(torch, masks, device)
     tensor = torch.as_tensor(there[:n], device="cuda" if device.gpu else "cpu")
 
@@ -249,9 +249,9 @@ def extraction(device: Device, sizes: Sizes, n_rois: int, torch: Any) -> Iterato
 
 def torch_matrix(torch: Any, masks: Any, device: Device) -> Any:
     """Cell and neuropil masks as one sparse CSC tensor."""
-    from scipy.sparse import csc_matrix
+    from scipy.sparse import hstack
 
-    matrix = sums_gpu.mask_matrix(masks.arrays(), csc_matrix)
+    matrix = hstack([masks.cell, masks.neuropil], format="csc")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*beta state.*")
         tensor = torch.sparse_csc_tensor(
@@ -276,20 +276,30 @@ def steps(device: Device, sizes: Sizes, torch: Any) -> Iterator[Row]:
     work = f"{n} traces × {sizes.samples} samples"
     F = many_traces(n, sizes.samples)
     some = xr.DataArray(F[: sizes.cpu_traces], dims=("roi", "time"), attrs={"fs": FS})
-    there = device.xp.asarray(F)
-    traces = xr.DataArray(there, dims=("roi", "time"), attrs={"fs": FS})
+    there = device.upload(F)
+    on_host = xr.DataArray(F, dims=("roi", "time"), attrs={"fs": FS})
+    traces = on_host.copy(data=there)
 
-    def maximin(F: xr.DataArray) -> xr.DataArray:
-        return xs2p.baseline(F, "maximin", win_baseline=sizes.window)
+    def maximin(F: xr.DataArray, **on: Any) -> xr.DataArray:
+        return xs2p.baseline(F, "maximin", win_baseline=sizes.window, **on)
 
-    def oasis(F: xr.DataArray) -> xr.DataArray:
-        return xs2p.deconvolve(F, tau=TAU)
+    def prctile(F: xr.DataArray, **on: Any) -> xr.DataArray:
+        return xs2p.baseline(F, "prctile", **on)
+
+    def rolling(F: xr.DataArray, **on: Any) -> xr.DataArray:
+        return xs2p.baseline(F, "rolling_prctile", win_baseline=sizes.window, **on)
+
+    def oasis(F: xr.DataArray, **on: Any) -> xr.DataArray:
+        return xs2p.deconvolve(F, tau=TAU, **on)
 
     def row(step: str, how: str, seconds: float, n: int, agreement: str = "") -> Row:
-        moved, limit = 8.0 * n * sizes.samples, "none" if "CPU" in how else "memory"
+        limit = "bus" if "of the host" in how else "none" if "CPU" in how else "memory"
+        # Each sample goes in and comes out; a bus does both at once.
+        moved = (4.0 if limit == "bus" else 8.0) * n * sizes.samples
         return Row(step, work, how, seconds, n * sizes.samples, moved, limit, agreement)
 
-    for step, do in (("maximin", maximin), ("OASIS", oasis)):
+    work_on = {"maximin": maximin, "prctile": prctile, "rolling": rolling, "OASIS": oasis}
+    for step, do in work_on.items():
         cpu_seconds, cpu = device.timed(lambda do=do: do(some), 1)
         expected = cpu.values
 
@@ -298,10 +308,14 @@ def steps(device: Device, sizes: Sizes, torch: Any) -> Iterator[Row]:
             return "identical" if off == 0 else f"within {off:.1g}"
 
         yield row(step, f"xs2p, CPU ({cores()} cores)", cpu_seconds, len(some))
-        seconds, result = device.timed(lambda do=do: do(traces), sizes.repeats)
-        yield row(step, "xs2p", seconds, n, apart(result.data))
-        del result
-        if step == "OASIS":
+        for name, on in device.ways():
+            for where, given in (("traces of the device", traces), ("traces of the host", on_host)):
+                seconds, result = device.timed(
+                    lambda do=do, given=given, on=on: do(given, **on), sizes.repeats
+                )
+                yield row(step, f"{name}, {where}", seconds, n, apart(result.data))
+                del result
+        if step != "maximin":
             continue
         few = min(n, 200)
         for how, filtered in pooled(device, there[:few], sizes, torch):

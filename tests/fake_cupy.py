@@ -59,7 +59,20 @@ class _Pool:
         self.freed += 1
 
 
-POOL = _Pool()
+class _Pinned(_Pool):
+    """Counts pinned memory, the most that there ever was too."""
+
+    most = 0
+
+    def empty(self, shape, dtype):
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        array = np.empty(shape, dtype)
+        self.take(nbytes, array)
+        self.most = max(self.most, self.used)
+        return array
+
+
+POOL, PINNED = _Pool(), _Pinned()
 
 
 class _Memory:
@@ -153,6 +166,11 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
         self._host[_index(key)] = _unwrap(value)
 
     def get(self, stream=None, order="C", out=None, blocking=True):
+        if not blocking:
+            assert out.flags.c_contiguous and self._host.flags.c_contiguous
+            assert out.shape == self.shape and out.dtype == self.dtype
+            stream.later(lambda: np.copyto(out, self._host))
+            return out
         if stream is not None:
             stream.synchronize()
         if out is None:
@@ -195,14 +213,17 @@ def asarray(array, dtype=None, order=None):
     if isinstance(array, ndarray):
         return _wrap(np.asarray(array._host, dtype), array)
     assert dtype is None or np.asarray(array).dtype == dtype or not isinstance(array, np.ndarray)
-    return ndarray(np.array(array, dtype))
+    array = np.array(array, dtype)
+    # It goes through pinned memory of the next power of two.
+    PINNED.most = max(PINNED.most, PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length()))
+    return ndarray(array)
 
 
 def ascontiguousarray(array, dtype=None):
     return _wrap(np.ascontiguousarray(array._host, dtype), array)
 
 
-def _making(name):
+def making(name):
     def make(*args, **kwargs):
         USED.add(name)
         return ndarray(getattr(np, name)(*args, **kwargs))
@@ -262,7 +283,7 @@ NULL = Stream()
 
 
 class Event:
-    def __init__(self, disable_timing=False):
+    def __init__(self, block=False, disable_timing=False):
         self._stream, self._position = None, 0
 
     def record(self, stream=None):
@@ -293,6 +314,8 @@ class csc_matrix:  # noqa: N801  (cupyx's name)
     def __init__(self, arrays, shape):
         self._host = scipy.sparse.csc_matrix(tuple(a._host for a in arrays), shape=shape)
 
+    shape = property(lambda self: self._host.shape)
+
     def __rmatmul__(self, dense):
         return ndarray(dense._host @ self._host)
 
@@ -303,6 +326,9 @@ class RawModule:
     def __init__(self, code, options):
         assert "--fmad=false" in options and "__global__" in code
         RawModule.made += 1
+
+    def compile(self):
+        pass
 
     def get_function(self, name):
         def kernel(grid, block, args):
@@ -332,7 +358,7 @@ def module():
         else _working(name)
     )
     for name in ("empty", "zeros", "ones", "full", "arange"):
-        setattr(cupy, name, _making(name))
+        setattr(cupy, name, making(name))
     for name in ("isnan", "minimum", "maximum", "sort", "where", "concatenate", "take",
                  "array_equal", "transpose", "abs", "sum", "empty_like", "matmul"):  # fmt: skip
         setattr(cupy, name, _working(name))
@@ -342,23 +368,26 @@ def module():
     cupy.float32 = np.float32
     cupy.RawModule, cupy.ElementwiseKernel = RawModule, ElementwiseKernel
     cupy.get_default_memory_pool = lambda: POOL
+    cupy.get_default_pinned_memory_pool = lambda: PINNED
     runtime = types.SimpleNamespace(
         memGetInfo=lambda: (2**33 - POOL.used, 2**34),
         getDeviceProperties=lambda n: {"name": b"stand-in", "major": 0, "minor": 0},
         getDeviceCount=lambda: 1,
         runtimeGetVersion=lambda: 0,
         driverGetVersion=lambda: 0,
+        is_hip=False,
     )
     cupy.cuda = types.SimpleNamespace(
         is_available=lambda: True,
         Device=Device,
         Stream=Stream,
         Event=Event,
+        get_allocator=lambda: [].append,  # a builtin: of no module, as CuPy's
         get_current_stream=lambda: getattr(_local, "stream", NULL),
         runtime=runtime,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
     )
-    cupyx.empty_pinned = lambda shape, dtype: np.empty(shape, dtype)
+    cupyx.empty_pinned = PINNED.empty
     cupyx.scipy = types.ModuleType("cupyx.scipy")
     cupyx.scipy.sparse = types.SimpleNamespace(csc_matrix=csc_matrix)
     cupyx.scipy.ndimage = types.SimpleNamespace(
@@ -381,7 +410,7 @@ def install(monkeypatch):
 
     from xs2p.compute import gpu
     from xs2p.compute.gpu_memory import Lent, Uploads
-    from xs2p.traces import sums_gpu
+    from xs2p.traces import sums_cupyx, sums_gpu
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -396,8 +425,12 @@ def install(monkeypatch):
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
     monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
+    monkeypatch.setattr(sums_cupyx, "UPLOADS", Uploads())
+    monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
     monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
     POOL.set_limit(0)
+    PINNED.set_limit(0)
+    PINNED.most = PINNED.used
     forget()
     return cupy
 
@@ -406,5 +439,7 @@ def forget():
     """Forget what was found out about a device."""
     from xs2p.compute import device, gpu
 
-    for cached in (device._look, device._automatic, gpu._module, gpu._kernel):
+    for cached in (device._import, gpu._compiled, gpu._kernel):
         cached.cache_clear()
+    device._found.clear()
+    device._told.clear()

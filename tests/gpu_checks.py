@@ -9,9 +9,12 @@ import xarray as xr
 
 import xs2p
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import sums_gpu
+from xs2p.traces import sums_cupyx, sums_gpu
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
+KERNELS = ("cupyx", "own")
+# What their results are made by on a GPU: the CPU's to the last bit, or to rounding.
+EXACT = {"cupyx": False, "own": True}
 FS = 10.0
 
 
@@ -67,12 +70,26 @@ def checked(result, backend, cupy):
     return result.copy(data=cupy.asnumpy(result.data))
 
 
+def said(attrs):
+    """Attributes but for the one that tells on which device a result was made."""
+    return {name: value for name, value in attrs.items() if name != "kernels"}
+
+
+def made_by(result, kernels):
+    """Look whether a result says which kernels made it."""
+    if isinstance(result, xr.Dataset):
+        for name in {"F", "Fneu", "F0", "spks", "dFF", "noise"} & set(result.data_vars):
+            made_by(result[name], kernels)
+    else:
+        assert result.attrs.get("kernels") == kernels, result.name
+
+
 def equal(a, b, exact=True):
     """Compare results; ``exact``: to the last bit."""
     variables = a.data_vars if isinstance(a, xr.Dataset) else {a.name: a}
     for name in variables:
         x, y = (d[name] if isinstance(d, xr.Dataset) else d for d in (a, b))
-        assert x.dtype == y.dtype and x.dims == y.dims and x.attrs == y.attrs, name
+        assert x.dtype == y.dtype and x.dims == y.dims and said(x.attrs) == said(y.attrs), name
         if exact:
             np.testing.assert_array_equal(x.values, y.values, err_msg=str(name))
         else:
@@ -106,31 +123,31 @@ def calcium(F, **options):
     return xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, return_denoised=True, **options)
 
 
-def check_extract(backend, cupy, device, dtype="int16", exact=True, **options):
+def check_extract(backend, cupy, device, kernels, dtype="int16", **options):
     movie, rois = recording(dtype=dtype)
-    expected = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, **options)
+    options |= {"tau": 0.7, "win_baseline": 2.0}
+    expected = xs2p.extract(movie, rois, **options)
     given = on(backend, movie, cupy)
     with raise_if_dask_computes():
-        ds = xs2p.extract(given, rois, tau=0.7, win_baseline=2.0, device=device, **options)
+        ds = xs2p.extract(given, rois, device=device, kernels=kernels, **options)
     result = checked(ds, backend, cupy)
-    equal(result[["F", "Fneu"]], expected[["F", "Fneu"]])
-    equal(result, expected, exact)
+    equal(result, expected, EXACT[kernels])
+    made_by(result, kernels)
     assert (result.status == expected.status).all()
 
 
-def check_dff(backend, cupy, device):
+def check_dff(backend, cupy, device, kernels):
     """What is made of medians and noise, of two sessions."""
-    movie, rois = recording()
     options = {"neuropil": "centred", "dff": True, "segments": np.arange(70) // 40}
-    check_extract(backend, cupy, device, baseline="rolling_median", **options)
-    check_extract(backend, cupy, device, polarity=-1, dark_offset=2.0, **options)
+    check_extract(backend, cupy, device, kernels, baseline="rolling_median", **options)
+    check_extract(backend, cupy, device, kernels, polarity=-1, dark_offset=2.0, **options)
 
 
-def check_own_neuropil(backend, cupy, device):
+def check_own_neuropil(backend, cupy, device, kernels):
     """A coefficient of each ROI: given, and estimated."""
     movie, rois = recording(n_frames=300, shape=(16, 17))
     ratios = xr.DataArray(np.linspace(0.2, 0.8, rois.sizes["roi"]), dims="roi")
-    check_extract(backend, cupy, device, neuropil_coefficient=ratios, dff=True)
+    check_extract(backend, cupy, device, kernels, neuropil_coefficient=ratios, dff=True)
     ds = xs2p.extract(movie, rois).compute()
     F, Fneu = (on(backend, ds[name], cupy, (70, 3)) for name in ("F", "Fneu"))
     for method in ("binned", "mutualinfo"):
@@ -139,7 +156,11 @@ def check_own_neuropil(backend, cupy, device):
             found = xs2p.neuropil_coefficient(F, Fneu, method, device=device)
         np.testing.assert_allclose(checked(found.reset_coords(drop=True), backend, cupy), expected)
         made = xs2p.extract(
-            on(backend, movie, cupy), rois, neuropil_coefficient=method, device=device
+            on(backend, movie, cupy),
+            rois,
+            neuropil_coefficient=method,
+            device=device,
+            kernels=kernels,
         )
         np.testing.assert_allclose(
             checked(made.Fc.reset_coords(drop=True), backend, cupy),
@@ -165,16 +186,18 @@ def check_decay_and_times(backend, cupy, device):
     np.testing.assert_array_equal(checked(moved.F, backend, cupy), one.s2p.align_time().F)
 
 
-def check_demix(backend, cupy, device):
+def check_demix(backend, cupy, device, kernels):
     """Sums are made on the device, equations are solved on the host."""
     movie, rois = recording()
     for options in ({}, {"nonnegative": True}, {"background": None}):
         expected = xs2p.demix(movie, rois, **options)
         with raise_if_dask_computes():
-            made = xs2p.demix(on(backend, movie, cupy), rois, device=device, **options)
-        equal(checked(made, backend, cupy), expected)
+            given = on(backend, movie, cupy)
+            made = xs2p.demix(given, rois, device=device, kernels=kernels, **options)
+        equal(checked(made, backend, cupy), expected, EXACT[kernels])
         assert (made.status == expected.status).all()
-    made = xs2p.demix(on(backend, movie, cupy, (29, 16)), rois, device=device)
+    given = on(backend, movie, cupy, (29, 16))
+    made = xs2p.demix(given, rois, device=device, kernels=kernels)
     equal(checked(made, backend, cupy), xs2p.demix(movie, rois), exact=False)
 
 
@@ -200,26 +223,28 @@ def check_quality(backend, cupy):
             np.testing.assert_allclose(result, expected[name], rtol=rtol, err_msg=name)
 
 
-def check_tiles(backend, cupy, device):
+def check_tiles(backend, cupy, device, kernels):
     movie, rois = recording()
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
     given = on(backend, movie, cupy, (29, 16))
     assert given.data.numblocks[1:] == (3, 3)
-    result = checked(xs2p.extract_traces(given, masks, device=device), backend, cupy)
+    result = checked(
+        xs2p.extract_traces(given, masks, device=device, kernels=kernels), backend, cupy
+    )
     equal(result, expected, exact=False)
 
 
-def check_channels(backend, cupy, device):
+def check_channels(backend, cupy, device, kernels):
     movie, rois = recording()
     both = xr.concat([movie, movie + 5], "channel").assign_attrs(movie.attrs)
     masks = xs2p.build_masks(rois, neuropil_extract=False)
     expected = xs2p.extract_traces(both, masks)
-    result = xs2p.extract_traces(on(backend, both, cupy), masks, device=device)
-    equal(checked(result, backend, cupy), expected)
+    result = xs2p.extract_traces(on(backend, both, cupy), masks, device=device, kernels=kernels)
+    equal(checked(result, backend, cupy), expected, EXACT[kernels])
 
 
-def check_step(step, backend, cupy, device, exact=True):
+def check_step(step, backend, cupy, device, kernels, exact=True):
     F = traces()
     F[3, 200] = np.nan
     F[5] = np.nan
@@ -229,15 +254,19 @@ def check_step(step, backend, cupy, device, exact=True):
     expected = STEPS[step](F)
     for chunks in ((400, 3), (150, -1)):
         with raise_if_dask_computes():
-            result = STEPS[step](on(backend, F, cupy, chunks), device=device)
-        equal(checked(result, backend, cupy), expected, exact)
+            result = STEPS[step](on(backend, F, cupy, chunks), device=device, kernels=kernels)
+        result = checked(result, backend, cupy)
+        equal(result, expected, exact and EXACT[kernels])
+        made_by(result, kernels)
 
 
-def check_taus(backend, cupy, device):
+def check_taus(backend, cupy, device, kernels):
     F = traces() - np.float32(300)
     tau = xr.DataArray([0.5, 1.0, 0.5, 2.0, 1.0, 0.7, 0.1], dims="roi", coords={"roi": F.roi})
     expected = xs2p.deconvolve(F, tau=tau, fs=FS)
-    result = xs2p.deconvolve(on(backend, F, cupy, (400, 3)), tau=tau, fs=FS, device=device)
+    result = xs2p.deconvolve(
+        on(backend, F, cupy, (400, 3)), tau=tau, fs=FS, device=device, kernels=kernels
+    )
     equal(checked(result, backend, cupy), expected)
 
 
@@ -250,43 +279,46 @@ def check_statistic(name, backend, cupy):
     np.testing.assert_allclose(result, expected, rtol=1e-9)
 
 
-def check_snr_threshold(backend, cupy, device):
+def check_snr_threshold(backend, cupy, device, kernels):
     movie, rois = recording()
     options = {"tau": 0.7, "win_baseline": 2.0, "snr_threshold": 0.0001}
     expected = xs2p.extract(movie, rois, **options)
-    result = xs2p.extract(on(backend, movie, cupy), rois, device=device, **options)
+    result = xs2p.extract(on(backend, movie, cupy), rois, device=device, kernels=kernels, **options)
     assert 0 < result.sizes["roi"] < rois.sizes["roi"]
     equal(checked(result, backend, cupy), expected, exact=False)
 
 
-def check_uploaded_once(cupy, n_threads=8):
+def check_uploaded_once(cupy, kernels, n_threads=8):
     """Whatever the number of chunks and threads; and freed with the last user."""
     import gc
 
     import dask
 
+    uploads = {"cupyx": sums_cupyx, "own": sums_gpu}[kernels].UPLOADS
     movie, rois = recording(n_frames=200)
     masks = xs2p.build_masks(rois)
-    before, kept = sums_gpu.UPLOADS.count, len(sums_gpu.UPLOADS)
-    lazy = xs2p.extract_traces(on("dask", movie, cupy, (5, -1)), masks, device="gpu")
+    before, kept = uploads.count, len(uploads)
+    lazy = xs2p.extract_traces(
+        on("dask", movie, cupy, (5, -1)), masks, device="gpu", kernels=kernels
+    )
     with dask.config.set(scheduler="threads", num_workers=n_threads):
         result = lazy.compute()
-    assert sums_gpu.UPLOADS.count == before + 1
+    assert uploads.count == before + 1
     del lazy  # the graph has the masks
     gc.collect()
-    assert len(sums_gpu.UPLOADS) == kept
+    assert len(uploads) == kept
     expected = xs2p.extract_traces(movie, masks)
-    equal(result, expected)
+    equal(result, expected, EXACT[kernels])
     for backend in ("numpy", "cupy", "numpy"):  # in memory: as long as the masks live
-        result = xs2p.extract_traces(on(backend, movie, cupy), masks, device="gpu")
-        equal(checked(result, backend, cupy), expected)
-    assert sums_gpu.UPLOADS.count == before + 2
+        result = xs2p.extract_traces(on(backend, movie, cupy), masks, device="gpu", kernels=kernels)
+        equal(checked(result, backend, cupy), expected, EXACT[kernels])
+    assert uploads.count == before + 2
     del masks
     gc.collect()
-    assert len(sums_gpu.UPLOADS) == kept
+    assert len(uploads) == kept
 
 
-def check_threads_at_once(cupy, n_threads=8):
+def check_threads_at_once(cupy, kernels, n_threads=8):
     movie, rois = recording(n_frames=150)
     masks = xs2p.build_masks(rois)
     F = traces() - np.float32(300)
@@ -294,17 +326,17 @@ def check_threads_at_once(cupy, n_threads=8):
 
     def both(_):
         return (
-            xs2p.extract_traces(movie, masks, device="gpu"),
-            xs2p.deconvolve(F, tau=0.7, fs=FS, device="gpu"),
+            xs2p.extract_traces(movie, masks, device="gpu", kernels=kernels),
+            xs2p.deconvolve(F, tau=0.7, fs=FS, device="gpu", kernels=kernels),
         )
 
     with ThreadPoolExecutor(n_threads) as pool:
         for result in pool.map(both, range(3 * n_threads)):
             for a, b in zip(result, expected, strict=True):
-                equal(a, b)
+                equal(a, b, EXACT[kernels])
 
 
-def check_out_of_memory(cupy, limit, n_frames=300):
+def check_out_of_memory(cupy, kernels, limit, n_frames=300):
     """With too little memory for the batch it starts with, the same results in smaller ones."""
     movie, rois = recording(n_frames=n_frames)
     masks = xs2p.build_masks(rois)
@@ -313,15 +345,33 @@ def check_out_of_memory(cupy, limit, n_frames=300):
     pool.free_all_blocks()
     pool.set_limit(size=pool.used_bytes() + limit)
     try:
-        result = xs2p.extract_traces(movie, masks, device="gpu")
+        result = xs2p.extract_traces(movie, masks, device="gpu", kernels=kernels)
     finally:
         pool.set_limit(size=0)
-    equal(result, expected)
+    equal(result, expected, EXACT[kernels])
 
 
-def check_stable(cupy, runs=3):
+def check_stable(cupy, kernels, runs=3):
     """The same bits from run to run."""
     movie, rois = recording(dtype="float32")
-    first = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu")
+    first = xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu", kernels=kernels)
     for _ in range(runs):
-        equal(xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu"), first)
+        equal(
+            xs2p.extract(movie, rois, tau=0.7, win_baseline=2.0, device="gpu", kernels=kernels),
+            first,
+        )
+
+
+def check_to_cupyx(cupy):
+    """The masks' own products, as a user makes them, are the traces."""
+    movie, rois = recording()
+    masks = xs2p.build_masks(rois)
+    expected = xs2p.extract_traces(movie, masks)
+    frames = cupy.asarray(movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
+    for matrix, name in zip(masks.to_cupyx(), ("F", "Fneu"), strict=True):
+        assert type(matrix).__module__.startswith("cupyx.scipy.sparse")
+        assert matrix.shape == (40 * 37, 6)
+        products = cupy.asnumpy(frames @ matrix).T
+        known = np.nan_to_num(expected[name].values)
+        np.testing.assert_allclose(products, known, rtol=1e-4, atol=1e-2)
+    assert xs2p.build_masks(rois, neuropil_extract=False).to_cupyx()[1] is None

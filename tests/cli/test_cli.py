@@ -237,12 +237,15 @@ def test_a_gpu_that_is_not_there_is_told(xs2p_shell, recording, monkeypatch):
     assert (code, out) == (2, "") and not os.path.exists("out.zarr")
     assert "device='gpu' cannot be used: CuPy is not installed" in one_line(err)
     assert 'pip install "xs2p[gpu13]"' in err
-    xs2p.compute.device._automatic.cache_clear()
-    assert xs2p_shell(*args, "auto")[0] == 0
-    xs2p.compute.device._automatic.cache_clear()
+    code, out, err = xs2p_shell(*args, "cpu", "--kernels", "own")
+    assert (code, out) == (2, "") and not os.path.exists("out.zarr")
+    assert "kernels='own' plays no part on the CPU" in one_line(err)
+    assert xs2p_shell(*args, "auto", "--kernels", "own")[0] == 0
     with xr.open_zarr("out.zarr") as ds:
         assert '"device": "cpu"' in ds.attrs["xs2p_run"]
+        assert '"kernels": null' in ds.attrs["xs2p_run"] and "kernels" not in ds.F.attrs
     assert [device.value for device in cli.options.Device] == list(xs2p.compute.device.DEVICES)
+    assert [kind.value for kind in cli.options.Kernels] == list(xs2p.compute.device.KERNELS)
 
 
 def test_info_says_what_a_bug_report_needs(xs2p_shell):

@@ -169,22 +169,34 @@ def test_smooth_takes_nan_for_zero_or_spreads_it():
 
 
 def kernel_running(F, left, right, smallest, backwards=False):
-    out, made = np.full_like(F, 77), filters_gpu._TILE - left - right
+    out = np.full_like(F, 77)
+    tiles, size = filters_gpu.tiles_of(F.shape[1], left + right + 1)
     launch(
         "running_min" if smallest else "running_max",
-        (len(F) * -(-F.shape[1] // made),),
-        (512,),
+        (len(F) * tiles,),
+        (filters_gpu._THREADS,),
         (
             F,
             np.int64(F.shape[1]),
             np.int32(left),
             np.int32(right),
+            np.int32(size),
             np.float32(np.inf if smallest else -np.inf),
             out,
         ),
         backwards=backwards,
     )
     return out
+
+
+@given(st.integers(1, 10**6), st.integers(1, filters_gpu._TILE // 2))
+def test_running_extremes_hold_no_more_than_they_must(n_frames, window):
+    """A chunk of some hundred frames is not to cost as much as one of twelve thousand."""
+    tiles, size = filters_gpu.tiles_of(n_frames, window)
+    made = size - window + 1
+    assert size % filters_gpu._THREADS == 0 and size <= filters_gpu._TILE
+    assert (tiles - 1) * made < n_frames <= tiles * made
+    assert tiles * size < n_frames + tiles * (window + filters_gpu._THREADS)
 
 
 @on_cpu
@@ -205,7 +217,7 @@ def test_running_extremes_are_the_cpus(n_traces, n_frames, left, right, smallest
     result = kernel_running(F, left, right, smallest, backwards)
     np.testing.assert_array_equal(result, expected)
     np.testing.assert_array_equal(
-        filters_gpu._running_by_doubling(F, left, right, smallest), expected
+        filters_gpu.running_by_doubling(F, left, right, smallest), expected
     )
 
 

@@ -71,7 +71,7 @@ def imports(name: str) -> list[tuple[str, str, int]]:
         elif isinstance(node, ast.Import):
             found.extend((a.name, "", depth) for a in node.names if a.name.split(".")[0] == "xs2p")
         elif isinstance(node, ast.Constant) and str(node.value) in pairs():  # for kernels_on
-            found.extend((f"{node.value}_{device}", "", 1) for device in ("cpu", "gpu"))
+            found.extend((half, "", 1) for half in halves(str(node.value)))
         deeper = depth + isinstance(node, ast.FunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             visit(child, deeper)
@@ -82,6 +82,11 @@ def imports(name: str) -> list[tuple[str, str, int]]:
 
 def pairs() -> list[str]:
     return [f"xs2p.traces.{step}" for step in PAIRS]
+
+
+def halves(step: str) -> list[str]:
+    """A step's modules of kernels: the CPU's, the GPU's, and that by CuPy where there is one."""
+    return [f"{step}_{on}" for on in ("cpu", "gpu", "cupyx") if f"{step}_{on}" in files()]
 
 
 def room(name: str) -> str:
@@ -135,7 +140,7 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
     users: dict[str, set[str]] = {}
     for name in files():
         for other, _, depth in imports(name):
-            if not other.endswith(("_cpu", "_gpu")) or other.startswith("xs2p.compute"):
+            if not other.endswith(("_cpu", "_gpu", "_cupyx")) or other.startswith("xs2p.compute"):
                 continue
             if name.rpartition("_")[0] == other.rpartition("_")[0]:  # a pair's own other half
                 continue
@@ -160,12 +165,14 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
 
 @pytest.mark.parametrize("step", PAIRS)
 def test_kernels_of_a_pair_have_the_same_functions_and_signatures(step):
-    cpu, gpu = (importlib.import_module(f"xs2p.traces.{step}_{on}") for on in ("cpu", "gpu"))
-    assert cpu.__all__ == gpu.__all__
-    for name in cpu.__all__:
-        ours, theirs = (inspect.signature(getattr(m, name)).parameters for m in (cpu, gpu))
-        shown = [[(p.name, p.kind, p.default) for p in s.values()] for s in (ours, theirs)]
-        assert shown[0] == shown[1], name
+    cpu, *others = map(importlib.import_module, halves(f"xs2p.traces.{step}"))
+    assert others
+    for other in others:
+        assert cpu.__all__ == other.__all__
+        for name in cpu.__all__:
+            ours, theirs = (inspect.signature(getattr(m, name)).parameters for m in (cpu, other))
+            shown = [[(p.name, p.kind, p.default) for p in s.values()] for s in (ours, theirs)]
+            assert shown[0] == shown[1], name
 
 
 def test_blocks_know_nothing_of_gpus():

@@ -21,15 +21,16 @@ from xs2p.cli.options import (
     WITH_WINDOW,
     Background,
     Baseline,
+    ByKernels,
     Coefficient,
     Debug,
     Detrend,
-    Device,
     HowExtracted,
     LinePeriod,
     Method,
     Neuropil,
     Nonnegative,
+    OnDevice,
     PlanePeriod,
     Quiet,
     Segments,
@@ -38,7 +39,6 @@ from xs2p.cli.options import (
     app,
     of_baseline,
     of_cluster,
-    of_device,
     of_masks,
     of_movie,
     of_output,
@@ -285,13 +285,8 @@ def extract(
         int, of_baseline(help="-1 for an indicator that darkens with activity.")
     ] = 1,
     dff: WithDff = False,
-    device: Annotated[
-        Device | None,
-        of_device(
-            help="Where the work is done, by default on the CPU; auto is a GPU where there is one "
-            "that works, which xs2p info tells."
-        ),
-    ] = None,
+    device: OnDevice = None,
+    kernels: ByKernels = None,
     overwrite: Annotated[
         bool,
         of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
@@ -341,6 +336,7 @@ def extract(
         "polarity": polarity,
         "dff": dff,
         "device": None if device is None else device.value,
+        "kernels": None if kernels is None else kernels.value,
     }
     if valid is not None:
         options["valid"] = valid

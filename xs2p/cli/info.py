@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xs2p._version import __version__
-from xs2p.compute.device import gpu_status
+from xs2p.compute.device import gpu_status, own_kernels
 from xs2p.compute.threads import cores
 
 _PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "distributed", "zarr", "numba")
@@ -26,6 +26,8 @@ def info() -> str:
     lines += [("CPUs", _cpus()), ("memory", _memory()), ("numba threads", _threading_layer())]
     usable, reason = gpu_status()
     lines += [("GPU", reason if usable else f"none: {reason}")]
+    if usable:
+        lines += [("own kernels", own_kernels()[1])]
     if importlib.util.find_spec("cupy") is not None:
         lines += list(_devices())
     width = max(len(name) for name, _ in lines)

@@ -138,6 +138,30 @@ Coefficient = Annotated[
     ),
 ]
 
+
+class Kernels(StrEnum):
+    """Kernels of a GPU, as :func:`xs2p.extract` names them."""
+
+    cupyx = "cupyx"
+    own = "own"
+
+
+OnDevice = Annotated[
+    Device | None,
+    of_device(
+        help="Where the work is done, by default on the CPU; auto is a GPU where there is one that "
+        "works, which xs2p info tells."
+    ),
+]
+
+ByKernels = Annotated[
+    Kernels | None,
+    of_device(
+        help="Of a GPU: cupyx, CuPy's own products and filters, as by default, or own, those of "
+        "this package."
+    ),
+]
+
 Debug = Annotated[bool, of_output("--debug", help="Show the traceback of an error.")]
 
 Quiet = Annotated[bool, of_output("--quiet", "-q", help="No progress bar.")]

@@ -9,26 +9,31 @@ inside the functions that need it.
 from __future__ import annotations
 
 import functools
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from xs2p.compute.arrays import is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
+_FLOOR = 2**26  # bytes
 
-# Beside CuPy's own, of which -ftz=true is one.
+# Beside CuPy's own, of which -ftz=true is one: products and sums are rounded one by one.
 OPTIONS = ("--std=c++14", "--fmad=false")
+OPTIONS_OF_ROCM = ("-std=c++14", "-ffp-contract=off")
+
+_COMPILING = threading.Lock()  # functools.cache lets threads in side by side
 
 
 class Pipeline(NamedTuple):
-    """Two streams of the device, for copies from the host and for the work on them."""
+    """Streams of the device: for copies from the host, for work, and for copies back."""
 
     copy: Any
     work: Any
+    back: Any
 
 
 def kernel_source() -> str:
@@ -43,11 +48,22 @@ def _kernel(name: str) -> Any:
     return _module().get_function(name)
 
 
-@functools.cache
 def _module() -> Any:
+    with _COMPILING:
+        return _compiled()
+
+
+@functools.cache
+def _compiled() -> Any:
     import cupy
 
-    return cupy.RawModule(code=kernel_source(), options=OPTIONS)
+    options = OPTIONS_OF_ROCM if cupy.cuda.runtime.is_hip else OPTIONS
+    return cupy.RawModule(code=kernel_source(), options=options)
+
+
+def compile_kernels() -> None:
+    """Compile the kernels for the current device; raises what CuPy does where that fails."""
+    _module().compile()
 
 
 def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
@@ -59,7 +75,7 @@ def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any)
 def _new_pipeline() -> Pipeline:
     import cupy
 
-    return Pipeline(cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True))
+    return Pipeline(*(cupy.cuda.Stream(non_blocking=True) for _ in range(3)))
 
 
 PIPELINES = Lent(_new_pipeline, PIPELINES_OF_A_DEVICE)
@@ -70,15 +86,33 @@ def release() -> None:
     import cupy
 
     cupy.get_default_memory_pool().free_all_blocks()
+    cupy.get_default_pinned_memory_pool().free_all_blocks()
 
 
 def available() -> int:
-    """Bytes of device memory that one of several pipelines plans with."""
+    """Bytes of device memory that one of several pipelines plans with.
+
+    What other programs' pools hold is not known to be free or not: a few megabytes are tried even
+    where none seem to be left, and halved where they are not.
+    """
     import cupy
 
     free, _ = cupy.cuda.runtime.memGetInfo()
-    kept = cupy.get_default_memory_pool().free_bytes()
-    return int((free + kept) * _SHARE / PIPELINES_OF_A_DEVICE)
+    kept = cupy.get_default_memory_pool().free_bytes() + _pool_of_rmm()
+    return max(int((free + kept) * _SHARE / PIPELINES_OF_A_DEVICE), _FLOOR)
+
+
+def _pool_of_rmm() -> int:
+    """Bytes of the pool that RMM allocates from, where it is CuPy's allocator, as in a cluster."""
+    import cupy
+
+    allocator = cupy.cuda.get_allocator()
+    if str(getattr(allocator, "__module__", None)).partition(".")[0] != "rmm":
+        return 0
+    resource = sys.modules["rmm"].mr.get_current_device_resource()
+    while resource is not None and not hasattr(resource, "pool_size"):
+        resource = getattr(resource, "upstream_mr", None)
+    return 0 if resource is None else int(resource.pool_size())
 
 
 def by_pipeline(n: int, size: int, work: Callable[[Pipeline, int, int], None], unit: str) -> None:
@@ -128,52 +162,17 @@ def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
         return cupy.asarray(function(*here))
 
 
-_SAMPLES = 2**28  # of traces that are worked on at once, at most
-
-
-def of_host_too(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of CuPy traces ``(…, roi, time)`` take those of the host: there and back.
-
-    Arguments that are arrays of several numbers hold one for each ROI; they stay on the host and
-    are cut as the traces are.
-    """
-
-    @functools.wraps(function)
-    def anywhere(traces: Any, *args: Any, **options: Any) -> Any:
-        if is_cupy(traces):
-            with traces.device:
-                return function(traces, *args, **options)
-        return _there_and_back(function, traces, *args, **options)
-
-    return anywhere
-
-
-def _there_and_back(
-    function: Callable[..., Any], array: np.ndarray, *args: Any, **options: Any
-) -> np.ndarray:
-    import cupy
-
-    # Of no traces, too, the result has the right type and size.
-    n_traces = max(array.shape[-2], 1) if array.ndim > 1 else 1
-    parts: dict[int, np.ndarray] = {}
-
-    def work(pipeline: Pipeline, start: int, stop: int) -> None:
-        own = [a[start:stop] if np.size(a) > 1 else a for a in args]
-        some = array[..., start:stop, :] if array.ndim > 1 else array
-        if start == 0:
-            parts.clear()
-        parts[start] = function(cupy.asarray(some), *own, **options).get(stream=pipeline.work)
-
-    each = 4 * max(array.itemsize, 4) * (array.size // n_traces)
-    by_pipeline(n_traces, batch_size(each, available(), n_traces), work, "trace")
-    some = [parts[start] for start in sorted(parts)]
-    return some[0] if len(some) == 1 else np.concatenate(some, axis=array.ndim - 2)
-
-
 def by_traces(
-    n_traces: int, n_frames: int, bytes_per_sample: int, work: Callable[[int, int], None]
+    n_traces: int,
+    n_frames: int,
+    bytes_per_sample: int,
+    work: Callable[[int, int], None],
+    samples: int | None = None,
 ) -> None:
-    """Do work on some traces at a time, as many as memory holds what it needs for each sample."""
-    most = max(_SAMPLES // max(n_frames, 1), 1)
+    """Do work on some traces at a time, as many as memory holds what it needs for each sample.
+
+    That is for no more than so many ``samples``, where they are counted in 32 bits.
+    """
+    most = n_traces if samples is None else max(samples // max(n_frames, 1), 1)
     size = batch_size(bytes_per_sample * n_frames, available(), most)
     in_batches(n_traces, size, work, release, "trace")

@@ -205,21 +205,21 @@ extern "C" __global__ void smooth(const float* F, long long n_traces, long long 
 
 // Running minimum or maximum of F[i - left] to F[i + right], cut at the ends: that of 2, 4, 8 ...
 // samples and then of the window, of a tile that stays in shared memory. A block makes
-// TILE - (window - 1) samples of one trace.
+// size - (window - 1) samples of one trace; `size` is a multiple of RUN_THREADS, TILE at most.
 
 #define RUN_THREADS 512
 #define RUN_EACH 24
 #define TILE (RUN_THREADS * RUN_EACH)
 
 template <bool smallest>
-__device__ void running(const float* F, long long n_frames, int left, int right, float nothing,
-                        float* out) {
+__device__ void running(const float* F, long long n_frames, int left, int right, int size,
+                        float nothing, float* out) {
     __shared__ float tile[TILE];
-    const int window = left + right + 1, made = TILE - (window - 1);
+    const int window = left + right + 1, made = size - (window - 1);
     const long long tiles = (n_frames + made - 1) / made;
     const long long trace = blockIdx.x / tiles, start = blockIdx.x % tiles * made;
     const float* source = F + trace * n_frames;
-    for (int i = threadIdx.x; i < TILE; i += RUN_THREADS) {
+    for (int i = threadIdx.x; i < size; i += RUN_THREADS) {
         const long long t = start - left + i;
         tile[i] = 0 <= t && t < n_frames ? source[t] : nothing;
     }
@@ -229,14 +229,18 @@ __device__ void running(const float* F, long long n_frames, int left, int right,
         float best[RUN_EACH];
 #pragma unroll
         for (int k = 0; k < RUN_EACH; k++) {
+            if (k * RUN_THREADS >= size) break;
             const int i = threadIdx.x + k * RUN_THREADS;
-            const float a = tile[i], b = i + step < TILE ? tile[i + step] : nothing;
+            const float a = tile[i], b = i + step < size ? tile[i + step] : nothing;
             // A NaN wins, as in numpy.
             best[k] = (smallest ? b < a : b > a) || b != b ? b : a;
         }
         __syncthreads();
 #pragma unroll
-        for (int k = 0; k < RUN_EACH; k++) tile[threadIdx.x + k * RUN_THREADS] = best[k];
+        for (int k = 0; k < RUN_EACH; k++) {
+            if (k * RUN_THREADS >= size) break;
+            tile[threadIdx.x + k * RUN_THREADS] = best[k];
+        }
         __syncthreads();
         width += step;
     }
@@ -245,13 +249,13 @@ __device__ void running(const float* F, long long n_frames, int left, int right,
 }
 
 extern "C" __global__ void running_min(const float* F, long long n_frames, int left, int right,
-                                       float nothing, float* out) {
-    running<true>(F, n_frames, left, right, nothing, out);
+                                       int size, float nothing, float* out) {
+    running<true>(F, n_frames, left, right, size, nothing, out);
 }
 
 extern "C" __global__ void running_max(const float* F, long long n_frames, int left, int right,
-                                       float nothing, float* out) {
-    running<false>(F, n_frames, left, right, nothing, out);
+                                       int size, float nothing, float* out) {
+    running<false>(F, n_frames, left, right, size, nothing, out);
 }
 
 // OASIS (Friedrich, Zhou & Paninski 2017) as oasis_pools in oasis_cpu.py has it, to the last bit. One

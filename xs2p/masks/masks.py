@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p.compute.device import require_gpu
 from xs2p.masks.layout import Layout, layout
 from xs2p.masks.packing import MaskArrays
 
@@ -101,6 +102,37 @@ class Masks:
             None if neuropil is None else neuropil.indices,
             self.shape,
         )
+
+    def to_cupyx(self) -> tuple[Any, Any]:
+        """Copy the masks to the current GPU.
+
+        Returns
+        -------
+        tuple of two cupyx.scipy.sparse.csc_matrix
+            ``cell`` and ``neuropil``, float32 ``(Ly · Lx, roi)`` with the weights that they have
+            here; None in the place of neuropil that is not extracted. Means of frames
+            ``(time, y, x)`` over the masks are ``frames.reshape(len(frames), -1) @ cell``.
+
+        Raises
+        ------
+        ValueError
+            If there is no GPU that can be used.
+
+        Examples
+        --------
+        >>> cell, neuropil = xs2p.build_masks(rois).to_cupyx()  # doctest: +SKIP
+        """
+        require_gpu()
+        import cupy
+        from cupyx.scipy.sparse import csc_matrix
+
+        def copied(matrix: csc_array | None) -> Any:
+            if matrix is None:
+                return None
+            parts = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+            return csc_matrix(tuple(parts), shape=matrix.shape)
+
+        return copied(self.cell), copied(self.neuropil)
 
     def select(self, keep: np.ndarray | slice) -> Masks:
         """Masks of some ROIs; ``keep`` is boolean or positions over ``roi``."""

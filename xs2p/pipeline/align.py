@@ -73,7 +73,7 @@ def align_time(ds: xr.Dataset, *, fs: float | None = None, **other: Any) -> xr.D
         warn_of_gaps(first, "ds")
     frames = (offsets * rate)[:, None]
     reach = math.ceil(float(np.abs(frames).max(initial=0.0))) + 1
-    whole = resolve_device(None, unread(first), "the array of traces") == "gpu"
+    whole = resolve_device(None, unread(first), "the array of traces") != "cpu"
     made = {}
     for name in names:
         traces = ordered(ds[name].drop_vars(OFFSET))

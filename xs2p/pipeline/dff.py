@@ -24,6 +24,7 @@ def dff_of(
     fs: float | None = None,
     polarity: int | None = None,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.Dataset:
     """Add dF/F that does not explode to a Dataset of traces: ``(Fc − F0) / max(F0, σ)``.
@@ -39,6 +40,8 @@ def dff_of(
         -1 for an indicator that darkens with activity; by default what ``F0`` says, else 1.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def dff_of(
     rate = resolve("fs", fs, first)
     if fs is None:
         warn_of_gaps(first, "Fc")
-    device = resolve_device(device, unread(ds["Fc"]), "the array of traces")
+    device = resolve_device(device, unread(ds["Fc"]), "the array of traces", kernels)
     ds = ds.drop_vars([NOISE, DFF_FLAG], errors="ignore")
     return ds.assign(relative(ds, rate, int(polarity), coefficient_in(ds), device))
 

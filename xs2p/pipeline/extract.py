@@ -53,6 +53,7 @@ def extract(
     polarity: int = 1,
     dff: bool = False,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.Dataset:
     """Turn a movie and ROIs into labelled traces and spikes.
@@ -129,6 +130,13 @@ def extract(
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the movie
         is. Results are where the movie is: on the host, or CuPy's for one of CuPy arrays.
+    kernels
+        Of a GPU: ``"cupyx"``, products with sparse matrices and filters of CuPy's, in float32; or
+        ``"own"``, CUDA kernels of this package, which add up in the order of the CPU's; these where
+        CuPy has none (OASIS), whichever is asked for. By default what the environment variable
+        ``XS2P_GPU_KERNELS`` says, else ``"cupyx"``. The attribute ``kernels`` of a result says
+        which they were; where ``"own"`` do not compile, CuPy's are taken, and a line of the log
+        ``xs2p`` says why.
 
     Returns
     -------
@@ -197,6 +205,7 @@ def extract(
         polarity=polarity,
         dff=dff,
         device=device,
+        kernels=kernels,
     )
     if job.snr_threshold > 0:
         job = drop_noisy_rois(job)

@@ -55,7 +55,7 @@ class Job(NamedTuple):
     fs: float | None
     """Hz; None where nothing needs it and nobody says it."""
     device: str
-    """``"cpu"`` or ``"gpu"``."""
+    """As :func:`xs2p.compute.device.resolve_device` found it, its kernels with it."""
     dff: bool = False
     """Whether dF/F is wanted."""
     demixing: Demixing | None = None
@@ -110,6 +110,7 @@ def check_job(
     polarity: int,
     dff: bool,
     device: str | None,
+    kernels: str | None,
     **mask_options: Any,
 ) -> Job:
     """Check what :func:`xs2p.extract` is given; nothing of the movie is read for it.
@@ -123,7 +124,7 @@ def check_job(
     movie, of_rois = _with_frames(movie, valid, segments, rois)
     parts = _parts(movie, rois, movie_chan2)
     rois = join_planes([part.rois for part in parts], rois["roi"].values)
-    device, given = resolve_device(device, unread(movie), "movie"), fs
+    device, given = resolve_device(device, unread(movie), "movie", kernels), fs
     options = check_mask_options(**mask_options)
     demixing = _demixing(method, background, nonnegative, options, neuropil_coefficient)
     neuropil_coefficient = neuropil_coefficient if demixing is None else 1.0

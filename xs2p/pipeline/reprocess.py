@@ -44,6 +44,7 @@ def reprocess(
     dff: bool | None = None,
     fs: float | None = None,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.Dataset:
     """Redo the steps after extraction with other parameters; the movie is not needed.
@@ -78,6 +79,8 @@ def reprocess(
         Frame rate in Hz, where ``ds`` does not say it.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -125,7 +128,7 @@ def reprocess(
     known = parameters_in(ds)
     fs = _rate(ds, fs, known.get("fs"))
     first = ds["F" if "F" in ds else "Fc"]
-    device = resolve_device(device, unread(first), "the array of traces")
+    device = resolve_device(device, unread(first), "the array of traces", kernels)
     first = first.assign_attrs({} if fs is None else {"fs": fs})
     plan = planned(ds, first, given, of_neuropil, known, tau, dff, frames_anew)
     if fs is not None:

@@ -18,6 +18,7 @@ from xs2p._attrs import check_flag
 from xs2p._names import explain_names, with_options_of
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
+from xs2p.compute.device import kernels_named
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
 from xs2p.movie.array import open_array
@@ -85,8 +86,8 @@ def extract_to_zarr(
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
         the pass that drops ROIs comes first; a resumed run has its result in the store.
-        ``device``, as it was found, is one of the parameters: a run that began on a GPU goes on
-        on one.
+        ``device`` and ``kernels``, as they were found, are among the parameters: a run that began
+        on a GPU goes on on one, with the same.
 
     Returns
     -------
@@ -119,7 +120,8 @@ def extract_to_zarr(
     given |= paths_read(job.movie, job.movie_chan2)
     final, growing = check_target(path, resume, overwrite, given)
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
-    options["device"] = job.device
+    options["kernels"] = kernels_named(job.device)
+    options["device"] = "cpu" if options["kernels"] is None else "gpu"
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
     regions = _regions_of(job, frames_per_region)

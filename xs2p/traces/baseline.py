@@ -28,6 +28,7 @@ def baseline(
     detrend: str | None = None,
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Estimate the baseline F0 of every trace.
@@ -75,6 +76,8 @@ def baseline(
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         traces are. The result is where they are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -114,7 +117,8 @@ def baseline(
     )
     if "fs" in how.attrs and fs is None:
         warn_of_gaps(F, "F")
-    return estimate_baseline(F, how, resolve_device(device, unread(F), "the array of traces"))
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
+    return estimate_baseline(F, how, device)
 
 
 @without_other
@@ -129,13 +133,16 @@ def preprocess(
     detrend: str | None = None,
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Take the baseline off every trace: ``F − baseline(F)``, what deconvolution wants.
 
     Parameters
     ----------
-    F, method, fs, win_baseline, sig_baseline, prctile_baseline, detrend, polarity, device
+    F, method, fs, win_baseline, sig_baseline, prctile_baseline, detrend, polarity
+        As for :func:`baseline`.
+    device, kernels
         As for :func:`baseline`.
 
     Returns
@@ -167,6 +174,7 @@ def preprocess(
         detrend=detrend,
         polarity=polarity,
         device=device,
+        kernels=kernels,
     )
     corrected = turned(F.astype(np.float32).transpose(*F0.dims) - F0, polarity)
     long_name = F.attrs.get("long_name", "fluorescence")

@@ -11,7 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes, check_number, check_polarity, resolve
 from xs2p._frames import SEGMENT, by_segment
 from xs2p.compute.arrays import array_module
-from xs2p.compute.device import kernels_on
+from xs2p.compute.device import kernels_on, with_kernels
 from xs2p.traces.blocks import map_traces, ordered, turned, with_data
 from xs2p.traces.detrend import DETREND, trend_of
 from xs2p.traces.levels import levels_of, spread
@@ -150,7 +150,7 @@ def estimate_baseline(
     F0 = turned(F0, how.polarity)
     F0.attrs = {
         "units": "a.u.",
-        **F.attrs,
+        **with_kernels(F.attrs, device),
         "long_name": "baseline of the fluorescence",
         "description": f"Baseline of the trace by the method {how.method}, by xs2p.baseline.",
         **how.attrs,
@@ -165,7 +165,7 @@ def _kept(made: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
 
 def _of_traces(F: xr.DataArray, how: Baseline, device: str, in_passes: bool) -> xr.DataArray:
     """Baseline of traces whose events go up."""
-    options: dict[str, Any] = {"reach": how.reach, "whole": device == "gpu", "device": device}
+    options: dict[str, Any] = {"reach": how.reach, "whole": device != "cpu", "device": device}
     options |= {"bridged": True, "window": how.window}
     if how.method in _MAXIMIN:
         options |= {"method": how.method, "sigma": how.sigma}
@@ -188,7 +188,7 @@ def _levels(F: xr.DataArray, how: Baseline, device: str, in_passes: bool) -> Any
         return levels_of(
             _percentile_block,
             F,
-            whole=device == "gpu",
+            whole=device != "cpu",
             in_passes=in_passes,
             device=device,
             percentile=how.percentile,
@@ -259,7 +259,7 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
         _smooth_block,
         F,
         reach=how.reach,
-        whole=device == "gpu",
+        whole=device != "cpu",
         bridged=True,
         holes=True,
         device=device,

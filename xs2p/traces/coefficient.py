@@ -141,7 +141,7 @@ def estimate(
     if method == "binned":
         F, Fneu = (_above_low(traces, fs, device) for traces in (F, Fneu))
     F, Fneu = (traces.drop_vars(SEGMENT, errors="ignore") for traces in (F, Fneu))
-    options: dict[str, Any] = {"whole": device == "gpu", "in_passes": in_passes}
+    options: dict[str, Any] = {"whole": device != "cpu", "in_passes": in_passes}
     raw = levels_of(_BLOCKS[method], F, beside=[Fneu], dtype=np.float64, **options)[..., 0]
     attrs = {"units": "1", **attributes(method=method, fs=fs)}
     words = f"by xs2p.neuropil_coefficient, method {method!r}."

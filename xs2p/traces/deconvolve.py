@@ -15,7 +15,7 @@ from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p._warnings import warn
 from xs2p.compute.arrays import unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.traces.blocks import check_traces, map_traces, ordered, turned, with_data
 from xs2p.traces.indicators import find_indicator
 from xs2p.traces.levels import levels_of
@@ -45,6 +45,7 @@ def deconvolve(
     return_denoised: Literal[False] = False,
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
 ) -> xr.DataArray: ...
 @overload
 def deconvolve(
@@ -57,6 +58,7 @@ def deconvolve(
     return_denoised: Literal[True],
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
 ) -> xr.Dataset: ...
 @without_other
 def deconvolve(
@@ -69,6 +71,7 @@ def deconvolve(
     return_denoised: bool = False,
     polarity: int = 1,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray | xr.Dataset:
     """Deconvolve traces with OASIS: non-negative, AR(1), by default no sparsity penalty.
@@ -103,6 +106,8 @@ def deconvolve(
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         traces are. The result is where they are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -153,7 +158,7 @@ def deconvolve(
     decay, sparsity = check_decay(tau, fs, F), check_sparsity(penalty, s_min, F)
     if fs is None:
         warn_of_gaps(F, "F")
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     upward = turned(F, polarity)
     if sparsity.of_all_time and F.chunks is not None:
         upward = ordered(upward)
@@ -223,7 +228,7 @@ def _per_trace(F: xr.DataArray, decay: Decay, sparsity: Sparsity, device: str) -
         F,
         decay.frames,
         dtype=np.float64,
-        whole=device == "gpu",
+        whole=device != "cpu",
         window=noise_window(decay.fs),
         device=device,
     )
@@ -243,13 +248,13 @@ def _mapped(
     F = F.drop_vars("tau", errors="ignore")
     own = _per_trace(F, decay, sparsity, device) if own is None else own
     reach = oasis_reach(decay.frames)
-    options: dict[str, Any] = {"reach": reach, "whole": device == "gpu", "device": device}
+    options: dict[str, Any] = {"reach": reach, "whole": device != "cpu", "device": device}
     made = map_traces(block, F, *own, **options)
     old = ("tau", "indicator", "penalty", "s_min")
     kept = {key: value for key, value in F.attrs.items() if key not in old}
     said = attributes(fs=decay.fs, tau=decay.tau, indicator=decay.indicator)
     said |= sparsity.attrs
-    made.attrs = {"units": "a.u.", **kept, **said}
+    made.attrs = {"units": "a.u.", **with_kernels(kept, device), **said}
     if decay.taus is not None:
         attrs = {
             "long_name": "decay time of the indicator",

@@ -88,6 +88,7 @@ def demix(
     background: tuple[int, int] | None = GRID,
     nonnegative: bool = False,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.Dataset:
     """Fit the footprints of all ROIs, and a smooth background, to a movie: traces of what overlaps.
@@ -115,6 +116,8 @@ def demix(
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``: where the pixels are added up; by default where the
         movie is. Equations are solved on the host.
+    kernels
+        Of a GPU: ``"cupyx"``, as by default, or ``"own"``; see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -163,7 +166,7 @@ def demix(
     for part in parts:
         check_movie(part.movie, shape, taken=given.variables)
     warn_of_strange(parts, "movie")
-    device = resolve_device(device, unread(movie), "the movie")
+    device = resolve_device(device, unread(movie), "the movie", kernels)
     made = [_of_plane(part, how, device) for part in parts]
     traces = join_traces(made, given["roi"].values)
     return traces.assign(Fc=correct(traces, Neuropil(1.0), device))
@@ -228,7 +231,7 @@ class Demixer:
                 blocks = map_tiles(movie.data, pixels, key, device, system.traces, n)
             blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
             values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
-        return labelled(values, movie, self._labels, self._how.attrs, _DESCRIPTIONS)
+        return labelled(values, movie, self._labels, self._how.attrs, _DESCRIPTIONS, device)
 
 
 def _demix_block(block: Any, masks: Layout, device: str, system: System) -> Any:

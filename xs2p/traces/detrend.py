@@ -29,7 +29,7 @@ def trend_of(
         F,
         size=PARAMETERS,
         dtype=np.float64,
-        whole=device == "gpu",
+        whole=device != "cpu",
         in_passes=in_passes,
         fs=fs,
         polarity=polarity,

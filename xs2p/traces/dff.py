@@ -13,7 +13,7 @@ from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p.compute.arrays import array_module, meta, unread
-from xs2p.compute.device import resolve_device
+from xs2p.compute.device import resolve_device, with_kernels
 from xs2p.traces.blocks import check_traces, in_parallel, ordered, storable
 from xs2p.traces.levels import levels_of, spread
 from xs2p.traces.noise import deviation_levels, deviations, noise_attrs
@@ -51,6 +51,7 @@ def dff(
     polarity: int | None = None,
     neuropil_ratio: xr.DataArray | None = None,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Relative change of fluorescence that does not explode: ``(F − F0) / max(F0, σ)``.
@@ -76,6 +77,8 @@ def dff(
         ``ds.s2p.dff()`` finds it itself.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -110,7 +113,7 @@ def dff(
     rate = resolve("fs", fs, F)
     if fs is None:
         warn_of_gaps(F, "F")
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     made = relative_change(F, F0, rate, int(polarity), device)
     flags = flags_of(made, _checked_ratio(neuropil_ratio, F))
     return made.dFF.assign_coords(noise=made.noise.variable, dff_flag=flags.variable)
@@ -172,17 +175,18 @@ def relative_change(
     sigma = _plain(spread(sigmas, F))
     level = _plain(F0)
     if polarity == -1:
-        signs = levels_of(_sign_block, F0, whole=device == "gpu", in_passes=in_passes)
+        signs = levels_of(_sign_block, F0, whole=device != "cpu", in_passes=in_passes)
         level = level.astype(np.float32) * _plain(spread(signs, F0))
     seen = (_plain(counted(F)), _plain(F0), level.transpose(*F.dims), sigma)
     dFF = _together(_change_block, np.float32, *seen, polarity=polarity)
     found = _together(_found_block, np.uint8, *seen, dFF)
     labels = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
-    attrs = {**noise_attrs(F), **attributes(fs=fs)}
+    attrs = with_kernels({**noise_attrs(F), **attributes(fs=fs)}, device)
     noise = xr.DataArray(whole[..., 0], labels, F.dims[:-1], "noise", attrs)
     labelled = F.copy(data=dFF.data)
+    kept = {n: v for n, v in {**F.attrs, **F0.attrs}.items() if n not in ("units", "polarity")}
     labelled.attrs = {
-        **{n: v for n, v in {**F.attrs, **F0.attrs}.items() if n not in ("units", "polarity")},
+        **with_kernels(kept, device),
         "units": "1",
         "long_name": "relative change of fluorescence",
         "description": _MADE,

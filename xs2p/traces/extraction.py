@@ -12,7 +12,7 @@ import xarray as xr
 from xs2p._attrs import attributes
 from xs2p._warnings import names
 from xs2p.compute.arrays import array_module, meta, unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
 from xs2p.masks.layout import Layout, PackedMasks
@@ -40,7 +40,13 @@ _DESCRIPTIONS = {
 }
 
 
-def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = None) -> xr.Dataset:
+def extract_traces(
+    movie: xr.DataArray,
+    masks: Masks,
+    *,
+    device: str | None = None,
+    kernels: str | None = None,
+) -> xr.Dataset:
     """Extract the fluorescence of cells and neuropil from a movie.
 
     Parameters
@@ -53,6 +59,8 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the
         movie is. Traces of a movie on the host are on the host, those of CuPy arrays are CuPy's.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -85,7 +93,7 @@ def extract_traces(movie: xr.DataArray, masks: Masks, *, device: str | None = No
         movie = open_movie(movie)
     movie = _of_their_plane(movie, masks)
     check_movie(movie, masks.shape, taken=masks.rois.coords)
-    device = resolve_device(device, unread(movie), "the movie")
+    device = resolve_device(device, unread(movie), "the movie", kernels)
     return extract_in_chunks(movie, masks, device=device)
 
 
@@ -132,7 +140,7 @@ def extract_in_chunks(
             blocks = map_tiles(movie.data, packed, masks.token, device, finish, masks.n_rois)
         blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
         values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
-    return labelled(values, movie, masks.rois, masks.attrs, _DESCRIPTIONS)
+    return labelled(values, movie, masks.rois, masks.attrs, _DESCRIPTIONS, device)
 
 
 def labelled(
@@ -141,6 +149,7 @@ def labelled(
     rois: xr.Dataset,
     attrs: dict[str, Any],
     descriptions: dict[str, str],
+    device: str,
 ) -> xr.Dataset:
     """Put traces ``([channel,] roi, time)`` into a Dataset, with what labels the movie and ROIs."""
     ds = xr.Dataset(coords=_coords(movie, rois))
@@ -150,7 +159,7 @@ def labelled(
             "description": descriptions[name],
             "units": movie.attrs.get("units", "a.u."),
             **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
-            **attributes(**attrs),
+            **with_kernels(attributes(**attrs), device),
         }
         ds[name] = ((*movie.dims[:-3], "roi", "time"), data, said)
     return storable(ds.assign_attrs(attributes(**attrs)))

@@ -10,19 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module
-from xs2p.compute.gpu import (
-    by_traces,
-    launch,
-    of_host_too,
-)
+from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.gpu import by_traces, launch
+from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
-_TILE = 12288  # samples that a block of the running extremes holds, as in kernels.cu
+# Samples that a block of the running extremes holds at most, and its threads, as in kernels.cu.
+_TILE, _THREADS = 12288, 512
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     """Gaussian, running minimum and maximum of CuPy traces."""
     import cupy
@@ -49,7 +47,7 @@ def maximin(F: Any, sigma: float, size: int, *, legacy: bool = False) -> Any:
     return F0.reshape(F.shape)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def gaussian_scipy(F: Any, sigma: float) -> Any:
     """SciPy's own Gaussian along time of CuPy traces: cut at 4 sigma, edges reflected."""
     import cupy
@@ -91,25 +89,36 @@ def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:
 
     window = left + right + 1
     if window > _TILE // 2:
-        return _running_by_doubling(traces, left, right, smallest)
+        return running_by_doubling(traces, left, right, smallest)
     n_traces, n_frames = traces.shape
-    tiles = -(-n_frames // (_TILE - window + 1))
+    tiles, size = tiles_of(n_frames, window)
     out = cupy.empty(traces.shape, np.float32)
     launch(
         "running_min" if smallest else "running_max",
         (n_traces * tiles,),
-        (512,),
+        (_THREADS,),
         traces,
         np.int64(n_frames),
         np.int32(left),
         np.int32(right),
+        np.int32(size),
         np.float32(np.inf if smallest else -np.inf),
         out,
     )
     return out
 
 
-def _running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> Any:
+def tiles_of(n_frames: int, window: int) -> tuple[int, int]:
+    """How many blocks a trace takes, and how many samples each of them holds: no more than it must.
+
+    That is what it makes and ``window - 1`` of its neighbours', rounded up to the threads.
+    """
+    tiles = -(-n_frames // (_TILE - window + 1))
+    held = -(-n_frames // tiles) + window - 1
+    return tiles, -(-held // _THREADS) * _THREADS
+
+
+def running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> Any:
     """Minimum or maximum of windows of any length: of 2, 4, 8 … samples, and then of the window."""
     xp = array_module(traces)
     extreme, nothing = (xp.minimum, np.inf) if smallest else (xp.maximum, -np.inf)
@@ -124,13 +133,28 @@ def _running_by_doubling(traces: Any, left: int, right: int, smallest: bool) -> 
     return now
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def percentile(F: Any, percent: float) -> Any:
     """Percentile of each trace, float32: between two samples linearly; NaN are passed over."""
     xp = array_module(F)
+    levels = xp.zeros(F.shape[:-1], np.float32)
     if F.size == 0:
-        return xp.zeros(F.shape[:-1], np.float32)
-    ordered = xp.sort(F.astype(np.float32, copy=False), axis=-1)  # NaN last
+        return levels
+    traces, flat = F.reshape(-1, F.shape[-1]), levels.reshape(-1)
+
+    def work(start: int, stop: int) -> None:
+        flat[start:stop] = _percentile(traces[start:stop], percent)
+
+    if is_cupy(F):
+        by_traces(len(traces), F.shape[-1], 24, work)
+    else:
+        work(0, len(traces))
+    return levels
+
+
+def _percentile(traces: Any, percent: float) -> Any:
+    xp = array_module(traces)
+    ordered = xp.sort(traces.astype(np.float32, copy=False), axis=-1)  # NaN last
     last = xp.maximum((~xp.isnan(ordered)).sum(axis=-1) - 1, 0)
     place = percent / 100 * last
     below = place.astype(np.int64)

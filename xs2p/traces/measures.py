@@ -70,7 +70,7 @@ def share(F: xr.DataArray) -> xr.DataArray:
 
 def _of_whole(block: Any, F: xr.DataArray, device: str, **options: Any) -> xr.DataArray:
     F = counted(ordered(F)).drop_vars(SEGMENT, errors="ignore")
-    return reduce_whole(block, F, whole=device == "gpu", device=device, **options)
+    return reduce_whole(block, F, whole=device != "cpu", device=device, **options)
 
 
 def _percentile_block(F: Any, percent: float, device: str) -> Any:

@@ -219,7 +219,7 @@ def medians(
     F = ordered(F)
     if not by_segment:
         F = F.drop_vars(SEGMENT, errors="ignore")
-    options: dict[str, Any] = {"whole": device == "gpu", "in_passes": in_passes}
+    options: dict[str, Any] = {"whole": device != "cpu", "in_passes": in_passes}
     return levels_of(_median_block, F, device=device, **options)
 
 

@@ -11,7 +11,7 @@ from xs2p._attrs import attributes, check_flag, resolve
 from xs2p._frames import SEGMENT, labels_of
 from xs2p._names import explain_names, without_other
 from xs2p.compute.arrays import unread
-from xs2p.compute.device import kernels_on, resolve_device
+from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.traces.blocks import check_traces, map_traces, ordered
 from xs2p.traces.levels import levels_of
 
@@ -27,6 +27,7 @@ def noise(
     fs: float | None = None,
     by_segment: bool = False,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Estimate the noise of every trace: ``1.4826 · median |F − running median over 3.33 s|``.
@@ -46,6 +47,8 @@ def noise(
         medians never cross a border.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -73,7 +76,7 @@ def noise(
     check_traces(F, "noise")
     check_flag("by_segment", by_segment)
     fs = resolve("fs", fs, F)
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     levels = noise_levels(F, fs, device, by_segment=by_segment)
     F = ordered(F)
     coords = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
@@ -83,7 +86,7 @@ def noise(
         found = xr.DataArray(array_first(levels), coords, dims).assign_coords(segment=labels_of(F))
     else:
         found = xr.DataArray(levels[..., 0], coords, F.dims[:-1])
-    found.attrs = {**noise_attrs(F), **attributes(fs=fs)}
+    found.attrs = with_kernels({**noise_attrs(F), **attributes(fs=fs)}, device)
     return found.rename("noise")
 
 
@@ -118,7 +121,7 @@ def noise_levels(
 def deviations(F: xr.DataArray, fs: float, device: str) -> xr.DataArray:
     """How far each sample of checked traces is from the running median."""
     window = noise_window(fs)
-    options: dict[str, Any] = {"whole": device == "gpu", "device": device, "window": window}
+    options: dict[str, Any] = {"whole": device != "cpu", "device": device, "window": window}
     return map_traces(_deviation_block, F, reach=window // 2, **options)
 
 
@@ -128,7 +131,7 @@ def deviation_levels(
     """:func:`noise_levels` of :func:`deviations`."""
     if not by_segment:
         apart = apart.drop_vars(SEGMENT, errors="ignore")
-    options: dict[str, Any] = {"whole": device == "gpu", "in_passes": in_passes, "device": device}
+    options: dict[str, Any] = {"whole": device != "cpu", "in_passes": in_passes, "device": device}
     return levels_of(_sigma_block, apart, **options)
 
 

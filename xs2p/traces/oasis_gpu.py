@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.arrays import array_module
-from xs2p.compute.gpu import by_traces, launch, of_host_too, on_host
+from xs2p.compute.gpu import by_traces, launch, on_host
 from xs2p.compute.gpu_memory import pieces_of_time
+from xs2p.compute.gpu_traces import of_host_too
 
 __all__ = ["calcium", "oasis"]
 

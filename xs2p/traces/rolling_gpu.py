@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.arrays import array_module, is_cupy
-from xs2p.compute.gpu import by_traces, of_host_too
+from xs2p.compute.gpu import by_traces
+from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
 __all__ = [
     "deviation",
@@ -26,15 +27,16 @@ __all__ = [
 ]
 
 _SIGMA = 1.4826
+_SAMPLES = 2**28  # whose places are counted in 32 bits
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def rolling_percentile(F: Any, window: int, percent: float) -> Any:
     """Percentile of the ``window`` frames around each frame of CuPy traces, exact."""
     return _rolling(F, window, percent)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def rolling_median(F: Any, window: int) -> Any:
     """Median of the ``window`` frames around each frame of CuPy traces."""
     return _rolling(F, window, 50)
@@ -56,7 +58,7 @@ def _one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_one_after_another
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def inactive_median(F: Any, low_window: int, window: int, threshold: Any) -> Any:
     """Median of the frames around each at which a CuPy trace is near its low level."""
     xp = array_module(F)
@@ -67,26 +69,26 @@ def inactive_median(F: Any, low_window: int, window: int, threshold: Any) -> Any
     return xp.where(xp.isnan(level), low, level)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def deviation(F: Any, window: int) -> Any:
     """Distance of each sample of CuPy traces from the rolling median; NaN where ``F`` is."""
     return _deviation(F, window)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def noise(F: Any, window: int) -> Any:
     """Estimate the noise's standard deviation of CuPy traces, float32 ``(…)``."""
     level = _percentile(_deviation(F, window), 50)
     return (_SIGMA * level.astype(np.float64)).astype(np.float32)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def median(F: Any) -> Any:
     """Median of each CuPy trace, float32 ``(…)``; NaN where no frame counts."""
     return _percentile(F, 50)
 
 
-@of_host_too
+@of_host_too(at_once=BATCH_BYTES)
 def percentile(F: Any, percent: float) -> Any:
     """Percentile of each CuPy trace, float32 ``(…)``; NaN does not count."""
     return _percentile(F, percent)
@@ -99,15 +101,32 @@ def _deviation(F: Any, window: int) -> Any:
 
 def _percentile(F: Any, percent: float) -> Any:
     xp = array_module(F)
+    levels = xp.full(F.shape[:-1], np.nan, np.float32)
     if F.size == 0:
-        return xp.full(F.shape[:-1], np.nan, np.float32)
-    traces = F.astype(np.float32, copy=False).reshape(-1, F.shape[-1])
+        return levels
+    n_frames = F.shape[-1]
+    traces, flat = F.reshape(-1, n_frames), levels.reshape(-1)
+
+    def work(start: int, stop: int) -> None:
+        flat[start:stop] = _levels(traces[start:stop], percent)
+
+    if is_cupy(F):
+        by_traces(len(traces), n_frames, 24, work, _SAMPLES)
+    else:
+        work(0, len(traces))
+    return levels
+
+
+def _levels(traces: Any, percent: float) -> Any:
+    """Percentiles of traces ``(trace, time)``."""
+    xp, n_frames = array_module(traces), traces.shape[-1]
+    traces = traces.astype(np.float32, copy=False)
     ordered = xp.sort(traces, axis=-1).reshape(-1)  # NaN last
-    n_valid = F.shape[-1] - xp.isnan(traces).sum(axis=-1)
+    n_valid = n_frames - xp.isnan(traces).sum(axis=-1)
     below, above, part = _wanted(n_valid, percent)
-    rows = xp.arange(len(traces)) * F.shape[-1]
+    rows = xp.arange(len(traces)) * n_frames
     level = _between(ordered[rows + below], ordered[rows + above], part)
-    return xp.where(n_valid > 0, level, np.float32(np.nan)).reshape(F.shape[:-1])
+    return xp.where(n_valid > 0, level, np.float32(np.nan))
 
 
 def _wanted(n_valid: Any, percent: float) -> tuple[Any, Any, Any]:
@@ -137,7 +156,7 @@ def _rolling(F: Any, window: int, percent: float) -> Any:
         results[start:stop] = _windows(traces[start:stop], window, percent)
 
     if is_cupy(F):
-        by_traces(len(traces), n_frames + window, 120, work)
+        by_traces(len(traces), n_frames + window, 120, work, _SAMPLES)
     else:
         work(0, len(traces))
     return out

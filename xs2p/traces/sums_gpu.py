@@ -12,16 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, is_cupy
-from xs2p.compute.gpu import Pipeline, available, by_pipeline, launch, on_its_device, release
-from xs2p.compute.gpu_memory import Uploads, batch_size, in_batches
+from xs2p.compute.gpu import available, launch, on_its_device
+from xs2p.compute.gpu_frames import Way, in_slices, over_frames
+from xs2p.compute.gpu_memory import Uploads, batch_size
 from xs2p.masks.layout import LANES, SEGMENT, Layout, check_layout
-from xs2p.masks.packing import MaskArrays
 
 __all__ = ["batches", "map_sums", "mask_sums"]
 
-_BATCH_BYTES = 2**29  # of frames of the host that a thread is given at once
-_STAGE_BYTES = 2**26  # of frames in one pinned buffer, about
 _GROUPS = 8  # of 32 frames whose rows are in memory at once
 _PARTS, _WARPS = 8, 4  # rows of threads in a block of the two kernels
 
@@ -99,12 +96,7 @@ def batches(frames: Any, masks: Layout) -> Iterator[slice]:
 
     Those of CuPy stay whole, on the stream that is the current one.
     """
-    n_frames, height, width = frames.shape[-3:]
-    step = max(n_frames, 1)
-    if not is_cupy(frames):
-        step = max(_BATCH_BYTES // max(height * width * frames.dtype.itemsize, 1), LANES)
-    for start in range(0, n_frames, step):
-        yield slice(start, start + step)
+    yield from in_slices(frames, LANES)
 
 
 @on_its_device
@@ -146,33 +138,22 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
     return sums
 
 
-@on_its_device
 def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
     """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
 
     It is ``(…, kind, roi, time)`` of ``dtype``, where the frames are: on the host or on the device.
     """
     check_layout(masks, math.prod(frames.shape[-2:]))
-    *lead, n_frames = frames.shape[:-2]
     kinds = 1 if masks.neuropil_npix is None else 2
-    shape = (*lead, kinds, masks.cell_npix.size, n_frames)
-    out = array_module(frames).empty(shape, dtype)
-    if out.size == 0:
-        return out
-    if is_cupy(frames):
-        for channel in np.ndindex(*lead):
-            _sums_in_place(_native(frames[channel]), masks, finish, out[channel])
-        return out
-    for channel in np.ndindex(*lead):
-        source, target = frames[channel], out[channel]
 
-        def work(
-            pipeline: Pipeline, start: int, stop: int, source: Any = source, target: Any = target
-        ) -> None:
-            _sums_of_host(source[start:stop], masks, finish, target[..., start:stop], pipeline)
+    def at_once(shape: tuple[int, ...], dtype: np.dtype[Any], most: int) -> int:
+        return frames_at_once(shape, dtype, masks, most)
 
-        by_pipeline(n_frames, n_frames, work, "frame")
-    return out
+    def work(some: Any) -> Any:
+        return finish(mask_sums(some, masks))
+
+    way = Way(lambda: masks_on_device(masks), _staged, at_once, work)
+    return over_frames(frames, (kinds, masks.cell_npix.size), dtype, way)
 
 
 def _native(frames: Any) -> Any:
@@ -200,110 +181,3 @@ def frames_at_once(shape: tuple[int, ...], dtype: np.dtype[Any], masks: Layout, 
     # Rows for each of a few groups, or for as many groups as there ever are.
     few = batch_size(each + rows_of_a_group // LANES, free, min(most, _GROUPS * LANES), LANES)
     return max(few, batch_size(each, free - _GROUPS * rows_of_a_group, most, LANES))
-
-
-def _sums_in_place(frames: Any, masks: Layout, finish: Callable[[Any], Any], out: Any) -> None:
-    """Add up frames of the device, on the current stream."""
-    import cupy
-
-    masks_on_device(masks)  # before the memory that is left is shared out
-    size = frames_at_once(frames.shape[1:], frames.dtype, masks, len(frames))
-
-    def work(start: int, stop: int) -> None:
-        out[..., start:stop] = finish(mask_sums(frames[start:stop], masks))
-
-    in_batches(len(frames), size, work, release, "frame")
-    # The masks may be gone after this: what reads them must have ended, whichever stream it is on.
-    cupy.cuda.get_current_stream().synchronize()
-
-
-def _sums_of_host(
-    frames: np.ndarray,
-    masks: Layout,
-    finish: Callable[[Any], Any],
-    out: np.ndarray,
-    pipeline: Pipeline,
-) -> None:
-    """Add up frames of the host: while a batch is worked on, the next one is copied.
-
-    Called with the pipeline's stream for work as the current one, with nothing on it.
-    """
-    import cupy
-
-    masks_on_device(masks)  # before the memory that is left is shared out
-    dtype = _staged(frames.dtype)
-    n_pixels = math.prod(frames.shape[1:])
-    most = max(_STAGE_BYTES // max(n_pixels * dtype.itemsize, 1), LANES)
-    size = frames_at_once(frames.shape[1:], dtype, masks, min(most, len(frames)))
-    result = cupy.empty(out.shape, out.dtype)
-    try:
-        slots = _Slots(size, frames.shape[1:], dtype, pipeline)
-
-        def work(start: int, stop: int) -> None:
-            on_device = slots.copy(frames[start:stop])
-            result[..., start:stop] = finish(mask_sums(on_device, masks))
-            slots.used()
-
-        in_batches(len(frames), size, work, release, "frame")
-        out[...] = result.get(stream=pipeline.work)
-    finally:
-        # What is on its way must have arrived before its memory can be used for other things.
-        pipeline.copy.synchronize()
-        pipeline.work.synchronize()
-
-
-class _Slots:
-    """Two buffers for frames, in pinned memory and on the device, used in turn."""
-
-    def __init__(self, size: int, shape: tuple[int, ...], dtype: Any, pipeline: Pipeline) -> None:
-        import cupy
-        import cupyx
-
-        self._pipeline = pipeline
-        self._pinned = [cupyx.empty_pinned((size, *shape), dtype) for _ in range(2)]
-        self._device = [cupy.empty((size, *shape), dtype) for _ in range(2)]
-        self._copied = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
-        self._used = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
-        self._now = 0
-
-    def copy(self, frames: np.ndarray) -> Any:
-        """Start to copy frames; the array of the device that later work will find them in."""
-        now, n = self._now, len(frames)
-        self._copied[now].synchronize()  # the pinned buffer has been read
-        np.copyto(self._pinned[now][:n], frames, casting="same_kind")
-        self._pipeline.copy.wait_event(self._used[now])
-        self._device[now][:n].set(self._pinned[now][:n], stream=self._pipeline.copy)
-        self._copied[now].record(self._pipeline.copy)
-        self._pipeline.work.wait_event(self._copied[now])
-        return self._device[now][:n]
-
-    def used(self) -> None:
-        """Say that all work on the frames has been given to the stream."""
-        self._used[self._now].record(self._pipeline.work)
-        self._now = 1 - self._now
-
-
-def mask_matrix(masks: MaskArrays, csc_matrix: Any) -> Any:
-    """Masks, cell and neuropil, as one sparse matrix ``(pixel, mask)`` of SciPy's or cupyx's kind.
-
-    What :func:`mask_products` multiplies: the tests' and the benchmark's reference.
-    """
-    weights, indices, bounds = masks.cell_weights, masks.cell_indices, masks.cell_indptr
-    if masks.neuropil_indptr is not None and masks.neuropil_indices is not None:
-        npix = np.diff(masks.neuropil_indptr)
-        equal = np.repeat((1 / np.maximum(npix, 1)).astype(np.float32), npix)
-        weights = np.concatenate([weights, equal])
-        indices = np.concatenate([indices, masks.neuropil_indices])
-        bounds = np.concatenate([bounds, bounds[-1] + masks.neuropil_indptr[1:]])
-    shape = masks.shape[0] * masks.shape[1], bounds.size - 1
-    arrays = weights.astype(np.float32), indices.astype(np.int32), bounds.astype(np.int32)
-    if csc_matrix.__module__.partition(".")[0] == "cupyx":
-        import cupy
-
-        arrays = tuple(cupy.asarray(a) for a in arrays)
-    return csc_matrix(arrays, shape=shape)
-
-
-def mask_products(frames: Any, matrix: Any) -> Any:
-    """Traces ``(time, mask)`` as one product ``dense(T, P) @ CSC(P, N)`` in float32."""
-    return frames.reshape(len(frames), -1).astype(np.float32) @ matrix

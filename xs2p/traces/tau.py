@@ -85,7 +85,7 @@ def estimate_tau(
             f"{max(lags, 0)}: give tau in seconds, or by the indicator's name (xs2p.indicators())"
         )
     whole = F.drop_vars(SEGMENT, errors="ignore")
-    options: dict[str, Any] = {"whole": device == "gpu", "edges": edges, "lags": lags, "fs": fs}
+    options: dict[str, Any] = {"whole": device != "cpu", "edges": edges, "lags": lags, "fs": fs}
     each = levels_of(_tau_block, whole, dtype=np.float64, **options)[..., 0]
     labels = {name: coord for name, coord in F.coords.items() if "time" not in coord.dims}
     found = _pooled(each, {**{"units": "s"}, **attributes(fs=fs)})
