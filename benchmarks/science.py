@@ -1,4 +1,4 @@
-"""From F to a signal, in numbers: dF/F, lost frames, noise levels, baselines, time, graphs.
+"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, demixing, time, graphs.
 
 From the top of a checkout:
 
