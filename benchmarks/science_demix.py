@@ -3,9 +3,9 @@
 Every ROI fires at random (0.3 Hz) and decays with 0.7 s at 30 Hz; its light has the shape of its
 ``lam``. Four smooth fields, of a sixth of the frame and half a second, are the neuropil, half as
 large as the light of one spike, and the noise of a pixel is a fifth of that. The neuropil is added
-everywhere alike, so that the right coefficient for masks is 1. How large noise and neuropil are was
-chosen so that masks of the 359 ROIs are as near to the truth as was claimed. The footprints that are
-fitted are those of the light, but where they are a pixel off.
+everywhere alike, so that the right coefficient for masks is 1. How large noise and neuropil are
+was chosen so that masks of the 359 ROIs are as near to the truth as was claimed. The footprints
+that are fitted are those of the light, but where they are a pixel off.
 """
 
 from __future__ import annotations
