@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """From F to a signal, in numbers: dF/F, lost frames, noise, baselines, neuropil, tau, time.
+=======
+"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, demixing, time, graphs.
+>>>>>>> demix
 
 From the top of a checkout:
 

@@ -279,8 +279,8 @@ def test_hats_of_large_frames_are_steps_of_a_bilinear_hat():
     values = made.hats.toarray()[:, made.squares]
     np.testing.assert_allclose(values.sum(axis=0), 1.0)
     smooth = np.kron(naive.hats(200, 5), naive.hats(61, 3)).T
-    assert 0 < np.abs(values - smooth).max() < 1.6 / 50
-    assert made.npix.max() == 4 * 1 and made.npix.sum() == 200 * 61
+    assert 0 < np.abs(values - smooth).max() < 3.1 / 50
+    assert made.npix.max() == 7 * 1 and made.npix.sum() == 200 * 61
     small = background_of((61, 64), (5, 3))
     np.testing.assert_allclose(
         small.hats.toarray()[:, small.squares],

@@ -18,7 +18,8 @@ from xs2p.rois.pixels import pixel_table, planes_of
 if TYPE_CHECKING:
     import scipy.sparse
 
-_STRIPS = 64  # of a side of the frame: hats have one value in each, so that few sums make them
+_SMALL = 64  # pixels of a side of a frame up to which hats have a value in each of them
+_STRIPS = 32  # of a larger side: a value in each, so that sums are few and stay in the cache
 
 
 class Background(NamedTuple):
@@ -120,7 +121,7 @@ def _hats(length: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     if n == 1:
         return np.zeros(length, np.int64), np.ones((1, 1))
     gap = (length - 1) / (n - 1)
-    strips = np.arange(length) // -(-length // _STRIPS)
+    strips = np.arange(length) // (1 if length <= _SMALL else -(-length // _STRIPS))
     middle = np.bincount(strips, np.arange(length)) / np.bincount(strips)
     if gap == 0:  # a frame of one row
         return strips, np.ones((1, 1))

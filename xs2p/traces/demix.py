@@ -108,8 +108,8 @@ def demix(
     background
         Rows and columns of bilinear hats over the frame, of which the background is made. They
         must be farther apart than an ROI is wide, or the ROI is part of the background, as ``vif``
-        tells. They go in steps of a 64th of the frame, rounded up to pixels. ``None``: there is
-        none, and no ``Fneu``; then the light of the neuropil goes into the ROIs.
+        tells. Along a side of more than 64 pixels they go in 32 steps. ``None``: there is none,
+        and no ``Fneu``; then the light of the neuropil goes into the ROIs.
     nonnegative
         Fit with no ROI below 0, by coordinate descent: 30 sweeps, or until no change in a frame is
         more than 10⁻⁴ of the largest. What is below 0 by noise is 0, so that baselines lie higher.
@@ -205,6 +205,12 @@ class Demixer:
         self._footprints = footprints_of(rois, how.grid, plane)
         self._system, certainty = system_of(self._footprints, how.nonnegative)
         self._labels = _labels(self._footprints.rois, certainty)
+        self._pixels = self._footprints.arrays()
+
+    @functools.cached_property
+    def _layout(self) -> Layout:
+        """Pixels as the kernels read them; a GPU has one copy for as long as this lives."""
+        return layout(self._pixels)
 
     def traces(
         self, movie: xr.DataArray, device: str, frames: tuple[int, ...] | None = None
@@ -215,19 +221,17 @@ class Demixer:
         """
         footprints, system = self._footprints, self._system
         kinds = ("F",) if footprints.background is None else ("F", "Fneu")
-        pixels = footprints.arrays()
+        pixels, n = self._pixels, footprints.n_rois
         if movie.chunks is None:
-            own = layout(pixels)
+            own = self._layout
             work = functools.partial(_demix_block, masks=own, device=device, system=system)
-            data = in_memory(movie.data, own, work, (len(kinds), footprints.n_rois), device)
+            data = in_memory(movie.data, own, work, (len(kinds), n), device)
             values = dict(zip(kinds, data, strict=True))
         else:
             key = f"footprints-{footprints.token()}-{int(self._how.nonnegative)}"
-            size = (device, footprints.n_rois)
             if whole_frames(movie):
-                blocks = map_blocks(movie.data, _demix_block, pixels, key, *size, system=system)
+                blocks = map_blocks(movie.data, _demix_block, pixels, key, device, n, system=system)
             else:
-                n = footprints.n_rois
                 blocks = map_tiles(movie.data, pixels, key, device, system.traces, n)
             blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
             values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
