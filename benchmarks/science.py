@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, neuropil, tau, time.
-=======
-"""From F to a signal, in numbers: dF/F, lost frames, noise, baselines, demixing, time, graphs.
->>>>>>> demix
+"""From F to a signal, in numbers: dF/F, lost frames, noise, neuropil, tau, demixing, time.
 
 From the top of a checkout:
 

@@ -192,13 +192,8 @@ def costs(toy: bool) -> Iterator[str]:
     area = 20.0 if toy else 100.0
     frames = np.random.default_rng(0).integers(0, 2000, (n_frames, side, side)).astype(np.int16)
     movie = xr.DataArray(frames, dims=("time", "y", "x"))
-<<<<<<< HEAD
-    yield f"\nA movie of {side} × {side} int16 in memory, discs of {area:g} pixels: µs a frame,"
-    yield "once masks and equations are made, which takes the ms of the last column\n"
-=======
     yield f"\nA movie of {side} × {side} int16 in memory, discs of {area:g} pixels: µs of"
     yield "processor time a frame, once masks and equations are made (ms, in the last column)"
->>>>>>> demix
     yield table("ROIs", "masks", "`demix`", "ratio", "claimed", "nonnegative", "masks; equations")
     for n in counts:
         rois = make_rois(n, (side, side), area)
