@@ -249,7 +249,7 @@ def made_here(dFF: xr.DataArray) -> bool:
 
 def _plain(F: xr.DataArray) -> xr.DataArray:
     """Traces without labels."""
-    return F.reset_coords(drop=True).drop_vars(F.indexes, errors="ignore").drop_attrs()
+    return xr.DataArray(F.data, dims=F.dims)  # drop_attrs would copy them
 
 
 def _sign_block(F0: Any) -> Any:
