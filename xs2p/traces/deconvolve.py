@@ -27,10 +27,10 @@ _LONG = 60.0  # seconds that no indicator takes to decay
 _OASIS, _SPARSE = "xs2p.traces.oasis", "xs2p.traces.sparse"
 _MEANS = (
     "Activity from the trace less its baseline by OASIS, by xs2p.deconvolve: how far calcium rises"
-    " in a frame above what a decay by tau leaves of it, in the units of the trace. In an ROI it "
-    "grows with the number of spikes, as far as the indicator does; it is no count of spikes, no "
-    "rate and no probability, noise alone makes small values, and ROIs compare only as far as one "
-    "spike is as large in each. The first frame is 0."
+    " in a frame above what a decay by tau leaves of it, in the units of the trace; in an ROI it "
+    "grows with the number of spikes, as far as the indicator does, but is no count of spikes, no "
+    "rate and no probability, noise alone makes small values, ROIs compare only as far as one "
+    "spike is as large in each, and the first frame is 0."
 )
 
 

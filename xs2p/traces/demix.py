@@ -151,7 +151,7 @@ def demix(
     >>> import xs2p
     >>> ds = demix(xs2p.sample_movie(), xs2p.sample_rois())
     >>> ds.Fc.sizes, float(ds.vif.max().round(1))
-    (Frozen({'roi': 98, 'time': 500}), 5.1)
+    (Frozen({'roi': 98, 'time': 500}), 3.5)
     """
     explain_names("demix", demix, other)
     how = check_demixing(background, nonnegative)
