@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import sys
 import threading
+import time
 import types
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -633,6 +634,9 @@ def small_batches(monkeypatch, stage=4096, batch=9000):
 def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
     """However many there are, by little pinned memory, into one array, on several pipelines."""
     small_batches(monkeypatch)
+    make = gpu.PIPELINES._make
+    # So long that other threads look for one before the first is free again.
+    monkeypatch.setattr(gpu.PIPELINES, "_make", lambda: (time.sleep(0.1), make())[1])
     F = checks.traces(60, 700)  # 168 kB, of which CuPy itself would pin 256
     F[7, 100] = np.nan
     F = F if step != "oasis" else checks.traces(60, 700)
