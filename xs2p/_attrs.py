@@ -70,6 +70,27 @@ def check_flag(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
+def check_each_roi(
+    name: str, given: xr.DataArray, array: xr.DataArray, of: str = "the traces", shown: str = "F"
+) -> None:
+    """Raise a ValueError unless ``given`` has one value for each ROI of an array, of its labels.
+
+    The array is one ``of`` what the message says, and ``shown`` as it calls it.
+    """
+    n_rois = array.sizes.get("roi")
+    if given.dims != ("roi",) or given.sizes["roi"] != n_rois:
+        raise ValueError(
+            f"{name} must be a number or have one value per roi ({n_rois}); it has sizes "
+            f"{dict(given.sizes)}"
+        )
+    both = {"roi"} <= set(given.indexes) & set(array.indexes)
+    if both and not given.indexes["roi"].equals(array.indexes["roi"]):
+        raise ValueError(
+            f"the roi labels of {name} are not those of {of}; {name}.reindex_like({shown}.roi) or "
+            f"{name}.drop_vars('roi') says what is meant"
+        )
+
+
 def check_polarity(value: Any) -> None:
     """Raise a ValueError unless ``value`` is 1 or -1."""
     check_number("polarity", value)

@@ -65,8 +65,7 @@ class Baseline(NamedTuple):
             return _scipy_radius(self.sigma) + 2 * (self.window // 2)
         if self.method == "inactive_median":
             assert self.fs is not None
-            longest = max(self.low_window // 2 + self.window // 2, noise_window(self.fs) // 2)
-            return longest
+            return max(self.low_window // 2 + self.window // 2, noise_window(self.fs) // 2)
         if self.method in _MOVING:
             return self.window // 2
         return _scipy_radius(self.sigma) if self.method in _CONSTANT else 0

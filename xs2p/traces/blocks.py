@@ -41,6 +41,24 @@ def check_traces(F: Any, step: str) -> None:
         raise ValueError(f"{step} takes traces of real numbers, got dtype {F.dtype}")
 
 
+def check_same(F: xr.DataArray, other: xr.DataArray, name: str, makes: str = "") -> None:
+    """Raise a ValueError unless ``F`` and other traces are of the same ROIs and frames.
+
+    Those are called ``name``; ``makes`` is the call that makes such as are.
+    """
+    if dict(F.sizes) != dict(other.sizes):
+        raise ValueError(
+            f"F and {name} must be of the same ROIs and frames; F has sizes {dict(F.sizes)}, "
+            f"{name} {dict(other.sizes)}{makes and f': {makes} makes one'}"
+        )
+    for dim in set(F.indexes) & set(other.indexes):
+        if not F.indexes[dim].equals(other.indexes[dim]):
+            raise ValueError(
+                f"F and {name} have different labels of {dim}; "
+                f"{makes and f'{makes} makes one that fits, '}{name}.reindex_like(F) picks the same"
+            )
+
+
 def map_traces(
     block: Callable[..., np.ndarray],
     F: xr.DataArray,

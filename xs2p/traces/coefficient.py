@@ -14,7 +14,7 @@ from xs2p._names import explain_names, without_other
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.baseline_methods import check_baseline, estimate_baseline
-from xs2p.traces.blocks import check_traces, ordered
+from xs2p.traces.blocks import check_same, check_traces, ordered
 from xs2p.traces.levels import levels_of
 
 USUAL = 0.7  # where nothing can be found
@@ -99,7 +99,7 @@ def neuropil_coefficient(
     check_method("method", method)
     for traces in (F, Fneu):
         check_traces(traces, "neuropil_coefficient")
-    _check_same(F, Fneu)
+    check_same(F, Fneu, "Fneu")
     rate = resolve("fs", fs, F) if method == "binned" else None
     device = resolve_device(device, unread(F), "the array of traces")
     found = estimate(F, Fneu, method, rate, device)
@@ -111,19 +111,6 @@ def check_method(name: str, method: Any) -> None:
     if method not in _BLOCKS:
         of_job = "" if name == "method" else "must be a number, a DataArray over roi, or "
         raise ValueError(f"{name} {of_job}one of {', '.join(_BLOCKS)}; got {method!r}")
-
-
-def _check_same(F: xr.DataArray, Fneu: xr.DataArray) -> None:
-    if dict(F.sizes) != dict(Fneu.sizes):
-        raise ValueError(
-            f"F and Fneu must be of the same ROIs and frames; F has sizes {dict(F.sizes)}, Fneu "
-            f"{dict(Fneu.sizes)}"
-        )
-    for name in set(F.indexes) & set(Fneu.indexes):
-        if not F.indexes[name].equals(Fneu.indexes[name]):
-            raise ValueError(
-                f"F and Fneu have different labels of {name}; Fneu.reindex_like(F) picks the same"
-            )
 
 
 def estimate(

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, overload
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_flag, check_polarity, resolve, restated
+from xs2p._attrs import attributes, check_each_roi, check_flag, check_polarity, resolve, restated
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
@@ -321,18 +321,7 @@ def too_fast(tau: float, fs: float) -> None:
 
 
 def _check_taus(tau: xr.DataArray, F: xr.DataArray) -> None:
-    if tau.dims != ("roi",) or "roi" not in F.dims or tau.sizes["roi"] != F.sizes["roi"]:
-        raise ValueError(
-            f"tau must be a number or have one value per roi ({F.sizes.get('roi')}); it has "
-            f"sizes {dict(tau.sizes)}"
-        )
-    if {"roi"} <= set(tau.indexes) & set(F.indexes) and not tau.indexes["roi"].equals(
-        F.indexes["roi"]
-    ):
-        raise ValueError(
-            "the roi labels of tau are not those of the traces; tau.reindex_like(F.roi) or "
-            "tau.drop_vars('roi') says what is meant"
-        )
+    check_each_roi("tau", tau, F)
     values = np.asarray(tau.values, dtype=np.float64)
     if not (np.isfinite(values) & (values > 0)).all():
         n = int(np.flatnonzero(~(np.isfinite(values) & (values > 0)))[0])

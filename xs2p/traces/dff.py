@@ -14,7 +14,7 @@ from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
 from xs2p.compute.arrays import array_module, meta, unread
 from xs2p.compute.device import resolve_device, with_kernels
-from xs2p.traces.blocks import check_traces, in_parallel, ordered, storable
+from xs2p.traces.blocks import check_same, check_traces, in_parallel, ordered, storable
 from xs2p.traces.levels import levels_of, spread
 from xs2p.traces.noise import deviation_levels, deviations, noise_attrs
 from xs2p.traces.pieces import counted
@@ -107,7 +107,7 @@ def dff(
     check_traces(F, "dff")
     check_traces(F0, "dff")
     check_increasing(F, "F")
-    _check_same(F, F0)
+    check_same(F, F0, "F0", "F0 = xs2p.baseline(F)")
     polarity = F0.attrs.get("polarity", 1) if polarity is None else polarity
     check_polarity(polarity)
     rate = resolve("fs", fs, F)
@@ -117,20 +117,6 @@ def dff(
     made = relative_change(F, F0, rate, int(polarity), device)
     flags = flags_of(made, _checked_ratio(neuropil_ratio, F))
     return made.dFF.assign_coords(noise=made.noise.variable, dff_flag=flags.variable)
-
-
-def _check_same(F: xr.DataArray, F0: xr.DataArray) -> None:
-    if set(F.dims) != set(F0.dims) or dict(F.sizes) != dict(F0.sizes):
-        raise ValueError(
-            f"F and F0 must be of the same ROIs and frames; F has sizes {dict(F.sizes)}, F0 "
-            f"{dict(F0.sizes)}: F0 = xs2p.baseline(F) makes one"
-        )
-    for name in set(F.indexes) & set(F0.indexes):
-        if not F.indexes[name].equals(F0.indexes[name]):
-            raise ValueError(
-                f"F and F0 have different labels of {name}; F0 = xs2p.baseline(F) makes one that "
-                "fits, F0.reindex_like(F) picks the same"
-            )
 
 
 def _checked_ratio(ratio: Any, F: xr.DataArray) -> xr.DataArray | None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import COEFFICIENT, check_number
+from xs2p._attrs import COEFFICIENT, check_each_roi, check_number
 from xs2p._frames import SEGMENT
 from xs2p.compute.arrays import array_module, to_host
 from xs2p.compute.device import kernels_on
@@ -113,19 +113,7 @@ def _one(value: Any) -> Any:
 
 
 def _checked_each(name: str, given: xr.DataArray, rois: xr.DataArray) -> np.ndarray:
-    n_rois = rois.sizes["roi"]
-    if given.dims != ("roi",) or given.sizes["roi"] != n_rois:
-        raise ValueError(
-            f"{name} must be a number or have one value per roi ({n_rois}); it has sizes "
-            f"{dict(given.sizes)}"
-        )
-    if {"roi"} <= set(given.indexes) & set(rois.indexes) and not given.indexes["roi"].equals(
-        rois.indexes["roi"]
-    ):
-        raise ValueError(
-            f"the roi labels of {name} are not those of the ROIs; "
-            f"{name}.reindex_like(rois.roi) or {name}.drop_vars('roi') says what is meant"
-        )
+    check_each_roi(name, given, rois, "the ROIs", "rois")
     values = np.asarray(to_host(given.compute().data), dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"every {name} must be a finite number")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number
+from xs2p._attrs import attributes, check_each_roi, check_number
 
 NOISE = "noise"
 
@@ -75,18 +75,7 @@ def check_sparsity(penalty: Any, s_min: Any, F: xr.DataArray) -> Sparsity:
 
 
 def _of_each(s_min: xr.DataArray, F: xr.DataArray) -> np.ndarray:
-    if s_min.dims != ("roi",) or "roi" not in F.dims or s_min.sizes["roi"] != F.sizes["roi"]:
-        raise ValueError(
-            f"s_min must be a number or have one value per roi ({F.sizes.get('roi')}); it has "
-            f"sizes {dict(s_min.sizes)}"
-        )
-    if {"roi"} <= set(s_min.indexes) & set(F.indexes) and not s_min.indexes["roi"].equals(
-        F.indexes["roi"]
-    ):
-        raise ValueError(
-            "the roi labels of s_min are not those of the traces; s_min.reindex_like(F.roi) or "
-            "s_min.drop_vars('roi') says what is meant"
-        )
+    check_each_roi("s_min", s_min, F)
     values = np.asarray(s_min.values, dtype=np.float64)
     wrong = np.flatnonzero(~(np.isnan(values) | (np.isfinite(values) & (values >= 0))))
     if wrong.size:
