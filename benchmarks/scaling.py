@@ -175,7 +175,7 @@ def run_need(
 
 
 def need(chunk_mb: float, n_rois: int, threads: int) -> float:
-    """MB that a worker needs beside a bare process (README, Planning a big run)."""
+    """MB that a worker needs beside a bare process (docs/running.md, Planning a big run)."""
     return 100 + threads * max(chunk_mb + 50, 0.17 * min(n_rois, 2000))
 
 
