@@ -1,4 +1,4 @@
-"""Sphinx: the reference from the docstrings, README and the pages beside this file, and the notebooks.
+"""Sphinx: the reference from the docstrings, README, the pages beside this file, notebooks.
 
     pip install -e ".[docs,notebooks]"
     mkdir -p /tmp/ran

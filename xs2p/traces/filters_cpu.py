@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.kernels import njit
+from xs2p.traces.ranks import percentile_of_numpy
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
@@ -21,16 +22,7 @@ def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
 
 def percentile(F: np.ndarray, percent: float) -> np.ndarray:
     """Percentile of each trace, float32: between two samples linearly; NaN are passed over."""
-    if F.size == 0:
-        return np.zeros(F.shape[:-1], np.float32)
-    F = F.astype(np.float32, copy=False)
-    level = np.array(np.percentile(F, percent, axis=-1), dtype=np.float32)
-    for index in np.argwhere(np.isnan(level)):
-        trace = F[tuple(index)]
-        known = trace[~np.isnan(trace)]
-        if known.size:
-            level[tuple(index)] = np.percentile(known, percent)
-    return level
+    return percentile_of_numpy(F.astype(np.float32, copy=False), percent)
 
 
 # Samples whose sums stay in the processor's first cache, and those of which two copies stay

@@ -10,6 +10,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from xs2p.compute.kernels import njit
+from xs2p.traces.ranks import percentile
 
 __all__ = [
     "deviation",
@@ -272,29 +273,4 @@ def noise(F: np.ndarray, window: int) -> np.ndarray:
 
 def median(F: np.ndarray) -> np.ndarray:
     """Median of each trace, float32 ``(…)``; NaN where no frame counts."""
-    return percentile(F, 50)
-
-
-def percentile(F: np.ndarray, percent: float) -> np.ndarray:
-    """Percentile of each trace, float32 ``(…)``: between two samples linearly.
-
-    NaN does not count; where no frame does, the result is NaN.
-    """
-    F = np.asarray(F, dtype=np.float32)
-    levels = np.full(F.shape[:-1], np.nan, np.float32)
-    if F.size == 0:
-        return levels
-    traces, out = F.reshape(-1, F.shape[-1]), levels.reshape(-1)
-    n_valid = F.shape[-1] - np.isnan(traces).sum(axis=-1)
-    for count in np.unique(n_valid[n_valid > 0]):
-        rows = np.flatnonzero(n_valid == count)
-        where = percent / 100 * (count - 1)
-        below = min(int(where), int(count) - 1)
-        above = min(below + 1, int(count) - 1)
-        # By one place alone: numpy has no vector instructions for two. NaN is beyond all others.
-        ordered = traces[rows]
-        ordered.partition(below, axis=-1)
-        high = np.fmin.reduce(ordered[:, above:], axis=-1).astype(np.float64)
-        low = ordered[:, below].astype(np.float64)
-        out[rows] = np.where(high > low, low + (high - low) * (where - below), low)
-    return levels
+    return percentile(np.asarray(F, dtype=np.float32), 50)
