@@ -289,6 +289,10 @@ class Event:
     def record(self, stream=None):
         self._stream, self._position = stream, len(stream._todo)
 
+    @property
+    def done(self):
+        return self._stream is None or self._stream._done >= self._position
+
     def synchronize(self):
         if self._stream is not None:
             self._stream.run_until(self._position)

@@ -543,6 +543,12 @@ def test_statistic(cupy, name, backend):
     checks.check_statistic(name, backend, cupy)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+@pytest.mark.parametrize("name", checks.BESIDE)
+def test_baseline_beside_spikes(cupy, kernels, name, backend):
+    checks.check_beside(name, backend, cupy, "gpu", kernels)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dff(cupy, kernels, backend):
     checks.check_dff(backend, cupy, "gpu", kernels)
