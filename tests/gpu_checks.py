@@ -247,7 +247,8 @@ def check_beside(name, backend, cupy, device, kernels):
     valid[1010:1400] = False
     F = F.assign_coords(valid=("time", valid), segment=("time", np.arange(2700) // 1500))
     options = dict(BESIDE[name])
-    given = on(backend, F, cupy, (200, -1))
+    given = on(backend, F.drop_vars(["valid", "segment"]), cupy, (200, -1))
+    given = given.assign_coords(valid=F.valid, segment=F.segment)
     with raise_if_dask_computes():
         made = xs2p.reprocess(
             given.to_dataset(name="F"), tau=tau, device=device, kernels=kernels, **options
