@@ -659,6 +659,77 @@ def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
     assert len(gpu.PIPELINES._free[0]) > 1
 
 
+def little_at_a_time(monkeypatch):
+    """Let two traces of :func:`checks.check_beside` be a batch, and no trace fit into a buffer."""
+    monkeypatch.setattr(gpu_traces, "STAGE_BYTES", 1000)
+    monkeypatch.setattr(gpu_traces, "available", lambda: 400_000)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_baseline_beside_spikes_in_small_parts(cupy, backend, monkeypatch):
+    """By little pinned memory, in batches that still are too large for the device at times."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    fake_cupy.POOL.failures = 0
+    pool = cupy.get_default_memory_pool()
+    for limit in (0, pool.used_bytes() + 350_000):
+        pool.set_limit(size=limit)
+        try:
+            checks.check_beside("maximin", backend, cupy, "gpu", "own")
+        finally:
+            pool.set_limit(size=0)
+    assert fake_cupy.POOL.failures > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_stops_half_way_keeps_nothing(cupy, error, monkeypatch):
+    """Copies under way arrive, memory of both kinds is given back, and the next call is right."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    pools, calls = (fake_cupy.POOL, fake_cupy.PINNED), []
+    before = [pool.used for pool in pools]
+    launch = oasis_gpu.launch
+
+    def fails(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error("stopped")
+        launch(*args)
+
+    monkeypatch.setattr(oasis_gpu, "launch", fails)
+    with contextlib.suppress(error):
+        xs2p.reprocess(checks.traces(5, 2700).to_dataset(name="F"), tau=0.3, device="gpu")
+    gc.collect()
+    assert len(calls) == 2 and [pool.used for pool in pools] == before
+    assert all(len(s._todo) == s._done for p in gpu.PIPELINES._free[0] for s in p)
+    checks.check_beside("maximin", "numpy", cupy, "gpu", "own")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_what_is_copied(cupy, kernels, backend):
+    """The movie, the masks and Fc go up once, Fc with what chunks see of others; no more is made
+    to come down than F, Fneu, F0 and spks.
+    """
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    movie, rois = checks.recording(n_frames=9000, n_rois=40, shape=(30, 31))
+    given_ = checks.on(backend, movie, cupy, (1500, -1))
+    where = {"device": "gpu", "kernels": kernels}
+    with gpu_copies.counted() as of_frames:
+        F = xs2p.extract_traces(given_, xs2p.build_masks(rois), **where).F.compute()
+    with gpu_copies.counted() as copies:
+        ds = xs2p.extract(given_, rois, tau=0.2, win_baseline=2.0, **where)
+        seen = 1.0
+        if backend == "dask":
+            n_chunks, ds = ds.F0.data.numblocks[-1], ds.compute()
+            assert n_chunks > 1
+            seen = 1 + (n_chunks - 1) * 2 * (30 + 20 + 111) / 9000
+    assert of_frames.nbytes["down"] == 2 * F.nbytes
+    assert copies.nbytes["down"] == 4 * F.nbytes
+    of_traces = copies.nbytes["up"] - of_frames.nbytes["up"]
+    assert F.nbytes <= of_traces < (seen + 0.1) * F.nbytes  # beside them tables, and ends of gaps
+    assert copies.count["down"] <= 2 * of_frames.count["down"] + 8 and copies.at_once > 1
+
+
 @pytest.mark.parametrize("limit", [1, 100_000, 3_000_000])
 def test_little_pinned_memory(cupy, kernels, limit, monkeypatch):
     """As where memory must not be locked: smaller buffers, and in the end memory of any kind."""
