@@ -174,7 +174,7 @@ def test_uploads_are_made_once_and_go_with_their_source():
 
 def test_pipelines_are_few_and_each_is_with_one_thread():
     made, now, most = [], [0], [0]
-    lent = gpu_memory.Lent(lambda: made.append(1) or object(), 3)
+    lent = gpu_memory.Lent(lambda: made.append(1) or object(), lambda _: 3)
     lock = threading.Lock()
 
     def use(_):
@@ -651,9 +651,9 @@ def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
     )
     for traces in (F, both) if step != "oasis" else (F,):
         fake_cupy.PINNED.most = fake_cupy.PINNED.used
-        with dask.config.set(num_workers=gpu.PIPELINES_OF_A_DEVICE):
+        with dask.config.set(num_workers=gpu.pipelines_of(0)):
             result = TRACES_STEPS[step](traces, device="gpu", kernels=kernels)
-        assert fake_cupy.PINNED.most <= gpu.PIPELINES_OF_A_DEVICE * 4 * 4096 + 2**15
+        assert fake_cupy.PINNED.most <= gpu.pipelines_of(0) * 4 * 4096 + 2**15
         exact = checks.EXACT[kernels] and step != "prctile"
         checks.equal(result, TRACES_STEPS[step](traces), exact)
     assert len(gpu.PIPELINES._free[0]) > 1
@@ -767,6 +767,14 @@ def test_memory_decides_how_many_traces_are_worked_on(cupy, monkeypatch):
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some))
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some), 2**28)
     assert done == [(0, 5000), (0, 2684), (2684, 5000)]
+
+
+@pytest.mark.parametrize(("said", "count"), [({}, 4), ({"asyncEngineCount": 3}, 6)])
+def test_pipelines_by_copy_engines(cupy, said, count, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: said)
+    gpu.pipelines_of.cache_clear()
+    assert gpu.pipelines_of(0) == gpu.PIPELINES.most(0) == count
+    assert gpu.available() == int(cupy.cuda.runtime.memGetInfo()[0] / (2 * count))
 
 
 def test_memory_that_another_pool_holds(cupy, monkeypatch):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.arrays import is_cupy
-from xs2p.compute.gpu import PIPELINES_OF_A_DEVICE, Pipeline, available, by_pipeline, release
+from xs2p.compute.gpu import Pipeline, available, by_pipeline, pipelines_of, release
 from xs2p.compute.gpu_copies import InTurn, Slots, Stage
 from xs2p.compute.gpu_memory import batch_size, in_batches
 from xs2p.compute.threads import in_threads
@@ -123,10 +123,10 @@ class _ThereAndBack:
         import cupy
 
         n = len(self._traces)
-        # Several pipelines fill the bus; for little, one is enough.
-        n_parts = min(PIPELINES_OF_A_DEVICE, -(-self._traces.nbytes // (4 * BATCH_BYTES)), n)
-        edges = np.linspace(0, n, n_parts + 1).astype(int)
         device = cupy.cuda.Device()
+        # Several pipelines fill the bus; for little, one is enough.
+        n_parts = min(pipelines_of(device.id), -(-self._traces.nbytes // (4 * BATCH_BYTES)), n)
+        edges = np.linspace(0, n, n_parts + 1).astype(int)
 
         def part(k: int) -> None:
             with device:  # the current one of each thread is the first

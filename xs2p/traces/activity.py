@@ -8,7 +8,6 @@ import numpy as np
 import xarray as xr
 
 from xs2p.compute.arrays import array_module, is_cupy
-from xs2p.compute.device import kernels_on
 from xs2p.traces.baseline_methods import (
     Baseline,
     MovingBlock,
@@ -17,9 +16,14 @@ from xs2p.traces.baseline_methods import (
     moving_block,
 )
 from xs2p.traces.blocks import mapped, ordered, turned, with_data
-from xs2p.traces.deconvolve import Decay, as_spikes, by_decay, estimate_spikes, oasis_reach
-
-_OASIS = "xs2p.traces.oasis"
+from xs2p.traces.deconvolve import (
+    Decay,
+    as_spikes,
+    by_decay,
+    estimate_spikes,
+    oasis_block,
+    oasis_reach,
+)
 
 
 def baseline_and_spikes(
@@ -77,5 +81,4 @@ def _both(full: Any, F: Any, *own: Any, moving: MovingBlock, polarity: int, devi
     if polarity == -1:  # zeros have the sign that they have where the steps are made one by one
         F0 = -F0
         upward = -(-F - F0)
-    spks = kernels_on(device, _OASIS).oasis(upward, tau_fs[..., 0])
-    return array_module(F).stack([F0, spks])
+    return array_module(F).stack([F0, oasis_block(upward, tau_fs, device)])

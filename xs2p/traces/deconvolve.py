@@ -352,7 +352,7 @@ def _of_traces(F: Any, known: Any) -> Any:
     return known[..., 0] if F.ndim > 1 else known.reshape(-1)[0]
 
 
-def _oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
+def oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
     return kernels_on(device, _OASIS).oasis(F, _of_traces(F, tau_fs))
 
@@ -373,7 +373,7 @@ def _penalty_block(F: Any, tau_fs: np.ndarray, window: int, device: str) -> Any:
 
 
 # By whether spikes are to be sparse.
-_OASIS_BLOCK = {False: _oasis_block, True: _sparse_block}
+_OASIS_BLOCK = {False: oasis_block, True: _sparse_block}
 _CALCIUM_BLOCK = {
     False: _calcium_block,
     True: functools.partial(_sparse_block, calcium=True),
