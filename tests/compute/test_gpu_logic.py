@@ -730,6 +730,14 @@ def test_what_is_copied(cupy, kernels, backend):
     assert copies.count["down"] <= 2 * of_frames.count["down"] + 8 and copies.at_once > 1
 
 
+def test_the_count_of_copies_runs(cupy, capsys):
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    gpu_copies.main(["--frames", "400", "--rois", "5", "--chunk", "90"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[1] for line in table[1:]] == 2 * ["cupyx"] + 2 * ["own"]
+    assert all("| 4.00 |" in line for line in table[1:])  # F, Fneu, F0 and spks come down
+
+
 @pytest.mark.parametrize("limit", [1, 100_000, 3_000_000])
 def test_little_pinned_memory(cupy, kernels, limit, monkeypatch):
     """As where memory must not be locked: smaller buffers, and in the end memory of any kind."""
