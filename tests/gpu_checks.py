@@ -238,7 +238,7 @@ BESIDE = {
 def check_beside(name, backend, cupy, device, kernels):
     """F0 and spikes that are made by one way there and back are those of the two steps, bit by bit.
 
-    Of traces with gaps, of two sessions, and with a last chunk shorter than what its neighbour sees.
+    Of traces with gaps, of two sessions, and with a last chunk all of which its neighbour sees.
     """
     F = traces(5, 2570)
     F[1, 40:60] = F[2, 600:1900] = F[3] = np.nan
