@@ -289,6 +289,10 @@ class Event:
     def record(self, stream=None):
         self._stream, self._position = stream, len(stream._todo)
 
+    @property
+    def done(self):
+        return self._stream is None or self._stream._done >= self._position
+
     def synchronize(self):
         if self._stream is not None:
             self._stream.run_until(self._position)
@@ -427,7 +431,7 @@ def install(monkeypatch):
     monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
     monkeypatch.setattr(sums_cupyx, "UPLOADS", Uploads())
     monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
-    monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
+    monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.pipelines_of))
     POOL.set_limit(0)
     PINNED.set_limit(0)
     PINNED.most = PINNED.used
@@ -439,7 +443,7 @@ def forget():
     """Forget what was found out about a device."""
     from xs2p.compute import device, gpu
 
-    for cached in (device._import, gpu._compiled, gpu._kernel):
+    for cached in (device._import, gpu._compiled, gpu._kernel, gpu.pipelines_of):
         cached.cache_clear()
     device._found.clear()
     device._told.clear()

@@ -223,6 +223,51 @@ def check_quality(backend, cupy):
             np.testing.assert_allclose(result, expected[name], rtol=rtol, err_msg=name)
 
 
+# Baselines that are found beside the spikes, and two that are not.
+BESIDE = {
+    "maximin": {"win_baseline": 4.0},
+    "darkens": {"win_baseline": 4.0, "polarity": -1},
+    "legacy": {"baseline": "maximin_legacy", "win_baseline": 4.1},
+    "rolling": {"baseline": "rolling_prctile", "win_baseline": 3.0},
+    "inactive": {"baseline": "inactive_median", "win_baseline": 5.0},
+    "prctile": {"baseline": "prctile"},
+    "detrend": {"win_baseline": 4.0, "detrend": "exponential"},
+}
+
+
+def check_beside(name, backend, cupy, device, kernels):
+    """F0 and spikes that are made by one way there and back are those of the two steps, bit by bit.
+
+    Of traces with gaps, of two sessions, and with a last chunk all of which its neighbour sees.
+    """
+    F = traces(5, 2570)
+    F[1, 40:60] = F[2, 600:1900] = F[3] = np.nan
+    tau = xr.DataArray([0.3, 0.2, 0.3, 0.1, 0.2], dims="roi", coords={"roi": F.roi})
+    valid = np.random.default_rng(0).random(2570) > 0.05
+    valid[1010:1400] = False
+    F = F.assign_coords(valid=("time", valid), segment=("time", np.arange(2570) // 1500))
+    options = dict(BESIDE[name])
+    given = on(backend, F.drop_vars(["valid", "segment"]), cupy, (200, -1))
+    given = given.assign_coords(valid=F.valid, segment=F.segment)
+    with raise_if_dask_computes():
+        made = xs2p.reprocess(
+            given.to_dataset(name="F"), tau=tau, device=device, kernels=kernels, **options
+        )
+    if backend.startswith("dask"):
+        assert made.spks.data.numblocks[-1] > 1 or name in ("inactive", "detrend")
+    made = checked(made, backend, cupy)
+    where = {"device": device, "kernels": kernels}
+    sign = options.get("polarity", 1)
+    F0 = xs2p.baseline(F, options.pop("baseline", "maximin"), **options, **where)
+    spks = xs2p.deconvolve((F - F0).assign_attrs(F0.attrs), tau=tau, polarity=sign, **where)
+    for result, expected in ((made.F0, F0), (made.spks, spks)):
+        np.testing.assert_array_equal(result.values, expected.values)
+        assert result.dtype == np.float32 and result.dims == expected.dims
+        for key in set(expected.attrs) - {"polarity"}:
+            assert result.attrs[key] == expected.attrs[key], key
+    np.testing.assert_array_equal(made.tau, tau)
+
+
 def check_tiles(backend, cupy, device, kernels):
     movie, rois = recording()
     masks = xs2p.build_masks(rois)

@@ -174,7 +174,7 @@ def test_uploads_are_made_once_and_go_with_their_source():
 
 def test_pipelines_are_few_and_each_is_with_one_thread():
     made, now, most = [], [0], [0]
-    lent = gpu_memory.Lent(lambda: made.append(1) or object(), 3)
+    lent = gpu_memory.Lent(lambda: made.append(1) or object(), lambda _: 3)
     lock = threading.Lock()
 
     def use(_):
@@ -543,6 +543,12 @@ def test_statistic(cupy, name, backend):
     checks.check_statistic(name, backend, cupy)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+@pytest.mark.parametrize("name", checks.BESIDE)
+def test_baseline_beside_spikes(cupy, kernels, name, backend):
+    checks.check_beside(name, backend, cupy, "gpu", kernels)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dff(cupy, kernels, backend):
     checks.check_dff(backend, cupy, "gpu", kernels)
@@ -645,12 +651,91 @@ def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
     )
     for traces in (F, both) if step != "oasis" else (F,):
         fake_cupy.PINNED.most = fake_cupy.PINNED.used
-        with dask.config.set(num_workers=gpu.PIPELINES_OF_A_DEVICE):
+        with dask.config.set(num_workers=gpu.pipelines_of(0)):
             result = TRACES_STEPS[step](traces, device="gpu", kernels=kernels)
-        assert fake_cupy.PINNED.most <= gpu.PIPELINES_OF_A_DEVICE * 4 * 4096 + 2**15
+        assert fake_cupy.PINNED.most <= gpu.pipelines_of(0) * 4 * 4096 + 2**15
         exact = checks.EXACT[kernels] and step != "prctile"
         checks.equal(result, TRACES_STEPS[step](traces), exact)
     assert len(gpu.PIPELINES._free[0]) > 1
+
+
+def little_at_a_time(monkeypatch):
+    """Let two traces of :func:`checks.check_beside` be a batch, and no trace fit into a buffer."""
+    monkeypatch.setattr(gpu_traces, "STAGE_BYTES", 1000)
+    monkeypatch.setattr(gpu_traces, "available", lambda: 400_000)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_baseline_beside_spikes_in_small_parts(cupy, backend, monkeypatch):
+    """By little pinned memory, in batches that still are too large for the device at times."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    fake_cupy.POOL.failures = 0
+    pool = cupy.get_default_memory_pool()
+    for limit in (0, pool.used_bytes() + 350_000):
+        pool.set_limit(size=limit)
+        try:
+            checks.check_beside("maximin", backend, cupy, "gpu", "own")
+        finally:
+            pool.set_limit(size=0)
+    assert fake_cupy.POOL.failures > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_stops_half_way_keeps_nothing(cupy, error, monkeypatch):
+    """Copies under way arrive, memory of both kinds is given back, and the next call is right."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    pools, calls = (fake_cupy.POOL, fake_cupy.PINNED), []
+    before = [pool.used for pool in pools]
+    launch = oasis_gpu.launch
+
+    def fails(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error("stopped")
+        launch(*args)
+
+    monkeypatch.setattr(oasis_gpu, "launch", fails)
+    with contextlib.suppress(error):
+        xs2p.reprocess(checks.traces(5, 2700).to_dataset(name="F"), tau=0.3, device="gpu")
+    gc.collect()
+    assert len(calls) == 2 and [pool.used for pool in pools] == before
+    assert all(len(s._todo) == s._done for p in gpu.PIPELINES._free[0] for s in p)
+    checks.check_beside("maximin", "numpy", cupy, "gpu", "own")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_what_is_copied(cupy, kernels, backend):
+    """The movie, the masks and Fc go up once, Fc with what chunks see of others; no more is made
+    to come down than F, Fneu, F0 and spks.
+    """
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    movie, rois = checks.recording(n_frames=9000, n_rois=40, shape=(30, 31))
+    given_ = checks.on(backend, movie, cupy, (1500, -1))
+    where = {"device": "gpu", "kernels": kernels}
+    with gpu_copies.counted() as of_frames:
+        F = xs2p.extract_traces(given_, xs2p.build_masks(rois), **where).F.compute()
+    with gpu_copies.counted() as copies:
+        ds = xs2p.extract(given_, rois, tau=0.2, win_baseline=2.0, **where)
+        seen = 1.0
+        if backend == "dask":
+            n_chunks, ds = ds.F0.data.numblocks[-1], ds.compute()
+            assert n_chunks > 1
+            seen = 1 + (n_chunks - 1) * 2 * (30 + 20 + 111) / 9000
+    assert of_frames.nbytes["down"] == 2 * F.nbytes
+    assert copies.nbytes["down"] == 4 * F.nbytes
+    of_traces = copies.nbytes["up"] - of_frames.nbytes["up"]
+    assert F.nbytes <= of_traces < (seen + 0.1) * F.nbytes  # beside them tables, and ends of gaps
+    assert copies.count["down"] <= 2 * of_frames.count["down"] + 8 and copies.at_once > 1
+
+
+def test_the_count_of_copies_runs(cupy, capsys):
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    gpu_copies.main(["--frames", "400", "--rois", "5", "--chunk", "90"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[1] for line in table[1:]] == 2 * ["cupyx"] + 2 * ["own"]
+    assert all("| 4.00 |" in line for line in table[1:])  # F, Fneu, F0 and spks come down
 
 
 @pytest.mark.parametrize("limit", [1, 100_000, 3_000_000])
@@ -690,6 +775,14 @@ def test_memory_decides_how_many_traces_are_worked_on(cupy, monkeypatch):
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some))
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some), 2**28)
     assert done == [(0, 5000), (0, 2684), (2684, 5000)]
+
+
+@pytest.mark.parametrize(("said", "count"), [({}, 4), ({"asyncEngineCount": 3}, 6)])
+def test_pipelines_by_copy_engines(cupy, said, count, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: said)
+    gpu.pipelines_of.cache_clear()
+    assert gpu.pipelines_of(0) == gpu.PIPELINES.most(0) == count
+    assert gpu.available() == int(cupy.cuda.runtime.memGetInfo()[0] / (2 * count))
 
 
 def test_memory_that_another_pool_holds(cupy, monkeypatch):

@@ -87,6 +87,11 @@ def test_step(cupy, kernels, backend, step):
         checks.check_step(step, backend, cupy, None, kernels, step not in APPROXIMATE)
 
 
+@pytest.mark.parametrize("name", checks.BESIDE)
+def test_baseline_beside_spikes(cupy, kernels, backend, name):
+    checks.check_beside(name, backend, cupy, "gpu", kernels)
+
+
 def test_dff(cupy, kernels, backend):
     checks.check_dff(backend, cupy, "gpu", kernels)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from xs2p.compute.arrays import is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
-PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
+_OF_A_COPY_ENGINE = 2  # pipelines: one is on the bus while the other fills or empties its buffer
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 _FLOOR = 2**26  # bytes
 
@@ -78,7 +78,21 @@ def _new_pipeline() -> Pipeline:
     return Pipeline(*(cupy.cuda.Stream(non_blocking=True) for _ in range(3)))
 
 
-PIPELINES = Lent(_new_pipeline, PIPELINES_OF_A_DEVICE)
+@functools.cache
+def pipelines_of(device: int) -> int:
+    """How many pipelines a device has: more threads than these wait for one.
+
+    By what the device says of itself, two for each of its copy engines; which number is best has
+    not been measured.
+    """
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    engines = int(properties.get("asyncEngineCount", 2))  # ROCm may not say it
+    return _OF_A_COPY_ENGINE * max(engines, 1)
+
+
+PIPELINES = Lent(_new_pipeline, pipelines_of)
 
 
 def release() -> None:
@@ -99,7 +113,7 @@ def available() -> int:
 
     free, _ = cupy.cuda.runtime.memGetInfo()
     kept = cupy.get_default_memory_pool().free_bytes() + _pool_of_rmm()
-    return max(int((free + kept) * _SHARE / PIPELINES_OF_A_DEVICE), _FLOOR)
+    return max(int((free + kept) * _SHARE / pipelines_of(cupy.cuda.Device().id)), _FLOOR)
 
 
 def _pool_of_rmm() -> int:

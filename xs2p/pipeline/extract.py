@@ -16,9 +16,9 @@ from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.rois.convert import contiguous
 from xs2p.rois.offsets import with_offsets
 from xs2p.rois.planes import join_traces
+from xs2p.traces.activity import baseline_and_spikes
 from xs2p.traces.baseline_methods import estimate_baseline
-from xs2p.traces.blocks import joined, long_chunks, storable, turned
-from xs2p.traces.deconvolve import estimate_spikes
+from xs2p.traces.blocks import joined, long_chunks, storable
 from xs2p.traces.neuropil import with_corrected
 
 
@@ -251,12 +251,11 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     traces = joined(traces, job.reach)
     ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
     ds = with_corrected(ds, job.neuropil, job.device, in_passes)
-    ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
-    if job.decay is not None:
-        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
-        corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-        upward = turned(corrected, job.baseline.polarity)
-        ds["spks"] = estimate_spikes(upward, job.decay, job.device)
+    how = (job.device, in_passes)
+    if job.decay is None:
+        ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, *how)
+    else:
+        ds["F0"], ds["spks"] = baseline_and_spikes(ds["Fc"], job.baseline, job.decay, *how)
     if job.dff:
         ds = ds.assign(relative_in(ds, job, in_passes))
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})

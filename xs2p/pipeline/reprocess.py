@@ -16,6 +16,7 @@ from xs2p.pipeline.dff import relative
 from xs2p.pipeline.plan import Plan, planned
 from xs2p.pipeline.quality import OF_TRACES
 from xs2p.pipeline.regions import RUN
+from xs2p.traces.activity import baseline_and_spikes
 from xs2p.traces.baseline_methods import estimate_baseline
 from xs2p.traces.blocks import turned
 from xs2p.traces.deconvolve import estimate_spikes
@@ -173,13 +174,19 @@ def _redone(ds: xr.Dataset, plan: Plan, device: str) -> xr.Dataset:
     if plan.neuropil is not None:
         ds = ds.drop_vars("dark_offset", errors="ignore")
         ds = with_corrected(ds, plan.neuropil, device)
-    if plan.baseline is not None:
-        ds = ds.assign(F0=estimate_baseline(ds["Fc"], plan.baseline, device))
     polarity = int(ds["F0"].attrs.get("polarity", 1)) if "F0" in ds else 1
-    if plan.decay is not None:
-        F0 = ds["F0"]
-        upward = turned((ds["Fc"] - F0).assign_attrs(F0.attrs), polarity)
+    spks = None
+    if plan.baseline is not None and plan.decay is not None:
+        polarity = plan.baseline.polarity
+        F0, spks = baseline_and_spikes(ds["Fc"], plan.baseline, plan.decay, device)
+        ds = ds.assign(F0=F0)
+    elif plan.baseline is not None:
+        polarity = plan.baseline.polarity
+        ds = ds.assign(F0=estimate_baseline(ds["Fc"], plan.baseline, device))
+    elif plan.decay is not None:
+        upward = turned((ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs), polarity)
         spks = estimate_spikes(upward, plan.decay, device)
+    if spks is not None:
         ds = ds.drop_vars("tau", errors="ignore").assign(spks=spks)
     if plan.without_dff:
         ds = ds.drop_vars(["dFF", "noise", "dff_flag"], errors="ignore")

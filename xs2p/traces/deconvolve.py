@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -200,7 +201,11 @@ def estimate_spikes(
     own: tuple[Any, ...] | None = None,
 ) -> xr.DataArray:
     """:func:`deconvolve` of what is checked; ``own`` is what is known of each trace."""
-    spks = _mapped(F, _OASIS_BLOCK[sparsity.wanted], decay, device, sparsity, own)
+    return as_spikes(_mapped(F, _OASIS_BLOCK[sparsity.wanted], decay, device, sparsity, own))
+
+
+def as_spikes(spks: xr.DataArray) -> xr.DataArray:
+    """Name spikes, and say what they are."""
     spks.attrs |= {"long_name": "deconvolved fluorescence", "description": _MEANS}
     return spks.rename("spks")
 
@@ -250,18 +255,29 @@ def _mapped(
     reach = oasis_reach(decay.frames)
     options: dict[str, Any] = {"reach": reach, "whole": device != "cpu", "device": device}
     made = map_traces(block, F, *own, **options)
+    return by_decay(made, F.attrs, decay, device, sparsity)
+
+
+def by_decay(
+    made: xr.DataArray,
+    attrs: Mapping[Any, Any],
+    decay: Decay,
+    device: str,
+    sparsity: Sparsity = NOT_SPARSE,
+) -> xr.DataArray:
+    """Say how what is ``made`` of traces with such attributes was made."""
     old = ("tau", "indicator", "penalty", "s_min")
-    kept = {key: value for key, value in F.attrs.items() if key not in old}
+    kept = {key: value for key, value in attrs.items() if key not in old}
     said = attributes(fs=decay.fs, tau=decay.tau, indicator=decay.indicator)
     said |= sparsity.attrs
     made.attrs = {"units": "a.u.", **with_kernels(kept, device), **said}
     if decay.taus is not None:
-        attrs = {
+        says = {
             "long_name": "decay time of the indicator",
             "units": "s",
             "description": "The tau that spks of the ROI was made with, as it was given.",
         }
-        made = made.assign_coords(tau=("roi", decay.taus, attrs))
+        made = made.assign_coords(tau=("roi", decay.taus, says))
     return made
 
 
@@ -336,7 +352,7 @@ def _of_traces(F: Any, known: Any) -> Any:
     return known[..., 0] if F.ndim > 1 else known.reshape(-1)[0]
 
 
-def _oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
+def oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
     return kernels_on(device, _OASIS).oasis(F, _of_traces(F, tau_fs))
 
@@ -357,7 +373,7 @@ def _penalty_block(F: Any, tau_fs: np.ndarray, window: int, device: str) -> Any:
 
 
 # By whether spikes are to be sparse.
-_OASIS_BLOCK = {False: _oasis_block, True: _sparse_block}
+_OASIS_BLOCK = {False: oasis_block, True: _sparse_block}
 _CALCIUM_BLOCK = {
     False: _calcium_block,
     True: functools.partial(_sparse_block, calcium=True),

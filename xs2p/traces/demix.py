@@ -224,7 +224,7 @@ class Demixer:
         pixels, n = self._pixels, footprints.n_rois
         if movie.chunks is None:
             own = self._layout
-            work = functools.partial(_demix_block, masks=own, device=device, system=system)
+            work = functools.partial(_demix_into, masks=own, device=device, system=system)
             data = in_memory(movie.data, own, work, (len(kinds), n), device)
             values = dict(zip(kinds, data, strict=True))
         else:
@@ -244,8 +244,12 @@ def _demix_block(block: Any, masks: Layout, device: str, system: System) -> Any:
     kinds = 1 if masks.neuropil_npix is None else 2
     shape = (*lead, kinds, system.length.size, n_frames)
     traces = array_module(block).empty(shape, np.float32)
-    work_in_batches(block, masks, device, system.traces, traces)
+    _demix_into(block, traces, masks, device, system)
     return traces
+
+
+def _demix_into(block: Any, out: Any, masks: Layout, device: str, system: System) -> None:
+    work_in_batches(block, masks, device, system.traces, out)
 
 
 def _labels(labels: xr.Dataset, certainty: Certainty) -> xr.Dataset:

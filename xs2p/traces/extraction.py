@@ -127,7 +127,7 @@ def extract_in_chunks(
     """
     kinds, packed = _names(masks), masks.arrays()
     if movie.chunks is None:
-        work = functools.partial(_extract_block, masks=masks.layout, device=device)
+        work = functools.partial(_extract_into, masks=masks.layout, device=device)
         data = in_memory(movie.data, masks.layout, work, (len(kinds), masks.n_rois), device)
         values = dict(zip(kinds, data, strict=True))
     else:
@@ -281,13 +281,17 @@ def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str, **shar
     return block(frames, masks.layout(), device, **shared)
 
 
-def _extract_block(block: Any, masks: Layout, device: str) -> Any:
+def _extract_block(block: Any, masks: Layout, device: str, out: Any = None) -> Any:
     """Traces of one block of whole frames, float32 ``([channel,] kind, roi, time)``."""
 
     def finish(sums: Any) -> Any:
         return _finish_kinds(sums, (masks.cell_npix, masks.neuropil_npix))
 
-    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32)
+    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32, out)
+
+
+def _extract_into(block: Any, out: Any, masks: Layout, device: str) -> None:
+    _extract_block(block, masks, device, out)
 
 
 def _sum_block(block: Any, masks: Layout, device: str) -> Any:
@@ -307,17 +311,20 @@ def work_in_batches(
 
 
 def in_memory(
-    movie: Any, masks: Layout, work: Callable[[Any], Any], shape: tuple[int, int], device: str
+    movie: Any, masks: Layout, work: Callable[[Any, Any], None], shape: tuple[int, int], device: str
 ) -> Any:
-    """Traces ``(kind, [channel,] roi, time)``, ``shape`` the first and third, by all the cores."""
+    """Traces ``(kind, [channel,] roi, time)``, ``shape`` the first and third, by all the cores.
+
+    ``work`` puts those of some frames, ``([channel,] kind, roi, time)``, where they are to be.
+    """
     kinds, n_rois = shape
     whole = (kinds, *movie.shape[:-3], n_rois, movie.shape[-3])
     traces = array_module(movie).empty(whole, np.float32)
 
+    by_kind = array_module(movie).moveaxis(traces, 0, -3)
+
     def extract(now: slice) -> None:
-        block = work(movie[..., now, :, :])
-        for kind in range(kinds):
-            traces[kind, ..., now] = block[..., kind, :, :]
+        work(movie[..., now, :, :], by_kind[..., now])
 
     in_threads(extract, kernels_on(device, _SUMS).batches(movie, masks))
     return traces

@@ -285,7 +285,11 @@ def batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
 
 
 def map_sums(
-    frames: np.ndarray, masks: Layout, finish: Callable[[np.ndarray], np.ndarray], dtype: Any
+    frames: np.ndarray,
+    masks: Layout,
+    finish: Callable[[np.ndarray], np.ndarray],
+    dtype: Any,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return what ``finish`` makes of sums ``(…, kind, roi, time)`` of frames ``(…, time, y, x)``.
 
@@ -293,7 +297,7 @@ def map_sums(
     """
     *lead, n_frames = frames.shape[:-2]
     kinds = 1 if masks.neuropil_npix is None else 2
-    made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype)
+    made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype) if out is None else out
     for now in batches(frames, masks):
         some = frames[..., now, :, :]
         sums = np.empty((*made.shape[:-1], some.shape[-3]), np.float64)

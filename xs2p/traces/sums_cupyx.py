@@ -46,10 +46,13 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
     return out
 
 
-def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
+def map_sums(
+    frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any, out: Any = None
+) -> Any:
     """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
 
-    It is ``(…, kind, roi, time)`` of ``dtype``, where the frames are: on the host or on the device.
+    It is ``(…, kind, roi, time)`` of ``dtype``, or ``out``, where the frames are: on the host or on
+    the device.
     """
     n_pixels = math.prod(frames.shape[-2:])
     check_layout(masks, n_pixels)
@@ -64,7 +67,7 @@ def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: An
         return finish(mask_sums(some, masks))
 
     way = Way(lambda: matrix_on_device(masks, n_pixels), _native, at_once, work)
-    return over_frames(frames, (_kinds(masks), masks.cell_npix.size), dtype, way)
+    return over_frames(frames, (_kinds(masks), masks.cell_npix.size), dtype, way, out)
 
 
 def matrix_on_device(masks: Layout, n_pixels: int) -> Any:
