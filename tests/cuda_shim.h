@@ -5,6 +5,7 @@
 // that needs one order has a race. Blocks run one after the other. A coroutine is entered by
 // swapcontext and switched to by setjmp and longjmp, which, unlike the former, ask no kernel.
 #undef _FORTIFY_SOURCE  // it would take a jump to another stack for an error
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <csetjmp>

@@ -361,6 +361,7 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
 
     monkeypatch.setattr(cupy.RawModule, "compile", fails)
     monkeypatch.setattr(cupy.RawModule, "get_function", fails)
+    F = checks.traces()
     with caplog.at_level(logging.INFO, logger="xs2p"):
         for backend in BACKENDS:
             checks.check_extract(backend, cupy, "gpu", "cupyx")
@@ -368,6 +369,8 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
             given_ = checks.on(backend, movie, cupy)
             ds = xs2p.extract(given_, rois, tau=0.7, device="gpu", kernels="own")
             checks.made_by(checks.checked(ds, backend, cupy), "cupyx")
+            found = checks.STEPS["penalty"](checks.on(backend, F, cupy), device="gpu")
+            checks.equal(checks.checked(found, backend, cupy), checks.STEPS["penalty"](F))
     reason = "RuntimeError: nvrtc: error: invalid value for --gpu-architecture"
     assert [r.getMessage() for r in caplog.records] == [
         f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}",
@@ -575,6 +578,8 @@ def test_traces_of_other_shapes(cupy, kernels):
         for call in (
             lambda x, **o: xs2p.deconvolve(x, tau=0.7, **o),
             lambda x, **o: xs2p.baseline(x, win_baseline=3.0, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, return_denoised=True, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, penalty="noise", **o),
         ):
             for backend in ("numpy", "cupy"):
                 result = call(checks.on(backend, traces, cupy), device="gpu", kernels=kernels)
@@ -594,6 +599,8 @@ def test_windows_beyond_shared_memory(cupy):
 def test_long_traces_are_cut_in_time(cupy):
     F = checks.traces(2, 20000) - np.float32(300)
     checks.equal(xs2p.deconvolve(F, tau=0.1, device="gpu"), xs2p.deconvolve(F, tau=0.1))
+    options = {"tau": 0.1, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_masks_are_uploaded_once(cupy, kernels):
@@ -614,6 +621,10 @@ TRACES_STEPS = {
     "prctile": lambda F, **o: xs2p.baseline(F, "prctile", **o),
     "noise": lambda F, **o: xs2p.noise(F, **o),
     "oasis": lambda F, **o: xs2p.deconvolve(F, tau=xr.ones_like(F.roi, float), **o),
+    "sparse": lambda F, **o: xs2p.deconvolve(
+        F, tau=xr.ones_like(F.roi, float), s_min=0.01 * F.roi, **o
+    ),
+    "penalty": lambda F, **o: xs2p.deconvolve(F, tau=1.0, penalty="noise", **o),
 }
 
 

@@ -123,6 +123,8 @@ def test_long_traces_are_cut_in_time(cupy):
     checks.equal(
         xs2p.deconvolve(F, tau=0.5, device="gpu", kernels="own"), xs2p.deconvolve(F, tau=0.5)
     )
+    options = {"tau": 0.5, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_windows_beyond_shared_memory(cupy, kernels):

@@ -136,11 +136,6 @@ def deconvolve(
     PLoS Comput Biol 13(3): e1005423. Without ``penalty`` and ``s_min``, bit for bit what suite2p
     1.1.0 computes, whose calcium may be below 0 where a trace begins; with one of them it never is.
 
-    Notes
-    -----
-    On a GPU ``denoised``, and spikes with ``penalty`` or ``s_min``, are computed by the host's
-    cores.
-
     Examples
     --------
     >>> F = xr.DataArray([[0.0, 1.0, 0.5, 0.25]], dims=("roi", "time"))

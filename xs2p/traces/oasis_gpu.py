@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xs2p.compute.arrays import array_module
-from xs2p.compute.gpu import by_traces, launch, on_host
+from xs2p.compute.gpu import by_traces, launch
 from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.compute.gpu_traces import of_host_too
 
@@ -27,6 +27,22 @@ def oasis(F: Any, tau_fs: Any) -> Any:
 
     ``tau_fs``, float32 and of the host, broadcasts over the leading dims.
     """
+    return solved(F, tau_fs)
+
+
+@of_host_too
+def calcium(F: Any, tau_fs: Any) -> Any:
+    """Calcium ``(…, time)``, float32, that :func:`oasis` fits; NaN where a trace is."""
+    return solved(F, tau_fs, calcium=True)
+
+
+def solved(
+    F: Any, tau_fs: Any, *of_each: Any, calcium: bool = False, in_pieces: bool = True
+) -> Any:
+    """Spikes or calcium of CuPy traces ``(…, time)``, that may be solved in pieces of time.
+
+    With two more arrays, float64 ``(…)`` on the device, a penalty and a smallest spike.
+    """
     import cupy
 
     n_frames = F.shape[-1]
@@ -37,48 +53,69 @@ def oasis(F: Any, tau_fs: Any) -> Any:
     tau_fs = np.broadcast_to(np.asarray(tau_fs, np.float32), F.shape[:-1]).ravel()
 
     def work(start: int, stop: int) -> None:
-        made[start:stop] = _oasis_of(traces[start:stop], tau_fs[start:stop])
+        own = [a[start:stop] for a in of_each]
+        made[start:stop] = _some(
+            traces[start:stop], tau_fs[start:stop], own, calcium, _THREADS if in_pieces else 1
+        )
 
-    by_traces(len(traces), n_frames, 40, work)
+    by_traces(len(traces), n_frames, 56 if of_each else 40, work)
     return made.reshape(F.shape)
 
 
-def calcium(F: Any, tau_fs: Any) -> Any:
-    """Calcium of CuPy traces ``(…, time)``: copied to the host, computed there and copied back."""
-    from xs2p.traces.oasis_cpu import calcium as there
-
-    return on_host(there, F, tau_fs)
-
-
-def _oasis_of(traces: Any, tau_fs: np.ndarray) -> Any:
+def _some(traces: Any, tau_fs: np.ndarray, of_each: list[Any], calcium: bool, threads: int) -> Any:
     import cupy
 
     n_traces, n_frames = traces.shape
     reach = math.ceil(55.5 * float(tau_fs.max()))
-    n_pieces, step = pieces_of_time(n_traces, n_frames, reach, _THREADS)
+    n_pieces, step = pieces_of_time(n_traces, n_frames, reach, threads)
     columns, first, last = to_columns(traces, n_pieces, step, reach)
-    taus, which = np.unique(tau_fs, return_inverse=True)
-    table = decay_tables(taus, n_frames)
     n_columns, room = columns.shape[1], (columns.shape[0] + 1, columns.shape[1])
-    spikes = cupy.zeros(columns.shape, np.float32)
+    pools = np.float64 if of_each else np.float32
+    out = cupy.zeros(columns.shape, np.float32)
     launch(
-        "oasis",
+        "sparse_oasis" if of_each else "oasis",
         (-(-n_columns // 64),),
         (64,),
         columns,
         np.int64(n_columns),
         cupy.asarray(np.repeat(first, n_traces)),
         cupy.asarray(np.repeat(last, n_traces)),
-        cupy.asarray(table),
-        np.int32(table.shape[1]),
-        cupy.asarray(np.tile(which.astype(np.int32), n_pieces)),
-        cupy.asarray(forgotten_frames(taus)),
-        cupy.empty(room, np.float32),
-        cupy.empty(room, np.float32),
+        *decays_there(tau_fs, n_frames, n_pieces),
+        *(cupy.tile(a, n_pieces) for a in of_each),
+        cupy.empty(room, pools),
+        cupy.empty(room, pools),
         cupy.empty(room, np.int32),
-        spikes,
+        np.int32(calcium),
+        out,
     )
-    return from_columns(spikes, n_frames, n_pieces, step, reach)
+    return from_columns(out, n_frames, n_pieces, step, reach)
+
+
+def decays_there(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> list[Any]:
+    """:func:`decays_of`, on the device."""
+    import cupy
+
+    known = decays_of(tau_fs, n_frames, n_pieces)
+    return [cupy.asarray(a) if a.ndim else a for a in known]
+
+
+def decays_of(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> tuple[Any, ...]:
+    """What kernels know of decays, on the host.
+
+    That is a table for each tau, its length, which is a column's, after how long a gap each tau
+    knows nothing of what was before it, and after how many frames nothing is left of calcium.
+    """
+    from xs2p.traces.decays import far, forgotten
+
+    taus, which = np.unique(tau_fs, return_inverse=True)
+    table = decay_tables(taus, n_frames)
+    return (
+        table,
+        np.int32(table.shape[1]),
+        np.tile(which.astype(np.int32), n_pieces),
+        np.array([forgotten(value) for value in taus], np.int32),
+        np.array([far(value) for value in taus], np.int32),
+    )
 
 
 def decay_tables(tau_fs: np.ndarray, n_frames: int) -> np.ndarray:
@@ -93,13 +130,6 @@ def decay_tables(tau_fs: np.ndarray, n_frames: int) -> np.ndarray:
     for table, value, length in zip(tables, tau_fs, lengths, strict=True):
         table[:length] = decay_table(value, length)
     return tables
-
-
-def forgotten_frames(tau_fs: np.ndarray) -> np.ndarray:
-    """After how long a gap each tau knows nothing of what was before it, int32 ``(tau,)``."""
-    from xs2p.traces.decays import forgotten
-
-    return np.array([forgotten(value) for value in tau_fs], np.int32)
 
 
 def to_columns(
