@@ -774,13 +774,14 @@ def test_nothing_stays_on_the_device(cupy, kernels):
 def test_a_store_made_on_the_gpu(cupy, kernels, tmp_path):
     movie, rois = checks.recording()
     options = {"tau": 0.7, "win_baseline": 2.0, "neuropil": "centred", "dff": True}
+    options |= {"penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     options["progress"] = False
     for backend in BACKENDS:
         path = tmp_path / f"{backend}.zarr"
         given_ = checks.on(backend, movie, cupy)
         ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", kernels=kernels, **options)
-        for name in ("F", "Fneu", "F0", "spks", "dFF", "noise", "dff_flag"):
+        for name in ("F", "Fneu", "F0", "spks", "denoised", "dFF", "noise", "dff_flag"):
             checks.equal(ds[name].compute(), expected[name], checks.EXACT[kernels])
         checks.made_by(ds, kernels)
     resumed = tmp_path / "numpy.zarr"

@@ -100,7 +100,7 @@ def decays_there(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> list[A
 
 
 def decays_of(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> tuple[Any, ...]:
-    """What kernels know of decays, on the host.
+    """Return what kernels know of decays, on the host.
 
     That is a table for each tau, its length, which is a column's, after how long a gap each tau
     knows nothing of what was before it, and after how many frames nothing is left of calcium.
