@@ -21,17 +21,18 @@ from hypothesis import strategies as st
 from mask_cases import DTYPES, ragged, random_masks
 
 from xs2p.compute import gpu
+from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
 from xs2p.traces import (
     filters_cpu,
     filters_gpu,
     oasis_cpu,
-    oasis_gpu,
     sparse_cpu,
     sums_cpu,
     sums_gpu,
 )
+from xs2p.traces.columns import decays_of, from_columns, to_columns
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))
@@ -240,8 +241,8 @@ def test_running_extremes_of_nan_and_infinity(smallest):
 
 
 def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0, of_each=(), calcium=False):
-    """Spikes or calcium of traces as oasis_gpu.solved makes them."""
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
+    """Spikes or calcium of traces as columns.py makes them."""
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     room = columns.shape[0] + 1, columns.shape[1]
     pools = np.float64 if of_each else np.float32
     out = np.zeros(columns.shape, np.float32)
@@ -254,7 +255,7 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0, of_each=(), calcium=Fal
             np.int64(columns.shape[1]),
             np.repeat(first, len(F)),
             np.repeat(last, len(F)),
-            *oasis_gpu.decays_of(tau_fs, F.shape[1], n_pieces),
+            *decays_of(tau_fs, F.shape[1], n_pieces),
             *(np.tile(a, n_pieces) for a in of_each),
             np.full(room, np.nan, pools),
             np.full(room, np.nan, pools),
@@ -263,7 +264,7 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0, of_each=(), calcium=Fal
             out,
         ),
     )
-    return oasis_gpu.from_columns(out, F.shape[1], n_pieces, step, reach)
+    return from_columns(out, F.shape[1], n_pieces, step, reach)
 
 
 def kernel_penalties(F, tau_fs, sigma):
@@ -277,7 +278,7 @@ def kernel_penalties(F, tau_fs, sigma):
             np.ascontiguousarray(F.T),
             np.int64(len(F)),
             np.int32(F.shape[1]),
-            *oasis_gpu.decays_of(tau_fs, F.shape[1])[:-1],
+            *decays_of(tau_fs, F.shape[1])[:-1],
             sigma,
             np.int32(sparse_cpu.MOST_STEPS),
             np.float64(sparse_cpu.CLOSE),
@@ -383,7 +384,7 @@ def test_oasis_of_traces_without_a_mask_is_nan():
 def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
     F = calcium(np.random.default_rng(seed), n_traces, n_frames, 0.5)
     reach = int(np.ceil(37 * tau_fs))
-    n_pieces, step = oasis_gpu.pieces_of_time(n_traces, n_frames, reach, 64)
+    n_pieces, step = pieces_of_time(n_traces, n_frames, reach, 64)
     assert n_pieces > 1 or n_frames < 16 * reach
     tau_fs = np.full(n_traces, np.float32(tau_fs))
     for of_each, wanted, expected in (

@@ -38,12 +38,12 @@ from xs2p.traces import (
     filters_cpu,
     filters_cupyx,
     filters_gpu,
-    oasis_gpu,
     rolling_gpu,
     sums_cpu,
     sums_cupyx,
     sums_gpu,
 )
+from xs2p.traces.columns import from_columns, to_columns
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
@@ -218,7 +218,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
     F = np.arange(n_traces * n_frames, dtype=np.float32).reshape(n_traces, n_frames)
     step = -(-n_frames // n_pieces)
     n_pieces = -(-n_frames // step)
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     assert columns.flags.c_contiguous and columns.shape[1] == n_pieces * n_traces
     for piece in range(n_pieces):
         start = piece * step - reach if n_pieces > 1 else 0
@@ -227,9 +227,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
             expected = F[trace, start + first[piece] : start + last[piece]]
             np.testing.assert_array_equal(column, expected)
             assert column.size >= min(step, n_frames - piece * step)
-    np.testing.assert_array_equal(
-        oasis_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F
-    )
+    np.testing.assert_array_equal(from_columns(columns, n_frames, n_pieces, step, reach), F)
 
 
 @given(st.integers(1, 60), st.sampled_from([0.0, 8.0, 12.5, 50.0, 99.9, 100.0]), st.integers(0, 9))

@@ -154,9 +154,8 @@ def check_job(
     by_window = correction.method == "binned"
     if tau is not None or dff or by_window:
         fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
-    decay = None if tau is None else check_decay(tau, fs, rois["npix"])
-    sparsity = _sparsity(penalty, s_min, denoised, rois["npix"], decay)
-    if given is None and ("fs" in how.attrs or decay is not None or dff or by_window):
+    spikes = _spikes(tau, fs, rois["npix"], penalty, s_min, denoised)
+    if given is None and ("fs" in how.attrs or tau is not None or dff or by_window):
         warn_of_gaps(movie, "movie")
     if demixing is None:
         compare_overlap(rois, options)
@@ -169,22 +168,21 @@ def check_job(
         neuropil=correction._replace(fs=fs if by_window else None),
         snr_threshold=float(snr_threshold),
         baseline=how,
-        decay=decay,
+        **spikes,
         fs=how.attrs.get("fs", fs),
         device=device,
         dff=bool(dff),
         demixing=demixing,
         valid=of_rois,
-        sparsity=sparsity,
-        denoised=bool(denoised),
         periods=check_periods(movie),
     )
 
 
-def _sparsity(
-    penalty: Any, s_min: Any, denoised: Any, of_rois: xr.DataArray, decay: Decay | None
-) -> Sparsity:
-    """How sparse spikes are to be; where none are made, nothing may be asked of them."""
+def _spikes(
+    tau: Any, fs: Any, of_rois: xr.DataArray, penalty: Any, s_min: Any, denoised: Any
+) -> dict[str, Any]:
+    """How spikes are made, for a `Job`; where none are, nothing may be asked of them."""
+    decay = None if tau is None else check_decay(tau, fs, of_rois)
     check_flag("denoised", denoised)
     sparsity = check_sparsity(penalty, s_min, of_rois)
     given = {"penalty": penalty is not None, "s_min": sparsity.least.any(), "denoised": denoised}
@@ -193,7 +191,7 @@ def _sparsity(
             f"{name} plays no part without spikes, which are not made, for tau is not known: give "
             f"tau in seconds, or leave {name} out"
         )
-    return sparsity
+    return {"decay": decay, "sparsity": sparsity, "denoised": bool(denoised)}
 
 
 def method_or_baseline(method: Any, baseline: Any) -> tuple[Any, Any]:

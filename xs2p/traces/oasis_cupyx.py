@@ -5,11 +5,9 @@ Where that does not compile for the device, the CPU's is taken. Imported inside 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from xs2p.compute.device import own_kernels, tell
-from xs2p.compute.gpu import on_host, on_its_device
+from xs2p.traces.columns import own_or_host
 
 __all__ = ["calcium", "oasis"]
 
@@ -26,13 +24,3 @@ def calcium(F: Any, tau_fs: Any) -> Any:
     from xs2p.traces import oasis_cpu, oasis_gpu
 
     return own_or_host(F, oasis_gpu.calcium, oasis_cpu.calcium, tau_fs)
-
-
-@on_its_device
-def own_or_host(F: Any, own: Callable[..., Any], host: Callable[..., Any], *args: Any) -> Any:
-    """Call a function of the package's kernels or, where these do not compile, one of the host."""
-    compiled, reason = own_kernels()
-    if compiled:
-        return own(F, *args)
-    tell(f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}")
-    return on_host(host, F, *args)

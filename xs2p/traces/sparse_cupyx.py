@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xs2p.traces.oasis_cupyx import own_or_host
+from xs2p.traces.columns import own_or_host
 
 __all__ = ["penalties", "sparse"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from xs2p.compute.arrays import to_host
 from xs2p.compute.gpu import by_traces, launch
 from xs2p.compute.gpu_traces import of_host_too
-from xs2p.traces.oasis_gpu import decays_there, solved
+from xs2p.traces.columns import decays_there, solved
 
 __all__ = ["penalties", "sparse"]
 
