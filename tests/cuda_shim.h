@@ -19,6 +19,7 @@
 
 #define __global__
 #define __device__
+#define __forceinline__ inline
 #define __shared__ static thread_local
 
 struct Index {

@@ -80,7 +80,7 @@ def said(attrs):
 def made_by(result, kernels):
     """Look whether a result says which kernels made it."""
     if isinstance(result, xr.Dataset):
-        for name in {"F", "Fneu", "F0", "spks", "dFF", "noise"} & set(result.data_vars):
+        for name in {"F", "Fneu", "F0", "spks", "denoised", "dFF", "noise"} & set(result.data_vars):
             made_by(result[name], kernels)
     else:
         assert result.attrs.get("kernels") == kernels, result.name

@@ -314,6 +314,19 @@ def test_nwb_says_what_made_each_series(recording, tmp_path):
     for name in ("neuropil_coefficient", "baseline", "sig_baseline"):
         assert again.attrs[name] == again.spks.attrs[name] == OTHER[name]
     check_labels = {"tau": 1.0, "fs": 10.0}
+    each = xr.DataArray(np.linspace(0, 50, 6), dims="roi", coords={"roi": ds.roi})
+    for how in ({"penalty": "noise"}, {"s_min": 5.0}, {"s_min": each}):
+        sparse = ds.s2p.reprocess(denoised=True, **how)
+        xs2p.write_nwb(sparse, tmp_path / "b.nwb", session_start_time=start, overwrite=True)
+        read = xs2p.read_nwb(tmp_path / "b.nwb")
+        np.testing.assert_array_equal(read.denoised, sparse.denoised)
+        same = read.s2p.reprocess()
+        assert same.spks.variable._data is read.spks.variable._data
+        anew = {"baseline": "maximin", "win_baseline": 3.0}
+        new, expected = (x.s2p.reprocess(**anew) for x in (read, sparse))
+        for name in ("spks", "denoised"):
+            np.testing.assert_array_equal(new[name], expected[name])
+            assert new[name].attrs == expected[name].attrs
     assert check_labels.items() <= again.attrs.items()
     np.testing.assert_array_equal(again.F0, ds.F0)
 

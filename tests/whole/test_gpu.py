@@ -157,7 +157,7 @@ def test_out_of_memory(cupy, kernels, megabytes):
 
 def test_a_store(cupy, kernels, backend, tmp_path):
     movie, rois = checks.recording()
-    options = {"tau": 0.7, "win_baseline": 2.0}
+    options = {"tau": 0.7, "win_baseline": 2.0, "penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     given, path = checks.on(backend, movie, cupy), tmp_path / "traces.zarr"
     options |= {"device": "gpu", "kernels": kernels, "progress": False}

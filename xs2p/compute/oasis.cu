@@ -135,9 +135,10 @@ extern "C" __global__ void oasis(const float* F, long long n_columns, const int*
 
 // With a penalty on spikes or a smallest one, all in float64: _pools in sparse_cpu.py, to the last
 // bit. `F`, `v`, `w` and `length` begin with the column's. How many pools there are is returned.
-__device__ int sparse_pools(const float* F, long long n_columns, int begin, int end, double penalty,
-                            double s_min, const double* decays, int most, int forgotten, double* v,
-                            double* w, int* length) {
+__device__ __forceinline__ int sparse_pools(const float* F, long long n_columns, int begin, int end,
+                                            double penalty, double s_min, const double* decays,
+                                            int most, int forgotten, double* v, double* w,
+                                            int* length) {
     const double each = penalty * (1.0 - decays[1 < most ? 1 : most]);
     // The last pool is held apart: its place, n - 1, is filled when it is no longer the last.
     double pool_v = 0.0, pool_w = 0.0;
@@ -240,9 +241,10 @@ extern "C" __global__ void sparse_oasis(const float* F, long long n_columns, con
 
 // Sum of squares of what pools leave of a column, and what it gains with more of a penalty: _misfit
 // in sparse_cpu.py.
-__device__ void misfit(const float* F, long long n_columns, int n_frames, const double* decays,
-                       int most, const double* v, const double* w, const int* length, int n,
-                       double* squares, double* linear, double* quadratic) {
+__device__ __forceinline__ void misfit(const float* F, long long n_columns, int n_frames,
+                                       const double* decays, int most, const double* v,
+                                       const double* w, const int* length, int n, double* squares,
+                                       double* linear, double* quadratic) {
     const double each = 1.0 - decays[1 < most ? 1 : most];
     double sum = 0.0, once = 0.0, twice = 0.0;
     int start = 0;

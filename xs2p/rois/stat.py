@@ -20,7 +20,7 @@ REQUIRED = ("ypix", "xpix", "lam")
 _DERIVED = (*REQUIRED, "npix")
 # Names that an ROI set uses for something else: a stat field of such a name is prefixed.
 _OF_ROIS = ("roi", "pixel", "pixel_roi", "roi_id", "status", "frac_overlap", "med_y", "med_x")
-TAKEN = (*_OF_ROIS, *TRACES, "tau", "s_min", "time", "channel", "y", "x")
+TAKEN = (*_OF_ROIS, *TRACES, "tau", "time", "channel", "y", "x")
 _PER_PIXEL = ("overlap", "soma_crop")
 _MEANINGS = {"med": "[y, x], two numbers", "radius": "a number"}
 _PREFIX = "stat_"
