@@ -5,6 +5,7 @@
 // that needs one order has a race. Blocks run one after the other. A coroutine is entered by
 // swapcontext and switched to by setjmp and longjmp, which, unlike the former, ask no kernel.
 #undef _FORTIFY_SOURCE  // it would take a jump to another stack for an error
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <csetjmp>
@@ -18,6 +19,7 @@
 
 #define __global__
 #define __device__
+#define __forceinline__ inline
 #define __shared__ static thread_local
 
 struct Index {

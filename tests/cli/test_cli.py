@@ -321,6 +321,24 @@ def test_names_of_indicators_and_methods_and_periods(xs2p_shell, recording):
     assert code == 2 and "--fs" in err
 
 
+def test_sparse_spikes_from_the_shell(xs2p_shell, recording):
+    movie, rois = recording
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--tau", 0.5]
+    for given in ({"penalty": "noise"}, {"penalty": 4.5}, {"s_min": 12.0}):
+        (name, value) = next(iter(given.items()))
+        option = "--" + name.replace("_", "-")
+        assert xs2p_shell(*args, option, value, "--denoised", "--overwrite")[0] == 0
+        expected = movie.s2p.extract(rois, fs=FS, tau=0.5, denoised=True, **given)
+        with xr.open_zarr("out.zarr") as ds:
+            for variable in expected.data_vars:
+                np.testing.assert_array_equal(ds[variable], expected[variable])
+            assert ds.attrs[name] == value
+    code, _, err = xs2p_shell(*args, "--penalty", "much", "--overwrite")
+    assert code == 2 and "penalty must be 'noise', a number" in one_line(err)
+    code, _, err = xs2p_shell(*args[:-2], "--denoised", "--overwrite")
+    assert code == 2 and "denoised plays no part without spikes" in one_line(err)
+
+
 def test_demixing_from_the_shell(xs2p_shell, recording):
     movie, rois = recording
     args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--method", "demix"]

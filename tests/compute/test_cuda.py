@@ -21,9 +21,18 @@ from hypothesis import strategies as st
 from mask_cases import DTYPES, ragged, random_masks
 
 from xs2p.compute import gpu
+from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces import filters_cpu, filters_gpu, oasis_cpu, oasis_gpu, sums_cpu, sums_gpu
+from xs2p.traces import (
+    filters_cpu,
+    filters_gpu,
+    oasis_cpu,
+    sparse_cpu,
+    sums_cpu,
+    sums_gpu,
+)
+from xs2p.traces.columns import decays_of, from_columns, to_columns
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))
@@ -231,15 +240,14 @@ def test_running_extremes_of_nan_and_infinity(smallest):
     np.testing.assert_array_equal(kernel_running(F, 5, 4, smallest), expected)
 
 
-def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
-    """Spikes of traces as oasis_gpu._oasis_of makes them."""
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
-    taus, which = np.unique(tau_fs, return_inverse=True)
-    table = oasis_gpu.decay_tables(taus, F.shape[1])
+def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0, of_each=(), calcium=False):
+    """Spikes or calcium of traces as columns.py makes them."""
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     room = columns.shape[0] + 1, columns.shape[1]
-    spikes = np.zeros(columns.shape, np.float32)
+    pools = np.float64 if of_each else np.float32
+    out = np.zeros(columns.shape, np.float32)
     launch(
-        "oasis",
+        "sparse_oasis" if of_each else "oasis",
         (-(-columns.shape[1] // 64),),
         (64,),
         (
@@ -247,17 +255,41 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
             np.int64(columns.shape[1]),
             np.repeat(first, len(F)),
             np.repeat(last, len(F)),
-            table,
-            np.int32(table.shape[1]),
-            np.tile(which.astype(np.int32), n_pieces),
-            oasis_gpu.forgotten_frames(taus),
-            np.full(room, NAN),
-            np.full(room, NAN),
+            *decays_of(tau_fs, F.shape[1], n_pieces),
+            *(np.tile(a, n_pieces) for a in of_each),
+            np.full(room, np.nan, pools),
+            np.full(room, np.nan, pools),
             np.full(room, -(2**30), np.int32),
-            spikes,
+            np.int32(calcium),
+            out,
         ),
     )
-    return oasis_gpu.from_columns(spikes, F.shape[1], n_pieces, step, reach)
+    return from_columns(out, F.shape[1], n_pieces, step, reach)
+
+
+def kernel_penalties(F, tau_fs, sigma):
+    """Penalties of traces as sparse_gpu makes them."""
+    room, out = (F.shape[1] + 1, len(F)), np.zeros(len(F))
+    launch(
+        "oasis_penalty",
+        (-(-len(F) // 64),),
+        (64,),
+        (
+            np.ascontiguousarray(F.T),
+            np.int64(len(F)),
+            np.int32(F.shape[1]),
+            *decays_of(tau_fs, F.shape[1])[:-1],
+            sigma,
+            np.int32(sparse_cpu.MOST_STEPS),
+            np.float64(sparse_cpu.CLOSE),
+            np.float64(np.inf),
+            np.full(room, np.nan),
+            np.full(room, np.nan),
+            np.full(room, -(2**30), np.int32),
+            out,
+        ),
+    )
+    return out
 
 
 def calcium(rng, n_traces, n_frames, g=0.95):
@@ -281,11 +313,44 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
     F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
     F[-1] = np.sort(F[-1])[:: rng.choice([-1, 1])]  # one pool, or as many as frames
     tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
-    F[rng.random(F.shape) < 0.2] = np.nan  # frames that do not count
-    start = rng.integers(0, n_frames)
-    F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
+    for holed in (False, True):
+        if holed:  # frames that do not count
+            F[rng.random(F.shape) < 0.2] = np.nan
+            start = rng.integers(0, n_frames)
+            F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
+        np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
+        c = kernel_oasis(F, tau_fs, calcium=True)
+        np.testing.assert_array_equal(c, oasis_cpu.calcium(F, tau_fs))
+
+
+@on_cpu
+@settings(max_examples=40)
+@given(
+    st.integers(1, 70),
+    st.integers(1, 200),
+    st.sampled_from([0.05, 0.5, 7.0, 300.0]),
+    st.integers(0, 99),
+)
+def test_sparse_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
+    """With a penalty, a smallest spike, none or both in each trace; and a penalty that is found."""
+    rng = np.random.default_rng(seed)
+    F = calcium(rng, n_traces, n_frames) / np.float32(100)
+    F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
+    tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
+    penalty = rng.choice([0.0, 0.4, 3.0], n_traces)
+    s_min = rng.choice([0.0, 0.3, np.nan], n_traces)
+    sigma = rng.choice([0.0, 0.1, 0.3, 5.0, np.nan], n_traces)
+    for holed in (False, True):
+        if holed:
+            F[rng.random(F.shape) < 0.2] = np.nan
+            start = rng.integers(0, n_frames)
+            F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
+        for wanted in (False, True):
+            made = kernel_oasis(F, tau_fs, of_each=(penalty, s_min), calcium=wanted)
+            expected = sparse_cpu.sparse(F, tau_fs, penalty, s_min, wanted)
+            np.testing.assert_array_equal(made, expected)
+        found = kernel_penalties(F, tau_fs, sigma)
+        np.testing.assert_array_equal(found, sparse_cpu.penalties(F, tau_fs, sigma))
 
 
 @on_cpu
@@ -319,11 +384,18 @@ def test_oasis_of_traces_without_a_mask_is_nan():
 def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
     F = calcium(np.random.default_rng(seed), n_traces, n_frames, 0.5)
     reach = int(np.ceil(37 * tau_fs))
-    n_pieces, step = oasis_gpu.pieces_of_time(n_traces, n_frames, reach, 64)
+    n_pieces, step = pieces_of_time(n_traces, n_frames, reach, 64)
     assert n_pieces > 1 or n_frames < 16 * reach
     tau_fs = np.full(n_traces, np.float32(tau_fs))
-    pieces = kernel_oasis(F, tau_fs, n_pieces, step, reach)
-    np.testing.assert_array_equal(pieces, oasis_cpu.oasis(F, tau_fs))
+    for of_each, wanted, expected in (
+        ((), False, oasis_cpu.oasis(F, tau_fs)),
+        ((), True, oasis_cpu.calcium(F, tau_fs)),
+        ((8.0, 0.0), False, sparse_cpu.sparse(F, tau_fs, 8.0, 0.0)),
+        ((8.0, 0.0), True, sparse_cpu.sparse(F, tau_fs, 8.0, 0.0, True)),
+    ):
+        own = [np.full(n_traces, a) for a in of_each]
+        pieces = kernel_oasis(F, tau_fs, n_pieces, step, reach, own, wanted)
+        np.testing.assert_array_equal(pieces, expected)
 
 
 @on_cpu
@@ -348,7 +420,12 @@ for n_frames in (1, 5, 200, 13000):
 F = t.calcium(rng, 70, 400)
 taus = rng.choice(np.float32([0.3, 1.0, 500.0]), 70)
 assert np.array_equal(t.kernel_oasis(F, taus), t.oasis_cpu.oasis(F, taus))
-t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12)
+own = rng.choice([0.0, 9.0], 70), rng.choice([0.0, 20.0], 70)
+for each in ((), own):
+    for calcium in (False, True):
+        t.kernel_oasis(F, taus, of_each=each, calcium=calcium)
+        t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12, each, calcium)
+assert t.kernel_penalties(F, taus, np.full(70, 20.0)).any()
 print("inside")
 """
     here = Path(__file__).parent

@@ -35,15 +35,16 @@ from xs2p.compute import device as devices
 from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import (
+    columns,
     filters_cpu,
     filters_cupyx,
     filters_gpu,
-    oasis_gpu,
     rolling_gpu,
     sums_cpu,
     sums_cupyx,
     sums_gpu,
 )
+from xs2p.traces.columns import from_columns, to_columns
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
@@ -218,7 +219,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
     F = np.arange(n_traces * n_frames, dtype=np.float32).reshape(n_traces, n_frames)
     step = -(-n_frames // n_pieces)
     n_pieces = -(-n_frames // step)
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     assert columns.flags.c_contiguous and columns.shape[1] == n_pieces * n_traces
     for piece in range(n_pieces):
         start = piece * step - reach if n_pieces > 1 else 0
@@ -227,9 +228,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
             expected = F[trace, start + first[piece] : start + last[piece]]
             np.testing.assert_array_equal(column, expected)
             assert column.size >= min(step, n_frames - piece * step)
-    np.testing.assert_array_equal(
-        oasis_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F
-    )
+    np.testing.assert_array_equal(from_columns(columns, n_frames, n_pieces, step, reach), F)
 
 
 @given(st.integers(1, 60), st.sampled_from([0.0, 8.0, 12.5, 50.0, 99.9, 100.0]), st.integers(0, 9))
@@ -361,6 +360,7 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
 
     monkeypatch.setattr(cupy.RawModule, "compile", fails)
     monkeypatch.setattr(cupy.RawModule, "get_function", fails)
+    F = checks.traces()
     with caplog.at_level(logging.INFO, logger="xs2p"):
         for backend in BACKENDS:
             checks.check_extract(backend, cupy, "gpu", "cupyx")
@@ -368,6 +368,8 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
             given_ = checks.on(backend, movie, cupy)
             ds = xs2p.extract(given_, rois, tau=0.7, device="gpu", kernels="own")
             checks.made_by(checks.checked(ds, backend, cupy), "cupyx")
+            found = checks.STEPS["penalty"](checks.on(backend, F, cupy), device="gpu")
+            checks.equal(checks.checked(found, backend, cupy), checks.STEPS["penalty"](F))
     reason = "RuntimeError: nvrtc: error: invalid value for --gpu-architecture"
     assert [r.getMessage() for r in caplog.records] == [
         f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}",
@@ -581,6 +583,8 @@ def test_traces_of_other_shapes(cupy, kernels):
         for call in (
             lambda x, **o: xs2p.deconvolve(x, tau=0.7, **o),
             lambda x, **o: xs2p.baseline(x, win_baseline=3.0, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, return_denoised=True, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, penalty="noise", **o),
         ):
             for backend in ("numpy", "cupy"):
                 result = call(checks.on(backend, traces, cupy), device="gpu", kernels=kernels)
@@ -600,6 +604,8 @@ def test_windows_beyond_shared_memory(cupy):
 def test_long_traces_are_cut_in_time(cupy):
     F = checks.traces(2, 20000) - np.float32(300)
     checks.equal(xs2p.deconvolve(F, tau=0.1, device="gpu"), xs2p.deconvolve(F, tau=0.1))
+    options = {"tau": 0.1, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_masks_are_uploaded_once(cupy, kernels):
@@ -620,6 +626,10 @@ TRACES_STEPS = {
     "prctile": lambda F, **o: xs2p.baseline(F, "prctile", **o),
     "noise": lambda F, **o: xs2p.noise(F, **o),
     "oasis": lambda F, **o: xs2p.deconvolve(F, tau=xr.ones_like(F.roi, float), **o),
+    "sparse": lambda F, **o: xs2p.deconvolve(
+        F, tau=xr.ones_like(F.roi, float), s_min=0.01 * F.roi, **o
+    ),
+    "penalty": lambda F, **o: xs2p.deconvolve(F, tau=1.0, penalty="noise", **o),
 }
 
 
@@ -688,7 +698,7 @@ def test_what_stops_half_way_keeps_nothing(cupy, error, monkeypatch):
     gc.collect()
     pools, calls = (fake_cupy.POOL, fake_cupy.PINNED), []
     before = [pool.used for pool in pools]
-    launch = oasis_gpu.launch
+    launch = columns.launch
 
     def fails(*args):
         calls.append(1)
@@ -696,7 +706,7 @@ def test_what_stops_half_way_keeps_nothing(cupy, error, monkeypatch):
             raise error("stopped")
         launch(*args)
 
-    monkeypatch.setattr(oasis_gpu, "launch", fails)
+    monkeypatch.setattr(columns, "launch", fails)
     with contextlib.suppress(error):
         xs2p.reprocess(checks.traces(5, 2700).to_dataset(name="F"), tau=0.3, device="gpu")
     gc.collect()
@@ -856,13 +866,14 @@ def test_nothing_stays_on_the_device(cupy, kernels):
 def test_a_store_made_on_the_gpu(cupy, kernels, tmp_path):
     movie, rois = checks.recording()
     options = {"tau": 0.7, "win_baseline": 2.0, "neuropil": "centred", "dff": True}
+    options |= {"penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     options["progress"] = False
     for backend in BACKENDS:
         path = tmp_path / f"{backend}.zarr"
         given_ = checks.on(backend, movie, cupy)
         ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", kernels=kernels, **options)
-        for name in ("F", "Fneu", "F0", "spks", "dFF", "noise", "dff_flag"):
+        for name in ("F", "Fneu", "F0", "spks", "denoised", "dFF", "noise", "dff_flag"):
             checks.equal(ds[name].compute(), expected[name], checks.EXACT[kernels])
         checks.made_by(ds, kernels)
     resumed = tmp_path / "numpy.zarr"

@@ -196,6 +196,38 @@ def test_dff_of_a_run_that_stops_anywhere_goes_on(
     assert files(path) == files(figure)
 
 
+@pytest.mark.parametrize("how", ["noise", "s_min", "s_min of each"])
+def test_sparse_spikes_and_calcium_in_a_store(recording, tmp_path, monkeypatch, how):
+    """As in memory, also of a run that stops; and they are part of what a run is."""
+    movie, rois = recording
+    each = xr.DataArray(np.linspace(0, 40, 8), dims="roi", coords={"roi": rois.roi})
+    sparse = {"noise": {"penalty": "noise"}, "s_min": {"s_min": 20.0}}.get(how, {"s_min": each})
+    options = {**OPTIONS, "denoised": True, "segments": np.arange(N) // 600, **sparse}
+    path = tmp_path / "out.zarr"
+    with stopped_after(monkeypatch, "_mark_block", 10):
+        xs2p.extract_to_zarr(movie, rois, path, **options)
+    other = {"s_min": 2.0, "penalty": None} if how == "noise" else {"penalty": "noise", "s_min": 0}
+    for name, value in {**other, "denoised": False}.items():
+        with pytest.raises(ValueError, match=f"cannot be resumed: .*{name}="):
+            changed = {**options, **other} if name != "denoised" else {**options, name: value}
+            xs2p.extract_to_zarr(movie, rois, path, resume=True, **changed)
+    ds = xs2p.extract_to_zarr(movie, rois, path, resume=True, **options).compute()
+    del options["frames_per_region"], options["progress"]
+    expected = xs2p.extract(movie, rois, **options).compute()
+    assert set(ds.data_vars) == {"F", "Fneu", "Fc", "F0", "spks", "denoised"}
+    assert set(ds.coords) == set(expected.coords)
+    for name, array in expected.items():
+        xr.testing.assert_equal(ds[name].variable, array.variable)
+        assert ds[name].attrs == array.attrs
+    upward = (expected.Fc - expected.F0).assign_attrs(fs=FS)
+    alone = xs2p.deconvolve(upward, tau=0.1, return_denoised=True, **sparse)
+    for name, array in alone.items():
+        np.testing.assert_array_equal(ds[name], array)
+    assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    plain = xs2p.deconvolve(upward, tau=0.1)
+    assert (ds.spks > 0).sum() < (plain > 0).sum()
+
+
 def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monkeypatch):
     movie, rois = recording
     path = tmp_path / "out.zarr"

@@ -128,6 +128,8 @@ def test_long_traces_are_cut_in_time(cupy):
     checks.equal(
         xs2p.deconvolve(F, tau=0.5, device="gpu", kernels="own"), xs2p.deconvolve(F, tau=0.5)
     )
+    options = {"tau": 0.5, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_windows_beyond_shared_memory(cupy, kernels):
@@ -160,7 +162,7 @@ def test_out_of_memory(cupy, kernels, megabytes):
 
 def test_a_store(cupy, kernels, backend, tmp_path):
     movie, rois = checks.recording()
-    options = {"tau": 0.7, "win_baseline": 2.0}
+    options = {"tau": 0.7, "win_baseline": 2.0, "penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     given, path = checks.on(backend, movie, cupy), tmp_path / "traces.zarr"
     options |= {"device": "gpu", "kernels": kernels, "progress": False}

@@ -25,16 +25,20 @@ from xs2p.cli.options import (
     Coefficient,
     Debug,
     Detrend,
+    FullOrCentred,
     HowExtracted,
     LinePeriod,
     Method,
     Neuropil,
     Nonnegative,
     OnDevice,
+    Penalty,
     PlanePeriod,
     Quiet,
     Segments,
+    SMin,
     Tau,
+    WithDenoised,
     WithDff,
     app,
     of_baseline,
@@ -222,13 +226,7 @@ def extract(
     background: Background = (5, 5),
     nonnegative: Nonnegative = False,
     neuropil_coefficient: Coefficient = 0.7,
-    neuropil: Annotated[
-        Neuropil,
-        of_masks(
-            help="full: all of Fneu is taken off; centred: what it is above its median, so that "
-            "the light of the cell at rest stays, which dF/F divides by."
-        ),
-    ] = Neuropil.full,
+    neuropil: FullOrCentred = Neuropil.full,
     dark_offset: Annotated[
         float,
         of_masks(help="What the detector reads in the dark, taken off F (centred)."),
@@ -285,6 +283,9 @@ def extract(
         int, of_baseline(help="-1 for an indicator that darkens with activity.")
     ] = 1,
     dff: WithDff = False,
+    s_min: SMin = 0.0,
+    penalty: Penalty = None,
+    denoised: WithDenoised = False,
     device: OnDevice = None,
     kernels: ByKernels = None,
     overwrite: Annotated[
@@ -335,6 +336,9 @@ def extract(
         "detrend": None if detrend is None else detrend.value,
         "polarity": polarity,
         "dff": dff,
+        "s_min": s_min,
+        "penalty": penalty,
+        "denoised": denoised,
         "device": None if device is None else device.value,
         "kernels": None if kernels is None else kernels.value,
     }

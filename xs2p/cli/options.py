@@ -34,7 +34,7 @@ of_masks = _in_panel("Masks and neuropil")
 
 switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
 
-of_baseline = _in_panel("Baseline")
+of_baseline = _in_panel("Baseline and spikes")
 
 of_device = _in_panel("Device", show_default=False)
 
@@ -190,5 +190,36 @@ WithDff = Annotated[
         metavar="",
         show_default=False,
         help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
+    ),
+]
+
+SMin = Annotated[
+    float,
+    of_baseline("--s-min", help="Smallest spike, in the units of the movie; 0 for any size."),
+]
+Penalty = Annotated[
+    Any,
+    of_baseline(
+        parser=number_or_name,
+        metavar="noise|LAMBDA",
+        show_default=False,
+        help="Penalty on spikes: noise, such that what is left of a trace is its noise, or in the "
+        "units of the movie; none by default.",
+    ),
+]
+WithDenoised = Annotated[
+    bool,
+    of_baseline(
+        "--denoised",
+        metavar="",
+        show_default=False,
+        help="Keep the calcium that is fitted to find the spikes.",
+    ),
+]
+FullOrCentred = Annotated[
+    Neuropil,
+    of_masks(
+        help="full: all of Fneu is taken off; centred: what it is above its median, so that the "
+        "light of the cell at rest stays, which dF/F divides by."
     ),
 ]

@@ -21,6 +21,8 @@ _OF_A_COPY_ENGINE = 2  # pipelines: one is on the bus while the other fills or e
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 _FLOOR = 2**26  # bytes
 
+SOURCES = ("kernels.cu", "oasis.cu")  # compiled as one
+
 # Beside CuPy's own, of which -ftz=true is one: products and sums are rounded one by one.
 OPTIONS = ("--std=c++14", "--fmad=false")
 OPTIONS_OF_ROCM = ("-std=c++14", "-ffp-contract=off")
@@ -40,7 +42,8 @@ def kernel_source() -> str:
     """Return the CUDA source of all kernels."""
     from importlib.resources import files
 
-    return files("xs2p.compute").joinpath("kernels.cu").read_text(encoding="utf-8")
+    here = files("xs2p.compute")
+    return "".join(here.joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
 
 
 @functools.cache

@@ -149,7 +149,7 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
         return
     stored, owner = open_store(store), _owner(store)
     written = []
-    made = [name for name in ("Fc", "F0", "spks", "dFF") if name in ds]
+    made = [name for name in ("Fc", "F0", "spks", "denoised", "dFF") if name in ds]
     for name in made:
         data = ds[name].data
         chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))

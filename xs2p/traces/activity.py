@@ -12,7 +12,6 @@ from xs2p.traces.baseline_methods import (
     Baseline,
     MovingBlock,
     as_baseline,
-    estimate_baseline,
     moving_block,
 )
 from xs2p.traces.blocks import mapped, ordered, turned, with_data
@@ -20,25 +19,22 @@ from xs2p.traces.deconvolve import (
     Decay,
     as_spikes,
     by_decay,
-    estimate_spikes,
     oasis_block,
     oasis_reach,
 )
 
 
-def baseline_and_spikes(
+def baseline_with_spikes(
     F: xr.DataArray, how: Baseline, decay: Decay, device: str, in_passes: bool = False
-) -> tuple[xr.DataArray, xr.DataArray]:
+) -> dict[str, xr.DataArray] | None:
     """``F0`` and ``spks`` of what is checked: of ``F`` and of ``F − F0``.
 
-    ``in_passes`` as in :func:`xs2p.traces.baseline_methods.estimate_baseline`.
+    None where they are made one by one. ``in_passes`` as in
+    :func:`xs2p.traces.baseline_methods.estimate_baseline`.
     """
     block = _staying_block(F, how, device, in_passes)
     if block is None:
-        F0 = estimate_baseline(F, how, device, in_passes)
-        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
-        upward = turned((F - F0).assign_attrs(F0.attrs), how.polarity)
-        return F0, estimate_spikes(upward, decay, device)
+        return None
     from xs2p.compute.gpu_traces import stay
 
     F = ordered(F)
@@ -58,8 +54,8 @@ def baseline_and_spikes(
         device=device,
     )
     F0 = as_baseline(with_data(F, both[0]), F, how, device)
-    spks = with_data(F.drop_vars("tau", errors="ignore"), both[1])
-    return F0, as_spikes(by_decay(spks, F0.attrs, decay, device))
+    spks = with_data(F.drop_vars(["tau", "s_min"], errors="ignore"), both[1])
+    return {"F0": F0, "spks": as_spikes(by_decay(spks, F0.attrs, decay, device))}
 
 
 def _staying_block(

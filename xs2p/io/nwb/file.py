@@ -116,6 +116,7 @@ SERIES = {
     "Fc": ("Fluorescence", "NeuropilCorrected"),
     "F0": ("Fluorescence", "Baseline"),
     "spks": ("Fluorescence", "Deconvolved"),
+    "denoised": ("Fluorescence", "Denoised"),
     "dFF": ("DfOverF", "RoiResponseSeries"),
     "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
     "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),
