@@ -414,7 +414,7 @@ def install(monkeypatch):
 
     from xs2p.compute import gpu
     from xs2p.compute.gpu_memory import Lent, Uploads
-    from xs2p.traces import sums_cupyx, sums_gpu
+    from xs2p.traces import equations_cupyx, equations_gpu, sums_cupyx, sums_gpu
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -428,8 +428,8 @@ def install(monkeypatch):
     dispatch.take_lookup.register(ndarray, cupy.take)
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
-    monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
-    monkeypatch.setattr(sums_cupyx, "UPLOADS", Uploads())
+    for kernels in (sums_gpu, sums_cupyx, equations_gpu, equations_cupyx):
+        monkeypatch.setattr(kernels, "UPLOADS", Uploads())
     monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
     monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.pipelines_of))
     POOL.set_limit(0)

@@ -11,7 +11,14 @@ import xarray as xr
 
 import xs2p
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import oasis_cpu, sparse_cpu, sums_cupyx, sums_gpu
+from xs2p.traces import (
+    equations_cupyx,
+    equations_gpu,
+    oasis_cpu,
+    sparse_cpu,
+    sums_cupyx,
+    sums_gpu,
+)
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
 KERNELS = ("cupyx", "own")
@@ -177,7 +184,7 @@ def check_own_neuropil(backend, cupy, device, kernels):
     for method in ("binned", "mutualinfo"):
         expected = xs2p.neuropil_coefficient(ds.F, ds.Fneu, method)
         with raise_if_dask_computes():
-            found = xs2p.neuropil_coefficient(F, Fneu, method, device=device)
+            found = xs2p.neuropil_coefficient(F, Fneu, method, device=device, kernels=kernels)
         np.testing.assert_allclose(checked(found.reset_coords(drop=True), backend, cupy), expected)
         made = xs2p.extract(
             on(backend, movie, cupy),
@@ -199,7 +206,7 @@ def check_decay_and_times(backend, cupy, device):
     F = traces()
     given = on(backend, F, cupy, (70, 3))
     with raise_if_dask_computes():
-        found = xs2p.estimate_tau(given, device=device)
+        found = xs2p.estimate_tau(given, device=device, kernels="cupyx")
     expected = xs2p.estimate_tau(F)
     for name in expected.data_vars:
         result = checked(found[name], backend, cupy)
@@ -211,7 +218,7 @@ def check_decay_and_times(backend, cupy, device):
 
 
 def check_demix(backend, cupy, device, kernels):
-    """Sums are made on the device, equations are solved on the host."""
+    """What is fitted to the last bit, or to rounding, is what the CPU fits."""
     movie, rois = recording()
     for options in ({}, {"nonnegative": True}, {"background": None}):
         expected = xs2p.demix(movie, rois, **options)
@@ -225,7 +232,27 @@ def check_demix(backend, cupy, device, kernels):
     equal(checked(made, backend, cupy), xs2p.demix(movie, rois), exact=False)
 
 
-def check_quality(backend, cupy):
+def check_demix_of_any_chunks(cupy, kernels, n_frames=70):
+    """Chunks change nothing; what the device solves by is uploaded once, and goes with its user."""
+    import gc
+
+    movie, rois = recording(n_frames=n_frames, shape=(20, 21))
+    uploads = {"cupyx": equations_cupyx, "own": equations_gpu}[kernels].UPLOADS
+    for options, n_parts in (({}, 3), ({"nonnegative": True}, 4), ({"background": None}, 1)):
+        expected = xs2p.demix(movie, rois, **options)
+        before, kept = uploads.count, len(uploads)
+        for n, backend in enumerate(("dask", "dask-cupy"), 1):
+            lazy = on(backend, movie, cupy, (13 * n, -1))
+            made = xs2p.demix(lazy, rois, device="gpu", kernels=kernels, **options)
+            equal(checked(made, backend, cupy), expected, EXACT[kernels])
+            own = n_parts - (kernels == "cupyx" and "nonnegative" in options)
+            assert uploads.count == before + n * own
+            del lazy, made
+            gc.collect()
+            assert len(uploads) == kept
+
+
+def check_quality(backend, cupy, **where):
     """Spectra and sums may differ in the last bits: a GPU adds up in another order."""
     movie, rois = recording(n_frames=5000, shape=(16, 17))
     segment, valid = np.arange(5000) // 2900, np.random.default_rng(0).random(5000) > 0.001
@@ -237,7 +264,7 @@ def check_quality(backend, cupy):
     for by_segment in (False, True):
         expected = xs2p.quality(ds, by_segment=by_segment)
         with raise_if_dask_computes():
-            found = xs2p.quality(given, by_segment=by_segment)
+            found = xs2p.quality(given, by_segment=by_segment, **where)
         for name in expected:
             result = found[name]
             if name not in ("vif", "free_pixels", "free_share"):

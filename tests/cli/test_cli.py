@@ -342,13 +342,21 @@ def test_sparse_spikes_from_the_shell(xs2p_shell, recording):
 def test_demixing_from_the_shell(xs2p_shell, recording):
     movie, rois = recording
     args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--method", "demix"]
-    assert xs2p_shell(*args, "--background", 3, 2, "--nonnegative")[0] == 0
+    assert xs2p_shell(*args, "--background", "3x2", "--nonnegative")[0] == 0
     how = {"method": "demix", "background": (3, 2), "nonnegative": True}
     expected = movie.s2p.extract(rois, fs=FS, **how)
     with xr.open_zarr("out.zarr") as ds:
         for name in expected.data_vars:
             np.testing.assert_array_equal(ds[name], expected[name])
         assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    assert xs2p_shell(*args, "--background", "none", "--overwrite")[0] == 0
+    expected = movie.s2p.extract(rois, fs=FS, method="demix", background=None)
+    with xr.open_zarr("out.zarr") as ds:
+        np.testing.assert_array_equal(ds.F, expected.F)
+        assert "Fneu" not in ds and ds.attrs["background"] == [0, 0]
+    for text, told in (("3", "rows x columns, as in 5x5, nor none"), ("0x3", "from 1 on")):
+        code, out, err = xs2p_shell(*args, "--background", text, "--overwrite")
+        assert (code, out) == (2, "") and told in " ".join(err.split())
     code, out, err = xs2p_shell(*args, "--allow-overlap", "--overwrite")
     assert (code, out) == (2, "") and "allow_overlap=True plays no part" in one_line(err)
 

@@ -19,12 +19,16 @@ from cuda_on_cpu import launch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mask_cases import DTYPES, ragged, random_masks
+from scipy import sparse
 
 from xs2p.compute import gpu
 from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
 from xs2p.traces import (
+    equations,
+    equations_cpu,
+    equations_gpu,
     filters_cpu,
     filters_gpu,
     oasis_cpu,
@@ -398,6 +402,61 @@ def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
         np.testing.assert_array_equal(pieces, expected)
 
 
+def overlapping(rng, n_rois, n_hats):
+    """Equations of footprints at random and of hats beneath them, as ``System`` has them."""
+    pixels = sparse.random_array((60, n_rois), density=0.1, rng=rng) + sparse.eye_array(60, n_rois)
+    hats = sparse.csc_array(rng.random((60, n_hats)))
+    both = sparse.csc_array(sparse.hstack([pixels, hats]))
+    both = both @ sparse.diags_array(1 / np.sqrt((both**2).sum(axis=0)))
+    gram = sparse.csc_array(both.T @ both)
+    named = np.arange(n_rois + n_hats)
+    factor = equations._named(equations.factored(gram), named)
+    parts = (gram[:n_rois, :n_rois], gram[:n_rois, n_rois:], gram[n_rois:, n_rois:])
+    return factor, equations._descent_of(*(sparse.csr_array(part) for part in parts))
+
+
+def kernel_solve(factor, x):
+    grid = (-(-x.shape[1] // 64),)
+    sizes = np.int64(factor.order.size), np.int64(x.shape[1])
+    launch("solve_frames", grid, (64,), (*equations_gpu.both_ways(*factor), *sizes, x))
+    return x
+
+
+def kernel_descend(descent, sums, x):
+    (n_rois, n_hats), n_frames = descent.light.shape, x.shape[1]
+    scale = equations_gpu.scale_of(descent.start, descent.light, descent.spread)
+    sizes = (np.int64(n) for n in (n_rois, n_hats, n_frames, 30))
+    grid = (-(-n_frames // 64),)
+    launch("descend_frames", grid, (64,), (*descent, scale, sums, *sizes, np.float64(1e-4), x))
+    return x
+
+
+@on_cpu
+@settings(max_examples=30)
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(1, 150), st.integers(0, 99))
+def test_equations_are_solved_to_the_cpus_last_bit(n_rois, n_hats, n_frames, seed):
+    rng = np.random.default_rng(seed)
+    factor, descent = overlapping(rng, n_rois, n_hats)
+    given_ = rng.normal(size=(n_rois + n_hats, n_frames))
+    cpu, gpu_ = given_.copy(), kernel_solve(factor, given_.copy())
+    equations_cpu.solve(*factor, cpu)
+    np.testing.assert_array_equal(gpu_, cpu)
+    kernel_descend(descent, given_, gpu_)
+    equations_cpu.descend(*descent, given_, cpu, 30, 1e-4)
+    np.testing.assert_array_equal(gpu_, cpu)
+    assert (cpu[:n_rois] >= 0).all() and (n_frames < 9 or (cpu[:n_rois] == 0).any())
+
+
+@on_cpu
+def test_products_with_sparse_rows_are_scipys():
+    rng = np.random.default_rng(0)
+    matrix = sparse.random_array((40, 17), density=0.3, rng=rng, format="csr")
+    x, out = rng.normal(size=(17, 70)), np.full((40, 70), np.nan)
+    parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
+    launch("sparse_rows", (2, 7), (64,), (*parts, x, np.int64(40), np.int64(70), out))
+    np.testing.assert_allclose(out, matrix @ x, rtol=1e-12)  # a compiler may contract scipy's
+
+
 @on_cpu
 @pytest.mark.parametrize("at_start", [False, True])
 def test_no_kernel_steps_outside_of_its_arrays(at_start):
@@ -426,6 +485,11 @@ for each in ((), own):
         t.kernel_oasis(F, taus, of_each=each, calcium=calcium)
         t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12, each, calcium)
 assert t.kernel_penalties(F, taus, np.full(70, 20.0)).any()
+for n_rois, n_hats, n_frames in ((1, 0, 1), (9, 3, 70)):
+    factor, descent = t.overlapping(rng, n_rois, n_hats)
+    x = rng.normal(size=(n_rois + n_hats, n_frames))
+    t.kernel_descend(descent, x.copy(), t.kernel_solve(factor, x))
+t.test_products_with_sparse_rows_are_scipys()
 print("inside")
 """
     here = Path(__file__).parent

@@ -36,6 +36,9 @@ from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import (
     columns,
+    equations,
+    equations_cpu,
+    equations_cupyx,
     filters_cpu,
     filters_cupyx,
     filters_gpu,
@@ -571,9 +574,73 @@ def test_demix(cupy, kernels, backend):
     checks.check_demix(backend, cupy, "gpu", kernels)
 
 
+def test_demix_of_any_chunks(cupy, kernels):
+    checks.check_demix_of_any_chunks(cupy, kernels)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equations_are_solved_on_the_device(cupy, kernels, backend, monkeypatch):
+    solved = []
+
+    def solve(self, sums, out, device, known=equations.System._solve):
+        solved.append((arrays.is_cupy(sums), arrays.is_cupy(out), devices.kernels_named(device)))
+        known(self, sums, out, device)
+
+    def never(*_):
+        raise AssertionError("solved on the host")
+
+    monkeypatch.setattr(equations.System, "_solve", solve)
+    monkeypatch.setattr(equations_cpu, "descend", never)
+    movie, rois = checks.recording()
+    given_ = checks.on(backend, movie, cupy)
+    made = xs2p.extract(
+        given_, rois, method="demix", nonnegative=True, device="gpu", kernels=kernels
+    )
+    made.F.compute()
+    assert set(solved) == {(True, True, kernels)}
+
+
+@pytest.mark.parametrize("room", ["limit", "free", "failed"])
+def test_an_inverse_that_has_no_room(cupy, monkeypatch, caplog, room):
+    """The sparse factor solves in its place, which is told once."""
+    if room == "limit":
+        monkeypatch.setattr(equations_cupyx, "_MOST", 8 * 30**2)
+    elif room == "free":
+        monkeypatch.setattr(equations_cupyx, "available", lambda: 8 * 30**2)
+    else:
+
+        def full(shape, dtype=None, known=cupy.zeros):
+            if shape == (31, 31):
+                raise fake_cupy.OutOfMemoryError("Out of memory")
+            return known(shape, dtype)
+
+        monkeypatch.setattr(cupy, "zeros", full)
+    with caplog.at_level(logging.INFO, logger="xs2p"):
+        checks.check_demix("dask-cupy", cupy, "gpu", "cupyx")
+    told = [r.getMessage() for r in caplog.records]
+    assert told == ["demixing: an inverse of 31 equations takes 0 MiB, more than there is room for "
+                    "on the GPU; they are solved by their sparse factor"]  # fmt: skip
+
+
+def test_equations_without_kernels_of_their_own(cupy, monkeypatch, caplog):
+    def fails(*_):
+        raise RuntimeError("nvrtc: error: none")
+
+    monkeypatch.setattr(cupy.RawModule, "compile", fails)
+    monkeypatch.setattr(cupy.RawModule, "get_function", fails)
+    with caplog.at_level(logging.INFO, logger="xs2p"):
+        checks.check_demix("cupy", cupy, "gpu", "cupyx")
+        monkeypatch.setattr(equations_cupyx, "_MOST", 0)
+        checks.check_demix("numpy", cupy, "gpu", "cupyx")
+    told = [r.getMessage() for r in caplog.records]
+    assert told.count("equations are solved on the CPU, since kernels do not compile for the "
+                      "device: RuntimeError: nvrtc: error: none") == 1  # fmt: skip
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_quality(cupy, backend):
-    checks.check_quality(backend, cupy)
+    where = {} if backend.endswith("cupy") else {"device": "gpu", "kernels": "own"}
+    checks.check_quality(backend, cupy, **where)
 
 
 def test_traces_of_other_shapes(cupy, kernels):
@@ -960,6 +1027,8 @@ def test_graphs_name_the_device(cupy):
         lambda *where: xs2p.baseline(F, "prctile", **how(*where)),
         lambda *where: xs2p.baseline(F, "constant", **how(*where)),
         lambda *where: xs2p.extract_traces(movie, masks, **how(*where)).F,
+        lambda *where: xs2p.demix(movie, rois, **how(*where)).F,
+        lambda *where: xs2p.demix(movie.chunk(y=30), rois, **how(*where)).F,
     ):
         names = [
             step(*where).data.name for where in 2 * [("cpu",), ("gpu", "cupyx"), ("gpu", "own")]

@@ -108,10 +108,15 @@ def test_demix(cupy, kernels, backend):
     checks.check_demix(backend, cupy, "gpu", kernels)
 
 
+def test_demix_of_any_chunks(cupy, kernels):
+    checks.check_demix_of_any_chunks(cupy, kernels)
+
+
 def test_quality(cupy, backend):
     if backend.endswith("cupy"):
         without(lambda: cupy.fft.rfft(cupy.ones(8)), "spectra need cuFFT")
-    checks.check_quality(backend, cupy)
+    where = {} if backend.endswith("cupy") else {"device": "gpu", "kernels": "own"}
+    checks.check_quality(backend, cupy, **where)
 
 
 def test_tau_of_each_roi(cupy, kernels, backend):

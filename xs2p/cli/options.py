@@ -111,6 +111,18 @@ def number_or_name(text: str | float) -> float | str:
         return str(text)
 
 
+def grid_or_none(text: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Read ``5x5`` as rows and columns, and ``none``; the default comes as it is."""
+    if not isinstance(text, str):
+        return text
+    if text.lower() == "none":
+        return None
+    rows, _, columns = text.lower().replace("×", "x").replace(",", "x").partition("x")
+    if not (rows.strip().isdecimal() and columns.strip().isdecimal()):
+        raise typer.BadParameter(f"{text!r} is neither rows x columns, as in 5x5, nor none")
+    return int(rows), int(columns)
+
+
 Tau = Annotated[
     Any,
     of_movie(
@@ -174,8 +186,13 @@ HowExtracted = Annotated[
     ),
 ]
 Background = Annotated[
-    tuple[int, int],
-    of_masks(metavar="ROWS COLUMNS", help="Grid of the smooth background (demix)."),
+    Any,
+    of_masks(
+        parser=grid_or_none,
+        metavar="ROWSxCOLUMNS|none",
+        show_default="5x5",
+        help="Grid of the smooth background (demix), as 5x5; none: there is none, and no Fneu.",
+    ),
 ]
 Nonnegative = Annotated[
     bool,

@@ -257,3 +257,87 @@ extern "C" __global__ void running_max(const float* F, long long n_frames, int l
                                        int size, float nothing, float* out) {
     running<false>(F, n_frames, left, right, size, nothing, out);
 }
+
+// Demixing: equations of a frame, a thread for each frame. What is known of an unknown lies with
+// frames side by side, `x` as (unknown, time). Sums run along the rows of sparse matrices, so that
+// each thread adds up in a register; each number meets the others in the order of equations_cpu.py.
+
+#define OF_FRAME(unknown) x[(unknown) * n_frames + t]
+
+extern "C" __global__ void sparse_rows(const long long* start, const long long* columns,
+                                       const double* values, const double* x, long long n_rows,
+                                       long long n_frames, double* out) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long row = blockIdx.y; row < n_rows; row += gridDim.y) {
+        double sum = 0.0;
+        for (long long k = start[row]; k < start[row + 1]; k++)
+            sum += values[k] * OF_FRAME(columns[k]);
+        out[row * n_frames + t] = sum;
+    }
+}
+
+// The factor twice: by rows for the way down (what is `left` of the diagonal), by columns for the
+// way up (`below` it).
+extern "C" __global__ void solve_frames(const long long* order, const long long* left_start,
+                                        const long long* left, const double* left_values,
+                                        const long long* below_start, const long long* below,
+                                        const double* below_values, const double* pivots,
+                                        long long n, long long n_frames, double* x) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long p = 0; p < n; p++) {
+        double own = OF_FRAME(order[p]);
+        for (long long k = left_start[p]; k < left_start[p + 1]; k++)
+            own -= left_values[k] * OF_FRAME(left[k]);
+        OF_FRAME(order[p]) = own;
+    }
+    for (long long p = n - 1; p >= 0; p--) {
+        double own = OF_FRAME(order[p]) / pivots[p];
+        for (long long k = below_start[p]; k < below_start[p + 1]; k++)
+            own -= below_values[k] * OF_FRAME(below[k]);
+        OF_FRAME(order[p]) = own;
+    }
+}
+
+__device__ void take_off(const double* spread, double change, double* x, long long n_rois,
+                         long long n_hats, long long n_frames, long long t) {
+    for (long long b = 0; b < n_hats; b++)
+        if (spread[b] != 0.0) OF_FRAME(n_rois + b) -= spread[b] * change;
+}
+
+// `scale` is what of an ROI the background cannot follow, and 0 of one that is left alone.
+extern "C" __global__ void descend_frames(const long long* start, const long long* rows,
+                                          const double* values, const double* light,
+                                          const double* spread, const double* scale,
+                                          const double* sums, long long n_rois, long long n_hats,
+                                          long long n_frames, long long sweeps, double enough,
+                                          double* x) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long j = 0; j < n_rois; j++) {
+        const double own = OF_FRAME(j), change = (own > 0.0 ? own : 0.0) - own;
+        OF_FRAME(j) = own + change;
+        take_off(spread + j * n_hats, change, x, n_rois, n_hats, n_frames, t);
+    }
+    for (long long sweep = 0; sweep < sweeps; sweep++) {
+        double moved = 0.0, largest = 0.0;
+        for (long long j = 0; j < n_rois; j++) {
+            if (scale[j] == 0.0) continue;
+            double left = sums[j * n_frames + t];
+            for (long long k = start[j]; k < start[j + 1]; k++)
+                left -= values[k] * OF_FRAME(rows[k]);
+            for (long long b = 0; b < n_hats; b++)
+                if (light[j * n_hats + b] != 0.0)
+                    left -= light[j * n_hats + b] * OF_FRAME(n_rois + b);
+            const double own = OF_FRAME(j), free = own + left / scale[j];
+            const double better = free > 0.0 ? free : 0.0, change = better - own;
+            OF_FRAME(j) = better;
+            if (change > moved) moved = change;
+            if (-change > moved) moved = -change;
+            if (better > largest) largest = better;
+            take_off(spread + j * n_hats, change, x, n_rois, n_hats, n_frames, t);
+        }
+        if (moved <= enough * largest) return;
+    }
+}

@@ -48,6 +48,7 @@ def neuropil_coefficient(
     *,
     fs: float | None = None,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Estimate for each ROI how much of its neuropil's light is in its trace: the r of F − r·Fneu.
@@ -72,6 +73,8 @@ def neuropil_coefficient(
         Frame rate in Hz; by default ``F.attrs["fs"]``; ``"mutualinfo"`` needs none.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def neuropil_coefficient(
         check_traces(traces, "neuropil_coefficient")
     check_same(F, Fneu, "Fneu")
     rate = resolve("fs", fs, F) if method == "binned" else None
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     found = estimate(F, Fneu, method, rate, device)
     return found.used.assign_coords(raw=found.raw.variable, flag=found.flag.variable)
 

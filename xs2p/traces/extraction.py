@@ -186,7 +186,7 @@ def map_tiles(
     import dask.array as da
 
     ychunks, xchunks = movie.chunks[-2:]
-    token = dask.base.tokenize(token, ychunks, xchunks)
+    token = dask.base.tokenize(token, ychunks, xchunks, device)
     parts, owners = [], []
     for i, row in enumerate(tiles(masks, ychunks, xchunks)):
         for j, (owner, tile) in enumerate(row):
@@ -287,7 +287,7 @@ def _extract_block(block: Any, masks: Layout, device: str, out: Any = None) -> A
     def finish(sums: Any) -> Any:
         return _finish_kinds(sums, (masks.cell_npix, masks.neuropil_npix))
 
-    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32, out)
+    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32, out=out)
 
 
 def _extract_into(block: Any, out: Any, masks: Layout, device: str) -> None:
@@ -299,15 +299,20 @@ def _sum_block(block: Any, masks: Layout, device: str) -> Any:
     return kernels_on(device, _SUMS).map_sums(block, masks, lambda sums: sums, np.float64)
 
 
-def work_in_batches(
-    frames: Any, masks: Layout, device: str, finish: Callable[[Any], Any], out: Any
-) -> None:
-    """Fill ``out``, ``(…, time)``, with what ``finish`` makes of the sums of some frames at a time.
+def map_finished(
+    frames: Any,
+    masks: Layout,
+    device: str,
+    finish: Callable[[Any], Any],
+    n_rois: int,
+    out: Any = None,
+) -> Any:
+    """Traces ``([channel,] kind, roi, time)``, float32, or ``out``: what ``finish`` makes of sums.
 
-    Sums ``([channel,] kind, roi, time)`` are float64; few of them are in memory at once.
+    Sums ``(kind, mask, time)`` are of some frames at a time, on the device where they are made
+    there; there may be more masks than ROIs.
     """
-    for now in kernels_on(device, _SUMS).batches(frames, masks):
-        out[..., now] = finish(_sum_block(frames[..., now, :, :], masks, device))
+    return kernels_on(device, _SUMS).map_sums(frames, masks, finish, np.float32, n_rois, out)
 
 
 def in_memory(

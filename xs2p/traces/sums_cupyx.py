@@ -47,12 +47,17 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
 
 
 def map_sums(
-    frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any, out: Any = None
+    frames: Any,
+    masks: Layout,
+    finish: Callable[[Any], Any],
+    dtype: Any,
+    n_rois: int | None = None,
+    out: Any = None,
 ) -> Any:
-    """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
+    """Return what ``finish`` makes of sums ``(kind, mask, time)`` of frames ``(…, time, y, x)``.
 
     It is ``(…, kind, roi, time)`` of ``dtype``, or ``out``, where the frames are: on the host or on
-    the device.
+    the device; of as many ROIs as masks unless ``n_rois`` are given.
     """
     n_pixels = math.prod(frames.shape[-2:])
     check_layout(masks, n_pixels)
@@ -67,7 +72,8 @@ def map_sums(
         return finish(mask_sums(some, masks))
 
     way = Way(lambda: matrix_on_device(masks, n_pixels), _native, at_once, work)
-    return over_frames(frames, (_kinds(masks), masks.cell_npix.size), dtype, way, out)
+    n_made = masks.cell_npix.size if n_rois is None else n_rois
+    return over_frames(frames, (_kinds(masks), n_made), dtype, way, out)
 
 
 def matrix_on_device(masks: Layout, n_pixels: int) -> Any:

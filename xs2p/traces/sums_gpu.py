@@ -139,12 +139,17 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
 
 
 def map_sums(
-    frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any, out: Any = None
+    frames: Any,
+    masks: Layout,
+    finish: Callable[[Any], Any],
+    dtype: Any,
+    n_rois: int | None = None,
+    out: Any = None,
 ) -> Any:
-    """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
+    """Return what ``finish`` makes of sums ``(kind, mask, time)`` of frames ``(…, time, y, x)``.
 
     It is ``(…, kind, roi, time)`` of ``dtype``, or ``out``, where the frames are: on the host or on
-    the device.
+    the device; of as many ROIs as masks unless ``n_rois`` are given.
     """
     check_layout(masks, math.prod(frames.shape[-2:]))
     kinds = 1 if masks.neuropil_npix is None else 2
@@ -156,7 +161,8 @@ def map_sums(
         return finish(mask_sums(some, masks))
 
     way = Way(lambda: masks_on_device(masks), _staged, at_once, work)
-    return over_frames(frames, (kinds, masks.cell_npix.size), dtype, way, out)
+    n_made = masks.cell_npix.size if n_rois is None else n_rois
+    return over_frames(frames, (kinds, n_made), dtype, way, out)
 
 
 def _native(frames: Any) -> Any:

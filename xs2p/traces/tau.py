@@ -24,7 +24,12 @@ _GRID, _GOLDEN = 400, (np.sqrt(5) - 1) / 2
 
 @without_other
 def estimate_tau(
-    F: xr.DataArray, *, fs: float | None = None, device: str | None = None, **other: Any
+    F: xr.DataArray,
+    *,
+    fs: float | None = None,
+    device: str | None = None,
+    kernels: str | None = None,
+    **other: Any,
 ) -> xr.Dataset:
     """Estimate the decay time of the indicator from traces, pooled over ROIs.
 
@@ -44,6 +49,8 @@ def estimate_tau(
         Frame rate in Hz; by default ``F.attrs["fs"]``.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``, as everywhere; here CuPy does the work with either.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def estimate_tau(
     explain_names("estimate_tau", estimate_tau, other)
     check_traces(F, "estimate_tau")
     fs = resolve("fs", fs, F)
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     F = ordered(F)
     edges = (*starts_of(F), F.sizes["time"])
     longest = int(np.diff(edges).max())
