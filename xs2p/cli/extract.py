@@ -344,7 +344,7 @@ def extract(
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
         import xs2p
         from xs2p.disk.inputs import paths_read
-        from xs2p.pipeline.store import check_target
+        from xs2p.pipeline.place import check_target
 
         check_target(out, resume, overwrite, paths_read(*sources))
 

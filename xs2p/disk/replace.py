@@ -127,12 +127,13 @@ def _listed(names: Iterable[Any], most: int = 5) -> str:
     return ", ".join(shown[:most]) + (f", … ({len(shown)} in all)" if len(shown) > most else "")
 
 
-def put_in_place(new: str, path: str, overwrite: bool) -> None:
+def put_in_place(new: str, path: str, overwrite: bool, durable: bool = True) -> None:
     """Give a complete folder its final name, in the place of an old one with ``overwrite``.
 
-    All of it is on disk before that, and the name after it.
+    All of it is on disk before that, and the name after it; unless ``durable`` is False.
     """
-    sync_tree(new)
+    if durable:
+        sync_tree(new)
     if overwrite and os.path.lexists(path):
         old = hidden(path, ".old")
         os.rename(path, old)
@@ -141,13 +142,28 @@ def put_in_place(new: str, path: str, overwrite: bool) -> None:
         except BaseException:
             os.rename(old, path)
             raise
-        sync_folder(os.path.dirname(path))
+        if durable:
+            sync_folder(os.path.dirname(path))
         remove(old)
     elif os.path.lexists(path):
         raise FileExistsError(f"{path} has come into being meanwhile; it is left as it is")
     else:
         os.rename(new, path)
-    sync_folder(os.path.dirname(path))
+    if durable:
+        sync_folder(os.path.dirname(path))
+
+
+def put_bytes(data: bytes, path: str, durable: bool = True) -> None:
+    """Write a file that is there whole or not at all, also where the power goes."""
+    new = f"{path}.{uuid.uuid4().hex}.partial"  # as Zarr's own, and cleared away with those
+    with open(new, "xb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    os.replace(new, path)
+    if durable:
+        sync_folder(os.path.dirname(path))
 
 
 def put_file_in_place(new: str, path: str, overwrite: bool) -> None:

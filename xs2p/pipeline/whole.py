@@ -1,0 +1,74 @@
+"""What makes a store of a run a finished one."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xs2p._attrs import UNFINISHED
+from xs2p.disk.lock import Hold
+from xs2p.disk.replace import put_bytes
+from xs2p.pipeline.ledger import LEDGER, write_ledger
+from xs2p.pipeline.marks import DONE, RUN, marked_files
+
+# What Zarr leaves of a write that was killed.
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Who writes a store: tasks write as long as their run holds its lock."""
+
+    store: str
+    hold: Hold
+    durable: bool
+    """Whether what is written is on disk before it is marked."""
+
+
+def complete(writer: Writer) -> None:
+    """Take away what only an unfinished store has.
+
+    What makes it a finished one is one file, put in place at once; the rest follows, again and
+    again if need be.
+    """
+    store = writer.store
+    for path in Path(store).rglob("*.partial"):
+        if _HALF_WRITTEN.search(path.name):
+            path.unlink()
+    root = _metadata_of_whole(store)
+    if root is not None:
+        sums = {name: number for _, _, name, number in marked_files(store)}
+        written = json.loads(root)["attributes"]
+        writer.hold.check()
+        write_ledger(store, sums, root, written[RUN], writer.durable, without=DONE)
+        put_bytes(root, os.path.join(store, "zarr.json"), writer.durable)
+    for name in DONE:
+        shutil.rmtree(os.path.join(store, name), ignore_errors=True)
+
+
+def _metadata_of_whole(store: str) -> bytes | None:
+    """Metadata of the finished store, with those of its arrays; None where it has them already."""
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+
+    files = {}
+    for path in (Path(store), *sorted(Path(store).iterdir())):
+        if path.name not in (*DONE, LEDGER) and (path / "zarr.json").exists():
+            key = (path.relative_to(store) / "zarr.json").as_posix()
+            files[key] = (path / "zarr.json").read_bytes()
+    root = json.loads(files["zarr.json"])
+    if root["attributes"].pop(UNFINISHED, None) is None:
+        return None
+    files["zarr.json"] = json.dumps(root).encode()
+    buffer = default_buffer_prototype().buffer
+    held: dict[str, Any] = {key: buffer.from_bytes(data) for key, data in files.items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(zarr.storage.MemoryStore(held))
+    return bytes(held["zarr.json"].to_bytes())
