@@ -192,3 +192,34 @@ WithDff = Annotated[
         help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
     ),
 ]
+
+Overwrite = Annotated[
+    bool,
+    of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
+]
+Resume = Annotated[
+    bool,
+    of_output("--resume", help="Go on with a run of the same command that did not end."),
+]
+Verify = Annotated[
+    bool,
+    of_output(
+        "--verify",
+        help="With --resume, compare the checksums of what is on disk, and not its size alone.",
+    ),
+]
+Wait = Annotated[
+    float,
+    of_output(
+        metavar="SECONDS",
+        help="Wait so long where another run is writing the store; by default that is an error.",
+    ),
+]
+Durable = Annotated[
+    bool,
+    of_output(
+        "--durable/--no-durable",
+        help="See to it that all is on disk before it is marked as done (the default); without, "
+        "for scratch, a loss of power may lose the store.",
+    ),
+]

@@ -153,17 +153,27 @@ def put_in_place(new: str, path: str, overwrite: bool, durable: bool = True) -> 
         sync_folder(os.path.dirname(path))
 
 
-def put_bytes(data: bytes, path: str, durable: bool = True) -> None:
-    """Write a file that is there whole or not at all, also where the power goes."""
-    new = f"{path}.{uuid.uuid4().hex}.partial"  # as Zarr's own, and cleared away with those
-    with open(new, "xb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    os.replace(new, path)
+def put_bytes(data: bytes, path: str, durable: bool = True, made_in: str | None = None) -> None:
+    """Write a file that is there whole or not at all, also where the power goes.
+
+    It is made in its own folder, or in another one of that disk.
+    """
+    folder = os.path.dirname(path)
+    # As Zarr calls its own, and cleared away with those.
+    new = os.path.join(made_in or folder, f"{os.path.basename(path)}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(new, "xb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(new)
+        raise
     if durable:
-        sync_folder(os.path.dirname(path))
+        sync_folder(folder)
 
 
 def put_file_in_place(new: str, path: str, overwrite: bool) -> None:

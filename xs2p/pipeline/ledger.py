@@ -121,7 +121,7 @@ def check_whole(store: str) -> None:
         shown = names([f"{name}: {why}" for name, why in found.items()], 3)
         raise ValueError(
             f"{store} is not what was written any more ({shown}); "
-            "xs2p.check_store(path, repair=movie) makes that anew"
+            "xs2p.repair_store(path, movie) makes that anew"
         )
 
 

@@ -81,7 +81,7 @@ def size_of(path: str) -> int:
 
 def write_mark(store: str, stage: int, where: tuple[int, ...], durable: bool) -> None:
     """Note that a region is on disk, and what it is."""
-    files = files_of(_grids(store, stage), where)
+    files = files_of(grids_of(store, stage), where)
     sums = np.array([sum_of(os.path.join(store, name)) for name in files], "<u8")
     own = np.array([_sum_of_sums(sums)], "<u8")
     put_bytes(sums.tobytes() + own.tobytes(), _mark(store, stage, where), durable)
@@ -123,7 +123,7 @@ def marked_files(store: str) -> Iterator[tuple[int, tuple[int, ...], str, int]]:
         marks = read_marks(store, stage)
         if marks is None:
             continue
-        grids = _grids(store, stage)
+        grids = grids_of(store, stage)
         for where in map(tuple, np.argwhere(marks.done).tolist()):
             for name, number in zip(
                 files_of(grids, where), marks.sums[where].tolist(), strict=True
@@ -139,7 +139,8 @@ def _sum_of_sums(sums: np.ndarray) -> int:
     return (1 << 32) | zlib.crc32(sums.tobytes())  # never 0, which is what nobody wrote
 
 
-def _grids(store: str, stage: int) -> dict[str, tuple[int, ...]]:
+def grids_of(store: str, stage: int) -> dict[str, tuple[int, ...]]:
+    """Return in how many chunks along each dim the variables of a stage are."""
     array = _metadata(store, DONE[stage]) or {}
     return {name: tuple(grid) for name, grid in array["attributes"]["grids"].items()}
 

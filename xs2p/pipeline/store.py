@@ -134,7 +134,7 @@ def extract_to_zarr(
     check_number("wait", wait, low=0, unit="s")
     given = paths_read(movie, rois, options.get("movie_chan2"))
     check_target(path, resume, overwrite, given)
-    options = _with_defaults(options)
+    options = with_defaults(options)
     job = on_its_way(check_job(movie, rois, **options))
     # Patterns and lists have become files by now.
     given |= paths_read(job.movie, job.movie_chan2)
@@ -145,7 +145,7 @@ def extract_to_zarr(
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
     regions = regions_of(job, frames_per_region)
-    run = _identity(job, options, regions)
+    run = identity_of(job, options, regions)
     if resume and not overwrite and os.path.exists(final) and not os.path.lexists(growing):
         return _whole(final, run, verify)
     with locked(lock_of(growing), growing, wait) as hold:
@@ -155,7 +155,7 @@ def extract_to_zarr(
         writer = Writer(growing, hold, durable)
         goes_on = resume and os.path.exists(growing)
         if goes_on:
-            _check_same(run, growing)
+            check_same(run, growing)
         if job.snr_threshold > 0:
             # A run that goes on has the ratio in its store.
             known = _regions.open_store(growing)["snr"] if goes_on else None
@@ -164,7 +164,7 @@ def extract_to_zarr(
         whole = finished(traces, job)
         run["labels"] = _digests(whole)
         if goes_on:
-            _check_same(run, growing)
+            check_same(run, growing)
             _regions.recheck(writer, verify)
         else:
             _regions.create(writer, whole, regions[0], json.dumps(run))
@@ -176,7 +176,7 @@ def extract_to_zarr(
 
 def _whole(final: str, run: dict[str, Any], verify: bool) -> xr.Dataset:
     """Open a store that an earlier run has finished."""
-    _check_same(run, final)
+    check_same(run, final)
     if verify:
         check_whole(final)
     return _regions.open_store(final)
@@ -211,7 +211,7 @@ def _write_found(writer: Writer, job: Job, rest: xr.Dataset) -> None:
     _regions.write_found(writer, found.compute())
 
 
-def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
     known = inspect.signature(extract).parameters.values()
     defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
@@ -222,7 +222,8 @@ def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "method": method, "baseline": baseline}
 
 
-def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
+def identity_of(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
+    """Return what a run is of: its movie, ROIs and parameters; arrays by their digests."""
     from xs2p._version import __version__
 
     table = pixel_table(job.rois)
@@ -279,12 +280,13 @@ def _digest(*arrays: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def _check_same(run: dict[str, Any], store: str) -> None:
-    """Raise, naming what differs, unless a store was made from the same."""
+def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = None) -> None:
+    """Raise, naming what differs, unless a store was made from the same (or ``kept`` was)."""
     import zarr
 
     try:
-        kept = json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN]))
+        if kept is None:
+            kept = dict(json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN])))
     except Exception as error:
         raise ValueError(
             f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"

@@ -47,7 +47,9 @@ def complete(writer: Writer) -> None:
         written = json.loads(root)["attributes"]
         writer.hold.check()
         write_ledger(store, sums, root, written[RUN], writer.durable, without=DONE)
-        put_bytes(root, os.path.join(store, "zarr.json"), writer.durable)
+        # Made where Zarr does not look for members of the store.
+        within = os.path.join(store, LEDGER)
+        put_bytes(root, os.path.join(store, "zarr.json"), writer.durable, made_in=within)
     for name in DONE:
         shutil.rmtree(os.path.join(store, name), ignore_errors=True)
 
