@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
 import threading
-import time
 from pathlib import Path
 
 import dask
@@ -258,23 +258,26 @@ def test_a_run_that_was_taken_over_stops(recording, made, tmp_path, monkeypatch,
     place = module if hasattr(module, when) else regions
     plain, calls = getattr(place, when), []
 
+    @functools.wraps(plain)  # Dask looks at the signature
     def asleep(*args, **kwargs):
         calls.append(1)
         if len(calls) == (2 if when[0] == "_" else 1):
             monkeypatch.undo()
-            token = next(iter(lock._mine))
-            lock._mine.discard(token)  # seen as dead
+            lock._mine.clear()  # seen as dead
             xs2p.extract_to_zarr(*recording, tmp_path / "a.zarr", dff=True, resume=True, **OPTIONS)
         return plain(*args, **kwargs)
 
     monkeypatch.setattr(place, when, asleep)
     with dask.config.set(scheduler="synchronous"), pytest.raises(OSError) as lost:
         xs2p.extract_to_zarr(*recording, tmp_path / "a.zarr", dff=True, **OPTIONS)
-    if when != "put_in_place":
-        assert isinstance(lost.value, LostLock | FileNotFoundError), lost.value
+    if when == "put_in_place":
+        assert "has come into being meanwhile" in str(lost.value)
+    else:
+        assert isinstance(lost.value, LostLock) and "writes no more" in str(lost.value)
     assert files(tmp_path / "a.zarr") == files(made) and os.listdir(tmp_path) == ["a.zarr"]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_one_store(made, tmp_path):
     """Both begin with the same command: one is refused, or finds the work done."""
     script = textwrap.dedent(
@@ -307,4 +310,3 @@ def test_two_processes_at_once_make_one_store(made, tmp_path):
         if codes[1]:
             assert any("BlockingIOError" in end for end in ends), ends
         assert files(path) == files(made) and os.listdir(tmp_path) == ["a.zarr"]
-        time.sleep(0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,8 @@ from typing import Any
 # What file managers leave in folders.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
+# What Zarr leaves of a write that was killed.
+HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
 Look = Callable[[str], str | None]
 
 
@@ -116,7 +119,8 @@ def holds_only_zarr(folder: str) -> bool:
         return False
     for within, _, files in os.walk(folder):
         of_chunks = "c" in os.path.relpath(within, folder).split(os.sep)
-        odd = [name for name in files if not name.startswith(_ZARR) and name not in _LITTER]
+        own = (*_LITTER, *(name for name in files if HALF_WRITTEN.search(name)))
+        odd = [name for name in files if not name.startswith(_ZARR) and name not in own]
         if odd and not of_chunks:
             return False
     return True

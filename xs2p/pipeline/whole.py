@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import re
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -13,12 +13,9 @@ from typing import Any
 
 from xs2p._attrs import UNFINISHED
 from xs2p.disk.lock import Hold
-from xs2p.disk.replace import put_bytes
+from xs2p.disk.replace import HALF_WRITTEN, put_bytes
 from xs2p.pipeline.ledger import LEDGER, write_ledger
 from xs2p.pipeline.marks import DONE, RUN, marked_files
-
-# What Zarr leaves of a write that was killed.
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 
 @dataclass(frozen=True)
@@ -38,20 +35,26 @@ def complete(writer: Writer) -> None:
     again if need be.
     """
     store = writer.store
+    writer.hold.check()
     for path in Path(store).rglob("*.partial"):
-        if _HALF_WRITTEN.search(path.name):
+        if HALF_WRITTEN.search(path.name):
             path.unlink()
     root = _metadata_of_whole(store)
     if root is not None:
         sums = {name: number for _, _, name, number in marked_files(store)}
         written = json.loads(root)["attributes"]
-        writer.hold.check()
         write_ledger(store, sums, root, written[RUN], writer.durable, without=DONE)
+        writer.hold.check()
         # Made where Zarr does not look for members of the store.
         within = os.path.join(store, LEDGER)
         put_bytes(root, os.path.join(store, "zarr.json"), writer.durable, made_in=within)
     for name in DONE:
-        shutil.rmtree(os.path.join(store, name), ignore_errors=True)
+        # Half of an array is nothing that Zarr knows: it goes out of its sight first.
+        aside = os.path.join(store, LEDGER, name)
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(os.path.join(store, name), aside)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _metadata_of_whole(store: str) -> bytes | None:
