@@ -27,6 +27,7 @@ from xs2p.io import (
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
+from xs2p.pipeline.check import check_store, repair_store
 from xs2p.pipeline.concat import concat
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.quality import quality
@@ -53,6 +54,7 @@ __all__ = [
     "baseline",
     "build_masks",
     "cell_image",
+    "check_store",
     "concat",
     "deconvolve",
     "demix",
@@ -72,6 +74,7 @@ __all__ = [
     "read_rois",
     "read_suite2p",
     "recompute_overlap",
+    "repair_store",
     "reprocess",
     "rois_from_footprints",
     "rois_from_labels",

@@ -366,7 +366,7 @@ def test_a_task_that_a_failed_run_left_over_writes_nothing(recording, tmp_path, 
         with stopped_after(monkeypatch, "_mark_block", 1):
             xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
     before = files(tmp_path)
-    with pytest.raises(RuntimeError, match="that of another run"):
+    with pytest.raises(OSError, match="this run writes no more"):
         plain(*args, **kwargs)
     assert files(tmp_path) == before
 

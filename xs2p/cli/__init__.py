@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from xs2p.cli import extract  # noqa: F401  (registers the command)
+from xs2p.cli import check, extract  # noqa: F401  (register the commands)
 from xs2p.cli.options import Debug, Quiet, app
 from xs2p.cli.report import complain, reporting, summary
 

@@ -25,6 +25,7 @@ from xs2p.cli.options import (
     Coefficient,
     Debug,
     Detrend,
+    Durable,
     FullOrCentred,
     HowExtracted,
     LinePeriod,
@@ -32,12 +33,18 @@ from xs2p.cli.options import (
     Neuropil,
     Nonnegative,
     OnDevice,
+    Overwrite,
     Penalty,
     PlanePeriod,
+    Polarity,
     Quiet,
+    Resume,
     Segments,
     SMin,
+    SnrThreshold,
     Tau,
+    Verify,
+    Wait,
     WithDenoised,
     WithDff,
     app,
@@ -45,7 +52,6 @@ from xs2p.cli.options import (
     of_cluster,
     of_masks,
     of_movie,
-    of_output,
     of_rois,
     switch,
 )
@@ -244,13 +250,7 @@ def extract(
             "as cell, which no neuropil may use."
         ),
     ] = 50.0,
-    snr_threshold: Annotated[
-        float,
-        of_masks(
-            help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
-            "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
-        ),
-    ] = 0.0,
+    snr_threshold: SnrThreshold = 0.0,
     neuropil_extract: Annotated[
         bool,
         switch(help="Extract neuropil (the default); without it there is no Fneu and Fc is F."),
@@ -279,23 +279,18 @@ def extract(
             show_default=False,
         ),
     ] = None,
-    polarity: Annotated[
-        int, of_baseline(help="-1 for an indicator that darkens with activity.")
-    ] = 1,
+    polarity: Polarity = 1,
     dff: WithDff = False,
     s_min: SMin = 0.0,
     penalty: Penalty = None,
     denoised: WithDenoised = False,
     device: OnDevice = None,
     kernels: ByKernels = None,
-    overwrite: Annotated[
-        bool,
-        of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
-    ] = False,
-    resume: Annotated[
-        bool,
-        of_output("--resume", help="Go on with a run of the same command that did not end."),
-    ] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    verify: Verify = False,
+    wait: Wait = 0.0,
+    durable: Durable = True,
     scheduler: Annotated[
         str | None,
         of_cluster(metavar="ADDRESS", help="Of a running Dask cluster, as tcp://node1:8786."),
@@ -348,7 +343,7 @@ def extract(
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
         import xs2p
         from xs2p.disk.inputs import paths_read
-        from xs2p.pipeline.store import check_target
+        from xs2p.pipeline.place import check_target
 
         check_target(out, resume, overwrite, paths_read(*sources))
 
@@ -391,6 +386,9 @@ def extract(
                 out,
                 resume=resume,
                 overwrite=overwrite,
+                verify=verify,
+                wait=wait,
+                durable=durable,
                 progress=not quiet,
                 fs=fs,
                 tau=tau,

@@ -210,6 +210,14 @@ WithDff = Annotated[
     ),
 ]
 
+SnrThreshold = Annotated[
+    float,
+    of_masks(
+        help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
+        "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
+    ),
+]
+Polarity = Annotated[int, of_baseline(help="-1 for an indicator that darkens with activity.")]
 SMin = Annotated[
     float,
     of_baseline("--s-min", help="Smallest spike, in the units of the movie; 0 for any size."),
@@ -238,5 +246,35 @@ FullOrCentred = Annotated[
     of_masks(
         help="full: all of Fneu is taken off; centred: what it is above its median, so that the "
         "light of the cell at rest stays, which dF/F divides by."
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
+]
+Resume = Annotated[
+    bool,
+    of_output("--resume", help="Go on with a run of the same command that did not end."),
+]
+Verify = Annotated[
+    bool,
+    of_output(
+        "--verify",
+        help="With --resume, compare the checksums of what is on disk, and not its size alone.",
+    ),
+]
+Wait = Annotated[
+    float,
+    of_output(
+        metavar="SECONDS",
+        help="Wait so long where another run is writing the store; by default that is an error.",
+    ),
+]
+Durable = Annotated[
+    bool,
+    of_output(
+        "--durable/--no-durable",
+        help="See to it that all is on disk before it is marked as done (the default); without, "
+        "for scratch, a loss of power may lose the store.",
     ),
 ]

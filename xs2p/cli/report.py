@@ -59,6 +59,9 @@ def _one_line(error: BaseException) -> str:
         ("overwrite=True, resume=False", "--overwrite and without --resume"),
         ("overwrite=True", "--overwrite"),
         ("resume=True", "--resume"),
+        ("wait=600", "--wait 600"),
+        ("verify=True", "--verify"),
+        ("give those that it was made from, rois=", "give those that it was made from, --rois"),
         ("cells_only=True", "--cells-only"),
         ("labels=True", "--labels"),
     ):

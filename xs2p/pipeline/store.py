@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
 import inspect
 import json
 import os
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag
+from xs2p._attrs import check_flag, check_number
 from xs2p._names import explain_names, with_options_of
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.compute.device import kernels_named
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
-from xs2p.movie.array import open_array
-from xs2p.movie.chunks import TARGET_BYTES
+from xs2p.disk.lock import locked
+from xs2p.disk.replace import put_in_place, remove_written
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
-from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
+from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
+from xs2p.pipeline.ledger import check_whole
+from xs2p.pipeline.place import check_target, lock_of
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
+from xs2p.pipeline.spans import on_its_way, regions_of
+from xs2p.pipeline.whole import Writer, complete
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.neuropil import ESTIMATED
-
-_REGION_SAMPLES = 2**22  # of a variable, about
-_REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
-_REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
 
 
 @with_options_of(extract)
@@ -45,6 +42,9 @@ def extract_to_zarr(
     overwrite: bool = False,
     progress: bool = True,
     frames_per_region: int | None = None,
+    verify: bool = False,
+    wait: float = 0.0,
+    durable: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Extract traces and spikes into a Zarr store, in a run that can be killed and resumed.
@@ -57,7 +57,12 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte.
+    the last byte. It also keeps the size and a checksum of each of its files, by which
+    :func:`xs2p.check_store` tells whether they are still what was written.
+
+    One run at a time writes a store: a lock beside it says which. That of a process that has
+    ended, or gave no sign of life for a minute, is taken over, and a line of the log ``xs2p`` says
+    so; who lost it writes no more.
 
     With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
     What a worker had when it died is done again by others. A task that was on four workers that
@@ -83,6 +88,16 @@ def extract_to_zarr(
     frames_per_region
         Frames of a region, by default a multiple of the movie's chunks that makes some 64 MB of
         each variable.
+    verify
+        On going on, compare the checksum of everything that is on disk, where otherwise sizes are
+        compared; what does not hold is made anew, with a warning.
+    wait
+        For how many seconds to wait where another run is writing this store; then, or at once by
+        default, that is an error.
+    durable
+        See to it that everything is on disk before it is marked, so that nothing is lost or wrong
+        also where the power goes. False, for scratch, saves that; a run that is killed loses
+        nothing then either.
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
         the pass that drops ROIs comes first; a resumed run has its result in the store.
@@ -98,24 +113,29 @@ def extract_to_zarr(
     ------
     FileExistsError
         The store, or an unfinished one, exists.
+    BlockingIOError
+        Another run is writing the store; the message says which, and since when.
     ValueError
         An input does not fit, or the store to resume was made from another movie, ROIs or
         parameters: the message names which.
     OSError, MemoryError
         A chunk of the movie cannot be read, or does not fit in the memory of a worker: the
-        message names the file and the frames.
+        message names the file and the frames. Or another run has taken over the store, after this
+        one gave no sign of life for a minute.
 
     Examples
     --------
     >>> ds = xs2p.extract_to_zarr(movie, rois, "traces.zarr", tau=1.0, resume=True)
     ... # doctest: +SKIP
     """
-    for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
+    flags = {"resume": resume, "overwrite": overwrite, "progress": progress}
+    for name, flag in (flags | {"verify": verify, "durable": durable}).items():
         check_flag(name, flag)
+    check_number("wait", wait, low=0, unit="s")
     given = paths_read(movie, rois, options.get("movie_chan2"))
     check_target(path, resume, overwrite, given)
-    options = _with_defaults(options)
-    job = _on_its_way(check_job(movie, rois, **options))
+    options = with_defaults(options)
+    job = on_its_way(check_job(movie, rois, **options))
     # Patterns and lists have become files by now.
     given |= paths_read(job.movie, job.movie_chan2)
     final, growing = check_target(path, resume, overwrite, given)
@@ -124,115 +144,74 @@ def extract_to_zarr(
     options["device"] = "cpu" if options["kernels"] is None else "gpu"
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
-    regions = _regions_of(job, frames_per_region)
-    run = _identity(job, options, regions)
-    goes_on = resume and os.path.exists(growing)
-    if goes_on:
-        _check_same(run, growing)
-    elif resume and os.path.exists(final) and not overwrite:
-        _check_same(run, final)
-        return _regions.open_store(final)
-    if job.snr_threshold > 0:
-        # A run that goes on has the ratio in its store.
-        known = _regions.open_store(growing)["snr"] if goes_on else None
-        job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
-    traces = extracted(job, regions)
-    whole = finished(traces, job)
-    run["labels"] = _digests(whole)
-    if goes_on:
-        _check_same(run, growing)
-    else:
-        if os.path.lexists(growing):
-            remove(growing)
-        _regions.create(growing, whole, regions[0], run)
-    try:
-        _regions.write_traces(growing, traces, regions[0], job.movie, progress)
-        stored = _regions.open_store(growing)
-        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
-        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        rest = finished(same, job, in_passes=True)
-        _regions.write_rest(growing, rest, regions[0], progress)
-        _write_found(growing, job, rest)
-    except BaseException as error:
-        _keep_what_is_done(growing, error)
-        raise
-    _regions.complete(growing)
-    put_in_place(growing, final, overwrite)
+    regions = regions_of(job, frames_per_region)
+    run = identity_of(job, options, regions)
+    if resume and not overwrite and os.path.exists(final) and not os.path.lexists(growing):
+        return _whole(final, run, verify)
+    with locked(lock_of(growing), growing, wait) as hold:
+        check_target(path, resume, overwrite, given, alone=True)
+        if resume and not overwrite and os.path.exists(final):  # another made it meanwhile
+            return _whole(final, run, verify)
+        writer = Writer(growing, hold, durable)
+        goes_on = resume and os.path.exists(growing)
+        if goes_on:
+            check_same(run, growing)
+        if job.snr_threshold > 0:
+            # A run that goes on has the ratio in its store.
+            known = _regions.open_store(growing)["snr"] if goes_on else None
+            job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
+        traces = extracted(job, regions)
+        whole = finished(traces, job)
+        run["labels"] = _digests(whole)
+        if goes_on:
+            check_same(run, growing)
+            _regions.recheck(writer, verify)
+        else:
+            _regions.create(writer, whole, regions[0], json.dumps(run))
+        fill(writer, job, traces, regions[0], progress)
+        hold.check()
+        put_in_place(growing, final, overwrite, durable)
     return _regions.open_store(final)
 
 
-def _write_found(store: str, job: Job, rest: xr.Dataset) -> None:
+def _whole(final: str, run: dict[str, Any], verify: bool) -> xr.Dataset:
+    """Open a store that an earlier run has finished."""
+    check_same(run, final)
+    if verify:
+        check_whole(final)
+    return _regions.open_store(final)
+
+
+def fill(writer: Writer, job: Job, traces: xr.Dataset, frames: int, progress: bool) -> None:
+    """Write all that is not in a store yet, and make it a finished one."""
+    store = writer.store
+    try:
+        _regions.write_traces(writer, traces, frames, job.movie, progress)
+        stored = _regions.open_store(store)
+        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
+        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
+        rest = finished(same, job, in_passes=True)
+        _regions.write_rest(writer, rest, frames, progress)
+        _write_found(writer, job, rest)
+        complete(writer)
+    except BaseException as error:
+        _keep_what_is_done(writer, error)
+        raise
+
+
+def _write_found(writer: Writer, job: Job, rest: xr.Dataset) -> None:
     """Write what is known of each ROI once its traces are there; lazily they were made again."""
     coefficients = [name for name in ESTIMATED if name in rest.data_vars]
     if coefficients:
-        _regions.write_found(store, xr.Dataset({n: rest[n].variable for n in coefficients}))
+        _regions.write_found(writer, xr.Dataset({n: rest[n].variable for n in coefficients}))
     if not job.dff:
         return
-    made = relative_in(_regions.open_store(store), job, in_passes=True)
+    made = relative_in(_regions.open_store(writer.store), job, in_passes=True)
     found = xr.Dataset({name: made[name] for name in ("noise", "dff_flag")})
-    _regions.write_found(store, found.compute())
+    _regions.write_found(writer, found.compute())
 
 
-def partial_path(path: str) -> str:
-    """Return what a store is called while it is not complete."""
-    return f"{os.path.splitext(path)[0]}.partial.zarr"
-
-
-# What is asked for
-
-
-def check_target(
-    path: str | os.PathLike[str], resume: bool, overwrite: bool, inputs: Iterable[str]
-) -> tuple[str, str]:
-    """Check where a run is to write; what its store is called in the end, and until then.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If there can be no store of that name.
-    FileExistsError
-        If something is there that must stay: see :mod:`xs2p.disk.replace`.
-    """
-    final = os.path.abspath(os.fspath(path))
-    if os.path.splitext(final)[1].lower() != ".zarr":
-        raise ValueError(
-            f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr, "
-            "as in 'traces.zarr'"
-        )
-    if not os.path.isdir(os.path.dirname(final)):
-        raise FileNotFoundError(
-            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
-            "make it first, with os.makedirs"
-        )
-    growing, inputs = partial_path(final), list(inputs)
-    _check_unfinished(final, growing, resume, overwrite, inputs)
-    if overwrite or not resume:
-        foreign = functools.partial(foreign_store, marks=("xs2p_version", _regions.RUN))
-        check_place(final, overwrite=overwrite, foreign=foreign, inputs=inputs)
-    return final, growing
-
-
-def _check_unfinished(
-    final: str, growing: str, resume: bool, overwrite: bool, inputs: list[str]
-) -> None:
-    if not os.path.lexists(growing):
-        return
-    if resume and not overwrite and os.path.lexists(final):
-        raise FileExistsError(
-            f"{growing} is from a run that did not end and was to replace {final}; "
-            "resume=True, overwrite=True goes on with it"
-        )
-    # Whatever is done with it, it must be of a run.
-    foreign = functools.partial(foreign_store, marks=(_regions.RUN,))
-    check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
-    if not (overwrite or resume):
-        raise FileExistsError(
-            f"{growing} exists, from a run that did not end; resume=True goes on with it, "
-            "overwrite=True starts anew"
-        )
-
-
-def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
     known = inspect.signature(extract).parameters.values()
     defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
@@ -243,59 +222,8 @@ def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "method": method, "baseline": baseline}
 
 
-def _on_its_way(job: Job) -> Job:
-    """Make the movie one of chunks, and compute what labels the results: it is written at once."""
-    whole = {id(movie): _chunked(movie) for movie in (job.movie, job.movie_chan2)}
-
-    def of_part(movie: Any) -> Any:  # a movie without planes is its own part
-        return whole[id(movie)] if id(movie) in whole else _chunked(movie)
-
-    return job._replace(
-        movie=whole[id(job.movie)],
-        movie_chan2=whole[id(job.movie_chan2)],
-        rois=job.rois.compute(),
-        parts=[
-            Part(of_part(p.movie), of_part(p.movie_chan2), p.rois.compute(), p.plane)
-            for p in job.parts
-        ],
-    )
-
-
-def _chunked(movie: Any) -> Any:
-    """Let a movie in memory, or mapped from a file, go the way of every other one."""
-    if movie is None:
-        return None
-    movie = movie.assign_coords({n: c.compute() for n, c in movie.coords.items() if c.chunks})
-    if movie.chunks is None:
-        movie = open_array(movie, None)  # a map of a file is read from there, and not copied
-    if movie.chunks is None:
-        frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
-        chunks = {"time": max(TARGET_BYTES // frame, 1)}
-        movie = movie.copy(data=movie.variable.chunk(chunks).data)  # labels must not become lazy
-    return movie
-
-
-def _regions_of(job: Job, asked: int | None) -> tuple[int, ...]:
-    """Frames of each region: all but the last have the same number."""
-    n_frames = job.movie.sizes["time"]
-    frames = _frames_per_region(job.movie, job.rois.sizes["roi"], asked)
-    rest = n_frames % frames
-    return (*(frames,) * (n_frames // frames), *((rest,) if rest else ()))
-
-
-def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> int:
-    n_frames = movie.sizes["time"]
-    if asked is not None:
-        if isinstance(asked, bool) or int(asked) != asked or asked < 1:
-            raise ValueError(f"frames_per_region must be a positive number, got {asked!r}")
-        return min(int(asked), n_frames)
-    chunk = max(movie.chunksizes["time"])
-    frame_bytes = max(movie.nbytes // n_frames, 1)
-    most = min(_REGION_FRAMES, _REGION_SAMPLES // max(n_rois, 1), _REGION_BYTES / frame_bytes)
-    return min(max(int(most // chunk), 1) * chunk, n_frames)
-
-
-def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
+def identity_of(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
+    """Return what a run is of: its movie, ROIs and parameters; arrays by their digests."""
     from xs2p._version import __version__
 
     table = pixel_table(job.rois)
@@ -352,12 +280,13 @@ def _digest(*arrays: Any) -> str:
     return digest.hexdigest()[:32]
 
 
-def _check_same(run: dict[str, Any], store: str) -> None:
-    """Raise, naming what differs, unless a store was made from the same."""
+def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = None) -> None:
+    """Raise, naming what differs, unless a store was made from the same (or ``kept`` was)."""
     import zarr
 
     try:
-        kept = json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN]))
+        if kept is None:
+            kept = dict(json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN])))
     except Exception as error:
         raise ValueError(
             f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
@@ -385,16 +314,18 @@ def _check_same(run: dict[str, Any], store: str) -> None:
         )
 
 
-def _keep_what_is_done(store: str, error: BaseException) -> None:
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+def _keep_what_is_done(writer: Writer, error: BaseException) -> None:
+    store, full = writer.store, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
     if isinstance(error, OSError) and error.errno in full and error.filename is None:
         error.filename = store
     try:
+        writer.hold.check()
         done = _regions.done_regions(store, 0)
-    except Exception:  # the store has gone: that error is not the one to tell
+    except Exception:  # the store has gone, or is another's: that error is not the one to tell
         return
     if done is not None and not done.any():
-        remove_written(store)
+        _regions.discard(store)
+        remove_written(store)  # what threads have made again
         return
     part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
     error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")
