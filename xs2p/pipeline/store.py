@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import errno
 import functools
-import hashlib
 import inspect
-import json
 import os
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
 from xs2p._names import explain_names, with_options_of
-from xs2p.compute.arrays import to_host
-from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.compute.device import kernels_named
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
@@ -25,9 +20,9 @@ from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
+from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
-from xs2p.rois.pixels import pixel_table
 from xs2p.traces.neuropil import ESTIMATED
 
 _REGION_SAMPLES = 2**22  # of a variable, about
@@ -125,12 +120,12 @@ def extract_to_zarr(
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
     regions = _regions_of(job, frames_per_region)
-    run = _identity(job, options, regions)
+    run = identity_of(job, options, regions)
     goes_on = resume and os.path.exists(growing)
     if goes_on:
-        _check_same(run, growing)
+        check_same(run, growing)
     elif resume and os.path.exists(final) and not overwrite:
-        _check_same(run, final)
+        check_same(run, final)
         return _regions.open_store(final)
     if job.snr_threshold > 0:
         # A run that goes on has the ratio in its store.
@@ -138,9 +133,9 @@ def extract_to_zarr(
         job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
     traces = extracted(job, regions)
     whole = finished(traces, job)
-    run["labels"] = _digests(whole)
+    run["labels"] = digests_of(whole)
     if goes_on:
-        _check_same(run, growing)
+        check_same(run, growing)
     else:
         if os.path.lexists(growing):
             remove(growing)
@@ -293,96 +288,6 @@ def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> i
     frame_bytes = max(movie.nbytes // n_frames, 1)
     most = min(_REGION_FRAMES, _REGION_SAMPLES // max(n_rois, 1), _REGION_BYTES / frame_bytes)
     return min(max(int(most // chunk), 1) * chunk, n_frames)
-
-
-def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
-    from xs2p._version import __version__
-
-    table = pixel_table(job.rois)
-    identity: dict[str, Any] = {
-        "movie": _fingerprint(job.movie),
-        "rois": _digest(*table[:-1], job.rois["radius"].values, *table.shape),
-    }
-    for name, value in options.items():
-        if name == "movie_chan2":
-            value = None if job.movie_chan2 is None else _fingerprint(job.movie_chan2)
-        elif name in ("valid", "segments"):
-            value = job.frames_said(name)
-        if isinstance(value, xr.DataArray | np.ndarray) and np.ndim(value):
-            value = _digest(np.asarray(value))
-        identity[name] = _plain(value)
-    return {**identity, "frames_per_region": regions[0], "xs2p_version": __version__}
-
-
-def _digests(ds: xr.Dataset) -> dict[str, str]:
-    """Whatever labels a result: planes, status, what the user has put there."""
-    return {str(n): _digest(c.values) for n, c in sorted(ds.coords.items())}
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of Python's for one of numpy's."""
-    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
-
-
-@naming_what_was_lost()
-def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
-    """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
-    import dask
-
-    n = movie.sizes["time"]
-    # Dask can push a slice into a read; a list of frames reads whole chunks.
-    picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
-    some = [to_host(part) for part in dask.compute(*picked)]
-    labels = [movie["time"].values] if "time" in movie.coords else []
-    return {
-        "shape": list(movie.shape),
-        "dtype": str(movie.dtype),
-        "fs": _plain(movie.attrs.get("fs")),
-        "units": str(movie.attrs.get("units")),
-        "content": _digest(*some, *labels),
-    }
-
-
-def _digest(*arrays: Any) -> str:
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        text = array.dtype.kind in "OT"  # memory holds addresses
-        digest.update(str(array.tolist()).encode() if text else array.tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _check_same(run: dict[str, Any], store: str) -> None:
-    """Raise, naming what differs, unless a store was made from the same."""
-    import zarr
-
-    try:
-        kept = json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN]))
-    except Exception as error:
-        raise ValueError(
-            f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
-        ) from error
-    run = json.loads(json.dumps(run))
-    differs = []
-    for name in dict.fromkeys([*run, *kept]):
-        if name == "labels" and name not in run:  # these come out later
-            continue
-        now, then = run.get(name), kept.get(name)
-        if now == then:
-            continue
-        if isinstance(now, dict) and isinstance(then, dict):
-            parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
-            differs.append(f"other {name} ({', '.join(parts)})")
-        elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
-            differs.append(f"other {name}")
-        else:
-            differs.append(f"{name}={then!r}, and {now!r} is given now")
-    if differs:
-        raise ValueError(
-            f"{store} cannot be resumed: it was made with {'; '.join(differs)}. Give what "
-            "it was made with, choose another store, or start anew with overwrite=True, "
-            "resume=False"
-        )
 
 
 def _keep_what_is_done(store: str, error: BaseException) -> None:
