@@ -22,7 +22,7 @@ FORMAT = "results_format"  # of a run: the number that says what its results are
 
 
 def identity_of(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
-    """What makes a run this one: movie, ROIs, every parameter, and what its results are."""
+    """Tell what makes a run this one: movie, ROIs, parameters, and what its results are."""
     table = pixel_table(job.rois)
     identity: dict[str, Any] = {
         "movie": _fingerprint(job.movie),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import inspect
@@ -13,6 +14,7 @@ import xarray as xr
 
 from xs2p._attrs import check_flag
 from xs2p._names import explain_names, with_options_of
+from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
@@ -20,6 +22,7 @@ from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
+from xs2p.pipeline.history import Session, settle
 from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
@@ -52,7 +55,7 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte.
+    the last byte but for its history: who made it and when, as :func:`xs2p.provenance` tells it.
 
     With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
     What a worker had when it died is done again by others. A task that was on four workers that
@@ -107,6 +110,22 @@ def extract_to_zarr(
     """
     for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
         check_flag(name, flag)
+    with hearing() as heard:
+        asked = (resume, overwrite, progress, frames_per_region)
+        return _run(movie, rois, path, options, heard, *asked)
+
+
+def _run(
+    movie: Any,
+    rois: Any,
+    path: Any,
+    options: dict[str, Any],
+    heard: list[str],
+    resume: bool,
+    overwrite: bool,
+    progress: bool,
+    frames_per_region: int | None,
+) -> xr.Dataset:
     given = paths_read(movie, rois, options.get("movie_chan2"))
     check_target(path, resume, overwrite, given)
     options = _with_defaults(options)
@@ -120,6 +139,7 @@ def extract_to_zarr(
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
     regions = _regions_of(job, frames_per_region)
+    session = Session(job, rois, options["kernels"], heard)
     run = identity_of(job, options, regions)
     goes_on = resume and os.path.exists(growing)
     if goes_on:
@@ -141,6 +161,7 @@ def extract_to_zarr(
             remove(growing)
         _regions.create(growing, whole, regions[0], run)
     try:
+        session.begin(growing)
         _regions.write_traces(growing, traces, regions[0], job.movie, progress)
         stored = _regions.open_store(growing)
         variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
@@ -148,9 +169,13 @@ def extract_to_zarr(
         rest = finished(same, job, in_passes=True)
         _regions.write_rest(growing, rest, regions[0], progress)
         _write_found(growing, job, rest)
+        session.end(growing)
     except BaseException as error:
         _keep_what_is_done(growing, error)
+        with contextlib.suppress(Exception):  # a disk that is full, or gone
+            session.end(growing, error)
         raise
+    settle(growing)
     _regions.complete(growing)
     put_in_place(growing, final, overwrite)
     return _regions.open_store(final)
