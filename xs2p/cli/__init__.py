@@ -28,7 +28,7 @@ def main(args: list[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        Always: with code 0, 2 for bad input, or 130 when interrupted.
+        Always: with code 0, 2 for bad input, 130 when interrupted, or 143 after SIGTERM.
     """
     try:
         code = app(args=args, prog_name="xs2p", standalone_mode=False)

@@ -23,6 +23,7 @@ from xs2p._attrs import UNFINISHED
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
+from xs2p.compute.stopping import compute_marks
 from xs2p.disk.replace import (
     holds_only_zarr,
     put_in_place,
@@ -109,8 +110,6 @@ def write_traces(
     store: str, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
 ) -> None:
     """Write what is extracted from the movie, of the regions that are not on disk yet."""
-    import dask
-
     done = done_regions(store, 0)
     if done is None or done.all():
         return
@@ -136,14 +135,12 @@ def write_traces(
                 whole = functools.reduce(operator.and_, written)
                 marks.append(_mark(whole, store, owner, 0, (region,)))
             with watched.part(reads * len(marks) / done.size):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
 @naming_what_was_lost()
 def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
-    import dask
-
     done = done_regions(store, 1)
     if done is None or done.all():
         return
@@ -173,7 +170,7 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
                 for j in todo[i]
             ]
             with watched.part(len(marks)):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
 def write_found(store: str, found: xr.Dataset) -> None:

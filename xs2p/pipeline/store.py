@@ -16,6 +16,7 @@ from xs2p._attrs import check_flag
 from xs2p._names import explain_names, with_options_of
 from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
+from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
 from xs2p.movie.array import open_array
@@ -110,7 +111,7 @@ def extract_to_zarr(
     """
     for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
         check_flag(name, flag)
-    with hearing() as heard:
+    with hearing() as heard, stoppable():
         asked = (resume, overwrite, progress, frames_per_region)
         return _run(movie, rois, path, options, heard, *asked)
 
