@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import xarray as xr
@@ -18,7 +17,14 @@ from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
 from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
+from xs2p.disk.replace import (
+    check_place,
+    foreign_store,
+    holds_only_zarr,
+    put_in_place,
+    remove,
+    remove_written,
+)
 from xs2p.movie.array import open_array
 from xs2p.movie.chunks import TARGET_BYTES
 from xs2p.pipeline import regions as _regions
@@ -111,7 +117,8 @@ def extract_to_zarr(
     """
     for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
         check_flag(name, flag)
-    with hearing() as heard, stoppable():
+    growing = partial_path(os.path.abspath(os.fspath(path)))
+    with hearing() as heard, stoppable(), _disk_named(growing):
         asked = (resume, overwrite, progress, frames_per_region)
         return _run(movie, rois, path, options, heard, *asked)
 
@@ -171,13 +178,14 @@ def _run(
         _regions.write_rest(growing, rest, regions[0], progress)
         _write_found(growing, job, rest)
         session.end(growing)
+        settle(growing)
+        _regions.complete(growing)
     except BaseException as error:
+        _check_not_gone(growing, error)
         _keep_what_is_done(growing, error)
-        with contextlib.suppress(Exception):  # a disk that is full, or gone
+        with contextlib.suppress(Exception):  # a disk that takes no more
             session.end(growing, error)
         raise
-    settle(growing)
-    _regions.complete(growing)
     put_in_place(growing, final, overwrite)
     return _regions.open_store(final)
 
@@ -316,10 +324,34 @@ def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> i
     return min(max(int(most // chunk), 1) * chunk, n_frames)
 
 
+@contextlib.contextmanager
+def _disk_named(store: str) -> Iterator[None]:
+    """Name the store where its disk takes no more, is over the quota, read-only or broken.
+
+    Errors of reading a movie name it themselves, and have no number.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = store
+        raise
+
+
+def _check_not_gone(store: str, error: BaseException) -> None:
+    """Raise, in place of whatever followed from it, where the store is no longer there."""
+    if os.path.exists(os.path.join(store, "zarr.json")) or not isinstance(error, Exception):
+        return
+    if holds_only_zarr(store):
+        remove_written(store)  # chunks that were being written when it went
+    raise FileNotFoundError(
+        f"{store} has gone: it was renamed or deleted, or its disk taken away, while this run "
+        "wrote to it. Give it its name back, and resume=True goes on with it; without it, "
+        "resume=True starts anew"
+    ) from error
+
+
 def _keep_what_is_done(store: str, error: BaseException) -> None:
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    if isinstance(error, OSError) and error.errno in full and error.filename is None:
-        error.filename = store
     try:
         done = _regions.done_regions(store, 0)
     except Exception:  # the store has gone: that error is not the one to tell
