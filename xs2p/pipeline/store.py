@@ -170,13 +170,7 @@ def _run(
         _regions.create(growing, whole, regions[0], run)
     try:
         session.begin(growing)
-        _regions.write_traces(growing, traces, regions[0], job.movie, progress)
-        stored = _regions.open_store(growing)
-        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
-        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        rest = finished(same, job, in_passes=True)
-        _regions.write_rest(growing, rest, regions[0], progress)
-        _write_found(growing, job, rest)
+        _write(growing, traces, job, regions[0], progress)
         session.end(growing)
         settle(growing)
         _regions.complete(growing)
@@ -188,6 +182,17 @@ def _run(
         raise
     put_in_place(growing, final, overwrite)
     return _regions.open_store(final)
+
+
+def _write(store: str, traces: xr.Dataset, job: Job, frames: int, progress: bool) -> None:
+    """Write what is not on disk yet: what is extracted, then what is made of that."""
+    _regions.write_traces(store, traces, frames, job.movie, progress)
+    stored = _regions.open_store(store)
+    variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
+    same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
+    rest = finished(same, job, in_passes=True)
+    _regions.write_rest(store, rest, frames, progress)
+    _write_found(store, job, rest)
 
 
 def _write_found(store: str, job: Job, rest: xr.Dataset) -> None:
