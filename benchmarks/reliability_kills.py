@@ -15,6 +15,7 @@ from pathlib import Path
 SCRIPT = """
 import functools, sys, time
 import xs2p
+from benchmarks.store_files import files
 from xs2p.pipeline import regions
 from xs2p.testing import simulate
 movie, rois, _ = simulate(8, (40, 44), 600, fs=10.0, chunks=50)
@@ -31,11 +32,7 @@ xs2p.extract_to_zarr(
 )
 """
 
-
-def files(store: Path) -> dict[str, bytes]:
-    """All files of a store."""
-    found = sorted(path for path in store.rglob("*") if path.is_file())
-    return {str(path.relative_to(store)): path.read_bytes() for path in found}
+from benchmarks.store_files import files
 
 
 def start(store: Path) -> subprocess.Popen[str]:

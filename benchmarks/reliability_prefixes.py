@@ -22,6 +22,7 @@ import dask
 import xarray as xr
 
 import xs2p
+from benchmarks.store_files import files
 from xs2p.disk import lock
 from xs2p.pipeline.ledger import fault, faults, read_ledger
 from xs2p.pipeline.marks import marked_files
@@ -204,15 +205,6 @@ def verdict(folder: Path, whole: dict[str, bytes]) -> str:
             return f"{found} in a store that says it is whole" if found else "whole"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-
-
-def files(store: Path) -> dict[str, bytes]:
-    """All files of a store."""
-    return {
-        path.relative_to(store).as_posix(): path.read_bytes()
-        for path in sorted(store.rglob("*"))
-        if path.is_file()
-    }
 
 
 def states_of(folder: Path, run: Callable[[], Any]) -> tuple[list[Tree], dict[str, bytes]]:

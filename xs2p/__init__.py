@@ -30,6 +30,7 @@ from xs2p.masks.masks import Masks
 from xs2p.pipeline.check import check_store, repair_store
 from xs2p.pipeline.concat import concat
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
@@ -69,6 +70,7 @@ __all__ = [
     "noise",
     "open_movie",
     "preprocess",
+    "provenance",
     "quality",
     "read_nwb",
     "read_rois",

@@ -25,6 +25,7 @@ _TIMES = {
 # Of text over roi: Python strings, and known for text by Zarr and NetCDF also where there are none.
 TEXT = np.dtype(object, metadata={"element_type": str})
 UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
+HISTORY = "xs2p_history"  # attribute of one that is: who made it, when and by what
 
 _HOW = {
     "fs": "frames per second: fs=30.0, or movie.attrs['fs'] = 30.0",

@@ -15,6 +15,7 @@ import dask
 import numpy as np
 import pytest
 import xarray as xr
+from stores import files
 
 import xs2p
 from xs2p import cli
@@ -51,11 +52,6 @@ def made(recording, tmp_path_factory):
 def store(made, tmp_path):
     shutil.copytree(made, tmp_path / "a.zarr")
     return tmp_path / "a.zarr"
-
-
-def files(store):
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*"))
-            if p.is_file()}  # fmt: skip
 
 
 def flip(path, at=-1):

@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 import tracemalloc
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from counting import CountingFrames
+from stores import files
 
 import xs2p
 from xs2p.movie import chunks
@@ -53,16 +53,14 @@ def whole(recording, tmp_path_factory):
     return files(path)
 
 
-def files(store):
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*"))
-            if p.is_file()}  # fmt: skip
-
-
 def counted(movie):
     """The same movie, and how often each of its frames has been read."""
     frames = CountingFrames(movie.values)
     lazy = movie.copy(data=frames.to_dask((CHUNK, *movie.shape[1:])))
     return lazy, frames
+
+
+STORE_ATTRS = ("xs2p_run", "xs2p_history")
 
 
 class Killed(BaseException):
@@ -106,7 +104,7 @@ def test_store_holds_what_extract_gives(recording, tmp_path, baseline):
     xr.testing.assert_equal(ds.coords.to_dataset().compute(), expected.coords.to_dataset())
     run = json.loads(ds.attrs["xs2p_run"])
     assert run["tau"] == 0.1 and run["baseline"] == baseline
-    assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    assert {k: v for k, v in ds.attrs.items() if k not in STORE_ATTRS} == expected.attrs
     assert os.listdir(tmp_path) == ["out.zarr"]
     # Once for the traces, and three frames once more for the movie's fingerprint.
     assert sorted(frames.reads)[: N - 3] == [1] * (N - 3) and frames.reads.max() <= 2

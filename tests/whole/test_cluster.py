@@ -24,6 +24,7 @@ import pytest
 import xarray as xr
 import zarr
 from loaders import as_movie, reference
+from stores import files
 from terminals import Terminal
 
 import xs2p
@@ -87,12 +88,6 @@ def whole(recording, tmp_path_factory):
     with dask.config.set(scheduler="threads"):
         xs2p.extract_to_zarr(opened(path), rois, store, **STORE)
         return opened(path).s2p.extract(rois, **STEPS).compute(), files(store)
-
-
-def files(store):
-    return {
-        str(p.relative_to(store)): p.read_bytes() for p in Path(store).rglob("*") if p.is_file()
-    }
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from xs2p._warnings import hearing
 from xs2p.cli.cluster import cluster
 from xs2p.cli.inputs import (
     of_plane,
@@ -339,7 +340,7 @@ def extract(
     }
     if valid is not None:
         options["valid"] = valid
-    with reporting(debug):
+    with reporting(debug), hearing():  # what opening warns of belongs to the store too
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
         import xs2p
         from xs2p.disk.inputs import paths_read

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -38,6 +39,10 @@ class Stamp:
         stat = os.stat(path)
         return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
 
+    def is_here(self) -> bool:
+        """Whether this is the machine that it was made on, whose times of files it has."""
+        return bool(self.__dict__["_host"] == platform.node())
+
     def check(self) -> None:
         """Raise where the file is not as it was: what is read would go by the old one's name.
 
@@ -50,11 +55,27 @@ class Stamp:
                 f"has {stat.st_size} bytes now, and had {self.size} bytes when it was opened: it "
                 "was cut, written on or replaced since"
             )
-        elif stat.st_mtime_ns != self.mtime_ns and self.__dict__["_host"] == platform.node():
+        elif stat.st_mtime_ns != self.mtime_ns and self.is_here():
             what = "was written anew since it was opened"
         else:
             return
         raise OSError(f"{self.path} {what}; open it anew with xs2p.open_movie")
+
+
+@contextlib.contextmanager
+def read_of(stamp: Stamp, start: int, stop: int, step: int = 1) -> Iterator[None]:
+    """Name frames where they cannot be read, and let none pass of another file than was opened.
+
+    That is looked at before and after, since a file may be replaced while it is read.
+    """
+    with named_read(stamp.path, start, stop, step):
+        stamp.check()
+        try:
+            yield
+        except Exception:
+            stamp.check()  # that says more than what followed from it
+            raise
+        stamp.check()
 
 
 class Sliced:
@@ -134,7 +155,7 @@ class Frames(Sliced):
 
     def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
         """Say in errors which file the frames ``start:stop`` are of."""
-        return named_read(self.stamp.path, start, stop)
+        return read_of(self.stamp, start, stop)
 
     def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         """Read every ``step``-th frame, ``count`` of them, and none of those between."""

@@ -106,6 +106,7 @@ def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarr
         for source in frames.sources:  # HDF5 has zeros for what is in a file that is gone
             if not os.path.isfile(source.path):
                 raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
+            source.check()
         require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
         part: np.ndarray[Any, Any] = stored[key]
         return part

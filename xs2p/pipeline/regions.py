@@ -17,6 +17,7 @@ from xs2p._warnings import names, warn
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
+from xs2p.compute.stopping import compute_marks
 from xs2p.disk.replace import (
     holds_only_zarr,
     put_in_place,
@@ -148,8 +149,6 @@ def write_traces(
     writer: Writer, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
 ) -> None:
     """Write what is extracted from the movie, of the regions that are not on disk yet."""
-    import dask
-
     done = done_regions(writer.store, 0)
     if done is None or done.all():
         return
@@ -175,14 +174,12 @@ def write_traces(
                 whole = functools.reduce(operator.and_, written)
                 marks.append(_mark(whole, writer, 0, (region,)))
             with watched.part(reads * len(marks) / done.size):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
 @naming_what_was_lost()
 def write_rest(writer: Writer, ds: xr.Dataset, frames: int, progress: bool) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
-    import dask
-
     done = done_regions(writer.store, 1)
     if done is None or done.all():
         return
@@ -212,7 +209,7 @@ def write_rest(writer: Writer, ds: xr.Dataset, frames: int, progress: bool) -> N
                 for j in todo[i]
             ]
             with watched.part(len(marks)):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
 def write_found(writer: Writer, found: xr.Dataset) -> None:

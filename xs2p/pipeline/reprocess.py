@@ -6,7 +6,15 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import TRACES, UNFINISHED, coefficient_in, parameters_in, resolve, restated
+from xs2p._attrs import (
+    HISTORY,
+    TRACES,
+    UNFINISHED,
+    coefficient_in,
+    parameters_in,
+    resolve,
+    restated,
+)
 from xs2p._frames import with_frames
 from xs2p._names import explain_names, same_as, without_other
 from xs2p._warnings import warn
@@ -150,7 +158,8 @@ def reprocess(
     if plan.traces_differ:
         new = _with_statistics(new)
     new = restated(new)
-    new.attrs.pop(RUN, None)  # tells how the store that was opened was made
+    for tells_of_the_store in (RUN, HISTORY):
+        new.attrs.pop(tells_of_the_store, None)
     return new
 
 

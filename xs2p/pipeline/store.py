@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
+import contextlib
 import inspect
 import json
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag, check_number
 from xs2p._names import explain_names, with_options_of
-from xs2p.compute.arrays import to_host
-from xs2p.compute.cluster import naming_what_was_lost
+from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
+from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.lock import locked
-from xs2p.disk.replace import put_in_place, remove_written
+from xs2p.disk.lock import LostLock, locked
+from xs2p.disk.replace import holds_only_zarr, put_in_place, remove_written
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
+from xs2p.pipeline.history import Earlier, Session, settle
+from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
 from xs2p.pipeline.ledger import check_whole
-from xs2p.pipeline.place import check_target, lock_of
+from xs2p.pipeline.place import check_target, lock_of, partial_path
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.pipeline.spans import on_its_way, regions_of
-from xs2p.pipeline.whole import Writer, complete
-from xs2p.rois.pixels import pixel_table
+from xs2p.pipeline.whole import Writer, complete, is_whole
 from xs2p.traces.neuropil import ESTIMATED
 
 
@@ -57,7 +57,8 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte. It also keeps the size and a checksum of each of its files, by which
+    the last byte but for its history: who made it and when, as :func:`xs2p.provenance` tells it.
+    It also keeps the size and a checksum of each of its files, by which
     :func:`xs2p.check_store` tells whether they are still what was written.
 
     One run at a time writes a store: a lock beside it says which. That of a process that has
@@ -132,46 +133,78 @@ def extract_to_zarr(
     for name, flag in (flags | {"verify": verify, "durable": durable}).items():
         check_flag(name, flag)
     check_number("wait", wait, low=0, unit="s")
+    growing = partial_path(os.path.abspath(os.fspath(path)))
+    how = _How(resume, overwrite, progress, frames_per_region, verify, wait, durable)
+    with hearing() as heard, stoppable(), _disk_named(growing):
+        return _run(movie, rois, path, options, heard, how)
+
+
+class _How(NamedTuple):
+    """How a run goes; none of it is part of what it makes, but for the frames of a region."""
+
+    resume: bool
+    overwrite: bool
+    progress: bool
+    frames_per_region: int | None
+    verify: bool
+    wait: float
+    durable: bool
+
+
+def _run(
+    movie: Any, rois: Any, path: Any, options: dict[str, Any], heard: list[str], how: _How
+) -> xr.Dataset:
     given = paths_read(movie, rois, options.get("movie_chan2"))
-    check_target(path, resume, overwrite, given)
+    check_target(path, how.resume, how.overwrite, given)
     options = with_defaults(options)
     job = on_its_way(check_job(movie, rois, **options))
     # Patterns and lists have become files by now.
     given |= paths_read(job.movie, job.movie_chan2)
-    final, growing = check_target(path, resume, overwrite, given)
+    final, growing = check_target(path, how.resume, how.overwrite, given)
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
     options["kernels"] = kernels_named(job.device)
     options["device"] = "cpu" if options["kernels"] is None else "gpu"
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
-    regions = regions_of(job, frames_per_region)
+    regions = regions_of(job, how.frames_per_region)
+    session = Session(job, rois, options["kernels"], heard)
     run = identity_of(job, options, regions)
-    if resume and not overwrite and os.path.exists(final) and not os.path.lexists(growing):
-        return _whole(final, run, verify)
-    with locked(lock_of(growing), growing, wait) as hold:
-        check_target(path, resume, overwrite, given, alone=True)
-        if resume and not overwrite and os.path.exists(final):  # another made it meanwhile
-            return _whole(final, run, verify)
-        writer = Writer(growing, hold, durable)
-        goes_on = resume and os.path.exists(growing)
-        if goes_on:
-            check_same(run, growing)
-        if job.snr_threshold > 0:
-            # A run that goes on has the ratio in its store.
-            known = _regions.open_store(growing)["snr"] if goes_on else None
-            job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
-        traces = extracted(job, regions)
-        whole = finished(traces, job)
-        run["labels"] = _digests(whole)
-        if goes_on:
-            check_same(run, growing)
-            _regions.recheck(writer, verify)
-        else:
-            _regions.create(writer, whole, regions[0], json.dumps(run))
-        fill(writer, job, traces, regions[0], progress)
+    adds = how.resume and not how.overwrite
+    if adds and os.path.exists(final) and not os.path.lexists(growing):
+        return _whole(final, run, how.verify)
+    with locked(lock_of(growing), growing, how.wait) as hold:
+        check_target(path, how.resume, how.overwrite, given, alone=True)
+        if adds and os.path.exists(final):  # another made it meanwhile
+            return _whole(final, run, how.verify)
+        writer = Writer(growing, hold, how.durable)
+        job, traces = _begun(writer, job, run, regions, how)
+        fill(writer, job, traces, regions[0], how.progress, session)
         hold.check()
-        put_in_place(growing, final, overwrite, durable)
+        put_in_place(growing, final, how.overwrite, how.durable)
     return _regions.open_store(final)
+
+
+def _begun(
+    writer: Writer, job: Job, run: dict[str, Any], regions: tuple[int, ...], how: _How
+) -> tuple[Job, xr.Dataset]:
+    """Make the store, or see what of it is there; return what is to be written into it."""
+    growing = writer.store
+    goes_on = how.resume and os.path.exists(growing)
+    if goes_on:
+        check_same(run, growing)
+    if job.snr_threshold > 0:
+        # A run that goes on has the ratio in its store.
+        known = _regions.open_store(growing)["snr"] if goes_on else None
+        job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
+    traces = extracted(job, regions)
+    whole = finished(traces, job)
+    run["labels"] = digests_of(whole)
+    if goes_on:
+        check_same(run, growing)
+        _regions.recheck(writer, how.verify)
+    else:
+        _regions.create(writer, whole, regions[0], json.dumps(run))
+    return job, traces
 
 
 def _whole(final: str, run: dict[str, Any], verify: bool) -> xr.Dataset:
@@ -182,21 +215,43 @@ def _whole(final: str, run: dict[str, Any], verify: bool) -> xr.Dataset:
     return _regions.open_store(final)
 
 
-def fill(writer: Writer, job: Job, traces: xr.Dataset, frames: int, progress: bool) -> None:
+def fill(
+    writer: Writer,
+    job: Job,
+    traces: xr.Dataset,
+    frames: int,
+    progress: bool,
+    session: Session | Earlier,
+) -> None:
     """Write all that is not in a store yet, and make it a finished one."""
     store = writer.store
+    if is_whole(store):  # a run was killed in the midst of making it one
+        complete(writer)
+        return
     try:
-        _regions.write_traces(writer, traces, frames, job.movie, progress)
-        stored = _regions.open_store(store)
-        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
-        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        rest = finished(same, job, in_passes=True)
-        _regions.write_rest(writer, rest, frames, progress)
-        _write_found(writer, job, rest)
+        session.begin(store)
+        _write(writer, job, traces, frames, progress)
+        session.end(store)
+        settle(store)
         complete(writer)
     except BaseException as error:
-        _keep_what_is_done(writer, error)
+        if not isinstance(error, LostLock):
+            _check_not_gone(store, error)
+        if _keep_what_is_done(writer, error):
+            with contextlib.suppress(Exception):  # a disk that takes no more
+                session.end(store, error)
         raise
+
+
+def _write(writer: Writer, job: Job, traces: xr.Dataset, frames: int, progress: bool) -> None:
+    """Write what is not on disk yet: what is extracted, then what is made of that."""
+    _regions.write_traces(writer, traces, frames, job.movie, progress)
+    stored = _regions.open_store(writer.store)
+    variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
+    same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
+    rest = finished(same, job, in_passes=True)
+    _regions.write_rest(writer, rest, frames, progress)
+    _write_found(writer, job, rest)
 
 
 def _write_found(writer: Writer, job: Job, rest: xr.Dataset) -> None:
@@ -222,110 +277,45 @@ def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "method": method, "baseline": baseline}
 
 
-def identity_of(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
-    """Return what a run is of: its movie, ROIs and parameters; arrays by their digests."""
-    from xs2p._version import __version__
+@contextlib.contextmanager
+def _disk_named(store: str) -> Iterator[None]:
+    """Name the store where its disk takes no more, is over the quota, read-only or broken.
 
-    table = pixel_table(job.rois)
-    identity: dict[str, Any] = {
-        "movie": _fingerprint(job.movie),
-        "rois": _digest(*table[:-1], job.rois["radius"].values, *table.shape),
-    }
-    for name, value in options.items():
-        if name == "movie_chan2":
-            value = None if job.movie_chan2 is None else _fingerprint(job.movie_chan2)
-        elif name in ("valid", "segments"):
-            value = job.frames_said(name)
-        if isinstance(value, xr.DataArray | np.ndarray) and np.ndim(value):
-            value = _digest(np.asarray(value))
-        identity[name] = _plain(value)
-    return {**identity, "frames_per_region": regions[0], "xs2p_version": __version__}
-
-
-def _digests(ds: xr.Dataset) -> dict[str, str]:
-    """Whatever labels a result: planes, status, what the user has put there."""
-    return {str(n): _digest(c.values) for n, c in sorted(ds.coords.items())}
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of Python's for one of numpy's."""
-    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
-
-
-@naming_what_was_lost()
-def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
-    """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
-    import dask
-
-    n = movie.sizes["time"]
-    # Dask can push a slice into a read; a list of frames reads whole chunks.
-    picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
-    some = [to_host(part) for part in dask.compute(*picked)]
-    labels = [movie["time"].values] if "time" in movie.coords else []
-    return {
-        "shape": list(movie.shape),
-        "dtype": str(movie.dtype),
-        "fs": _plain(movie.attrs.get("fs")),
-        "units": str(movie.attrs.get("units")),
-        "content": _digest(*some, *labels),
-    }
-
-
-def _digest(*arrays: Any) -> str:
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        text = array.dtype.kind in "OT"  # memory holds addresses
-        digest.update(str(array.tolist()).encode() if text else array.tobytes())
-    return digest.hexdigest()[:32]
-
-
-def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = None) -> None:
-    """Raise, naming what differs, unless a store was made from the same (or ``kept`` was)."""
-    import zarr
-
+    Errors of reading a movie name it themselves, and have no number.
+    """
     try:
-        if kept is None:
-            kept = dict(json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN])))
-    except Exception as error:
-        raise ValueError(
-            f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
-        ) from error
-    run = json.loads(json.dumps(run))
-    differs = []
-    for name in dict.fromkeys([*run, *kept]):
-        if name == "labels" and name not in run:  # these come out later
-            continue
-        now, then = run.get(name), kept.get(name)
-        if now == then:
-            continue
-        if isinstance(now, dict) and isinstance(then, dict):
-            parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
-            differs.append(f"other {name} ({', '.join(parts)})")
-        elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
-            differs.append(f"other {name}")
-        else:
-            differs.append(f"{name}={then!r}, and {now!r} is given now")
-    if differs:
-        raise ValueError(
-            f"{store} cannot be resumed: it was made with {'; '.join(differs)}. Give what "
-            "it was made with, choose another store, or start anew with overwrite=True, "
-            "resume=False"
-        )
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = store
+        raise
 
 
-def _keep_what_is_done(writer: Writer, error: BaseException) -> None:
-    store, full = writer.store, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    if isinstance(error, OSError) and error.errno in full and error.filename is None:
-        error.filename = store
+def _check_not_gone(store: str, error: BaseException) -> None:
+    """Raise, in place of whatever followed from it, where the store is no longer there."""
+    if os.path.exists(os.path.join(store, "zarr.json")) or not isinstance(error, Exception):
+        return
+    if holds_only_zarr(store):
+        remove_written(store)  # chunks that were being written when it went
+    raise FileNotFoundError(
+        f"{store} has gone: it was renamed or deleted, or its disk taken away, while this run "
+        "wrote to it. Give it its name back, and resume=True goes on with it; without it, "
+        "resume=True starts anew"
+    ) from error
+
+
+def _keep_what_is_done(writer: Writer, error: BaseException) -> bool:
+    """Say how to go on; whether anything is kept, and is still ours."""
+    store = writer.store
     try:
         writer.hold.check()
         done = _regions.done_regions(store, 0)
     except Exception:  # the store has gone, or is another's: that error is not the one to tell
-        return
+        return False
     if done is not None and not done.any():
         _regions.discard(store)
         remove_written(store)  # what threads have made again
-        return
+        return False
     part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
     error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")
+    return True

@@ -57,6 +57,12 @@ def complete(writer: Writer) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def is_whole(store: str) -> bool:
+    """Whether all is written, and the metadata are those of a finished store."""
+    root = json.loads((Path(store) / "zarr.json").read_bytes())
+    return UNFINISHED not in root["attributes"]
+
+
 def _metadata_of_whole(store: str) -> bytes | None:
     """Metadata of the finished store, with those of its arrays; None where it has them already."""
     import zarr
