@@ -277,9 +277,7 @@ class TestHdf5:
                 movie = opened(path, chunks=10)
                 assert opened(path, chunks=10).data.name == movie.data.name
         assert opened(path, chunks=10).data.name != movie.data.name
-        with pytest.raises(
-            OSError, match=r"m\.h5: the chunk with frames 2\d to .*and had"
-        ):
+        with pytest.raises(OSError, match=r"m\.h5: the chunk with frames 2\d to .*and had"):
             movie[20:].compute(scheduler="sync")
         path.unlink()
         with pytest.raises(OSError, match=r"m\.h5: the chunk with frames"):
