@@ -12,10 +12,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.store_files import files
+
 SCRIPT = """
 import functools, sys, time
 import xs2p
-from benchmarks.store_files import files
 from xs2p.pipeline import regions
 from xs2p.testing import simulate
 movie, rois, _ = simulate(8, (40, 44), 600, fs=10.0, chunks=50)
@@ -31,8 +32,6 @@ xs2p.extract_to_zarr(
     min_neuropil_pixels=50, win_baseline=1.0, frames_per_region=100, progress=False,
 )
 """
-
-from benchmarks.store_files import files
 
 
 def start(store: Path) -> subprocess.Popen[str]:

@@ -50,8 +50,9 @@ def _deaths(error: Any, began: float) -> str:
 
 def has_client() -> bool:
     """Whether computations go to a distributed cluster; distributed itself is not imported."""
-    module = sys.modules.get("distributed")
-    if module is None:
+    module: Any = sys.modules.get("distributed")
+    # Another thread may be in the middle of importing it.
+    if getattr(module, "get_client", None) is None:
         return False
     try:
         module.get_client()

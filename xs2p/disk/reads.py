@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 READS = "xs2p-reads"  # of a cluster's scheduler: the topic where workers say what they read
 
@@ -71,8 +72,8 @@ def named_read(path: str, start: int, stop: int, step: int = 1) -> Iterator[None
 
 
 def _tell_scheduler(what: str) -> None:
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
+    distributed: Any = sys.modules.get("distributed")
+    if not hasattr(distributed, "get_worker"):  # also where it is being imported
         return
     with contextlib.suppress(ValueError):  # not on a worker
         distributed.get_worker().log_event(READS, {"reads": what})
