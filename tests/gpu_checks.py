@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 import xs2p
+from xs2p.compute.arrays import as_array
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import sums_cupyx, sums_gpu
 
@@ -50,7 +51,7 @@ def traces(n_rois=7, n_frames=400, seed=0):
 def on(backend, array, cupy, chunks=(29, -1)):
     """The same array over one of the backends; ``chunks`` are of time and of the rest."""
     if backend.endswith("cupy"):
-        array = array.copy(data=cupy.asarray(array.values))
+        array = array.copy(data=as_array(cupy, array.values))
     if backend.startswith("dask"):
         array = array.chunk({d: chunks[0] if d == "time" else chunks[1] for d in array.dims})
     return array
@@ -351,6 +352,23 @@ def check_out_of_memory(cupy, kernels, limit, n_frames=300):
     equal(result, expected, EXACT[kernels])
 
 
+def check_without_pinned_memory(cupy, kernels):
+    """Where memory must not be locked nothing warns, and all is as it was."""
+
+    def refuse(nbytes):
+        raise cupy.cuda.runtime.CUDARuntimeError(2)  # cudaErrorMemoryAllocation
+
+    cupy.cuda.set_pinned_memory_allocator(refuse)
+    try:
+        for backend in ("numpy", "cupy"):
+            check_extract(backend, cupy, "gpu", kernels, dff=True, baseline="rolling_median")
+            for step in ("maximin", "deconvolve", "detrend", "noise"):
+                check_step(step, backend, cupy, "gpu", kernels, exact=False)
+        check_to_cupyx(cupy)
+    finally:
+        cupy.cuda.set_pinned_memory_allocator(cupy.get_default_pinned_memory_pool().malloc)
+
+
 def check_stable(cupy, kernels, runs=3):
     """The same bits from run to run."""
     movie, rois = recording(dtype="float32")
@@ -367,7 +385,7 @@ def check_to_cupyx(cupy):
     movie, rois = recording()
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
-    frames = cupy.asarray(movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
+    frames = as_array(cupy, movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
     for matrix, name in zip(masks.to_cupyx(), ("F", "Fneu"), strict=True):
         assert type(matrix).__module__.startswith("cupyx.scipy.sparse")
         assert matrix.shape == (40 * 37, 6)

@@ -148,6 +148,10 @@ def test_results_are_the_same_from_run_to_run(cupy, kernels):
     checks.check_stable(cupy, kernels, 10)
 
 
+def test_without_pinned_memory(cupy, kernels):
+    checks.check_without_pinned_memory(cupy, kernels)
+
+
 @pytest.mark.parametrize("megabytes", [4, 2])
 def test_out_of_memory(cupy, kernels, megabytes):
     checks.check_out_of_memory(cupy, kernels, megabytes * 2**20, n_frames=2000)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xs2p.compute.arrays import is_cupy, to_host
+from xs2p.compute.arrays import as_array, is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
@@ -159,7 +159,7 @@ def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
     if not is_cupy(array):
         return function(*here)
     with array.device:
-        return cupy.asarray(function(*here))
+        return as_array(cupy, function(*here))
 
 
 def by_traces(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import is_cupy
+from xs2p.compute.arrays import as_array, is_cupy
 from xs2p.compute.gpu import PIPELINES_OF_A_DEVICE, Pipeline, available, by_pipeline, release
 from xs2p.compute.gpu_copies import Slots, Stage
 from xs2p.compute.gpu_memory import batch_size, in_batches
@@ -53,7 +53,7 @@ def _at_once(function: Callable[..., Any], traces: np.ndarray, args: Any, option
 
     def work(pipeline: Pipeline, start: int, stop: int) -> None:
         nonlocal result
-        result = function(cupy.asarray(traces), *args, **options).get(stream=pipeline.work)
+        result = function(as_array(cupy, traces), *args, **options).get(stream=pipeline.work)
 
     by_pipeline(1, 1, work, "trace")
     return result

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, to_host
+from xs2p.compute.arrays import array_module, as_array, to_host
 from xs2p.masks.footprints import Footprints
 from xs2p.rois.inflation import Factor, factored, inflation
 
@@ -71,7 +71,7 @@ class System(NamedTuple):
         out = np.empty(shape, np.float32)
         for channel in np.ndindex(*sums.shape[:-3]):
             self._solve(sums[channel], out[channel])
-        return out if xp is np else xp.asarray(out)
+        return out if xp is np else as_array(xp, out)
 
     def _solve(self, sums: np.ndarray, out: np.ndarray) -> None:
         """Fill ``out`` with traces ``(kind, roi, time)`` of sums ``(kind, mask, time)``."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import by_traces
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 from xs2p.traces.filters_gpu import percentile, running_by_doubling
@@ -67,7 +68,7 @@ def _smooth(traces: Any, sigma: float, radius: int, mode: str) -> Any:
     from cupyx.scipy.ndimage import correlate1d
 
     taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    return correlate1d(traces, cupy.asarray(taps / taps.sum()), axis=-1, mode=mode)
+    return correlate1d(traces, as_array(cupy, taps / taps.sum()), axis=-1, mode=mode)
 
 
 def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.arrays import array_module, as_array, is_cupy
 from xs2p.compute.gpu import by_traces, launch
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
@@ -74,7 +74,7 @@ def _smooth(traces: Any, sigma: float, radius: int, reflect: bool, skip_nan: boo
         traces,
         np.int64(traces.shape[0]),
         np.int64(traces.shape[1]),
-        cupy.asarray(taps),
+        as_array(cupy, taps),
         np.int32(radius),
         np.int32(reflect),
         np.int32(skip_nan),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from xs2p.compute.arrays import array_module, to_host
+from xs2p.compute.arrays import array_module, as_array, to_host
 from xs2p.compute.device import own_kernels, tell
 from xs2p.compute.gpu import on_its_device
 
@@ -33,4 +33,4 @@ def oasis(F: Any, tau_fs: Any) -> Any:
 
     tell(f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}")
     spikes = oasis_cpu.oasis(to_host(F), tau_fs)
-    return array_module(F).asarray(spikes)
+    return as_array(array_module(F), spikes)

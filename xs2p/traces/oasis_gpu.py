@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, as_array
 from xs2p.compute.gpu import by_traces, launch, on_host
 from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.compute.gpu_traces import of_host_too
@@ -67,12 +67,12 @@ def _oasis_of(traces: Any, tau_fs: np.ndarray) -> Any:
         (64,),
         columns,
         np.int64(n_columns),
-        cupy.asarray(np.repeat(first, n_traces)),
-        cupy.asarray(np.repeat(last, n_traces)),
-        cupy.asarray(table),
+        as_array(cupy, np.repeat(first, n_traces)),
+        as_array(cupy, np.repeat(last, n_traces)),
+        as_array(cupy, table),
         np.int32(table.shape[1]),
-        cupy.asarray(np.tile(which.astype(np.int32), n_pieces)),
-        cupy.asarray(forgotten_frames(taus)),
+        as_array(cupy, np.tile(which.astype(np.int32), n_pieces)),
+        as_array(cupy, forgotten_frames(taus)),
         cupy.empty(room, np.float32),
         cupy.empty(room, np.float32),
         cupy.empty(room, np.int32),
@@ -118,7 +118,7 @@ def to_columns(
         return xp.ascontiguousarray(traces.T), 0 * one, n_frames * one
     start, n_rows = np.arange(n_pieces) * step - reach, step + 2 * reach
     frame = np.clip(start + np.arange(n_rows)[:, None], 0, n_frames - 1)
-    columns = traces.T[xp.asarray(frame)].reshape(n_rows, n_pieces * n_traces)
+    columns = traces.T[as_array(xp, frame)].reshape(n_rows, n_pieces * n_traces)
     first, last = np.maximum(-start, 0), np.minimum(n_frames - start, n_rows)
     return xp.ascontiguousarray(columns), first.astype(np.int32), last.astype(np.int32)
 
