@@ -306,7 +306,8 @@ class Event:
 
 
 class Device:
-    id = 0
+    id, shared = 0, 99 * 2**10
+    attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": self.shared})
 
     def synchronize(self):
         pass
@@ -342,10 +343,17 @@ class RawModule:
         pass
 
     def get_function(self, name):
-        def kernel(grid, block, args):
-            cuda_on_cpu.launch(name, grid, block, tuple(_unwrap(a) for a in args))
+        return Kernel(name)
 
-        return kernel
+
+class Kernel:
+    def __init__(self, name):
+        self._name, self.max_dynamic_shared_size_bytes = name, 48 * 2**10
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        assert shared_mem <= self.max_dynamic_shared_size_bytes <= Device.shared
+        args = tuple(_unwrap(a) for a in args)
+        cuda_on_cpu.launch(self._name, grid, block, args, shared=shared_mem)
 
 
 class ElementwiseKernel:

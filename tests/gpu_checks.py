@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 import xs2p
-from xs2p.compute.arrays import as_array
+from xs2p.compute.arrays import as_array, to_host
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import sums_cupyx, sums_gpu
+from xs2p.traces import filters_cpu, filters_gpu, sums_cupyx, sums_gpu
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
 KERNELS = ("cupyx", "own")
@@ -350,6 +350,25 @@ def check_out_of_memory(cupy, kernels, limit, n_frames=300):
     finally:
         pool.set_limit(size=0)
     equal(result, expected, EXACT[kernels])
+
+
+# Gaussians whose samples 48 kB of shared memory just hold, and not; then more than any device has.
+RADII = (0, 1, 30, 2175, 2178, 2400, 15_000)
+
+
+def check_gaussians(cupy, radius, backend, n_frames):
+    """The CPU's bits, whatever of a trace's neighbours is in shared memory."""
+    for length in (1, 70, n_frames):
+        F = traces(3, length).values
+        F[1, length // 2] = np.nan
+        given = as_array(cupy, F) if backend == "cupy" else F
+        for legacy, sigma in ((False, radius / 3), (True, radius / 4)):
+            expected = filters_cpu.maximin(F, sigma, 1, legacy=legacy)
+            result = to_host(filters_gpu.maximin(given, sigma, 1, legacy=legacy))
+            np.testing.assert_array_equal(result, expected)
+        expected = filters_cpu.gaussian_scipy(F[::2], radius / 4)
+        result = to_host(filters_gpu.gaussian_scipy(given[::2], radius / 4))
+        np.testing.assert_array_equal(result, expected)
 
 
 def check_without_pinned_memory(cupy, kernels):

@@ -583,6 +583,19 @@ def test_traces_of_other_shapes(cupy, kernels):
                 )
 
 
+@pytest.mark.parametrize("radius", [1, 2175, 2178, 15_000])
+def test_gaussians(cupy, radius, monkeypatch):
+    launched = []
+    monkeypatch.setattr(
+        filters_gpu,
+        "launch",
+        lambda name, *a, **k: launched.append(name) or gpu.launch(name, *a, **k),
+    )
+    for backend in ("numpy", "cupy"):
+        checks.check_gaussians(cupy, radius, backend, 300)
+    assert ("smooth" in launched) == (radius == 15_000)
+
+
 def test_windows_beyond_shared_memory(cupy):
     F = checks.traces(2, 9000)
     options = {"win_baseline": 700.0, "fs": 10.0}

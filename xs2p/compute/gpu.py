@@ -20,6 +20,7 @@ from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 _FLOOR = 2**26  # bytes
+_SHARED = 48 * 2**10  # bytes of shared memory that a block has on every device, unasked
 
 # Beside CuPy's own, of which -ftz=true is one: products and sums are rounded one by one.
 OPTIONS = ("--std=c++14", "--fmad=false")
@@ -66,10 +67,32 @@ def compile_kernels() -> None:
     _module().compile()
 
 
-def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel on the current stream; numbers must have the kernel's own types."""
-    if all(grid):
-        _kernel(name)(grid, block, args)
+def launch(
+    name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
+    """Start a kernel on the current stream; numbers must have the kernel's own types.
+
+    ``shared`` bytes of shared memory are for what it sizes at its start.
+    """
+    if not all(grid):
+        return
+    kernel = _kernel(name)
+    if shared > _SHARED:  # always as much, since threads set it side by side
+        kernel.max_dynamic_shared_size_bytes = _most_shared()
+    kernel(grid, block, args, shared_mem=shared)
+
+
+def fits_shared(nbytes: int) -> bool:
+    """Whether a block of the current device can have so much shared memory."""
+    return nbytes <= _SHARED or nbytes <= _most_shared()
+
+
+def _most_shared() -> int:
+    """Bytes of shared memory that a block can have if it asks for them."""
+    import cupy
+
+    known = {} if cupy.cuda.runtime.is_hip else cupy.cuda.Device().attributes
+    return int(known.get("MaxSharedMemoryPerBlockOptin", _SHARED))
 
 
 def _new_pipeline() -> Pipeline:

@@ -252,15 +252,15 @@ def _least_shared(F: Any, Fneu: Any) -> float:
     column, counts = _cells(Fneu), xp.arange(F.size + 1)
     weights = counts * xp.log(xp.maximum(counts, 1))  # n · log n, of as many as there can be
     other = _entropy(xp.bincount(column, minlength=_CELLS), weights)
-    shared = []
-    for r in _STEPS.tolist():
+    shared = xp.empty(_STEPS.size)
+    for i, r in enumerate(_STEPS.tolist()):
         left = F - r * Fneu
         if not bool(left.max() > left.min()):
             return r  # nothing is left
         joint = xp.bincount(_cells(left) * _CELLS + column, minlength=_CELLS * _CELLS)
         one = _entropy(joint.reshape(_CELLS, _CELLS).sum(axis=1), weights)
-        shared.append((one + other - _entropy(joint, weights)) / xp.sqrt(one * other))
-    return float(_STEPS[int(xp.argmin(xp.stack(shared)))])
+        shared[i] = (one + other - _entropy(joint, weights)) / xp.sqrt(one * other)
+    return float(_STEPS[int(xp.argmin(shared))])
 
 
 def _cells(values: Any) -> Any:

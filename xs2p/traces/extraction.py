@@ -205,7 +205,7 @@ def map_tiles(
             chunks=(*lead, -1, -1, frames),
             meta=as_movie,
         )
-        return empty.map_blocks(array_module(movie).asarray, meta=as_movie)
+        return empty.map_blocks(_as_array_like, like=as_movie, meta=as_movie)
     sums = da.concatenate(parts, axis=-2)
     *others, roi, time = range(sums.ndim)
     joined = _Tiles(owners, masks.cell_indptr.size - 1, finish)
@@ -220,6 +220,10 @@ def map_tiles(
         dtype=np.float32,
         meta=as_movie,
     )
+
+
+def _as_array_like(block: np.ndarray, like: Any) -> Any:
+    return as_array(array_module(like), block)
 
 
 class _Tiles(NamedTuple):
