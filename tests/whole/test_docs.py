@@ -130,10 +130,8 @@ def test_the_picture_of_backends_is_of_the_code(monkeypatch):
             for kernel in cell.kernels:
                 called = re.split(r"[ .]", kernel)[-1]
                 assert re.search(rf"\b{called}\b", source), (where, kernel)
-                assert not kernel.startswith("CUDA ") or called in cuda_on_cpu.KERNELS, (
-                    where,
-                    kernel,
-                )
+                if kernel.startswith("CUDA "):
+                    assert called in cuda_on_cpu.KERNELS, (where, kernel)
                 left.discard(called)
     assert {kernel.partition("_")[0] for kernel in left} == {"load", "gather"}
     picture = drawn.picture()
