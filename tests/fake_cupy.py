@@ -13,6 +13,7 @@ import importlib.machinery
 import sys
 import threading
 import types
+import warnings
 import weakref
 
 import cuda_on_cpu
@@ -25,6 +26,10 @@ USED = set()  # names of CuPy's own that were used: test_gpu_logic.py looks for 
 
 
 class OutOfMemoryError(MemoryError):
+    pass
+
+
+class PerformanceWarning(RuntimeWarning):
     pass
 
 
@@ -181,7 +186,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
     def set(self, host, stream=None):
         assert isinstance(host, np.ndarray) and host.flags.c_contiguous
         assert host.shape == self.shape and host.dtype == self.dtype
-        stream.later(lambda: np.copyto(self._host, host))
+        if stream is None:  # of memory that is not pinned a copy is taken at once
+            np.copyto(self._host, host)
+        else:
+            stream.later(lambda: np.copyto(self._host, host))
 
     def __dask_tokenize__(self):
         from dask.base import tokenize
@@ -215,7 +223,10 @@ def asarray(array, dtype=None, order=None):
     assert dtype is None or np.asarray(array).dtype == dtype or not isinstance(array, np.ndarray)
     array = np.array(array, dtype)
     # It goes through pinned memory of the next power of two.
-    PINNED.most = max(PINNED.most, PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length()))
+    pinned = PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length())
+    if PINNED.limit and pinned > PINNED.limit:
+        warnings.warn("Using synchronous transfer", PerformanceWarning, stacklevel=2)
+    PINNED.most = max(PINNED.most, pinned)
     return ndarray(array)
 
 
@@ -299,7 +310,8 @@ class Event:
 
 
 class Device:
-    id = 0
+    id, shared = 0, 99 * 2**10
+    attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": self.shared})
 
     def synchronize(self):
         pass
@@ -335,10 +347,17 @@ class RawModule:
         pass
 
     def get_function(self, name):
-        def kernel(grid, block, args):
-            cuda_on_cpu.launch(name, grid, block, tuple(_unwrap(a) for a in args))
+        return Kernel(name)
 
-        return kernel
+
+class Kernel:
+    def __init__(self, name):
+        self._name, self.max_dynamic_shared_size_bytes = name, 48 * 2**10
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        assert shared_mem <= self.max_dynamic_shared_size_bytes <= Device.shared
+        args = tuple(_unwrap(a) for a in args)
+        cuda_on_cpu.launch(self._name, grid, block, args, shared=shared_mem)
 
 
 class ElementwiseKernel:

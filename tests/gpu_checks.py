@@ -10,10 +10,13 @@ import numpy as np
 import xarray as xr
 
 import xs2p
+from xs2p.compute.arrays import as_array, to_host
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import (
     equations_cupyx,
     equations_gpu,
+    filters_cpu,
+    filters_gpu,
     oasis_cpu,
     sparse_cpu,
     sums_cupyx,
@@ -59,7 +62,7 @@ def traces(n_rois=7, n_frames=400, seed=0):
 def on(backend, array, cupy, chunks=(29, -1)):
     """The same array over one of the backends; ``chunks`` are of time and of the rest."""
     if backend.endswith("cupy"):
-        array = array.copy(data=cupy.asarray(array.values))
+        array = array.copy(data=as_array(cupy, array.values))
     if backend.startswith("dask"):
         array = array.chunk({d: chunks[0] if d == "time" else chunks[1] for d in array.dims})
     return array
@@ -446,6 +449,42 @@ def check_out_of_memory(cupy, kernels, limit, n_frames=300):
     equal(result, expected, EXACT[kernels])
 
 
+# Gaussians whose samples 48 kB of shared memory just hold, and not; then more than any device has.
+RADII = (0, 1, 30, 2175, 2178, 2400, 15_000)
+
+
+def check_gaussians(cupy, radius, backend, n_frames):
+    """The CPU's bits, whatever of a trace's neighbours is in shared memory."""
+    for length in (1, 70, n_frames):
+        F = traces(3, length).values
+        F[1, length // 2] = np.nan
+        given = as_array(cupy, F) if backend == "cupy" else F
+        for legacy, sigma in ((False, radius / 3), (True, radius / 4)):
+            expected = filters_cpu.maximin(F, sigma, 1, legacy=legacy)
+            result = to_host(filters_gpu.maximin(given, sigma, 1, legacy=legacy))
+            np.testing.assert_array_equal(result, expected)
+        expected = filters_cpu.gaussian_scipy(F[::2], radius / 4)
+        result = to_host(filters_gpu.gaussian_scipy(given[::2], radius / 4))
+        np.testing.assert_array_equal(result, expected)
+
+
+def check_without_pinned_memory(cupy, kernels):
+    """Where memory must not be locked nothing warns, and all is as it was."""
+
+    def refuse(nbytes):
+        raise cupy.cuda.runtime.CUDARuntimeError(2)  # cudaErrorMemoryAllocation
+
+    cupy.cuda.set_pinned_memory_allocator(refuse)
+    try:
+        for backend in ("numpy", "cupy"):
+            check_extract(backend, cupy, "gpu", kernels, dff=True, baseline="rolling_median")
+            for step in ("maximin", "deconvolve", "detrend", "noise"):
+                check_step(step, backend, cupy, "gpu", kernels, exact=False)
+        check_to_cupyx(cupy)
+    finally:
+        cupy.cuda.set_pinned_memory_allocator(cupy.get_default_pinned_memory_pool().malloc)
+
+
 def check_stable(cupy, kernels, runs=3):
     """The same bits from run to run."""
     movie, rois = recording(dtype="float32")
@@ -462,7 +501,7 @@ def check_to_cupyx(cupy):
     movie, rois = recording()
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
-    frames = cupy.asarray(movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
+    frames = as_array(cupy, movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
     for matrix, name in zip(masks.to_cupyx(), ("F", "Fneu"), strict=True):
         assert type(matrix).__module__.startswith("cupyx.scipy.sparse")
         assert matrix.shape == (40 * 37, 6)

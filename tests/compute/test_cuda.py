@@ -153,20 +153,54 @@ def test_missing_pixels_stay_in_their_masks(dtype):
 def test_smooth_is_the_cpus(n_traces, n_frames, sigma, reflect, seed):
     F = np.random.default_rng(seed).normal(300, 30, (n_traces, n_frames)).astype(np.float32)
     radius = int(4 * sigma + 0.5) if reflect else round(3 * sigma)
-    smoothed = kernel_smooth(F, sigma, radius, reflect, True)
     # A window of one frame leaves the Gaussian alone.
     expected = filters_cpu.maximin(F, sigma, 1, legacy=reflect)
-    np.testing.assert_array_equal(smoothed, expected)
+    for backwards in (False, True):
+        smoothed = kernel_smooth(F, sigma, radius, reflect, True, backwards)
+        np.testing.assert_array_equal(smoothed, expected)
+    np.testing.assert_array_equal(kernel_smooth_far(F, sigma, radius, reflect, True), expected)
     if reflect:
         np.testing.assert_array_equal(smoothed, filters_cpu.gaussian_scipy(F, sigma))
 
 
-def kernel_smooth(F, sigma, radius, reflect, skip_nan):
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    taps, out = (taps / taps.sum())[radius:], np.empty_like(F)
+@on_cpu
+@pytest.mark.parametrize("reflect", [False, True])
+@pytest.mark.parametrize(
+    ("n_frames", "radius"), [(1793, 1), (5000, 900), (40, 2000), (1792, 2176), (3000, 2177)]
+)
+def test_smooth_of_several_tiles_and_far_neighbours(n_frames, radius, reflect):
+    F = np.random.default_rng(0).normal(300, 30, (2, n_frames)).astype(np.float32)
+    sigma = radius / (4 if reflect else 3)
+    radius = int(4 * sigma + 0.5) if reflect else round(3 * sigma)
+    smoothed = kernel_smooth(F, sigma, radius, reflect, False)
+    expected = filters_cpu.maximin(F, sigma, 1, legacy=reflect)
+    np.testing.assert_array_equal(smoothed, expected)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 20_000))
+def test_gaussians_hold_no_more_than_they_must(n_frames, radius):
+    tiles, threads, shared = filters_gpu.smooth_tiles(n_frames, radius)
+    each = filters_gpu._EACH
+    assert threads % 32 == 0 and 32 <= threads <= 256
+    assert (tiles - 1) * threads * each < n_frames <= tiles * threads * each
+    assert threads * each * tiles < n_frames + tiles * 33 * each
+    assert (shared <= gpu._SHARED) or radius > 2176
+
+
+def kernel_smooth(F, sigma, radius, reflect, skip_nan, backwards=False):
+    taps, out = filters_gpu.gaussian_taps(sigma, radius)[radius:].copy(), np.full_like(F, 77)
+    numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
+    tiles, threads, shared = filters_gpu.smooth_tiles(F.shape[1], radius)
+    args = F, np.int64(F.shape[1]), taps, *numbers, out
+    launch("smooth_tile", (len(F) * tiles,), (threads,), args, backwards=backwards, shared=shared)
+    return out
+
+
+def kernel_smooth_far(F, sigma, radius, reflect, skip_nan):
+    taps, out = filters_gpu.gaussian_taps(sigma, radius)[radius:].copy(), np.full_like(F, 77)
     numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
     shape = np.int64(len(F)), np.int64(F.shape[1])
-    launch("smooth", (-(-F.size // 256),), (256,), (F, *shape, taps.copy(), *numbers, out))
+    launch("smooth", (-(-F.size // 256),), (256,), (F, *shape, taps, *numbers, out))
     return out
 
 
@@ -175,10 +209,11 @@ def test_smooth_takes_nan_for_zero_or_spreads_it():
     F = np.ones((2, 60), np.float32)
     F[1, 30] = np.nan
     zeroed = np.nan_to_num(F)
-    a = kernel_smooth(F, 2.0, 6, False, True)
-    np.testing.assert_array_equal(a, kernel_smooth(zeroed, 2.0, 6, False, True))
-    spread = np.isnan(kernel_smooth(F, 2.0, 6, False, False))
-    assert not spread[0].any() and np.flatnonzero(spread[1]).tolist() == list(range(24, 37))
+    for smooth in (kernel_smooth, kernel_smooth_far):
+        a = smooth(F, 2.0, 6, False, True)
+        np.testing.assert_array_equal(a, smooth(zeroed, 2.0, 6, False, True))
+        spread = np.isnan(smooth(F, 2.0, 6, False, False))
+        assert not spread[0].any() and np.flatnonzero(spread[1]).tolist() == list(range(24, 37))
 
 
 def kernel_running(F, left, right, smallest, backwards=False):
@@ -474,6 +509,7 @@ for n_frames in (1, 5, 200, 13000):
     F = t.calcium(rng, 3, n_frames)
     for reflect in (False, True):
         t.kernel_smooth(F, 10.0, 30, reflect, True)
+        t.kernel_smooth_far(F, 10.0, 30, reflect, True)
     for smallest in (False, True):
         t.kernel_running(F, min(n_frames, 900), min(n_frames, 31), smallest)
 F = t.calcium(rng, 70, 400)

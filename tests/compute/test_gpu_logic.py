@@ -544,7 +544,8 @@ def test_tau_of_each_roi(cupy, kernels, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", checks.STATISTICS)
-def test_statistic(cupy, name, backend):
+def test_statistic(cupy, name, backend, monkeypatch):
+    monkeypatch.setattr(np, "einsum", None)  # CuPy's is a matrix product for each trace
     checks.check_statistic(name, backend, cupy)
 
 
@@ -658,6 +659,19 @@ def test_traces_of_other_shapes(cupy, kernels):
                 checks.equal(
                     checks.checked(result, backend, cupy), call(traces), checks.EXACT[kernels]
                 )
+
+
+@pytest.mark.parametrize("radius", [1, 2175, 2178, 15_000])
+def test_gaussians(cupy, radius, monkeypatch):
+    launched = []
+    monkeypatch.setattr(
+        filters_gpu,
+        "launch",
+        lambda name, *a, **k: launched.append(name) or gpu.launch(name, *a, **k),
+    )
+    for backend in ("numpy", "cupy"):
+        checks.check_gaussians(cupy, radius, backend, 300)
+    assert ("smooth" in launched) == (radius == 15_000)
 
 
 def test_windows_beyond_shared_memory(cupy):
@@ -822,7 +836,9 @@ def test_little_pinned_memory(cupy, kernels, limit, monkeypatch):
     fake_cupy.PINNED.failures = 0
     gc.collect()
     fake_cupy.PINNED.set_limit(fake_cupy.PINNED.used + limit)
-    checks.check_extract("numpy", cupy, "gpu", kernels)
+    for backend in ("numpy", "cupy"):  # CuPy's own uploads would warn
+        checks.check_extract(backend, cupy, "gpu", kernels)
+        checks.check_step("deconvolve", backend, cupy, "gpu", kernels)
     assert fake_cupy.PINNED.failures > 0 or limit == 3_000_000
     assert fake_cupy.PINNED.used <= fake_cupy.PINNED.limit
 

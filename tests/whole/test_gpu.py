@@ -160,6 +160,16 @@ def test_results_are_the_same_from_run_to_run(cupy, kernels):
     checks.check_stable(cupy, kernels, 10)
 
 
+@pytest.mark.parametrize("radius", checks.RADII)
+def test_gaussians(cupy, radius):
+    for backend in ("numpy", "cupy"):
+        checks.check_gaussians(cupy, radius, backend, 300 if radius > 10_000 else 1793)
+
+
+def test_without_pinned_memory(cupy, kernels):
+    checks.check_without_pinned_memory(cupy, kernels)
+
+
 @pytest.mark.parametrize("megabytes", [4, 2])
 def test_out_of_memory(cupy, kernels, megabytes):
     checks.check_out_of_memory(cupy, kernels, megabytes * 2**20, n_frames=2000)

@@ -14,12 +14,13 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xs2p.compute.arrays import is_cupy, to_host
+from xs2p.compute.arrays import as_array, is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
 _OF_A_COPY_ENGINE = 2  # pipelines: one is on the bus while the other fills or empties its buffer
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 _FLOOR = 2**26  # bytes
+_SHARED = 48 * 2**10  # bytes of shared memory that a block has on every device, unasked
 
 SOURCES = ("kernels.cu", "oasis.cu")  # compiled as one
 
@@ -69,10 +70,32 @@ def compile_kernels() -> None:
     _module().compile()
 
 
-def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel on the current stream; numbers must have the kernel's own types."""
-    if all(grid):
-        _kernel(name)(grid, block, args)
+def launch(
+    name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
+    """Start a kernel on the current stream; numbers must have the kernel's own types.
+
+    ``shared`` bytes of shared memory are for what it sizes at its start.
+    """
+    if not all(grid):
+        return
+    kernel = _kernel(name)
+    if shared > _SHARED:  # always as much, since threads set it side by side
+        kernel.max_dynamic_shared_size_bytes = _most_shared()
+    kernel(grid, block, args, shared_mem=shared)
+
+
+def fits_shared(nbytes: int) -> bool:
+    """Whether a block of the current device can have so much shared memory."""
+    return nbytes <= _SHARED or nbytes <= _most_shared()
+
+
+def _most_shared() -> int:
+    """Bytes of shared memory that a block can have if it asks for them."""
+    import cupy
+
+    known = {} if cupy.cuda.runtime.is_hip else cupy.cuda.Device().attributes
+    return int(known.get("MaxSharedMemoryPerBlockOptin", _SHARED))
 
 
 def _new_pipeline() -> Pipeline:
@@ -176,7 +199,7 @@ def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
     if not is_cupy(array):
         return function(*here)
     with array.device:
-        return cupy.asarray(function(*here))
+        return as_array(cupy, function(*here))
 
 
 def by_traces(

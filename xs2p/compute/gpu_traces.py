@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import is_cupy
+from xs2p.compute.arrays import as_array, is_cupy
 from xs2p.compute.gpu import Pipeline, available, by_pipeline, pipelines_of, release
 from xs2p.compute.gpu_copies import InTurn, Slots, Stage
 from xs2p.compute.gpu_memory import batch_size, in_batches
@@ -70,7 +70,7 @@ def stay(
     def steps(traces: Any, *known: Any) -> Any:
         import cupy
 
-        there = [cupy.asarray(a) for a in known[: len(ends)]]
+        there = [as_array(cupy, a) for a in known[: len(ends)]]
         return pieces(traces, *known[len(ends) :], ends=there, **options)[..., inner]
 
     traces = InTurn([part.reshape(n_traces, -1) for part in parts])
@@ -92,7 +92,7 @@ def _at_once(function: Callable[..., Any], traces: np.ndarray, args: Any, option
 
     def work(pipeline: Pipeline, start: int, stop: int) -> None:
         nonlocal result
-        result = function(cupy.asarray(traces), *args, **options).get(stream=pipeline.work)
+        result = function(as_array(cupy, traces), *args, **options).get(stream=pipeline.work)
 
     by_pipeline(1, 1, work, "trace")
     return result

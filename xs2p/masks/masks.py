@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.device import require_gpu
 from xs2p.masks.layout import Layout, layout
 from xs2p.masks.packing import MaskArrays
@@ -129,7 +130,7 @@ class Masks:
         def copied(matrix: csc_array | None) -> Any:
             if matrix is None:
                 return None
-            parts = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+            parts = (as_array(cupy, part) for part in (matrix.data, matrix.indices, matrix.indptr))
             return csc_matrix(tuple(parts), shape=matrix.shape)
 
         return copied(self.cell), copied(self.neuropil)

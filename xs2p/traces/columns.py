@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, as_array
 from xs2p.compute.device import own_kernels, tell
 from xs2p.compute.gpu import by_traces, launch, on_host, on_its_device
 from xs2p.compute.gpu_memory import pieces_of_time
@@ -73,8 +73,8 @@ def _some(traces: Any, tau_fs: np.ndarray, of_each: list[Any], calcium: bool, th
         (64,),
         columns,
         np.int64(n_columns),
-        cupy.asarray(np.repeat(first, n_traces)),
-        cupy.asarray(np.repeat(last, n_traces)),
+        as_array(cupy, np.repeat(first, n_traces)),
+        as_array(cupy, np.repeat(last, n_traces)),
         *decays_there(tau_fs, n_frames, n_pieces),
         *(cupy.tile(a, n_pieces) for a in of_each),
         cupy.empty(room, pools),
@@ -91,7 +91,7 @@ def decays_there(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> list[A
     import cupy
 
     known = decays_of(tau_fs, n_frames, n_pieces)
-    return [cupy.asarray(a) if a.ndim else a for a in known]
+    return [as_array(cupy, a) if a.ndim else a for a in known]
 
 
 def decays_of(tau_fs: np.ndarray, n_frames: int, n_pieces: int = 1) -> tuple[Any, ...]:
@@ -139,7 +139,7 @@ def to_columns(
         return xp.ascontiguousarray(traces.T), 0 * one, n_frames * one
     start, n_rows = np.arange(n_pieces) * step - reach, step + 2 * reach
     frame = np.clip(start + np.arange(n_rows)[:, None], 0, n_frames - 1)
-    columns = traces.T[xp.asarray(frame)].reshape(n_rows, n_pieces * n_traces)
+    columns = traces.T[as_array(xp, frame)].reshape(n_rows, n_pieces * n_traces)
     first, last = np.maximum(-start, 0), np.minimum(n_frames - start, n_rows)
     return xp.ascontiguousarray(columns), first.astype(np.int32), last.astype(np.int32)
 

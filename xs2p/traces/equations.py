@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.arrays import array_module, as_array, is_cupy
 from xs2p.compute.device import kernels_on
 from xs2p.masks.footprints import Footprints
 from xs2p.rois.inflation import Factor, factored, inflation
@@ -79,7 +79,7 @@ class System(NamedTuple):
         n = self.length.size
         n_hats = 0 if self.hats is None else self.hats.shape[0]
         x = xp.empty((n + n_hats, sums.shape[-1]))
-        length = xp.asarray(self.length)[:, None]
+        length = as_array(xp, self.length)[:, None]
         x[:n] = sums[0, :n]
         x[:n] /= xp.where(length > 0, length, 1.0)
         if self.hats is not None:
@@ -100,7 +100,7 @@ class System(NamedTuple):
             out[0] = cells
         xp.copyto(out, np.nan, where=lost)
         if self.unknown.size:
-            out[:, xp.asarray(self.unknown)] = np.nan
+            out[:, as_array(xp, self.unknown)] = np.nan
 
 
 class Certainty(NamedTuple):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.device import own_kernels, tell
 from xs2p.compute.gpu import available
 from xs2p.compute.gpu_memory import Uploads
@@ -36,7 +37,7 @@ def product(matrix: scipy.sparse.csr_array, x: Any) -> Any:
     from cupyx.scipy.sparse import csc_matrix
 
     def upload() -> Any:
-        parts = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+        parts = (as_array(cupy, part) for part in (matrix.data, matrix.indices, matrix.indptr))
         copy = csc_matrix(tuple(parts), shape=matrix.shape[::-1])  # rows of it, transposed
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read it
         return copy
@@ -69,7 +70,7 @@ def solve(
 
         here = x.get()
         solve(*factor, here)
-        x[...] = cupy.asarray(here)
+        x[...] = as_array(cupy, here)
 
 
 def descend(
@@ -94,7 +95,7 @@ def descend(
 
     here = x.get()
     descend(*fixed, np.ascontiguousarray(sums.get()), here, sweeps, enough)
-    x[...] = cupy.asarray(here)
+    x[...] = as_array(cupy, here)
 
 
 def _own() -> ModuleType | None:
@@ -126,7 +127,7 @@ def _inverse_of(factor: tuple[np.ndarray, ...], n: int) -> Any:
                 columns = np.zeros((n, some.size))
                 columns[some, np.arange(some.size)] = 1.0
                 solve(*factor, columns)
-                inverse[cupy.asarray(some)] = cupy.asarray(columns.T.copy())  # it is symmetric
+                inverse[as_array(cupy, some)] = as_array(cupy, columns.T.copy())  # it is symmetric
             cupy.cuda.get_current_stream().synchronize()  # other streams are about to read it
             return inverse
         except MemoryError:

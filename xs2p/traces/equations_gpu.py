@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import launch
 from xs2p.compute.gpu_memory import Uploads
 
@@ -113,7 +114,7 @@ def uploaded(source: np.ndarray, parts: Callable[[], tuple[np.ndarray, ...]]) ->
     import cupy
 
     def upload() -> tuple[Any, ...]:
-        copies = tuple(cupy.asarray(part) for part in parts())
+        copies = tuple(as_array(cupy, part) for part in parts())
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
         return copies
 

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes
 from xs2p._warnings import names
-from xs2p.compute.arrays import array_module, meta, unread
+from xs2p.compute.arrays import array_module, as_array, meta, unread
 from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
@@ -205,7 +205,7 @@ def map_tiles(
             chunks=(*lead, -1, -1, frames),
             meta=as_movie,
         )
-        return empty.map_blocks(array_module(movie).asarray, meta=as_movie)
+        return empty.map_blocks(_as_array_like, like=as_movie, meta=as_movie)
     sums = da.concatenate(parts, axis=-2)
     *others, roi, time = range(sums.ndim)
     joined = _Tiles(owners, masks.cell_indptr.size - 1, finish)
@@ -222,6 +222,10 @@ def map_tiles(
     )
 
 
+def _as_array_like(block: np.ndarray, like: Any) -> Any:
+    return as_array(array_module(like), block)
+
+
 class _Tiles(NamedTuple):
     owners: list[np.ndarray]  # the ROIs that each tile has a part of
     n_masks: int
@@ -235,7 +239,7 @@ def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
     whole = xp.zeros((*lead, kinds, tiles.n_masks, n_frames))
     start = 0
     for owner in tiles.owners:
-        whole[..., xp.asarray(owner), :] += sums[..., start : start + owner.size, :]
+        whole[..., as_array(xp, owner), :] += sums[..., start : start + owner.size, :]
         start += owner.size
     return tiles.finish(whole)
 
@@ -349,11 +353,11 @@ def _finish(sums: Any, npix: np.ndarray, divide: bool) -> Any:
     xp = array_module(sums)
     with np.errstate(over="ignore"):
         if divide:
-            sums = sums / xp.asarray(np.maximum(npix, 1))[:, None]
+            sums = sums / as_array(xp, np.maximum(npix, 1))[:, None]
         traces = sums.astype(np.float32)
     blank = np.flatnonzero(npix == 0)
     if blank.size:
-        traces[..., xp.asarray(blank), :] = np.nan
+        traces[..., as_array(xp, blank), :] = np.nan
     return traces
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import to_host
+from xs2p.compute.arrays import as_array, to_host
 from xs2p.compute.gpu import by_traces, launch
 from xs2p.compute.gpu_traces import of_host_too
 from xs2p.traces.columns import decays_there, solved
@@ -48,7 +48,7 @@ def _sparse(
 ) -> Any:
     import cupy
 
-    of_each = cupy.asarray(penalty), cupy.asarray(s_min)
+    of_each = as_array(cupy, penalty), as_array(cupy, s_min)
     # With a smallest spike a frame can depend on others at any distance.
     return solved(rows, tau_fs, *of_each, calcium=calcium, in_pieces=not s_min.any())
 
@@ -84,7 +84,7 @@ def _some_penalties(rows: Any, tau_fs: np.ndarray, sigma: np.ndarray) -> Any:
         np.int64(n_traces),
         np.int32(n_frames),
         *decays,
-        cupy.asarray(sigma),
+        as_array(cupy, sigma),
         np.int32(MOST_STEPS),
         np.float64(CLOSE),
         np.float64(np.inf),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import available, on_its_device
 from xs2p.compute.gpu_frames import Way, in_slices, over_frames
 from xs2p.compute.gpu_memory import Uploads, batch_size
@@ -83,7 +84,7 @@ def matrix_on_device(masks: Layout, n_pixels: int) -> Any:
 
     def upload() -> Any:
         matrix = sum_matrix(masks, n_pixels)
-        arrays = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+        arrays = (as_array(cupy, part) for part in (matrix.data, matrix.indices, matrix.indptr))
         copy = csc_matrix(tuple(arrays), shape=matrix.shape)
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
         return copy

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import available, launch, on_its_device
 from xs2p.compute.gpu_frames import Way, in_slices, over_frames
 from xs2p.compute.gpu_memory import Uploads, batch_size
@@ -83,7 +84,7 @@ def masks_on_device(masks: Layout) -> DeviceMasks:
     import cupy
 
     def upload() -> DeviceMasks:
-        copy = DeviceMasks(*(cupy.asarray(part) for part in gather_order(masks)))
+        copy = DeviceMasks(*(as_array(cupy, part) for part in gather_order(masks)))
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
         return copy
 

@@ -10,7 +10,7 @@ import xarray as xr
 from xs2p._attrs import attributes, resolve
 from xs2p._frames import SEGMENT, starts_of
 from xs2p._names import explain_names, without_other
-from xs2p.compute.arrays import array_module, meta, to_host, unread
+from xs2p.compute.arrays import array_module, as_array, meta, to_host, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.blocks import check_traces, ordered
 from xs2p.traces.deconvolve import too_fast
@@ -138,14 +138,14 @@ def _share(each: Any, share: float) -> Any:
     values = np.asarray(to_host(each))
     known = values[np.isfinite(values)]
     found = np.percentile(known, share) if known.size else np.nan
-    return array_module(each).asarray(found, dtype=np.float64)
+    return as_array(array_module(each), found, dtype=np.float64)
 
 
 def _tau_block(F: Any, edges: tuple[int, ...], lags: int, fs: float) -> Any:
     """Decay time of each trace ``(…, time)``."""
     xp, rows = array_module(F), F.reshape(-1, F.shape[-1])
     found = [_fitted(to_host(_autocovariance(row, edges, lags)), fs) for row in rows]
-    return xp.asarray(found, dtype=np.float64).reshape(F.shape[:-1])
+    return as_array(xp, found, dtype=np.float64).reshape(F.shape[:-1])
 
 
 def _autocovariance(F: Any, edges: tuple[int, ...], lags: int) -> Any:
