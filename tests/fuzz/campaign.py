@@ -59,6 +59,7 @@ def _one(folder, reader, seed, first, stop):
                     elif line.startswith(b'{"n"'):
                         lines.append(json.loads(line))
         code = process.wait()
+        process.stdout.close()
         errors.seek(0)
         text = errors.read().decode(errors="replace")
         if not ready:

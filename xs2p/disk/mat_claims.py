@@ -90,9 +90,12 @@ def _check_array(data: bytes, order: str, depth: int, size: int | None = None) -
     elif kind != _SPARSE and number:
         code, size, begin, _ = _part(data, at, order)
         letters = kind == _CHAR
-        if code not in _SIZES or begin + size > room or (
-            not letters and number * _SIZES[code] != size
-        ) or (letters and size > room):
+        if (
+            code not in _SIZES
+            or begin + size > room
+            or (not letters and number * _SIZES[code] != size)
+            or (letters and size > room)
+        ):
             raise ValueError(f"an array of the shape {shape} has {size} bytes of the kind {code}")
 
 
