@@ -146,6 +146,8 @@ def _of_error(error, folder, used, size):
     while chain is not None:
         every.append(chain)
         chain = chain.__cause__ or chain.__context__
+    if isinstance(error, ImportError) and str(folder) in str(error):
+        return {"end": "needs", "said": short.replace(str(folder), "")[:200]}  # another package
     if not isinstance(error, (ValueError, OSError)) or isinstance(error, UnicodeError):
         return {"fault": "type", "said": short, "trace": text[-1500:]}
     if any(isinstance(e, MemoryError) for e in every):
