@@ -21,6 +21,8 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from xs2p.disk.pickle_claims import check_pickle
+
 MAGIC = b"\x93NUMPY"
 
 
@@ -100,11 +102,9 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     array = _unpickle(data, name)
     size = int(np.prod(shape, dtype=np.int64))
     if not isinstance(array, np.ndarray) or array.dtype != object or array.size != size:
-        found = (
-            f"{array.dtype} array of {array.shape}"
-            if isinstance(array, np.ndarray)
-            else (type(array).__name__)
-        )
+        found = type(array).__name__
+        if isinstance(array, np.ndarray):
+            found = f"{array.dtype} array of {array.shape}"
         raise ValueError(
             f"{name}: damaged .npy file (its header promises an object array of shape "
             f"{shape}, its pickle holds: {found})"
@@ -148,12 +148,14 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 def _unpickle(data: bytes, name: str) -> Any:
     try:
+        check_pickle(data)
         return _resolve(_Unpickler(data, name).load(), {})
     except UnsafePickleError:
         raise
     except Exception as error:  # a damaged pickle fails in any way it likes
-        detail = str(error) or type(error).__name__
-        raise ValueError(f"{name}: damaged .npy file ({detail})") from error
+        raise ValueError(
+            f"{name}: damaged .npy file ({str(error) or type(error).__name__})"
+        ) from error
 
 
 class _Unpickler(pickle.Unpickler):

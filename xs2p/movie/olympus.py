@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.frames import Stamp
+from xs2p.movie.compound import check_chains
+from xs2p.movie.frames import Stamp, check_page
 from xs2p.movie.microscopes import PlacedFrames, advice, library, whole_times
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class OifFrames(PlacedFrames):
                     contextlib.closing(file.open_file(name)) as stream,
                     tifffile.TiffFile(stream, name=name) as tif,
                 ):
+                    check_page(self, tif.pages[0])
                     out[i] = self.check(tif.pages[0].asarray(maxworkers=1))
         self._check_times(read)
 
@@ -107,6 +109,8 @@ def _opened(name: str) -> Iterator[Any]:
         raise FileNotFoundError(
             f"{name}: the folder with its frames, {beside!r}, is not beside it; put it back"
         )
+    if name.lower().endswith(".oib"):
+        check_chains(name)
     try:
         file = oiffile.OifFile(name)
     except Exception as error:  # whatever damage makes of the parser

@@ -15,6 +15,7 @@ from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
 from xs2p.movie.zarr_damage import sorted_out, sound_part
 from xs2p.movie.zarr_state import State, patient, stalls, state_of
+from xs2p.movie.zarr_store import check_shape, check_there, check_zip
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -126,6 +127,7 @@ def _open(source: Any, told: str) -> Any:
     remote = isinstance(source, str) and "://" in source
     try:
         if isinstance(source, str) and not remote and source.lower().endswith(".zip"):
+            check_zip(source)
             source = zarr.storage.ZipStore(source, mode="r")
         if isinstance(source, zarr.Group):
             return source
@@ -260,6 +262,7 @@ class _NamedReads:
     dtype: np.dtype[Any]
     time: int  # which dim is time
     state: State
+    stored: Any = None  # the array of Zarr's, where chunks that are not there have no value
 
     @property
     def ndim(self) -> int:
@@ -268,6 +271,8 @@ class _NamedReads:
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         start, stop, _ = key[self.time].indices(self.shape[self.time])
         with named_read(self.path, start, stop), self.state.holding(key):
+            if self.stored is not None:
+                check_there(self.stored, key)
             return np.asarray(patient(lambda: self.array[key])).astype(self.dtype, copy=False)
 
 
@@ -310,7 +315,9 @@ def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: s
     signs = {"true": "iu", "false": "ui"}.get(str(array.attrs.get("_Unsigned")).lower(), "")
     if signs.startswith(dtype.kind):
         dtype = np.dtype(f"{signs[1]}{dtype.itemsize}")
-    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"), state)
+    check_shape(array, name)
+    bare = array if array.metadata.fill_value is None else None
+    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"), state, bare)
     return from_array(reads, sizes, (state.token, str(dtype)))
 
 
@@ -334,6 +341,7 @@ def _from_dataset(
     options["consolidated"] = consolidated  # a server may list nothing, and have only this
     group, _, key = array.path.rpartition("/")
     options["group"] = group or None
+    options["decode_times"] = {key: False}  # of its own array units are no dates
     store = array.store
     try:
         dataset = xr.open_zarr(store, mask_and_scale=False, **options)
