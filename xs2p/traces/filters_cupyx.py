@@ -12,6 +12,7 @@ import numpy as np
 from xs2p.compute.gpu import by_traces
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 from xs2p.traces.filters_gpu import percentile, running_by_doubling
+from xs2p.traces.taps import gaussian_taps
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
@@ -66,8 +67,9 @@ def _smooth(traces: Any, sigma: float, radius: int, mode: str) -> Any:
     import cupy
     from cupyx.scipy.ndimage import correlate1d
 
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    return correlate1d(traces, cupy.asarray(taps / taps.sum()), axis=-1, mode=mode)
+    taps = gaussian_taps(sigma, radius, traces.shape[-1], mode == "reflect")
+    taps = np.concatenate([taps[:0:-1], taps])
+    return correlate1d(traces, cupy.asarray(taps), axis=-1, mode=mode)
 
 
 def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:

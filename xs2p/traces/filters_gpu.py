@@ -13,6 +13,7 @@ import numpy as np
 from xs2p.compute.arrays import array_module, is_cupy
 from xs2p.compute.gpu import by_traces, launch
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
+from xs2p.traces.taps import gaussian_taps
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
@@ -64,8 +65,7 @@ def _smooth(traces: Any, sigma: float, radius: int, reflect: bool, skip_nan: boo
     """Filter contiguous CuPy traces ``(trace, time)`` with a Gaussian; NaN can count as 0."""
     import cupy
 
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    taps = (taps / taps.sum())[radius:]
+    taps = gaussian_taps(sigma, radius, traces.shape[1], reflect)
     out = cupy.empty(traces.shape, np.float32)
     launch(
         "smooth",
@@ -75,7 +75,7 @@ def _smooth(traces: Any, sigma: float, radius: int, reflect: bool, skip_nan: boo
         np.int64(traces.shape[0]),
         np.int64(traces.shape[1]),
         cupy.asarray(taps),
-        np.int32(radius),
+        np.int32(taps.size - 1),
         np.int32(reflect),
         np.int32(skip_nan),
         out,
