@@ -225,6 +225,8 @@ class TiffPages(Frames):
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
                 raise truncated(self, len(pages), size)
+            for n in range(start, stop, step):
+                check_page(pages[n], self.shape[1:])
             # maxworkers=1: the threads are Dask's.
             key = slice(start, stop, step)
             frames = tif.asarray(key=key, series=self.series, maxworkers=1)
@@ -260,9 +262,28 @@ class ScatteredPages(Frames):
                 if len(tif.pages) <= pages[here].max():
                     path = self.files[n].path
                     raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
+                for page in pages[here].tolist():
+                    check_page(tif.pages[page], self.shape[1:])
                 frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
             out[here] = _as_opened(self, frames, len(here))
         return out
+
+
+def check_page(page: Any, shape: tuple[int, ...]) -> None:
+    """Raise where a page of a TIFF is not of this shape, or has pixels nowhere in its file.
+
+    tifffile makes room for whatever a page claims, and has zeros for pixels that are nowhere.
+    """
+    if page is None or tuple(page.shape[-2:]) != tuple(shape):
+        raise OSError(f"a page is {None if page is None else page.shape} now, expected {shape}")
+    size = page.parent.filehandle.size
+    ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    empty = not ends or 0 in page.dataoffsets or 0 in page.databytecounts
+    if empty or max(ends) > size or len(page.dataoffsets) != len(page.databytecounts):
+        raise OSError(
+            f"page {page.index} has pixels that are nowhere in its {size} bytes: the file is "
+            "damaged, or was cut"
+        )
 
 
 def _as_opened(frames: Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:

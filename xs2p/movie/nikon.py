@@ -145,10 +145,12 @@ def _places(name: str) -> dict[int, int]:
         file.seek(start)
         _, named, length = struct.unpack("<IIQ", file.read(16))
         file.seek(named, os.SEEK_CUR)
-        data = file.read(length)
+        data = file.read(min(length, size))
     found, at = {}, 0
     while data[at : at + 32] != _MAP:
-        end = data.index(b"!", at) + 1
+        end = data.find(b"!", at) + 1
+        if not end:
+            raise ValueError(f"{name}: the map of its frames does not end: the file is damaged")
         key = data[at:end]
         if key.startswith(_FRAME):
             found[int(key[len(_FRAME) : -1])] = struct.unpack_from("<Q", data, end)[0]

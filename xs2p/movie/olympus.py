@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.frames import Stamp
+from xs2p.movie.compound import check_chains
+from xs2p.movie.frames import Stamp, check_page
 from xs2p.movie.microscopes import PlacedFrames, advice, library, whole_times
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class OifFrames(PlacedFrames):
                     contextlib.closing(file.open_file(names[number])) as stream,
                     tifffile.TiffFile(stream, name=names[number]) as tif,
                 ):
+                    check_page(tif.pages[0], self.shape[1:])
                     out[i] = self.check(tif.pages[0].asarray(maxworkers=1))
 
 
@@ -88,6 +90,8 @@ def _opened(name: str) -> Iterator[Any]:
         raise FileNotFoundError(
             f"{name}: the folder with its frames, {beside!r}, is not beside it; put it back"
         )
+    if name.lower().endswith(".oib"):
+        check_chains(name)
     try:
         file = oiffile.OifFile(name)
     except Exception as error:  # whatever damage makes of the parser

@@ -1,0 +1,170 @@
+"""Other files that have the frames of an HDF5 dataset: virtual ones, external storage, links.
+
+HDF5 follows them wherever they lead, into other folders too, shows zeros for what is not there,
+and dies where a virtual dataset is a part of itself.
+"""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+from typing import Any
+
+_DEEPEST = 16  # virtual datasets of virtual ones
+_PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
+
+
+def other_files(
+    stored: Any,
+    name: str,
+    above: tuple[tuple[str, str], ...] = (),
+    done: set[tuple[str, str]] | None = None,
+) -> list[str]:
+    """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently.
+
+    ``above`` are the virtual datasets that this one is a part of: HDF5 crashes where it is one of
+    them itself. ``done`` are those that were gone through.
+    """
+    done = set() if done is None else done
+    here = (os.path.realpath(stored.file.filename), stored.name)
+    if here in above:
+        raise ValueError(f"{name} is a virtual dataset of which it is a part itself")
+    if len(above) >= _DEEPEST:
+        raise ValueError(f"{name} is a virtual dataset of virtual ones, more than {_DEEPEST} deep")
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
+    found: dict[str, None] = {}
+    for part in stored.virtual_sources() if stored.is_virtual else ():
+        inside = part.file_name == "."
+        paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
+        for path in paths if not inside else ():
+            _check_near(stored, path, name)
+        for path in [stored.file.filename] if inside else paths:
+            found |= dict.fromkeys(_of_part(part, path, name, (*above, here), done))
+        if not inside and not paths:
+            raise _gone(name, "virtual dataset", part.file_name, "beside it")
+        found |= dict.fromkeys([] if inside else paths)
+    has, needed = 0, stored.size * stored.dtype.itemsize
+    for file_name, offset, size in stored.external or ():
+        paths = _named(stored, file_name, "HDF5_EXTFILE_PREFIX", [os.curdir])
+        if not paths:
+            where = "where it was; a name without a folder is of the current folder"
+            raise _gone(name, "dataset with external storage", file_name, where)
+        _check_near(stored, paths[0], name)
+        has += min(max(0, os.path.getsize(paths[0]) - offset), size)
+        found |= dict.fromkeys(paths)
+    if stored.external and has < needed:
+        raise ValueError(
+            f"{name}: its frames take {needed} bytes, and the files that hold them, "
+            f"{', '.join(found)}, have {has}; HDF5 would show zeros for the rest"
+        )
+    done.add(here)
+    return list(found)
+
+
+def _of_part(
+    part: Any, path: str, name: str, above: tuple[tuple[str, str], ...], done: set[tuple[str, str]]
+) -> list[str]:
+    """Other files of one source of a virtual dataset, which must have what is taken of it."""
+    import h5py
+
+    first = re.sub("%[0-9]*b", "0", part.dset_name)
+    problem = "which has no such dataset or fewer frames"
+    found: list[str] = []
+    try:
+        with h5py.File(path, "r") as file:
+            source, key, n = file.get(first), first, 0
+            if isinstance(source, h5py.Dataset) and _reaches(part, source.shape):
+                while isinstance(source, h5py.Dataset):  # it may be virtual itself
+                    if (os.path.realpath(path), source.name) not in done:
+                        found += other_files(source, f"{path}/{key}", above, done)
+                    n += 1
+                    key = re.sub("%[0-9]*b", str(n), part.dset_name)
+                    source = file.get(key) if key != first else None
+                return found
+    except OSError as error:
+        problem = f"which cannot be opened ({error})"
+    raise ValueError(
+        f"{name} is a virtual dataset, and some of its frames are {first} of {path}, {problem}; "
+        "HDF5 would show zeros instead"
+    )
+
+
+def _reaches(part: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a source of this shape has what a virtual dataset takes of it."""
+    from h5py import h5s
+
+    if part.src_space.get_select_type() == h5s.SEL_ALL:
+        everything = part.vspace.get_select_type() == h5s.SEL_ALL
+        return everything or math.prod(shape) >= part.vspace.get_select_npoints()
+    try:
+        _, last = part.src_space.get_select_bounds()
+    except (RuntimeError, ValueError):  # it has no limit
+        return True
+    return all(at < n for at, n in zip(last, shape, strict=False))
+
+
+def _named(stored: Any, file_name: str, prefix: str, places: list[str]) -> list[str]:
+    """Find the files that HDF5 finds by a name, in the places where it looks."""
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
+    prefixes = os.environ.get(prefix, "").replace("${ORIGIN}", folder).split(":")
+    for place in [*filter(None, prefixes), *places]:
+        path = os.path.join(place, file_name)
+        # A pattern of HDF5's: one file after the other, by number.
+        numbered = re.sub("%[0-9]*b", "[0-9]*", glob.escape(path))
+        found = [path] if os.path.isfile(path) else sorted(glob.glob(numbered))
+        if found:
+            return found
+    base = os.path.join(folder, os.path.basename(file_name))
+    return [base] if folder in places and os.path.isabs(file_name) and os.path.isfile(base) else []
+
+
+def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
+    return ValueError(
+        f"{name} is a {what}, and some of its frames are in {file_name!r}, which is not there; "
+        f"HDF5 would show zeros instead. Put the file back {where}"
+    )
+
+
+def _check_near(stored: Any, path: str, name: str) -> None:
+    """Raise where frames are in another folder than their file, and nobody asked for that."""
+    folder = os.path.dirname(os.path.abspath(stored.file.filename))
+    asked = [
+        place.replace("${ORIGIN}", folder)
+        for prefix in _PREFIXES
+        for place in os.environ.get(prefix, "").split(":")
+        if place
+    ]
+    if not any(_is_in(path, place) for place in (folder, *asked)):
+        raise ValueError(
+            f"{name}: some of its frames are in {os.path.abspath(path)}, outside of its folder: "
+            "files of others could show anything on this disk by that, so it is only read where "
+            "you ask for it: set the environment variable HDF5_VDS_PREFIX to the folder of that "
+            "file (HDF5_EXTFILE_PREFIX of external storage), or open that file itself"
+        )
+
+
+def _is_in(path: str, folder: str) -> bool:
+    for form in (os.path.abspath, os.path.realpath):
+        below = os.path.join(form(folder), "")
+        if form(path).startswith(below):
+            return True
+    return False
+
+
+def check_dataset(stored: Any, opened: str) -> Any:
+    """Raise where a dataset cannot be read safely: of another folder, or a part of itself.
+
+    ``opened`` is the file that was opened: a link in it may lead to another.
+    """
+    name = f"{opened}{stored.name}"
+    if os.path.realpath(stored.file.filename) != os.path.realpath(opened):
+        near = os.path.join(os.path.dirname(os.path.abspath(opened)), "")
+        if not os.path.abspath(stored.file.filename).startswith(near):
+            raise ValueError(
+                f"{name} is a link to {stored.file.filename}, outside of the folder of this file: "
+                "open that file itself, if you trust the link"
+            )
+    other_files(stored, name)
+    return stored
