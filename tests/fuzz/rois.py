@@ -107,9 +107,7 @@ def _overlays(folder: Path) -> Case:
         roifile.ImagejRoi.frompoints(np.array([[a, 2], [a + 4, 2], [a + 4, 6]])).tobytes()
         for a in (2, 7)
     ]
-    tifffile.imwrite(
-        folder / "o.tif", labels(), imagej=True, metadata={"Overlays": made}
-    )
+    tifffile.imwrite(folder / "o.tif", labels(), imagej=True, metadata={"Overlays": made})
     return Case("o.tif")
 
 
@@ -162,7 +160,7 @@ def _own(folder: Path, name: str) -> Case:
 def _nwb(folder: Path, reads: Callable[..., xr.Dataset], **options: Any) -> Case:
     import datetime
 
-    when = datetime.datetime(2024, 5, 1, tzinfo=datetime.timezone.utc)
+    when = datetime.datetime(2024, 5, 1, tzinfo=datetime.UTC)
     xs2p.write_nwb(traces(), folder / "s.nwb", session_start_time=when, **options)
     return Case("s.nwb", reads, {"shape": (LY, LX)})
 

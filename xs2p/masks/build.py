@@ -71,7 +71,8 @@ def build_masks(
     Masks
         Cell and neuropil masks, ``(Ly · Lx, roi)``, with ``rois.status`` saying which ROIs
         have none: ``no_cell_pixels``, ``no_neuropil_pixels`` or ``outside_frame``. Their
-        traces will be NaN; one warning counts them.
+        traces will be NaN, but for ``F`` of those that lack neuropil alone, which is as suite2p
+        has it: ``Fneu`` and what is made with it are NaN. One warning counts them.
 
     Raises
     ------
@@ -262,7 +263,12 @@ def cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     """Weights of the used pixels, normalised to sum 1 in every ROI."""
     owner, flat = table.owner[used], table.flat[used]
     weights = table.lam[used].astype(np.float32)
-    totals = _sums(weights, np.bincount(owner, minlength=table.roi.size))
+    npix = np.bincount(owner, minlength=table.roi.size)
+    with np.errstate(over="ignore"):
+        totals = _sums(weights, npix)
+    if not np.isfinite(totals).all():  # weights near the largest number: by a power of two less
+        weights = np.where(np.isfinite(totals)[owner], weights, weights * np.float32(2.0**-40))
+        totals = _sums(weights, npix)
     kept = totals[owner] > 0  # a mask of zero weights only would give zeros for a trace
     owner, flat = owner[kept], flat[kept]
     weights = weights[kept] / totals[owner]
@@ -314,7 +320,8 @@ def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:
     if parts:
         hint = "" if allow_overlap else "; allow_overlap=True keeps pixels that ROIs share"
         missing = (status != OK).sum()
+        kept = "; those without neuropil alone keep F" if NO_NEUROPIL_PIXELS in status else ""
         warn(
             f"{missing} of {roi.size} ROIs lack a mask and get NaN instead of a trace: "
-            f"{', '.join(parts)}{hint}"
+            f"{', '.join(parts)}{kept}{hint}"
         )

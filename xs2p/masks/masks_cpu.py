@@ -134,9 +134,9 @@ def _rectangles(first, ypix, xpix, offsets, boxes, cell, inner, least, ring, ind
 
 
 @njit
-def _in_crowds(
+def _in_crowds(  # type: ignore[no-untyped-def]
     first, ypix, xpix, offsets, boxes, cell, inner, least, ring, above, free, indptr, indices
-):  # type: ignore[no-untyped-def]
+):
     """As :func:`_rectangles`, by tables of the frame: the work does not follow the boxes' areas.
 
     ``above[y, x]`` counts the pixels above and left of one that are in no cell, and ``free`` lists

@@ -32,7 +32,8 @@ KNOWN_STATUS = (
 STATUS = {
     "long_name": "why the ROI has no trace, or ok",
     "description": "ok, no_cell_pixels, no_neuropil_pixels, outside_frame or other_plane (than "
-    "the movie's); an ROI that is not ok has NaN in place of a trace.",
+    "the movie's); an ROI that is not ok has NaN in place of a trace, but for the F of "
+    "no_neuropil_pixels, which needs no neuropil.",
 }
 
 DESCRIPTIONS = {

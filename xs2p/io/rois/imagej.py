@@ -262,7 +262,7 @@ def rois_of_imagej(
         frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
     titles = [str(region.name) for region in regions]
     labels = labels_of(titles)
-    left = np.array([runs.count() for runs, _ in found], np.int64)
+    left = np.array([runs.number() for runs, _ in found], np.int64)
     owner = np.repeat(np.arange(len(found)), left)
     cut = cut_to_frame(owner, ypix, xpix, len(found), frame, np.array([n for _, n in found]))
     warn_of_lost(cut, np.array(titles, object), str(frame), f"{name}: ", kind="")
@@ -284,10 +284,10 @@ def _bounded(region: Any, frame: tuple[int, int], moved: bool) -> tuple[Runs, in
     runs = runs_of(region, None if moved else frame)
     if not moved:
         inside = runs.within(frame)
-        return inside, runs.count() - inside.count() + runs.beyond
-    if runs.count() > _PIXELS or runs.beyond:
+        return inside, runs.number() - inside.number() + runs.beyond
+    if runs.number() > _PIXELS or runs.beyond:
         raise ValueError(
-            f"of {runs.count()} pixels, and one that is shifted or scaled may have {_PIXELS}: it "
+            f"of {runs.number()} pixels, and one that is shifted or scaled may have {_PIXELS}: it "
             "is damaged, or not of a frame"
         )
     return runs, 0

@@ -28,7 +28,7 @@ class Runs(NamedTuple):
         xpix = np.repeat(self.start, length) + np.arange(length.sum()) - first
         return np.repeat(self.y, length), xpix
 
-    def count(self) -> int:
+    def number(self) -> int:
         """How many pixels there are."""
         return int((self.stop - self.start).sum())
 
@@ -93,7 +93,7 @@ def runs_of_outlines(outlines: list[np.ndarray], frame: tuple[int, int] | None) 
 
 
 def _crossed(a: np.ndarray, b: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Runs between edges from ``a`` down to ``b``, in their rows from ``ends[0]`` to ``ends[1]``."""
+    """Find the runs between edges from ``a`` down to ``b``, in rows ``ends[0]`` to ``ends[1]``."""
     first, rows = ends[0], ends[1] - ends[0]
     edge = np.repeat(np.arange(rows.size), rows)
     y = np.arange(edge.size) - np.repeat(np.cumsum(rows) - rows, rows) + first[edge]
