@@ -37,6 +37,7 @@ from xs2p.traces import (
     sums_gpu,
 )
 from xs2p.traces.columns import decays_of, from_columns, to_columns
+from xs2p.traces.taps import gaussian_taps
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))
@@ -188,7 +189,8 @@ def test_gaussians_hold_no_more_than_they_must(n_frames, radius):
 
 
 def kernel_smooth(F, sigma, radius, reflect, skip_nan, backwards=False):
-    taps, out = filters_gpu.gaussian_taps(sigma, radius)[radius:].copy(), np.full_like(F, 77)
+    taps = gaussian_taps(sigma, radius, F.shape[1], reflect)
+    radius, out = taps.size - 1, np.full_like(F, 77)
     numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
     tiles, threads, shared = filters_gpu.smooth_tiles(F.shape[1], radius)
     args = F, np.int64(F.shape[1]), taps, *numbers, out
@@ -197,7 +199,8 @@ def kernel_smooth(F, sigma, radius, reflect, skip_nan, backwards=False):
 
 
 def kernel_smooth_far(F, sigma, radius, reflect, skip_nan):
-    taps, out = filters_gpu.gaussian_taps(sigma, radius)[radius:].copy(), np.full_like(F, 77)
+    taps = gaussian_taps(sigma, radius, F.shape[1], reflect)
+    radius, out = taps.size - 1, np.full_like(F, 77)
     numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
     shape = np.int64(len(F)), np.int64(F.shape[1])
     launch("smooth", (-(-F.size // 256),), (256,), (F, *shape, taps, *numbers, out))

@@ -269,10 +269,11 @@ def csc(npix: np.ndarray, indices: np.ndarray, data: Any, shape: tuple[int, int]
     n_pixels = shape[0] * shape[1]
     if np.size(indices) and not 0 <= np.min(indices) <= np.max(indices) < n_pixels:
         raise ValueError(f"masks hold pixel {np.max(indices)}, outside a frame of {shape}")
-    matrix = csc_array(
+    if max(n_pixels, indptr[-1]) < 2**31:  # of one dtype, or scipy copies both
+        indices, indptr = np.asarray(indices, np.int32), indptr.astype(np.int32)
+    return csc_array(
         (np.asarray(data, dtype=np.float32), indices, indptr), shape=(n_pixels, npix.size)
     )
-    return matrix
 
 
 def equal_weights(npix: np.ndarray) -> np.ndarray:
@@ -281,4 +282,9 @@ def equal_weights(npix: np.ndarray) -> np.ndarray:
 
 
 def _columns_are_means(matrix: csc_array) -> bool:
-    return bool(np.array_equal(matrix.data, equal_weights(np.diff(matrix.indptr))))
+    starts = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+    npix = np.diff(matrix.indptr)[np.diff(matrix.indptr) > 0]
+    if not np.array_equal(matrix.data[starts], (1.0 / npix).astype(np.float32)):
+        return False
+    changes = np.flatnonzero(matrix.data[1:] != matrix.data[:-1]) + 1
+    return bool(np.isin(changes, starts).all())

@@ -104,6 +104,11 @@ def check_baseline(
         window = _window(method, win_baseline, fs)
         uses["win_baseline"] = float(win_baseline)
     if "sig_baseline" in used:
+        if sig_baseline > 2**31:
+            raise ValueError(
+                f"sig_baseline={sig_baseline!r} is more frames than can be counted; it is in "
+                "frames, 10 by default"
+            )
         uses["sig_baseline"] = float(sig_baseline)
     if "prctile_baseline" in used:
         uses["prctile_baseline"] = float(prctile_baseline)

@@ -11,7 +11,8 @@ import numpy as np
 
 from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
-from xs2p.traces.filters_gpu import Filters, gaussian_taps, percentile, running_by_doubling
+from xs2p.traces.filters_gpu import Filters, percentile, running_by_doubling
+from xs2p.traces.taps import gaussian_taps
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
@@ -38,8 +39,9 @@ def _smooth(traces: Any, sigma: float, radius: int, reflect: bool, skip_nan: boo
 
     if skip_nan:
         traces = cupy.where(cupy.isnan(traces), np.float32(0), traces)
-    taps = as_array(cupy, gaussian_taps(sigma, radius))
-    return correlate1d(traces, taps, axis=-1, mode="reflect" if reflect else "nearest")
+    taps = gaussian_taps(sigma, radius, traces.shape[-1], reflect)
+    both = as_array(cupy, np.concatenate([taps[:0:-1], taps]))
+    return correlate1d(traces, both, axis=-1, mode="reflect" if reflect else "nearest")
 
 
 def _running(traces: Any, left: int, right: int, smallest: bool) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from xs2p.compute.arrays import array_module, as_array, is_cupy
 from xs2p.compute.gpu import by_traces, fits_shared, launch
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
+from xs2p.traces.taps import gaussian_taps
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
@@ -81,17 +82,12 @@ def gaussian_scipy(F: Any, sigma: float) -> Any:
     return Filters(_smooth, _running).gaussian_scipy(F, sigma)
 
 
-def gaussian_taps(sigma: float, radius: int) -> np.ndarray:
-    """Return weights of the samples ``radius`` before to ``radius`` behind, float64."""
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    return taps / taps.sum()
-
-
 def _smooth(traces: Any, sigma: float, radius: int, reflect: bool, skip_nan: bool) -> Any:
     import cupy
 
     n_traces, n_frames = traces.shape
-    taps = as_array(cupy, gaussian_taps(sigma, radius)[radius:])
+    half = gaussian_taps(sigma, radius, n_frames, reflect)
+    taps, radius = as_array(cupy, half), half.size - 1
     numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
     out = cupy.empty(traces.shape, np.float32)
     tiles, threads, shared = smooth_tiles(n_frames, radius)

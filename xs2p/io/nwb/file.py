@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from xs2p.disk.hdf5_heaps import check_heaps
+
 
 def require_pynwb() -> Any:
     """Import pynwb, or say how to install it."""
@@ -33,6 +35,8 @@ def is_nwb_store(path: str) -> bool:
 def opened(path: str) -> Iterator[Any]:
     """Open an NWB file, of HDF5 or in Zarr form, for as long as it is read."""
     reader = _reader(path)
+    if os.path.isfile(path):
+        check_heaps(path)
     with warnings.catch_warnings():
         # Of files that were written with another release of the schema.
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
             overlays = None if insist or not file.is_imagej else _overlays(file)
             found = file.series[0].shape
             single = overlays is None and _is_image(found)
+            if single:
+                _check_there(file.series[0], os.path.getsize(path))
             image = file.series[0].asarray() if single else None
     except ValueError:
         if found is not None and not _is_image(found):  # what else is wrong with it does not matter
@@ -107,6 +110,20 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
     if image is None:
         raise ValueError(_no_image(found, path))
     return rois_of_labels(np.squeeze(image) if image.ndim > 2 else image, shape, path, insist)
+
+
+_MOST = 1100  # bytes that one of a compressed file can hold at most (of deflate's, 1032)
+
+
+def _check_there(series: Any, size: int) -> None:
+    """Raise where parts of an image are nowhere in the file, which tifffile takes for zeros."""
+    for page in series.pages:
+        if page is None or not all(page.dataoffsets) or not all(page.databytecounts):
+            raise ValueError("the file is damaged: parts of the image are not in it")
+    if series.nbytes > _MOST * size:
+        raise ValueError(
+            f"the file is damaged: it tells of an image of {series.nbytes} bytes, and has {size}"
+        )
 
 
 def _no_image(shape: Any, path: str) -> str:
