@@ -146,9 +146,11 @@ def extract_to_zarr(
         options["tau"] = job.decay.tau
     regions = regions_of(job, frames_per_region)
     run = identity_of(job, options, regions)
-    if resume and not overwrite and os.path.exists(final) and not os.path.lexists(growing):
+    lock = lock_of(growing)
+    ended = not os.path.lexists(growing) and not os.path.lexists(lock)
+    if resume and not overwrite and ended and os.path.exists(final):
         return _whole(final, run, verify)
-    with locked(lock_of(growing), growing, wait) as hold:
+    with locked(lock, growing, wait) as hold:
         check_target(path, resume, overwrite, given, alone=True)
         if resume and not overwrite and os.path.exists(final):  # another made it meanwhile
             return _whole(final, run, verify)
