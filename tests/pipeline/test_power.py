@@ -20,7 +20,7 @@ def test_some_states(tmp_path):
     states, whole, run = recorded(tmp_path)
     assert len(states) > 300
     # Most are of the making of an empty store.
-    found = prefixes.replay(states[1:-60:50] + states[-60::4], whole, run, every=9)
+    found = prefixes.replay(states[1:-60:90] + states[-60::7], whole, run, every=7)
     assert set(found) == GOOD
 
 

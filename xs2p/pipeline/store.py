@@ -169,10 +169,11 @@ def _run(
     regions = regions_of(job, how.frames_per_region)
     session = Session(job, rois, options["kernels"], heard)
     run = identity_of(job, options, regions)
-    adds = how.resume and not how.overwrite
-    if adds and os.path.exists(final) and not os.path.lexists(growing):
+    adds, lock = how.resume and not how.overwrite, lock_of(growing)
+    ended = not os.path.lexists(growing) and not os.path.lexists(lock)
+    if adds and ended and os.path.exists(final):
         return _whole(final, run, how.verify)
-    with locked(lock_of(growing), growing, how.wait) as hold:
+    with locked(lock, growing, how.wait) as hold:
         check_target(path, how.resume, how.overwrite, given, alone=True)
         if adds and os.path.exists(final):  # another made it meanwhile
             return _whole(final, run, how.verify)
