@@ -20,7 +20,8 @@ START = 120.0
 def run(reader: str, seed: int, first: int, stop: int) -> list[dict]:
     """Try mutants of a reader's movie; what became of each."""
     found: list[dict] = []
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as top:
+    where = {"dir": "/dev/shm" if os.path.isdir("/dev/shm") else None, "prefix": "xs2p-fuzz-"}
+    with tempfile.TemporaryDirectory(**where) as top:
         part = 0
         while first < stop:
             folder = Path(top) / str(part)
@@ -59,6 +60,7 @@ def _one(folder, reader, seed, first, stop):
                     elif line.startswith(b'{"n"'):
                         lines.append(json.loads(line))
         code = process.wait()
+        process.stdout.close()
         errors.seek(0)
         text = errors.read().decode(errors="replace")
         if not ready:

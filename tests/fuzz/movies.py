@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +30,7 @@ class Case(NamedTuple):
 
     path: str
     options: dict[str, Any] = {}  # noqa: RUF012  (a tuple's default, never changed)
-    damaged: tuple[str, ...] = ()  # names in the folder; all files where none is given
+    kept: bool = False  # all files stay: that one is gone is what the format cannot tell
 
 
 def _tiff(folder: Path, **options: Any) -> Case:
@@ -94,12 +91,27 @@ def _zarr(folder: Path, version: int, **options: Any) -> Case:
     )
     array[:] = FRAMES
     array.attrs.update(units="a.u.", _ARRAY_DIMENSIONS=["time", "y", "x"])
-    times = group.create_array("time", shape=(T,), chunks=(T,), dtype="<f8", **(
-        {"dimension_names": ("time",)} if version == 3 else {}
-    ))
+    times = group.create_array(
+        "time",
+        shape=(T,),
+        chunks=(T,),
+        dtype="<f8",
+        **({"dimension_names": ("time",)} if version == 3 else {}),
+    )
     times[:] = np.arange(T) / 30
     times.attrs.update(_ARRAY_DIMENSIONS=["time"])
     return Case("m.zarr")
+
+
+def _zarr_crc(folder: Path) -> Case:
+    from zarr.codecs import Crc32cCodec
+
+    array = zarr.create_array(
+        folder / "m.zarr", shape=FRAMES.shape, chunks=(2, LY, LX), dtype="<u2",
+        compressors=[Crc32cCodec()],
+    )  # fmt: skip
+    array[:] = FRAMES
+    return Case("m.zarr", {}, True)
 
 
 def _zarr_zip(folder: Path) -> Case:
@@ -249,6 +261,7 @@ MOVIES = {
     "zarr2": lambda f: _zarr(f, 2),
     "zarr3": lambda f: _zarr(f, 3),
     "zarr_shards": lambda f: _zarr(f, 3, shards=(4, LY, LX)),
+    "zarr_crc": _zarr_crc,
     "zarr_zip": _zarr_zip,
     "ome_zarr2": lambda f: _ome_zarr(f, 2),
     "ome_zarr3": lambda f: _ome_zarr(f, 3),

@@ -5,10 +5,8 @@ Run as a process of its own, which may die: ``python trial.py FOLDER READER SEED
 
 from __future__ import annotations
 
-import io
 import json
 import logging
-import os
 import resource
 import shutil
 import sys
@@ -20,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import dask  # noqa: E402
 import numpy as np  # noqa: E402
-from fuzz.movies import FRAMES, MOVIES  # noqa: E402
-from fuzz.mutate import mutant  # noqa: E402
 
 import xs2p  # noqa: E402
+from fuzz.movies import FRAMES, MOVIES  # noqa: E402
+from fuzz.mutate import mutant  # noqa: E402
 
 ROOM = 4 << 30  # bytes of addresses: what asks for more fails, and does not take the machine along
 BOUND = 64 << 20
@@ -46,7 +44,7 @@ def main(folder: Path, reader: str, seed: int, first: int, stop: int) -> None:
         here = folder / "damaged"
         shutil.rmtree(here, ignore_errors=True)
         shutil.copytree(folder / "whole", here)
-        if rng.random() < 0.03 and len(names) > 1:
+        if not case.kept and len(names) > 1 and rng.random() < 0.03:
             (here / name).unlink()
         else:
             (here / name).write_bytes(data)
@@ -82,8 +80,11 @@ def _pixels(data: bytes) -> np.ndarray:
             at = data.find(np.ascontiguousarray(kept).tobytes())
             if at >= 0:
                 soft[at : at + kept.nbytes] = True
-    for kept in (FRAMES.tobytes(), np.asfortranarray(FRAMES).tobytes("F"), 
-                 FRAMES.transpose(1, 2, 0).tobytes("F")):
+    for kept in (
+        FRAMES.tobytes(),
+        np.asfortranarray(FRAMES).tobytes("F"),
+        FRAMES.transpose(1, 2, 0).tobytes("F"),
+    ):
         at = data.find(kept)
         if at >= 0:
             soft[at : at + len(kept)] = True
@@ -145,6 +146,8 @@ def _of_error(error, folder, used, size):
     while chain is not None:
         every.append(chain)
         chain = chain.__cause__ or chain.__context__
+    if isinstance(error, ImportError) and str(folder) in str(error):
+        return {"end": "needs", "said": short.replace(str(folder), "")[:200]}  # another package
     if not isinstance(error, (ValueError, OSError)) or isinstance(error, UnicodeError):
         return {"fault": "type", "said": short, "trace": text[-1500:]}
     if any(isinstance(e, MemoryError) for e in every):

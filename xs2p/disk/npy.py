@@ -21,6 +21,8 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from xs2p.disk.pickle_claims import check_pickle
+
 MAGIC = b"\x93NUMPY"
 
 
@@ -148,12 +150,14 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 def _unpickle(data: bytes, name: str) -> Any:
     try:
+        check_pickle(data)
         return _resolve(_Unpickler(data, name).load(), {})
     except UnsafePickleError:
         raise
     except Exception as error:  # a damaged pickle fails in any way it likes
-        detail = str(error) or type(error).__name__
-        raise ValueError(f"{name}: damaged .npy file ({detail})") from error
+        raise ValueError(
+            f"{name}: damaged .npy file ({str(error) or type(error).__name__})"
+        ) from error
 
 
 class _Unpickler(pickle.Unpickler):

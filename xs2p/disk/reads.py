@@ -40,7 +40,9 @@ def naming(told: str, *names: str) -> Iterator[None]:
         text = str(error)
         named = any(name in text for name in (told, *names))
         if isinstance(error, MemoryError):
-            raise TooLargeError(f"{told}: does not fit in memory, or is damaged ({text})") from error
+            raise TooLargeError(
+                f"{told}: does not fit in memory, or is damaged ({text})"
+            ) from error
         ours = type(error) is ValueError or isinstance(error, OSError)
         if ours and named:
             raise

@@ -226,7 +226,7 @@ class TiffPages(Frames):
                 size = os.path.getsize(self.stamp.path)
                 raise truncated(self, len(pages), size)
             for n in range(start, stop, step):
-                check_page(pages[n], self.shape[1:])
+                check_page(self, pages[n])
             # maxworkers=1: the threads are Dask's.
             key = slice(start, stop, step)
             frames = tif.asarray(key=key, series=self.series, maxworkers=1)
@@ -263,19 +263,21 @@ class ScatteredPages(Frames):
                     path = self.files[n].path
                     raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
                 for page in pages[here].tolist():
-                    check_page(tif.pages[page], self.shape[1:])
+                    check_page(self, tif.pages[page])
                 frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
             out[here] = _as_opened(self, frames, len(here))
         return out
 
 
-def check_page(page: Any, shape: tuple[int, ...]) -> None:
-    """Raise where a page of a TIFF is not of this shape, or has pixels nowhere in its file.
+def check_page(frames: Frames, page: Any) -> None:
+    """Raise where a page of a TIFF is no such frame, or has pixels nowhere in its file.
 
     tifffile makes room for whatever a page claims, and has zeros for pixels that are nowhere.
     """
-    if page is None or tuple(page.shape[-2:]) != tuple(shape):
-        raise OSError(f"a page is {None if page is None else page.shape} now, expected {shape}")
+    if page is None:
+        raise OSError("a page of it is gone since it was opened: open it anew")
+    if tuple(page.shape[-2:]) != frames.shape[1:]:
+        raise _other_page(frames, tuple(page.shape), np.dtype(page.dtype).newbyteorder("="))
     size = page.parent.filehandle.size
     ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
     empty = not ends or 0 in page.dataoffsets or 0 in page.databytecounts
@@ -291,11 +293,15 @@ def _as_opened(frames: Frames, pages: np.ndarray[Any, Any], count: int) -> np.nd
     pages = pages.reshape(count, *pages.shape[-2:])
     kind, wanted = pages.dtype.newbyteorder("="), frames.dtype
     if kind != wanted or pages.shape[1:] != frames.shape[1:]:
-        raise OSError(
-            f"its pages are {pages.shape[1:]} of {kind} now, and were {frames.shape[1:]} of "
-            f"{wanted} when it was opened: open it anew with xs2p.open_movie"
-        )
+        raise _other_page(frames, pages.shape[1:], kind)
     return pages.astype(wanted, copy=False)
+
+
+def _other_page(frames: Frames, shape: tuple[int, ...], kind: np.dtype[Any]) -> OSError:
+    return OSError(
+        f"its pages are {shape} of {kind} now, and were {frames.shape[1:]} of {frames.dtype} when "
+        "it was opened: open it anew with xs2p.open_movie"
+    )
 
 
 def truncated(frames: Frames, found: int, size: int) -> OSError:

@@ -12,6 +12,8 @@ import os
 import re
 from typing import Any
 
+from xs2p._warnings import warn
+
 _DEEPEST = 16  # virtual datasets of virtual ones
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
 
@@ -129,20 +131,25 @@ def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
 
 def _check_near(stored: Any, path: str, name: str) -> None:
     """Raise where frames are in another folder than their file, and nobody asked for that."""
-    folder = os.path.dirname(os.path.abspath(stored.file.filename))
-    asked = [
-        place.replace("${ORIGIN}", folder)
-        for prefix in _PREFIXES
-        for place in os.environ.get(prefix, "").split(":")
-        if place
-    ]
-    if not any(_is_in(path, place) for place in (folder, *asked)):
+    if not _is_asked(path, stored.file.filename):
         raise ValueError(
             f"{name}: some of its frames are in {os.path.abspath(path)}, outside of its folder: "
             "files of others could show anything on this disk by that, so it is only read where "
             "you ask for it: set the environment variable HDF5_VDS_PREFIX to the folder of that "
             "file (HDF5_EXTFILE_PREFIX of external storage), or open that file itself"
         )
+
+
+def _is_asked(path: str, opened: str) -> bool:
+    """Whether a file is in the folder of that which was opened, or in one that the user named."""
+    folder = os.path.dirname(os.path.abspath(opened))
+    named = [
+        place.replace("${ORIGIN}", folder)
+        for prefix in _PREFIXES
+        for place in os.environ.get(prefix, "").split(":")
+        if place
+    ]
+    return any(_is_in(path, place) for place in (folder, *named))
 
 
 def _is_in(path: str, folder: str) -> bool:
@@ -159,12 +166,41 @@ def check_dataset(stored: Any, opened: str) -> Any:
     ``opened`` is the file that was opened: a link in it may lead to another.
     """
     name = f"{opened}{stored.name}"
-    if os.path.realpath(stored.file.filename) != os.path.realpath(opened):
-        near = os.path.join(os.path.dirname(os.path.abspath(opened)), "")
-        if not os.path.abspath(stored.file.filename).startswith(near):
-            raise ValueError(
-                f"{name} is a link to {stored.file.filename}, outside of the folder of this file: "
-                "open that file itself, if you trust the link"
-            )
+    if not _is_asked(stored.file.filename, opened):
+        raise ValueError(
+            f"{name} is a link to {stored.file.filename}, outside of the folder of this file: "
+            "open that file itself, if you trust the link, or set the environment variable "
+            "HDF5_EXT_PREFIX to its folder"
+        )
     other_files(stored, name)
     return stored
+
+
+def check_chunks(stored: Any, name: str) -> None:
+    """Warn where some chunks of a dataset are not in its file: HDF5 has its fill value for them.
+
+    Of a dataset without any the file may have been made to be filled later.
+    """
+    if stored.chunks is None:
+        return
+    needed = math.prod(-(-n // size) for n, size in zip(stored.shape, stored.chunks, strict=True))
+    there = _chunks(stored)
+    if 0 < there < needed:
+        warn(
+            f"{name}: {needed - there} of its {needed} chunks were never written, or are lost, as "
+            f"of a recording that was stopped; HDF5 has {stored.fillvalue} for their pixels"
+        )
+
+
+def _chunks(stored: Any) -> int:
+    """Count the chunks that a file has, at places where the dataset has chunks."""
+    if not hasattr(stored.id, "chunk_iter"):
+        return int(stored.id.get_num_chunks())
+    places: set[tuple[int, ...]] = set()
+    stored.id.chunk_iter(lambda chunk: places.add(tuple(chunk.chunk_offset)))
+    right = zip(stored.shape, stored.chunks, strict=True)
+    bounds = [(int(n), int(size)) for n, size in right]
+    return sum(
+        all(at < n and at % size == 0 for at, (n, size) in zip(place, bounds, strict=True))
+        for place in places
+    )

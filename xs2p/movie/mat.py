@@ -176,7 +176,9 @@ def _arrays(name: str) -> Iterator[_Array]:
 def _check_size(array: _Array, name: str, size: int | None) -> None:
     """Raise where an array claims more than its element of ``size`` bytes, or less than nothing."""
     needed = math.prod(array.shape) * np.dtype(array.stored).itemsize
-    if min(array.shape, default=0) < 0 or (size is not None and (array.offset or 0) + needed > size):
+    if min(array.shape, default=0) < 0 or (
+        size is not None and (array.offset or 0) + needed > size
+    ):
         raise ValueError(
             f"{name}: {array.name} is {array.shape} of {array.stored}, {needed} bytes, and the "
             f"file has {size} for it: it is damaged"

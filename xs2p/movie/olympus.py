@@ -52,7 +52,7 @@ class OifFrames(PlacedFrames):
                     contextlib.closing(file.open_file(names[number])) as stream,
                     tifffile.TiffFile(stream, name=names[number]) as tif,
                 ):
-                    check_page(tif.pages[0], self.shape[1:])
+                    check_page(self, tif.pages[0])
                     out[i] = self.check(tif.pages[0].asarray(maxworkers=1))
 
 

@@ -126,6 +126,7 @@ def _one_series(file: Opened, series: Any, given: Sequence[str], plain: bool) ->
     if series.dataoffset is not None and not series.is_multifile:
         if series.kind in ("imagej", "ome"):
             check_number(file, n_frames, (1, n_frames))
+        check_directories(file, offsets(name))
         stored = stored.newbyteorder(file.tif.byteorder)
         needed = series.dataoffset + int(np.prod(shape)) * stored.itemsize
         if file.stamp.size < needed:

@@ -82,8 +82,12 @@ def check_followed(file: Opened, series: Sequence[Any]) -> None:
     tif, first = file.tif, series[0]
     said = [kind for kind in _TELLING if getattr(tif, f"is_{kind}")]
     page = tif.pages.first
-    left = file.stamp.size - page.dataoffsets[-1] - page.databytecounts[-1] if page.dataoffsets else 0
-    lost = len(series) == 1 and first.size == page.size and file.n_pages == 1 and left >= page.nbytes
+    left = (
+        file.stamp.size - page.dataoffsets[-1] - page.databytecounts[-1] if page.dataoffsets else 0
+    )
+    lost = (
+        len(series) == 1 and first.size == page.size and file.n_pages == 1 and left >= page.nbytes
+    )
     if (said and first.kind not in said) or (said and lost):
         told = {"imagej": "ImageJ", "ome": "OME"}.get(said[0], said[0])
         raise ValueError(

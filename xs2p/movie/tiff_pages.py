@@ -9,6 +9,7 @@ uncompressed pages at equal distances, a file can be read like a raw one.
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
@@ -26,7 +27,8 @@ _ALIKE = {
     317: ("predictor", 1),
     339: ("sample format", 1),
 }
-_TILE_OFFSETS, _TILE_COUNTS = 324, 325
+_TILE_OFFSETS, _TILE_COUNTS, _SUB_DIRECTORIES = 324, 325, 330
+_REST = 2**20  # bytes after the last page in which directories that were lost are looked for
 _SIZES = {3: "H", 4: "I", 16: "Q"}  # types of TIFF that hold numbers
 
 
@@ -113,7 +115,8 @@ def _read(file: BinaryIO) -> Iterator[dict[int, int]]:
     end = file.seek(0, os.SEEK_END)
     file.seek(8 if big else 4)
     (at,) = struct.unpack(link, file.read(struct.calcsize(link)))
-    seen = set()
+    seen: set[int] = set()
+    last, deep = 0, False
     while at:
         if at in seen:
             raise struct.error("it is one of the pages before it")
@@ -127,14 +130,29 @@ def _read(file: BinaryIO) -> Iterator[dict[int, int]]:
         for code, kind, count, value in struct.iter_unpack(entry, body):
             if code in wanted and count == 1 and kind in one:
                 tags[code] = one[kind].unpack_from(value)[0]
+            deep |= code == _SUB_DIRECTORIES
             if code in parts and kind in _SIZES:
                 places[code] = _numbers(file, order + _SIZES[kind], count, value, inline, one)
             elif code == _DESCRIPTION and count > inline:
                 if one[16 if big else 4].unpack_from(value)[0] + count > end:
                     raise struct.error("its description ends beyond the file")
-        _check_places(places, end)
+        last = max(last, file.tell(), _check_places(places, end))
         yield tags
         (at,) = struct.unpack(link, after)
+    if not deep:
+        file.seek(last)
+        _check_rest(file.read(_REST), order, "Q" if big else "I")
+
+
+def _check_rest(rest: bytes, order: str, kind: str) -> None:
+    """Raise where a directory comes after the last page, to which none before it leads."""
+    width, height = (re.escape(struct.pack(f"{order}H", code)) for code in (256, 257))
+    kinds = b"|".join(re.escape(struct.pack(f"{order}H", code)) for code in _SIZES)
+    one = re.escape(struct.pack(order + kind, 1))
+    value = b".{%d}" % struct.calcsize(kind)
+    entry = b"(?:" + kinds + b")" + one
+    if re.search(width + entry + value + height + entry, rest, re.DOTALL):
+        raise struct.error("nothing leads to it, and a page comes after those that can be found")
 
 
 def _numbers(
@@ -152,8 +170,9 @@ def _numbers(
     return np.frombuffer(value, dtype, count)
 
 
-def _check_places(places: dict[int, np.ndarray[Any, Any]], end: int) -> None:
-    """Raise where strips or tiles are nowhere: readers take zeros for them."""
+def _check_places(places: dict[int, np.ndarray[Any, Any]], end: int) -> int:
+    """Raise where strips or tiles are nowhere: readers take zeros. Gives the end of the last."""
+    last = 0
     for offsets, counts in ((_OFFSETS, _COUNTS), (_TILE_OFFSETS, _TILE_COUNTS)):
         at = places.get(offsets)
         if at is None:
@@ -165,5 +184,9 @@ def _check_places(places: dict[int, np.ndarray[Any, Any]], end: int) -> None:
             raise struct.error(f"it has {at.size} strips or tiles, and sizes of {sizes.size}")
         if not at.all() or not sizes.all():
             raise struct.error("a strip or tile of its pixels is nowhere, or of 0 bytes")
-        if int(at.max()) > end or (at.astype(object) + sizes.astype(object)).max() > end:
+        if int(at.max()) > end or int(sizes.max()) > end:
             raise struct.error("its pixels end beyond the file")
+        last = max(last, int((at.astype("u8") + sizes).max()))
+        if last > end:
+            raise struct.error("its pixels end beyond the file")
+    return last
