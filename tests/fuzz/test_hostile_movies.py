@@ -269,3 +269,47 @@ def test_a_video_that_was_cut(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(ValueError, match=r"m\.mkv: it says that it has \d+ bytes"):
         open_movie(path)
+
+
+def test_heaps_and_settings_that_claim_what_nobody_has(tmp_path):
+    path = tmp_path / MOVIES["nwb"](tmp_path).path
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL") + 16  # an entry of no size, which HDF5 never gets past
+    data[first : first + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.nwb: a heap of its texts has an entry of no size"):
+        open_movie(path)
+    path = tmp_path / MOVIES["lif"](tmp_path).path
+    data = bytearray(path.read_bytes())
+    data[9:13] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.lif: it tells of 2147483647 letters of XML"):
+        open_movie(path)
+    path = tmp_path / MOVIES["nd2"](tmp_path).path
+    data = bytearray(path.read_bytes())
+    at = data.index(b"ImageMetadata!") - 8
+    data[at : at + 8] = struct.pack("<Q", 2**60)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.nd2: its map has settings of 1152921504606846976 by"):
+        open_movie(path)
+
+
+def test_complex_arrays_of_mat_without_their_other_part(tmp_path):
+    path = tmp_path / "m.mat"
+    savemat(path, {"info": {"sz": [LY, LX]}})
+    data = bytearray(path.read_bytes())
+    inner = data.index(struct.pack("<II", 6, 8), data.index(struct.pack("<II", 6, 8)) + 8)
+    data[inner + 9] = 0x08
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.mat: .*has no imaginary part"):
+        load_mat(str(path))
+
+
+def test_a_chunk_of_another_name_in_a_zip(tmp_path):
+    path = tmp_path / MOVIES["zarr_zip"](tmp_path).path
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"c/1/0/0")
+    data[at : at + 7] = b"c/7/0/0"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.zarr\.zip: it has the chunk 'c/7/0/0'"):
+        open_movie(path)

@@ -7,6 +7,7 @@ the end of the process.
 from __future__ import annotations
 
 import math
+import os
 import struct
 import zlib
 from collections.abc import Collection
@@ -15,6 +16,7 @@ MOST = 2**26  # bytes that a compressed struct or cell is unpacked to
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE, _FUNCTION, _OPAQUE = 1, 2, 3, 4, 5, 16, 17
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
+_COMPLEX = 0x0800
 _DEEPEST = 50  # structs in cells in structs
 
 
@@ -27,9 +29,9 @@ def check_mat(path: str, names: Collection[str] | None) -> None:
         order = "<" if head[126:128] == b"IM" else ">"
         while len(tag := file.read(8)) == 8:
             code, size = struct.unpack(order + "II", tag)
-            data = file.read(size)
-            if len(data) < size:
+            if size > os.fstat(file.fileno()).st_size - file.tell():
                 raise ValueError("it was cut")
+            data = file.read(size)
             try:
                 if code == _COMPRESSED:
                     _check_packed(data, order, names)
@@ -68,11 +70,12 @@ def _check_array(data: bytes, order: str, depth: int, size: int | None = None) -
         return  # an empty one
     if depth > _DEEPEST:
         raise ValueError(f"arrays lie in each other more than {_DEEPEST} deep")
-    room = len(data) if size is None else size
+    room, whole = (len(data), True) if size is None else (size, False)
     code, size, _, at = _part(data, 0, order)
     if (code, size) != (6, 8):
         raise ValueError("an array of it does not begin with its kind")
-    kind = struct.unpack_from(order + "I", data, 8)[0] & 0xFF
+    flags = struct.unpack_from(order + "I", data, 8)[0]
+    kind = flags & 0xFF
     if kind in (_FUNCTION, _OPAQUE):
         return
     code, size, begin, at = _part(data, at, order)
@@ -88,15 +91,22 @@ def _check_array(data: bytes, order: str, depth: int, size: int | None = None) -
     if kind in (_CELL, _STRUCT, _OBJECT):
         _check_parts(data, at, order, depth, kind, number)
     elif kind != _SPARSE and number:
-        code, size, begin, _ = _part(data, at, order)
-        letters = kind == _CHAR
-        if (
-            code not in _SIZES
-            or begin + size > room
-            or (not letters and number * _SIZES[code] != size)
-            or (letters and size > room)
-        ):
-            raise ValueError(f"an array of the shape {shape} has {size} bytes of the kind {code}")
+        at = _check_numbers(data, at, order, kind, shape, room)
+        if flags & _COMPLEX and at < len(data):
+            _check_numbers(data, at, order, kind, shape, room)
+        elif flags & _COMPLEX and whole:
+            raise ValueError(f"a complex array of the shape {shape} has no imaginary part")
+
+
+def _check_numbers(
+    data: bytes, at: int, order: str, kind: int, shape: tuple[int, ...], room: int
+) -> int:
+    """Check that there are as many numbers as the shape says; where what is after them begins."""
+    code, size, begin, after = _part(data, at, order)
+    right = kind == _CHAR or math.prod(shape) * _SIZES.get(code, 0) == size
+    if code not in _SIZES or begin + size > room or not right:
+        raise ValueError(f"an array of the shape {shape} has {size} bytes of the kind {code}")
+    return after
 
 
 def _check_parts(data: bytes, at: int, order: str, depth: int, kind: int, number: int) -> None:

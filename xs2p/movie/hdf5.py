@@ -18,6 +18,7 @@ from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
+from xs2p.movie.hdf5_heaps import check_heaps
 from xs2p.movie.hdf5_sources import check_chunks, check_dataset, other_files
 from xs2p.movie.sources import ADVICE
 
@@ -196,6 +197,7 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
     """Find the dataset of an HDF5 file that is a movie: (time, y, x), or of the axes ``dims``."""
     import h5py
 
+    check_heaps(name)
     try:
         file = h5py.File(name, "r")
     except OSError as error:

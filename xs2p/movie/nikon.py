@@ -147,6 +147,7 @@ def _places(name: str) -> dict[int, int]:
         file.seek(named, os.SEEK_CUR)
         data = file.read(min(length, size))
     found, at = {}, 0
+    others: list[int] = []
     while data[at : at + 32] != _MAP:
         end = data.find(b"!", at) + 1
         if not end:
@@ -154,8 +155,25 @@ def _places(name: str) -> dict[int, int]:
         key = data[at:end]
         if key.startswith(_FRAME):
             found[int(key[len(_FRAME) : -1])] = struct.unpack_from("<Q", data, end)[0]
+        else:
+            others.append(struct.unpack_from("<Q", data, end)[0])
         at = end + 16
+    _check_lengths(name, others, size)
     return found
+
+
+def _check_lengths(name: str, places: list[int], size: int) -> None:
+    """Raise where a chunk of settings claims more bytes than the file has."""
+    with open(name, "rb") as file:
+        for place in places:
+            file.seek(min(place, size))
+            head = file.read(16)
+            named, length = struct.unpack("<4xIQ", head) if len(head) == 16 else (0, size)
+            if place + 16 + named + length > size:
+                raise ValueError(
+                    f"{name}: its map has settings of {length} bytes at byte {place}, and the file "
+                    f"has {size}: it is damaged"
+                )
 
 
 def _check_there(

@@ -71,12 +71,14 @@ def open_nwb_movie(
 
     from xs2p.movie.check import check_dtype
     from xs2p.movie.hdf5 import h5_frames, h5_to_dask
+    from xs2p.movie.hdf5_heaps import check_heaps
     from xs2p.movie.hdf5_sources import check_dataset
 
     axes = nwb_axes(order)
     name = os.fspath(path)
     if not os.path.isfile(name):
         raise FileNotFoundError(f"open_nwb_movie: no file {name!r}")
+    check_heaps(name)
     try:
         file = h5py.File(name, "r")
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
+import re
 from typing import Any
 
 from xs2p.disk.reads import check_claim
@@ -11,6 +13,7 @@ from xs2p.disk.reads import check_claim
 _MOST_UNSEEN = 2**23  # frames that a store may tell of without a byte for each
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _MOST_METADATA = 2**21  # bytes that metadata may be unpacked to, or as many as the whole file has
+_MOST_NAMES = 10**6  # of chunks in a .zip, that are looked at
 _GAP = 64  # bytes between the entries of a .zip: what their headers have more than their names
 
 
@@ -45,6 +48,8 @@ def check_shape(array: Any, name: str) -> None:
     """Raise where an array is longer than anything that the files of its store can hold."""
     import zarr
 
+    if isinstance(array.store, zarr.storage.ZipStore) and os.path.isfile(array.store.path):
+        _check_entries(array, name)
     store, longest = array.store, max(map(int, array.shape), default=0)
     if longest <= _MOST_UNSEEN:
         return
@@ -57,6 +62,26 @@ def check_shape(array: Any, name: str) -> None:
         return
     most = _MOST_UNSEEN + 1000 * size
     check_claim(name, "frames or pixels along an axis", longest, most)
+
+
+def _check_entries(array: Any, name: str) -> None:
+    """Raise where a ``.zip`` has chunks that are none of the array's: their names are damaged."""
+    import zipfile
+
+    stored = getattr(array, "shards", None) or array.chunks
+    counts = [-(-n // size) for n, size in zip(array.shape, stored, strict=True)]
+    if math.prod(counts) > _MOST_NAMES:
+        return
+    known = {array.metadata.encode_chunk_key(at) for at in itertools.product(*map(range, counts))}
+    above = f"{array.path}/".lstrip("/")
+    with zipfile.ZipFile(array.store.path) as file:
+        inside = {key.removeprefix(above) for key in file.namelist() if key.startswith(above)}
+    odd = sorted(key for key in inside - known if re.fullmatch(r"(c[/.]|\d)[\d./-]*", key))
+    if odd and not any(key.endswith("/") for key in odd):
+        raise ValueError(
+            f"{name}: it has the chunk {odd[0]!r}, and the array has none of that name: the "
+            "directory of the .zip file is damaged, or the array was made smaller"
+        )
 
 
 def check_there(array: Any, key: tuple[slice, ...]) -> None:
