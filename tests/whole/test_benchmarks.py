@@ -308,3 +308,15 @@ def test_demixing_is_nearer_to_the_truth_than_masks():
     assert r["least squares, no background"][0] < demixed[0]
     text = "\n".join(lines)
     assert "demixing 47 (claimed" in text and text.count("≤ 2") == 2
+
+
+@pytest.mark.slow
+def test_runs_on_a_cluster_of_which_parts_die(capsys):
+    from benchmarks import reliability_cluster
+
+    reliability_cluster.main(["--runs", "1"])
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 5
+    for row in rows:
+        same, runs = row[-1].strip(" |").split(" of ")
+        assert same == runs
