@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import dask
 import numpy as np
@@ -15,6 +16,8 @@ import xarray as xr
 from stores import files
 
 import xs2p
+from xs2p.compute.cluster import has_client, naming_what_was_lost
+from xs2p.disk.reads import named_read
 from xs2p.testing import simulate
 
 OPTIONS = {"tau": 0.1, "min_neuropil_pixels": 50}
@@ -84,6 +87,21 @@ def test_several_at_once_in_one_process(tmp_path):
             np.testing.assert_array_equal(stored[name], alone[name])
         told = xs2p.provenance(path)
         assert told["resumes"] == 0 and told["complete"]
+
+
+@pytest.mark.parametrize("name", ["FutureCancelledError", "CommClosedError"])
+def test_a_scheduler_that_is_lost_is_named(name):
+    with pytest.raises(ConnectionError, match="scheduler was lost .*go on without one"):
+        with naming_what_was_lost():
+            raise type(name, (Exception,), {})("finalize-hlg cancelled")
+
+
+def test_distributed_that_another_thread_is_importing(monkeypatch):
+    """A module is in sys.modules before its names are."""
+    monkeypatch.setitem(sys.modules, "distributed", ModuleType("distributed"))
+    assert not has_client()
+    with named_read("movie", 0, 1):
+        pass
 
 
 @pytest.mark.slow

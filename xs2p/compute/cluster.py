@@ -20,6 +20,10 @@ def naming_what_was_lost() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if type(error).__name__ in ("FutureCancelledError", "CommClosedError"):
+            raise ConnectionError(
+                f"the cluster's scheduler was lost ({error}); start another, or go on without one"
+            ) from error
         if type(error).__name__ != "KilledWorker":
             raise
         raise MemoryError(

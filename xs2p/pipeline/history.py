@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import json
 import os
 import platform
@@ -120,6 +119,8 @@ def sessions_in(store: str) -> list[dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """Versions of this package, of Python and of what results may depend on, where installed."""
+    import importlib.metadata
+
     found = {"xs2p": __version__, "python": platform.python_version()}
     for package in (*_PACKAGES, "cupy", "cupy-cuda12x", "cupy-cuda13x"):
         try:
