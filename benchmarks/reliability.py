@@ -12,6 +12,7 @@ PARTS = [  # each in benchmarks/reliability_<part>.py
     "kills",
     "prefixes",
     "durable",
+    "cluster",
 ]
 
 

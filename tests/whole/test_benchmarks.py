@@ -312,14 +312,14 @@ def test_demixing_is_nearer_to_the_truth_than_masks():
     assert "demixing 47 (claimed" in text and text.count("≤ 2") == 2
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("part", reliability.PARTS if FOLDER.is_dir() else [])
 def test_parts_of_reliability_are_there(part):
     module = importlib.import_module(f"benchmarks.reliability_{part}")
     assert not [
         p for p in inspect.signature(module.main).parameters.values() if p.default is p.empty
     ]
-=======
+
+
 @pytest.mark.slow
 def test_runs_on_a_cluster_of_which_parts_die(capsys):
     from benchmarks import reliability_cluster
@@ -330,4 +330,3 @@ def test_runs_on_a_cluster_of_which_parts_die(capsys):
     for row in rows:
         same, runs = row[-1].strip(" |").split(" of ")
         assert same == runs
->>>>>>> prov

@@ -5,11 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import os
-<<<<<<< HEAD
-import re
-=======
-import uuid
->>>>>>> fuzzm
 from typing import Any
 
 from xs2p.disk.reads import check_claim
