@@ -306,3 +306,12 @@ def test_two_processes_at_once_make_one_store(made, tmp_path):
         if codes[1]:
             assert any("BlockingIOError" in end for end in ends), ends
         assert files(path) == files(made) and os.listdir(tmp_path) == ["a.zarr"]
+
+
+def test_a_store_from_before_there_were_checksums_is_refused(recording, tmp_path, monkeypatch):
+    path = unfinished(recording, tmp_path, monkeypatch)
+    growing = tmp_path / "a.partial.zarr"
+    shutil.rmtree(growing / "xs2p_files")
+    with pytest.raises(ValueError, match="before there were checksums began it"):
+        xs2p.extract_to_zarr(*recording, path, dff=True, resume=True, **OPTIONS)
+    assert growing.exists()

@@ -24,7 +24,7 @@ from xs2p.pipeline.extract import extract, extracted, finished, relative_in
 from xs2p.pipeline.history import Earlier, Session, settle
 from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
-from xs2p.pipeline.ledger import check_whole
+from xs2p.pipeline.ledger import LEDGER, check_whole
 from xs2p.pipeline.place import check_target, lock_of, partial_path
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.pipeline.spans import on_its_way, regions_of
@@ -193,6 +193,11 @@ def _begun(
     goes_on = how.resume and os.path.exists(growing)
     if goes_on:
         check_same(run, growing)
+        if not os.path.isdir(os.path.join(growing, LEDGER)):
+            raise ValueError(
+                f"{growing} cannot be resumed: a version of xs2p before there were checksums began "
+                "it. Choose another store, or start anew with overwrite=True, resume=False"
+            )
     if job.snr_threshold > 0:
         # A run that goes on has the ratio in its store.
         known = _regions.open_store(growing)["snr"] if goes_on else None
