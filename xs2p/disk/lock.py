@@ -17,7 +17,7 @@ import errno
 import json
 import logging
 import os
-import socket
+import platform
 import sys
 import threading
 import time
@@ -282,7 +282,7 @@ def _who() -> dict[str, Any]:
 
 def _place() -> dict[str, str]:
     """Return what tells machines, and containers on one, apart: numbers of processes hold there."""
-    place = {"host": socket.gethostname(), "boot": "", "space": ""}
+    place = {"host": platform.node(), "boot": "", "space": ""}
     if sys.platform == "linux":
         with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
             place["boot"] = file.read().strip()
