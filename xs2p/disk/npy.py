@@ -88,8 +88,8 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     with open(name, "rb") as file:
         shape, _, dtype = read_header(file, name)
         if not dtype.hasobject:
-            size, room = np.prod((*shape, dtype.itemsize), dtype=object), os.path.getsize(name)
-            if size > room - file.tell():
+            size = np.prod((*shape, dtype.itemsize), dtype=object)
+            if size > os.path.getsize(name) - file.tell():
                 raise ValueError(f"{name}: damaged .npy file (its header tells of {size} bytes)")
             file.seek(0)
             try:
@@ -105,12 +105,9 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     array = _unpickle(data, name)
     size = int(np.prod(shape, dtype=np.int64))
     if not isinstance(array, np.ndarray) or array.dtype != object or array.size != size:
-        held = isinstance(array, np.ndarray)
-        found = f"{array.dtype} array of {array.shape}" if held else type(array).__name__
-        raise ValueError(
-            f"{name}: damaged .npy file (its header promises an object array of shape "
-            f"{shape}, its pickle holds: {found})"
-        )
+        found = getattr(array, "dtype", type(array).__name__)
+        said = f"its header promises an object array of shape {shape}, its pickle holds: {found}"
+        raise ValueError(f"{name}: damaged .npy file ({said})")
     return array.reshape(shape)
 
 
