@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.sparse import csc_array
 
 import xs2p
-from xs2p.disk.hdf5_heaps import check_heaps
+from xs2p.disk.hdf5_damage import check_heaps
 
 ENTRY = {"ypix": [1, 1], "xpix": [2, 3], "lam": [1.0, 2.0]}
 

@@ -79,7 +79,7 @@ def _check_array(data: bytes, order: str, depth: int, size: int | None = None) -
     if kind in (_FUNCTION, _OPAQUE):
         return
     code, size, begin, at = _part(data, at, order)
-    if code != 5 or size % 4 or begin + size > len(data):
+    if code != 5 or size % 4 or size < 8 or begin + size > len(data):  # of fewer dims scipy dies
         raise ValueError("an array of it does not say its shape")
     shape = struct.unpack_from(f"{order}{size // 4}i", data, begin)
     number = math.prod(shape)

@@ -104,11 +104,9 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     array = _unpickle(data, name)
     size = int(np.prod(shape, dtype=np.int64))
     if not isinstance(array, np.ndarray) or array.dtype != object or array.size != size:
-        found = str(getattr(array, "dtype", type(array).__name__))
-        raise ValueError(
-            f"{name}: damaged .npy file (its header promises an object array of shape "
-            f"{shape}, its pickle holds: {found})"
-        )
+        found = getattr(array, "dtype", type(array).__name__)
+        said = f"its header promises an object array of shape {shape}, its pickle holds: {found}"
+        raise ValueError(f"{name}: damaged .npy file ({said})")
     return array.reshape(shape)
 
 

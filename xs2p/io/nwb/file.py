@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from xs2p.disk.hdf5_heaps import check_heaps
+from xs2p.disk.hdf5_damage import check_hdf5
 
 
 def require_pynwb() -> Any:
@@ -35,8 +35,6 @@ def is_nwb_store(path: str) -> bool:
 def opened(path: str) -> Iterator[Any]:
     """Open an NWB file, of HDF5 or in Zarr form, for as long as it is read."""
     reader = _reader(path)
-    if os.path.isfile(path):
-        check_heaps(path)
     with warnings.catch_warnings():
         # Of files that were written with another release of the schema.
         warnings.filterwarnings("ignore", message="Ignoring.* cached namespace")
@@ -46,6 +44,8 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message=".*dimension of data does not match")
         io = None
         try:
+            if os.path.isfile(path):
+                check_hdf5(path)
             io = reader(path, "r")
             file = io.read()
         except Exception as error:

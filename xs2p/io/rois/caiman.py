@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.hdf5_heaps import check_heaps
+from xs2p.disk.hdf5_damage import check_hdf5
 from xs2p.disk.reads import naming
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     import h5py
     from scipy.sparse import csc_array
 
-    check_heaps(path)
     try:
         file = h5py.File(path, "r")
     except OSError as error:
         raise ValueError(f"{path}: no HDF5 file can be read ({error})") from error
     with naming(path), file:
+        check_hdf5(path)
         group = file["estimates"] if "estimates" in file else file
         if not isinstance(group, h5py.Group) or "A" not in group:
             raise ValueError(

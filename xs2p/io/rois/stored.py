@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xs2p.disk.hdf5_heaps import check_heaps
+from xs2p.disk.hdf5_damage import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,7 +60,7 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
 
     try:
         if path.lower().endswith(".nc"):
-            check_heaps(path)
+            check_hdf5(path)
             stored = xr.open_dataset(path)
         else:
             stored = xr.open_zarr(path, consolidated=False)

@@ -1,13 +1,44 @@
-"""Heaps of an HDF5 file that its library goes round in for ever, or beyond."""
+"""Damage of an HDF5 file in which its library hangs, or with which it takes the process down."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import struct
+from typing import Any
 
 _SIGNATURE = b"GCOL\1\0\0\0"
+_VLEN = 9
 _MOST = 2**28  # bytes of a file that are looked through: what describes it lies at its beginning
+
+
+def check_hdf5(path: str) -> None:
+    """Raise a ValueError where an HDF5 file is damaged so that reading hangs or ends the process.
+
+    What is checked is what mutants were found to do; arrays are not read.
+    """
+    check_heaps(path)
+    _check_types(path)
+
+
+def _check_types(path: str) -> None:
+    """Look at the types of all that has a length of its own: others than two have no functions."""
+    import h5py
+
+    def look(name: str, item: Any) -> None:
+        kinds = [item.attrs.get_id(key).get_type() for key in item.attrs]
+        kinds += [item.id.get_type()] if isinstance(item, h5py.Dataset) else []
+        for kind in kinds:
+            _check_type(path, name, kind.encode()[2:])
+
+    with h5py.File(path, "r") as file:
+        look("/", file)
+        file.visititems(look)
+
+
+def _check_type(path: str, name: str, told: bytes) -> None:
+    if told[0] & 15 == _VLEN and told[1] & 15 > 1:
+        raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
 
 
 def check_heaps(path: str) -> None:
