@@ -326,3 +326,23 @@ def test_a_chunk_of_hdf5_without_bytes(tmp_path):
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"m\.h5/mov: its chunk at \(2, 0, 0\) has 0 bytes"):
         open_movie(path)
+
+
+def test_a_chunk_of_hdf5_that_its_index_does_not_lead_to(tmp_path):
+    """The file tells of it, and HDF5 reads zeros in its place."""
+    path = tmp_path / "movie.h5"
+    frames = np.random.default_rng(0).integers(1, 500, (6, 8, 10)).astype(np.uint16)
+    frames[:2] = 0  # as they are: no damage
+    with h5py.File(path, "w") as file:
+        file.create_dataset("mov", data=frames, chunks=(2, 8, 10), compression="gzip")
+        address = file["mov"].id.get_chunk_info(2).byte_offset.to_bytes(8, "little")
+    data = bytearray(path.read_bytes())
+    # Behind the address of the last chunk is the last key: size, mask, and where chunks end.
+    at = data.find(address) + 16
+    np.testing.assert_array_equal(open_movie(path), frames)
+    data[at : at + 32] = bytes(32)
+    path.write_bytes(data)
+    with h5py.File(path) as file:
+        assert not file["mov"][4:].any() and file["mov"].id.get_num_chunks() == 3
+    with pytest.raises(OSError, match=r"movie.h5.*chunk at \(4, 0, 0\).*does not lead there"):
+        open_movie(path).compute()

@@ -19,7 +19,7 @@ from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
 from xs2p.movie.hdf5_heaps import check_heaps
-from xs2p.movie.hdf5_sources import check_dataset, other_files
+from xs2p.movie.hdf5_sources import check_dataset, check_found, other_files
 from xs2p.movie.sources import ADVICE
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarr
             source.check()
         require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
         part: np.ndarray[Any, Any] = stored[key]
+        check_found(stored, key, part)
         return part
 
 

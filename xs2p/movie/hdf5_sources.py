@@ -12,6 +12,8 @@ import os
 import re
 from typing import Any
 
+import numpy as np
+
 from xs2p._warnings import warn
 
 _DEEPEST = 16  # virtual datasets of virtual ones
@@ -217,3 +219,56 @@ def _chunks(stored: Any, name: str) -> int:
         for place in {tuple(chunk.chunk_offset) for chunk in found}
     ]
     return sum(right)
+
+
+def check_found(stored: Any, key: Any, part: np.ndarray[Any, Any]) -> None:
+    """Raise where HDF5 has its fill value for chunks that the file has: it did not find them.
+
+    ``part`` is what it read for ``key``. A damaged index can tell of a chunk and not lead to it.
+    """
+    if stored.chunks is None or not part.size:
+        return
+    spans = [s.indices(n) for s, n in zip(key, stored.shape, strict=True)]
+    if any(step != 1 for _, _, step in spans):
+        return
+    grid = list(zip(spans, stored.chunks, strict=True))
+    firsts = [
+        np.unique([start, *range(start // n * n + n, stop, n)]) for (start, stop, _), n in grid
+    ]
+    corners = part[
+        np.ix_(*(at - start for at, ((start, _, _), _) in zip(firsts, grid, strict=True)))
+    ]
+    told: set[tuple[int, ...]] | None = None
+    for where in np.argwhere(corners == stored.fillvalue):
+        at = [int(first[n]) for first, n in zip(firsts, where, strict=True)]
+        place = tuple(n // size * size for n, size in zip(at, stored.chunks, strict=True))
+        inside = tuple(
+            slice(n - start, min(corner + size, stop) - start)
+            for n, corner, ((start, stop, _), size) in zip(at, place, grid, strict=True)
+        )
+        if not _is_all(part[inside], stored.fillvalue):
+            continue
+        told = _told(stored) if told is None else told
+        if place not in told:
+            continue
+        try:
+            stored.id.read_direct_chunk(place)
+        except Exception as error:
+            raise OSError(
+                f"its chunk at {place} is in the file, and its index does not lead there: the "
+                f"file is damaged ({error})"
+            ) from error
+
+
+def _is_all(part: np.ndarray[Any, Any], value: Any) -> bool:
+    """Whether all is ``value``; of most parts some pixels tell that it is not."""
+    some = part[tuple(slice(None, None, max(n // 4, 1)) for n in part.shape)]
+    return bool((some == value).all() and (part == value).all())
+
+
+def _told(stored: Any) -> set[tuple[int, ...]]:
+    """Places of the chunks that a file tells of."""
+    found: list[Any] = []
+    if hasattr(stored.id, "chunk_iter"):
+        stored.id.chunk_iter(found.append)
+    return {tuple(chunk.chunk_offset) for chunk in found}
