@@ -153,6 +153,11 @@ def read_png(path: str, shape: tuple[int, int] | None, labels: bool) -> xr.Datas
 
     try:
         with Image.open(path) as image:
+            width, height = image.size
+            if width * height > 8 * _MOST * os.path.getsize(path):
+                raise ValueError(f"it tells of {width} × {height} pixels: it is damaged")
+            image.verify()  # checksums, which are not looked at when pixels are read
+        with Image.open(path) as image:
             mode = image.mode
             # Of a palette the numbers are the labels, and the colours only paint.
             pixels = np.asarray(image) if mode in ("1", "L", "P", "I", "I;16", "I;16B") else None
