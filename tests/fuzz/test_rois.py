@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from fuzz.rois import READERS
 
 SEED = int(os.environ.get("XS2P_FUZZ_SEED", "18"))
