@@ -311,5 +311,18 @@ def test_a_chunk_of_another_name_in_a_zip(tmp_path):
     at = data.rindex(b"c/1/0/0")
     data[at : at + 7] = b"c/7/0/0"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"m\.zarr\.zip: it has the chunk 'c/7/0/0'"):
+    with pytest.raises(ValueError, match=r"m\.zarr\.zip: it has 'c/7/0/0', which is no chunk"):
+        open_movie(path)
+
+
+def test_a_chunk_of_hdf5_without_bytes(tmp_path):
+    path = tmp_path / MOVIES["hdf5_chunks"](tmp_path).path
+    with h5py.File(path) as file:
+        chunk = file["mov"].id.get_chunk_info(1)
+    data = bytearray(path.read_bytes())
+    key = struct.pack("<IIQQQQ", chunk.size, 0, 2, 0, 0, 0)  # as the tree of chunks has it
+    at = data.index(key)
+    data[at : at + 4] = bytes(4)
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"m\.h5/mov: its chunk at \(2, 0, 0\) has 0 bytes"):
         open_movie(path)

@@ -19,7 +19,7 @@ from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
 from xs2p.movie.hdf5_heaps import check_heaps
-from xs2p.movie.hdf5_sources import check_chunks, check_dataset, other_files
+from xs2p.movie.hdf5_sources import check_dataset, other_files
 from xs2p.movie.sources import ADVICE
 
 if TYPE_CHECKING:
@@ -142,7 +142,6 @@ def _sources_of(stored: Any) -> tuple[Stamp, ...]:
     stamps = tuple(map(Stamp.of, other_files(stored, name)))
     size = os.path.getsize(path) + sum(stamp.size for stamp in stamps)
     most = MOST_UNSEEN + 8 * size
-    check_chunks(stored, name)
     check_claim(
         name, "frames or pixels along an axis", max(map(int, stored.shape), default=0), most
     )

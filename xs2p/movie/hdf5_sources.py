@@ -35,6 +35,7 @@ def other_files(
         raise ValueError(f"{name} is a virtual dataset of which it is a part itself")
     if len(above) >= _DEEPEST:
         raise ValueError(f"{name} is a virtual dataset of virtual ones, more than {_DEEPEST} deep")
+    _check_chunks(stored, name)
     folder = os.path.dirname(os.path.abspath(stored.file.filename))
     found: dict[str, None] = {}
     for part in stored.virtual_sources() if stored.is_virtual else ():
@@ -176,7 +177,7 @@ def check_dataset(stored: Any, opened: str) -> Any:
     return stored
 
 
-def check_chunks(stored: Any, name: str) -> None:
+def _check_chunks(stored: Any, name: str) -> None:
     """Warn where some chunks of a dataset are not in its file: HDF5 has its fill value for them.
 
     Of a dataset without any the file may have been made to be filled later.
@@ -184,7 +185,7 @@ def check_chunks(stored: Any, name: str) -> None:
     if stored.chunks is None:
         return
     needed = math.prod(-(-n // size) for n, size in zip(stored.shape, stored.chunks, strict=True))
-    there = _chunks(stored)
+    there = _chunks(stored, name)
     if 0 < there < needed:
         warn(
             f"{name}: {needed - there} of its {needed} chunks were never written, or are lost, as "
@@ -192,15 +193,27 @@ def check_chunks(stored: Any, name: str) -> None:
         )
 
 
-def _chunks(stored: Any) -> int:
-    """Count the chunks that a file has, at places where the dataset has chunks."""
+def _chunks(stored: Any, name: str) -> int:
+    """Count the chunks that a file has, at places where the dataset has chunks.
+
+    HDF5 dies of one that is compressed to no bytes.
+    """
     if not hasattr(stored.id, "chunk_iter"):
         return int(stored.id.get_num_chunks())
-    places: set[tuple[int, ...]] = set()
-    stored.id.chunk_iter(lambda chunk: places.add(tuple(chunk.chunk_offset)))
-    right = zip(stored.shape, stored.chunks, strict=True)
-    bounds = [(int(n), int(size)) for n, size in right]
-    return sum(
-        all(at < n and at % size == 0 for at, (n, size) in zip(place, bounds, strict=True))
-        for place in places
-    )
+    found: list[Any] = []
+    stored.id.chunk_iter(found.append)
+    size = os.path.getsize(stored.file.filename)
+    for chunk in found:
+        if not chunk.size or (chunk.byte_offset or 0) + chunk.size > size:
+            raise ValueError(
+                f"{name}: its chunk at {chunk.chunk_offset} has {chunk.size} bytes from "
+                f"{chunk.byte_offset} on, in a file of {size}: it is damaged, or was cut"
+            )
+    bounds = [
+        (int(n), int(n_chunk)) for n, n_chunk in zip(stored.shape, stored.chunks, strict=True)
+    ]
+    right = [
+        all(at < n and at % step == 0 for at, (n, step) in zip(place, bounds, strict=True))
+        for place in {tuple(chunk.chunk_offset) for chunk in found}
+    ]
+    return sum(right)

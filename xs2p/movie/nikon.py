@@ -145,7 +145,9 @@ def _places(name: str) -> dict[int, int]:
         file.seek(start)
         _, named, length = struct.unpack("<IIQ", file.read(16))
         file.seek(named, os.SEEK_CUR)
-        data = file.read(min(length, size))
+        if length > size:
+            raise ValueError(f"{name}: a map of {length} bytes in {size}: the file is damaged")
+        data = file.read(length)
     found, at = {}, 0
     others: list[int] = []
     while data[at : at + 32] != _MAP:

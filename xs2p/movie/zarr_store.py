@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import math
 import os
-import re
 import uuid
 from typing import Any
 
@@ -80,11 +79,15 @@ def _check_entries(array: Any, name: str) -> None:
     above = f"{array.path}/".lstrip("/")
     with zipfile.ZipFile(array.store.path) as file:
         inside = {key.removeprefix(above) for key in file.namelist() if key.startswith(above)}
-    odd = sorted(key for key in inside - known if re.fullmatch(r"(c[/.]|\d)[\d./-]*", key))
-    if odd and not any(key.endswith("/") for key in odd):
+    odd = sorted(
+        key
+        for key in inside - known - set(_METADATA)
+        if not any(part.startswith((".", "__")) for part in key.split("/")[:-1] + [key])
+    )
+    if odd and known - inside:
         raise ValueError(
-            f"{name}: it has the chunk {odd[0]!r}, and the array has none of that name: the "
-            "directory of the .zip file is damaged, or the array was made smaller"
+            f"{name}: it has {odd[0]!r}, which is no chunk of the array, and not the chunk "
+            f"{min(known - inside)!r}: the directory of the .zip file is damaged"
         )
 
 
