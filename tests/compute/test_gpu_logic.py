@@ -423,7 +423,7 @@ def test_auto_asks_the_workers(cupy, monkeypatch, caplog):
 
     movie, rois = checks.recording()
     masks, lazy = xs2p.build_masks(rois), movie.chunk(time=9)
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"):
         monkeypatch.setattr(devices, "gpu_status", on_workers_alone)
         F = xs2p.extract_traces(lazy, masks, device="auto").F
         assert F.attrs["kernels"] == "cupyx"
@@ -439,7 +439,7 @@ def test_workers_without_a_gpu_are_named(no_gpu):
     from distributed import Client
 
     movie, rois = checks.recording()
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"):
         with pytest.raises(ValueError, match="cannot be used on 1 of 1 workers .the first, inproc"):
             xs2p.extract_traces(movie.chunk(time=9), xs2p.build_masks(rois), device="gpu")
 
@@ -976,7 +976,7 @@ def test_a_cluster_of_one_worker(cupy, kernels):
     movie, rois = checks.recording(n_frames=120)
     masks = xs2p.build_masks(rois)
     lazy = checks.on("dask", movie, cupy, (11, -1))
-    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=":0"):
         before = uploads.count
         result = xs2p.extract_traces(lazy, masks, device="gpu", kernels=kernels).compute()
         assert uploads.count == before + 1

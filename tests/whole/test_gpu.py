@@ -166,6 +166,17 @@ def test_gaussians(cupy, radius):
         checks.check_gaussians(cupy, radius, backend, 300 if radius > 10_000 else 1793)
 
 
+def test_the_current_device_is_not_the_first(cupy, kernels):
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one device")
+    with cupy.cuda.Device(1):
+        for backend in ("numpy", "cupy"):
+            checks.check_extract(backend, cupy, "gpu", kernels)
+            for step in ("maximin", "rolling_median", "deconvolve", "noise"):
+                checks.check_step(step, backend, cupy, "gpu", kernels)
+        checks.check_gaussians(cupy, 2178, "cupy", 70)
+
+
 def test_without_pinned_memory(cupy, kernels):
     checks.check_without_pinned_memory(cupy, kernels)
 
