@@ -84,15 +84,21 @@ def pids(cluster):
 
 
 def killing(cluster, stop, choose, kills):
-    """Kill a worker now and then; its nanny starts another."""
+    """Kill a worker now and then; its nanny starts another.
+
+    Only where all have come up since the last one: a nanny gives up on one that dies at its start.
+    """
+    last = frozenset()
     while not stop.wait(choose.uniform(0.2, 3.0)):
-        if len(cluster.scheduler.workers) < len(cluster.workers):
-            continue  # else none is ever there: one takes seconds to start
+        there = frozenset(cluster.scheduler.workers)
+        if len(there) < len(cluster.workers) or there == last:
+            continue
         try:
             os.kill(choose.choice(pids(cluster)), signal.SIGKILL)
-            kills.append(time.monotonic())
-        except Exception:  # it has died of an earlier one
+        except ProcessLookupError:
             continue
+        kills.append(time.monotonic())
+        last = there
 
 
 def killed_at_random(cluster, folder, whole, runs, seed):
@@ -233,7 +239,12 @@ def main(args: list[str] | None = None) -> None:
     faulthandler.register(signal.SIGUSR1)
     print("| what happens | runs | blows | failed and resumed | same store in the end |")
     print("|---|---|---|---|---|", flush=True)
-    settings = {"distributed.scheduler.allowed-failures": 3, "distributed.comm.retry.count": 1}
+    settings = {
+        "distributed.scheduler.allowed-failures": 3,
+        "distributed.comm.retry.count": 1,
+        # A worker that takes longer to come back is given up, and nothing takes its place.
+        "distributed.deploy.lost-worker-timeout": "1h",
+    }
     with tempfile.TemporaryDirectory() as name, dask.config.set(settings):
         folder = Path(name)
         whole = prepared(folder)

@@ -152,6 +152,38 @@ def test_signals_of_a_process(folder, tmp_path, signals, code, told):
     stopped(err, code, told, tmp_path / "traces.partial.zarr", signals)
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_a_terminal_with_workers(folder, tmp_path):
+    """It goes to all processes of the group; workers finish what they have begun."""
+    pytest.importorskip("distributed")
+    script, partial = tmp_path / "command.py", tmp_path / "traces.partial.zarr"
+    script.write_text(
+        "from xs2p.movie import chunks\n"
+        "from xs2p.pipeline import store\n"
+        "store._REGION_FRAMES, chunks.TARGET_BYTES = 4, 4 * 30 * 32 * 2\n"
+        "if __name__ == '__main__':\n"
+        "    import sys\n"
+        "    from xs2p.cli import main\n"
+        "    main(sys.argv[1:])\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, script, *shell(folder, tmp_path / "traces.zarr", "-q", "--workers", "2")],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    for _ in range(1200):
+        time.sleep(0.05)
+        if partial.exists() and regions.done_regions(str(partial), 0).any():
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert len(err.splitlines()) == 2 and "--resume goes on from there" in err
+    assert 1 <= regions.done_regions(str(partial), 0).sum() < 100
+
+
 def test_a_run_that_was_stopped_goes_on(folder, tmp_path, monkeypatch):
     """From Python: KeyboardInterrupt, and what is kept in its notes."""
     plain = regions._mark_block
