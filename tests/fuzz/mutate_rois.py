@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import shutil
 import sys
@@ -43,17 +44,16 @@ def main(folder: Path, reader: str, seed: int, first: int, stop: int) -> None:
         rng = np.random.default_rng([seed, n, sum(reader.encode())])
         name = names[int(rng.integers(len(names)))]
         data, _ = mutant(rng, files[name], np.ones(len(files[name]), bool))
-        here = folder / "damaged"
-        shutil.rmtree(here, ignore_errors=True)
-        shutil.copytree(whole, here)
+        here = folder / str(n)  # another each time: libraries keep files that they have open
+        shutil.copytree(whole, here, copy_function=os.link)
         gone = len(names) > 1 and rng.random() < 0.05
-        if gone:
-            (here / name).unlink()
-        else:
+        (here / name).unlink()
+        if not gone:
             (here / name).write_bytes(data)
         size = sum(map(len, files.values()))
         whole_or_none = reader in CHECKED or (gone and case.path.endswith(".zarr"))
         said = _tried(here, case, valid, size, whole_or_none)
+        shutil.rmtree(here, ignore_errors=True)
         print(json.dumps({"n": n, "reader": reader, "file": str(name), **said}), flush=True)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 import xarray as xr
+from scipy.io import savemat
 from scipy.sparse import csc_array
 
 import xs2p
@@ -184,3 +185,43 @@ def test_labels_of_a_store_that_are_not_unique(tmp_path):
     rois.assign_coords(roi=[3, 3]).to_zarr(tmp_path / "r.zarr", consolidated=False)
     with pytest.raises(ValueError, match=r"r.zarr.*not unique"):
         xs2p.read_rois(tmp_path / "r.zarr")
+
+
+def _changed(path, old, new):
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+
+
+@pytest.mark.parametrize("what", ["row", "column", "unpacked"])
+def test_a_sparse_matrix_of_matlab_that_does_not_hold(what, tmp_path):
+    """scipy's reader would take the process along."""
+    path = tmp_path / "m.mat"
+    savemat(path, {"A": csc_array(np.eye(48, 3, k=-5))}, do_compression=what == "unpacked")
+    if what == "row":
+        _changed(path, struct.pack("<3i", 5, 6, 7), struct.pack("<3i", 5, 6, 48))
+    elif what == "column":
+        _changed(path, struct.pack("<4i", 0, 1, 2, 3), struct.pack("<4i", 0, 1, 2, 99))
+    else:
+        path.write_bytes(path.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(ValueError, match=r"m.mat: no MAT-file can be read"):
+        xs2p.read_rois(path, shape=(6, 8))
+
+
+def test_an_array_of_matlab_without_dims(tmp_path):
+    path = tmp_path / "m.mat"
+    savemat(path, {"A": np.eye(7, 9)})
+    _changed(path, struct.pack("<4I", 5, 8, 7, 9), struct.pack("<4I", 5, 0, 7, 9))
+    with pytest.raises(ValueError, match=r"m.mat: no MAT-file can be read"):
+        xs2p.read_rois(path, labels=True)
+
+
+def test_a_type_of_hdf5_that_is_none(tmp_path):
+    """h5py calls functions of it that are not there."""
+    path = tmp_path / "c.hdf5"
+    with h5py.File(path, "w") as file:
+        file["estimates/A"] = np.eye(48, 2)
+        file.attrs["said"] = "a text"
+    _changed(path, b"\x19\x01\x01\x00\x10\x00\x00\x00", b"\x19\xc7\x01\x00\x10\x00\x00\x00")
+    with pytest.raises(ValueError, match=r"c.hdf5: .* type that is none"):
+        xs2p.read_rois(path, shape=(6, 8))

@@ -12,6 +12,8 @@ import struct
 import zlib
 from collections.abc import Collection
 
+import numpy as np
+
 MOST = 2**26  # bytes that a compressed struct or cell is unpacked to
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE, _FUNCTION, _OPAQUE = 1, 2, 3, 4, 5, 16, 17
@@ -47,13 +49,17 @@ def _check_packed(data: bytes, order: str, names: Collection[str] | None) -> Non
     if code != _MATRIX:
         raise ValueError(f"an array of it is of no known kind ({code})")
     kind, name = _kind(head[8:], order)
-    if kind not in (_CELL, _STRUCT, _OBJECT):
+    if kind not in (_CELL, _STRUCT, _OBJECT, _SPARSE):
         return _check_array(head[8:], order, 0, size)
     if names is not None and name not in names:
         return None
     if size > MOST:
         raise ValueError(f"its {name!r} of {len(data)} bytes unpacks to {size}")
-    return _check_array(zlib.decompressobj().decompress(data, size + 8)[8:], order, 0)
+    packed = zlib.decompressobj()
+    unpacked = packed.decompress(data, size + 8)
+    if kind == _SPARSE and (len(unpacked) != size + 8 or packed.decompress(packed.unconsumed_tail)):
+        raise ValueError(f"its {name!r} does not unpack to the {size} bytes that it tells of")
+    return _check_array(unpacked[8:], order, 0)
 
 
 def _kind(data: bytes, order: str) -> tuple[int, str]:
@@ -90,7 +96,9 @@ def _check_array(data: bytes, order: str, depth: int, size: int | None = None) -
         raise ValueError("a name in it is longer than the file")
     if kind in (_CELL, _STRUCT, _OBJECT):
         _check_parts(data, at, order, depth, kind, number)
-    elif kind != _SPARSE and number:
+    elif kind == _SPARSE:
+        _check_sparse(data, at, order, shape)
+    elif number:
         at = _check_numbers(data, at, order, kind, shape, room)
         if flags & _COMPLEX and at < len(data):
             _check_numbers(data, at, order, kind, shape, room)
@@ -107,6 +115,26 @@ def _check_numbers(
     if code not in _SIZES or begin + size > room or not right:
         raise ValueError(f"an array of the shape {shape} has {size} bytes of the kind {code}")
     return after
+
+
+def _check_sparse(data: bytes, at: int, order: str, shape: tuple[int, ...]) -> None:
+    """Check that the rows and columns of a sparse matrix are in it."""
+    parts = []
+    for _ in range(2):
+        code, size, begin, at = _part(data, at, order)
+        if code not in (5, 6) or size % 4 or begin + size > len(data):
+            raise ValueError("a sparse matrix does not say where its numbers are")
+        parts.append(np.frombuffer(data, f"{order}i4", size // 4, begin))
+    code, size, begin, _ = _part(data, at, order)
+    rows, ends = parts
+    right = len(shape) == 2 and ends.size == shape[1] + 1 and (np.diff(ends) >= 0).all()
+    if not right or ends[0] != 0 or ends[-1] > rows.size:
+        raise ValueError(f"the columns of a sparse matrix of the shape {shape} do not follow")
+    rows = rows[: ends[-1]]
+    if rows.size and not 0 <= rows.min() <= rows.max() < shape[0]:
+        raise ValueError(f"a sparse matrix of the shape {shape} has rows that are not in it")
+    if code not in _SIZES or begin + size > len(data) or size // _SIZES[code] < rows.size:
+        raise ValueError(f"a sparse matrix has fewer numbers than the {rows.size} it tells of")
 
 
 def _check_parts(data: bytes, at: int, order: str, depth: int, kind: int, number: int) -> None:
