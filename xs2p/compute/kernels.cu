@@ -195,7 +195,7 @@ __device__ double sample(const float* trace, long long i, long long n, int refle
 // 3.6 instructions a tap, where `smooth` has 28 to 37 in the middle of a trace. An odd number of
 // samples, so that threads meet in no bank.
 
-constexpr int SMOOTH_EACH = 7;
+constexpr int SMOOTH_EACH = 7;  // a constant, since a pragma does not see macros
 
 extern "C" __global__ void smooth_tile(const float* F, long long n_frames, const double* taps,
                                        int radius, int reflect, int skip_nan, float* out) {
