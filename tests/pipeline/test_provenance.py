@@ -81,7 +81,7 @@ def test_what_goes_on_is_counted_and_what_failed_is_told(recording, store, tmp_p
     assert files(path) == files(store)
 
 
-@pytest.mark.parametrize("name", ["complete", "settle", "put_in_place"])
+@pytest.mark.parametrize("name", ["complete", "put_in_place"])
 def test_a_history_outlives_a_stop_at_the_very_end(recording, tmp_path, monkeypatch, name):
     from xs2p.pipeline import store as module
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import platform
 import time
 from typing import Any
 
-from xs2p._attrs import HISTORY
 from xs2p._version import __version__
 from xs2p.compute.cluster import has_client
 from xs2p.compute.device import gpu_status
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import remove, sync_file, sync_folder
 from xs2p.pipeline.inputs import Job
+from xs2p.pipeline.sessions import put_sessions, sessions_in
 
 _PACKAGES = ("numpy", "scipy", "pandas", "xarray", "dask", "distributed", "zarr", "numba")
 _MOST_FILES = 100  # that are listed of a movie
@@ -80,41 +78,8 @@ class Earlier:
 
 
 def _put(store: str, sessions: list[dict[str, Any]]) -> None:
-    import zarr
-
-    if not os.path.exists(os.path.join(store, "zarr.json")):
-        return  # it has gone: nothing was done
-    folder = os.path.join(store, HISTORY)
-    group = zarr.open_group(folder, mode="a", use_consolidated=False)
-    group.attrs["sessions"] = json.dumps(sessions)
-    sync_file(os.path.join(folder, "zarr.json"))
-    sync_folder(folder)
-
-
-def settle(store: str) -> None:
-    """Let the history of a store that is about to be complete be an attribute of it."""
-    import zarr
-
-    sessions = sessions_in(store)
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    group.attrs[HISTORY] = json.dumps(sessions)
-    sync_file(os.path.join(store, "zarr.json"))
-    folder = os.path.join(store, HISTORY)
-    if os.path.isdir(folder):
-        remove(folder)
-
-
-def sessions_in(store: str) -> list[dict[str, Any]]:
-    """Sessions that a store tells of, the first first; of a history that is lost, none."""
-    import zarr
-
-    root: Any = zarr.open_group(store, mode="r", use_consolidated=False)
-    try:
-        kept = root[HISTORY].attrs["sessions"]
-    except Exception:  # there is none, or a kill left half of it
-        kept = root.attrs.get(HISTORY, "[]")
-    found: list[dict[str, Any]] = json.loads(str(kept))
-    return found
+    if os.path.exists(os.path.join(store, "zarr.json")):  # else it has gone: nothing was done
+        put_sessions(store, sessions)
 
 
 def versions() -> dict[str, str]:

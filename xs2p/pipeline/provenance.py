@@ -9,9 +9,9 @@ from typing import Any
 import xarray as xr
 
 from xs2p._attrs import HISTORY, UNFINISHED
-from xs2p.pipeline.history import sessions_in
 from xs2p.pipeline.identity import FORMAT
 from xs2p.pipeline.regions import RUN
+from xs2p.pipeline.sessions import sessions_in
 
 _NO_PARAMETERS = ("movie", "movie_chan2", "rois", "labels", "xs2p_version", FORMAT)
 

@@ -37,6 +37,7 @@ from xs2p.pipeline.marks import (
     unmark,
     write_mark,
 )
+from xs2p.pipeline.sessions import empty_sessions
 from xs2p.pipeline.whole import Writer
 from xs2p.traces.blocks import rechunk
 
@@ -62,6 +63,7 @@ def create(writer: Writer, ds: xr.Dataset, frames: int, run: str) -> None:
         grids = {name: group[name].cdata_shape for name in encoding}
         create_marks(group, grids)
         empty_ledger(new)
+        empty_sessions(new)
         # Folders of chunks are made now: on disk they are before anything lies in them.
         for name in (*grids, *DONE):
             for lead in np.ndindex(*group[name].cdata_shape[:-1]):

@@ -21,7 +21,7 @@ from xs2p.disk.lock import LostLock, locked
 from xs2p.disk.replace import holds_only_zarr, put_in_place, remove_written
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
-from xs2p.pipeline.history import Earlier, Session, settle
+from xs2p.pipeline.history import Earlier, Session
 from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
 from xs2p.pipeline.ledger import LEDGER, check_whole
@@ -238,7 +238,6 @@ def fill(
         session.begin(store)
         _write(writer, job, traces, frames, progress)
         session.end(store)
-        settle(store)
         complete(writer)
     except BaseException as error:
         if not isinstance(error, LostLock):

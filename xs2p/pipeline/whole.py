@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xs2p._attrs import UNFINISHED
+from xs2p._attrs import HISTORY, UNFINISHED
 from xs2p.disk.lock import Hold
 from xs2p.disk.replace import HALF_WRITTEN, put_bytes
 from xs2p.pipeline.ledger import LEDGER, write_ledger
 from xs2p.pipeline.marks import DONE, RUN, marked_files
+from xs2p.pipeline.sessions import sessions_in
+
+_UNTIL_WHOLE = (*DONE, HISTORY)  # members that only an unfinished store has
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,12 @@ def complete(writer: Writer) -> None:
     if root is not None:
         sums = {name: number for _, _, name, number in marked_files(store)}
         written = json.loads(root)["attributes"]
-        write_ledger(store, sums, root, written[RUN], writer.durable, without=DONE)
+        write_ledger(store, sums, root, written[RUN], writer.durable, without=_UNTIL_WHOLE)
         writer.hold.check()
         # Made where Zarr does not look for members of the store.
         within = os.path.join(store, LEDGER)
         put_bytes(root, os.path.join(store, "zarr.json"), writer.durable, made_in=within)
-    for name in DONE:
+    for name in _UNTIL_WHOLE:
         # Half of an array is nothing that Zarr knows: it goes out of its sight first.
         aside = os.path.join(store, LEDGER, name)
         shutil.rmtree(aside, ignore_errors=True)
@@ -70,12 +73,13 @@ def _metadata_of_whole(store: str) -> bytes | None:
 
     files = {}
     for path in (Path(store), *sorted(Path(store).iterdir())):
-        if path.name not in (*DONE, LEDGER) and (path / "zarr.json").exists():
+        if path.name not in (*_UNTIL_WHOLE, LEDGER) and (path / "zarr.json").exists():
             key = (path.relative_to(store) / "zarr.json").as_posix()
             files[key] = (path / "zarr.json").read_bytes()
     root = json.loads(files["zarr.json"])
     if root["attributes"].pop(UNFINISHED, None) is None:
         return None
+    root["attributes"][HISTORY] = json.dumps(sessions_in(store))
     files["zarr.json"] = json.dumps(root).encode()
     buffer = default_buffer_prototype().buffer
     held: dict[str, Any] = {key: buffer.from_bytes(data) for key, data in files.items()}
