@@ -321,11 +321,11 @@ def test_parts_of_reliability_are_there(part):
 
 
 @pytest.mark.slow
-def test_runs_on_a_cluster_of_which_parts_die(capsys):
+def test_runs_on_a_cluster_of_which_parts_die(capfd):
     from benchmarks import reliability_cluster
 
     reliability_cluster.main(["--runs", "1"])
-    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines()[2:]]
     assert len(rows) == 5
     for row in rows:
         same, runs = row[-1].strip(" |").split(" of ")

@@ -20,7 +20,7 @@ from zarr.storage import _local as local
 import xs2p
 from xs2p.cli import main
 from xs2p.movie import chunks
-from xs2p.pipeline import regions, store
+from xs2p.pipeline import regions, spans
 from xs2p.testing import simulate
 
 FS, N, SHAPE = 10.0, 400, (30, 32)
@@ -37,8 +37,8 @@ COMMAND = textwrap.dedent(
     import functools, sys, time
     from xs2p.cli import main
     from xs2p.movie import chunks
-    from xs2p.pipeline import regions, store
-    store._REGION_FRAMES = 40
+    from xs2p.pipeline import regions, spans, store
+    spans._REGION_FRAMES = 40
     chunks.TARGET_BYTES = 20 * 30 * 32 * 2
     plain = regions._mark_block
     @functools.wraps(plain)
@@ -82,7 +82,7 @@ def shell(folder, out, *more):
 
 def small_regions(patched):
     """Ten regions of two chunks each, also by the command."""
-    patched.setattr(store, "_REGION_FRAMES", 40)
+    patched.setattr(spans, "_REGION_FRAMES", 40)
     patched.setattr(chunks, "TARGET_BYTES", 20 * SHAPE[0] * SHAPE[1] * 2)
 
 
@@ -159,8 +159,8 @@ def test_ctrl_c_in_a_terminal_with_workers(folder, tmp_path):
     script, partial = tmp_path / "command.py", tmp_path / "traces.partial.zarr"
     script.write_text(
         "from xs2p.movie import chunks\n"
-        "from xs2p.pipeline import store\n"
-        "store._REGION_FRAMES, chunks.TARGET_BYTES = 4, 4 * 30 * 32 * 2\n"
+        "from xs2p.pipeline import spans\n"
+        "spans._REGION_FRAMES, chunks.TARGET_BYTES = 4, 4 * 30 * 32 * 2\n"
         "if __name__ == '__main__':\n"
         "    import sys\n"
         "    from xs2p.cli import main\n"
@@ -208,7 +208,7 @@ def test_a_run_that_was_stopped_goes_on(folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("number", "after"),
-    [(errno.ENOSPC, 3), (errno.EDQUOT, 75), (errno.EROFS, 120), (errno.EIO, 150)],
+    [(errno.ENOSPC, 3), (errno.EDQUOT, 75), (errno.EROFS, 90), (errno.EIO, 105)],
 )
 def test_a_disk_that_takes_no_more(folder, tmp_path, monkeypatch, capfd, number, after):
     """Full, over the quota, read-only, or gone: one line that names it, and nothing is lost."""

@@ -1,4 +1,4 @@
-"""Where a store keeps its history: in a group of its own until it is whole, then as an attribute."""
+"""Where a store keeps its history: in a group until it is whole, then as an attribute."""
 
 from __future__ import annotations
 
