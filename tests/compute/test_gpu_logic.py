@@ -661,17 +661,21 @@ def test_traces_of_other_shapes(cupy, kernels):
                 )
 
 
-@pytest.mark.parametrize("radius", [1, 2175, 2178, 15_000])
-def test_gaussians(cupy, radius, monkeypatch):
+@pytest.mark.parametrize(
+    ("radius", "n_frames", "fits"), [(1, 300, True), (2178, 2300, True), (15_000, 300, False)]
+)
+def test_gaussians(cupy, radius, n_frames, fits, monkeypatch):
     launched = []
+    if not fits:
+        monkeypatch.setattr(filters_gpu, "fits_shared", lambda nbytes: False)
     monkeypatch.setattr(
         filters_gpu,
         "launch",
         lambda name, *a, **k: launched.append(name) or gpu.launch(name, *a, **k),
     )
     for backend in ("numpy", "cupy"):
-        checks.check_gaussians(cupy, radius, backend, 300)
-    assert ("smooth" in launched) == (radius == 15_000)
+        checks.check_gaussians(cupy, radius, backend, n_frames)
+    assert ("smooth" in launched) == (not fits)
 
 
 def test_windows_beyond_shared_memory(cupy):

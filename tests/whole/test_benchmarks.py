@@ -318,15 +318,3 @@ def test_parts_of_reliability_are_there(part):
     assert not [
         p for p in inspect.signature(module.main).parameters.values() if p.default is p.empty
     ]
-
-
-@pytest.mark.slow
-def test_runs_on_a_cluster_of_which_parts_die(capfd):
-    from benchmarks import reliability_cluster
-
-    reliability_cluster.main(["--runs", "1"])
-    rows = [line.split(" | ") for line in capfd.readouterr().out.splitlines()[2:]]
-    assert len(rows) == 5
-    for row in rows:
-        same, runs = row[-1].strip(" |").split(" of ")
-        assert same == runs
