@@ -79,6 +79,8 @@ def setup(app):
     importlib.import_module("api").write(HERE / "reference")
     house = importlib.import_module("house").picture()
     (HERE / "reference" / "house.txt").write_text(house, encoding="utf-8")
+    backends = importlib.import_module("backends").picture()
+    (HERE / "reference" / "backends.svg").write_text(backends, encoding="utf-8")
     shown = HERE / "notebooks"
     shutil.rmtree(shown, ignore_errors=True)
     shown.mkdir()

@@ -29,7 +29,7 @@ KERNELS = tuple(
         r'^(?:LOAD|GATHER)\((\w+)|^extern "C" __global__ void (\w+)\(', gpu.kernel_source(), re.M
     )
 )
-BARRIERS = ("load", "running")
+BARRIERS = ("load", "running", "smooth_tile")
 
 
 def why_not():
@@ -85,11 +85,11 @@ class Guarded:
             assert libc.mprotect(address, ctypes.c_size_t(page), 0) == 0
 
 
-def launch_guarded(name, grid, block, args, backwards=False, at_start=False):
+def launch_guarded(name, grid, block, args, backwards=False, at_start=False, shared=0):
     """Run a kernel so that a step outside of any array ends the process."""
     own = [Guarded(a, at_start) if isinstance(a, np.ndarray) else None for a in args]
     inside = [a if g is None else g.array for a, g in zip(args, own, strict=True)]
-    launch(name, grid, block, tuple(inside), backwards)
+    launch(name, grid, block, tuple(inside), backwards, shared)
     for array, copy in zip(args, inside, strict=True):
         if isinstance(array, np.ndarray):
             array[...] = copy
@@ -100,8 +100,11 @@ def signature(name):
     return getattr(library(), f"signature_{name}")().decode().split()
 
 
-def launch(name, grid, block, args, backwards=False):
-    """Run a kernel as CuPy would, on numpy arrays; wrong types are an error, not a crash."""
+def launch(name, grid, block, args, backwards=False, shared=0):
+    """Run a kernel as CuPy would, on numpy arrays; wrong types are an error, not a crash.
+
+    ``shared`` bytes, float64, are what the kernel takes as ``extern __shared__``.
+    """
     declared = signature(name)
     assert len(args) == len(declared), f"{name} takes {len(declared)} arguments, got {len(args)}"
     values = []
@@ -119,8 +122,10 @@ def launch(name, grid, block, args, backwards=False):
     sizes = [(ctypes.c_uint * 2)(*(*size, 1)[:2]) for size in (grid, block)]
     failed = getattr(library(), f"run_{name}")(
         *sizes,
+        ctypes.c_size_t(shared // 8),
         int(backwards),
         int(name.startswith(BARRIERS)),
         (ctypes.c_void_p * len(pointers))(*pointers),
     )
-    assert not failed, f"{name}: some threads ended while others waited at a barrier"
+    assert failed != 1, f"{name}: some threads ended while others waited at a barrier"
+    assert not failed, f"{name}: writes behind its shared memory"

@@ -5,6 +5,8 @@
 // that needs one order has a race. Blocks run one after the other. A coroutine is entered by
 // swapcontext and switched to by setjmp and longjmp, which, unlike the former, ask no kernel.
 #undef _FORTIFY_SOURCE  // it would take a jump to another stack for an error
+#include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <csetjmp>
@@ -18,12 +20,18 @@
 
 #define __global__
 #define __device__
-#define __shared__ static thread_local
+#define __forceinline__ inline
+#define __shared__ thread_local
 
 struct Index {
     unsigned int x, y, z;
 };
 static thread_local Index threadIdx, blockIdx, blockDim, gridDim;
+
+// What a kernel takes as `extern __shared__`, of the bytes that it is launched with. All of it is NaN
+// when a block starts, and what lies behind must be so at its end.
+thread_local double held[1 << 15];
+constexpr size_t BEHIND = 512;
 
 constexpr size_t STACK = 32768;
 
@@ -95,8 +103,8 @@ static void run_threads(const Index& block, bool backwards) {
 }
 
 template <typename Call>
-static int launch(const unsigned int* grid, const unsigned int* block, int backwards, int barriers,
-                  Call call) {
+static int launch(const unsigned int* grid, const unsigned int* block, size_t shared, int backwards,
+                  int barriers, Call call) {
     gridDim = Index{grid[0], grid[1], 1};
     blockDim = Index{block[0], block[1], 1};
     body = [](void* argument) { (*static_cast<Call*>(argument))(); };
@@ -107,10 +115,13 @@ static int launch(const unsigned int* grid, const unsigned int* block, int backw
     for (unsigned int y = 0; y < grid[1]; y++)
         for (unsigned int x = 0; x < grid[0]; x++) {
             blockIdx = Index{x, y, 0};
+            std::fill_n(held, shared + BEHIND, std::nan(""));
             if (!barriers)
                 run_threads(blockDim, backwards);
             else if (!run_block(fibers, backwards))
                 return 1;
+            if (!std::all_of(held + shared, held + shared + BEHIND, [](double v) { return v != v; }))
+                return 2;
         }
     return 0;
 }
@@ -118,14 +129,15 @@ static int launch(const unsigned int* grid, const unsigned int* block, int backw
 // Arguments as cudaLaunchKernel takes them: a pointer to each, of the type the kernel declares.
 template <typename... Args, size_t... I>
 static int launch_with(void (*kernel)(Args...), const unsigned int* grid, const unsigned int* block,
-                       int backwards, int barriers, void** args, std::index_sequence<I...>) {
-    return launch(grid, block, backwards, barriers, [=] { kernel(*(Args*)args[I]...); });
+                       size_t shared, int backwards, int barriers, void** args,
+                       std::index_sequence<I...>) {
+    return launch(grid, block, shared, backwards, barriers, [=] { kernel(*(Args*)args[I]...); });
 }
 
 template <typename... Args>
 static int run_kernel(void (*kernel)(Args...), const unsigned int* grid, const unsigned int* block,
-                      int backwards, int barriers, void** args) {
-    return launch_with(kernel, grid, block, backwards, barriers, args,
+                      size_t shared, int backwards, int barriers, void** args) {
+    return launch_with(kernel, grid, block, shared, backwards, barriers, args,
                        std::index_sequence_for<Args...>());
 }
 
@@ -146,9 +158,9 @@ static const char* signature_of(void (*)(Args...), std::string& text) {
 }
 
 #define EXPORT(name)                                                                             \
-    extern "C" int run_##name(const unsigned int* grid, const unsigned int* block, int backwards, \
-                              int barriers, void** args) {                                        \
-        return run_kernel(name, grid, block, backwards, barriers, args);                          \
+    extern "C" int run_##name(const unsigned int* grid, const unsigned int* block, size_t shared, \
+                              int backwards, int barriers, void** args) {                         \
+        return run_kernel(name, grid, block, shared, backwards, barriers, args);                  \
     }                                                                                             \
     extern "C" const char* signature_##name() {                                                   \
         static std::string text;                                                                  \

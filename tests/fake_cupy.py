@@ -13,6 +13,7 @@ import importlib.machinery
 import sys
 import threading
 import types
+import warnings
 import weakref
 
 import cuda_on_cpu
@@ -25,6 +26,10 @@ USED = set()  # names of CuPy's own that were used: test_gpu_logic.py looks for 
 
 
 class OutOfMemoryError(MemoryError):
+    pass
+
+
+class PerformanceWarning(RuntimeWarning):
     pass
 
 
@@ -181,7 +186,10 @@ class ndarray(np.lib.mixins.NDArrayOperatorsMixin):  # noqa: N801  (CuPy's name)
     def set(self, host, stream=None):
         assert isinstance(host, np.ndarray) and host.flags.c_contiguous
         assert host.shape == self.shape and host.dtype == self.dtype
-        stream.later(lambda: np.copyto(self._host, host))
+        if stream is None:  # of memory that is not pinned a copy is taken at once
+            np.copyto(self._host, host)
+        else:
+            stream.later(lambda: np.copyto(self._host, host))
 
     def __dask_tokenize__(self):
         from dask.base import tokenize
@@ -215,7 +223,10 @@ def asarray(array, dtype=None, order=None):
     assert dtype is None or np.asarray(array).dtype == dtype or not isinstance(array, np.ndarray)
     array = np.array(array, dtype)
     # It goes through pinned memory of the next power of two.
-    PINNED.most = max(PINNED.most, PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length()))
+    pinned = PINNED.used + (1 << max(array.nbytes - 1, 0).bit_length())
+    if PINNED.limit and pinned > PINNED.limit:
+        warnings.warn("Using synchronous transfer", PerformanceWarning, stacklevel=2)
+    PINNED.most = max(PINNED.most, pinned)
     return ndarray(array)
 
 
@@ -289,13 +300,18 @@ class Event:
     def record(self, stream=None):
         self._stream, self._position = stream, len(stream._todo)
 
+    @property
+    def done(self):
+        return self._stream is None or self._stream._done >= self._position
+
     def synchronize(self):
         if self._stream is not None:
             self._stream.run_until(self._position)
 
 
 class Device:
-    id = 0
+    id, shared = 0, 99 * 2**10
+    attributes = property(lambda self: {"MaxSharedMemoryPerBlockOptin": self.shared})
 
     def synchronize(self):
         pass
@@ -331,10 +347,17 @@ class RawModule:
         pass
 
     def get_function(self, name):
-        def kernel(grid, block, args):
-            cuda_on_cpu.launch(name, grid, block, tuple(_unwrap(a) for a in args))
+        return Kernel(name)
 
-        return kernel
+
+class Kernel:
+    def __init__(self, name):
+        self._name, self.max_dynamic_shared_size_bytes = name, 48 * 2**10
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        assert shared_mem <= self.max_dynamic_shared_size_bytes <= Device.shared
+        args = tuple(_unwrap(a) for a in args)
+        cuda_on_cpu.launch(self._name, grid, block, args, shared=shared_mem)
 
 
 class ElementwiseKernel:
@@ -410,7 +433,7 @@ def install(monkeypatch):
 
     from xs2p.compute import gpu
     from xs2p.compute.gpu_memory import Lent, Uploads
-    from xs2p.traces import sums_cupyx, sums_gpu
+    from xs2p.traces import equations_cupyx, equations_gpu, sums_cupyx, sums_gpu
 
     cupy, cupyx = module()
     monkeypatch.setitem(sys.modules, "cupy", cupy)
@@ -424,10 +447,10 @@ def install(monkeypatch):
     dispatch.take_lookup.register(ndarray, cupy.take)
     dispatch.empty_lookup.register(ndarray, cupy.empty)
     dispatch.numel_lookup.register(ndarray, lambda a, **kw: _wrap(np.ma.size(a._host)))
-    monkeypatch.setattr(sums_gpu, "UPLOADS", Uploads())
-    monkeypatch.setattr(sums_cupyx, "UPLOADS", Uploads())
+    for kernels in (sums_gpu, sums_cupyx, equations_gpu, equations_cupyx):
+        monkeypatch.setattr(kernels, "UPLOADS", Uploads())
     monkeypatch.delenv("XS2P_GPU_KERNELS", raising=False)
-    monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.PIPELINES_OF_A_DEVICE))
+    monkeypatch.setattr(gpu, "PIPELINES", Lent(gpu._new_pipeline, gpu.pipelines_of))
     POOL.set_limit(0)
     PINNED.set_limit(0)
     PINNED.most = PINNED.used
@@ -439,7 +462,7 @@ def forget():
     """Forget what was found out about a device."""
     from xs2p.compute import device, gpu
 
-    for cached in (device._import, gpu._compiled, gpu._kernel):
+    for cached in (device._import, gpu._compiled, gpu._kernel, gpu.pipelines_of):
         cached.cache_clear()
     device._found.clear()
     device._told.clear()

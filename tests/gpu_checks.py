@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import xarray as xr
 
 import xs2p
+from xs2p.compute.arrays import as_array, to_host
 from xs2p.testing import raise_if_dask_computes
-from xs2p.traces import sums_cupyx, sums_gpu
+from xs2p.traces import (
+    equations_cupyx,
+    equations_gpu,
+    filters_cpu,
+    filters_gpu,
+    oasis_cpu,
+    sparse_cpu,
+    sums_cupyx,
+    sums_gpu,
+)
 
 BACKENDS = ("numpy", "dask", "cupy", "dask-cupy")
 KERNELS = ("cupyx", "own")
@@ -50,7 +62,7 @@ def traces(n_rois=7, n_frames=400, seed=0):
 def on(backend, array, cupy, chunks=(29, -1)):
     """The same array over one of the backends; ``chunks`` are of time and of the rest."""
     if backend.endswith("cupy"):
-        array = array.copy(data=cupy.asarray(array.values))
+        array = array.copy(data=as_array(cupy, array.values))
     if backend.startswith("dask"):
         array = array.chunk({d: chunks[0] if d == "time" else chunks[1] for d in array.dims})
     return array
@@ -78,7 +90,7 @@ def said(attrs):
 def made_by(result, kernels):
     """Look whether a result says which kernels made it."""
     if isinstance(result, xr.Dataset):
-        for name in {"F", "Fneu", "F0", "spks", "dFF", "noise"} & set(result.data_vars):
+        for name in {"F", "Fneu", "F0", "spks", "denoised", "dFF", "noise"} & set(result.data_vars):
             made_by(result[name], kernels)
     else:
         assert result.attrs.get("kernels") == kernels, result.name
@@ -114,13 +126,35 @@ STEPS = {
     "deconvolve": lambda F, **o: xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, **o),
     "denoised": lambda F, **o: calcium(F, **o),
     "s_min": lambda F, **o: calcium(F, s_min=40.0, **o),
+    "s_min of each": lambda F, **o: calcium(F, s_min=smallest(F), **o),
     "penalty": lambda F, **o: calcium(F, penalty="noise", **o),
+    "lambda": lambda F, **o: calcium(F, penalty=30.0, **o),
 }
+# Those whose kernels are the package's own, whichever are asked for.
+OASIS = ("deconvolve", "denoised", "s_min", "s_min of each", "penalty", "lambda")
 STATISTICS = {"snr": xs2p.snr, "skew": xs2p.skew, "std": xs2p.std}
 
 
 def calcium(F, **options):
     return xs2p.deconvolve(F - np.float32(300), tau=0.7, fs=FS, return_denoised=True, **options)
+
+
+def smallest(F):
+    """The smallest spike of each ROI; of one it is not known."""
+    values = np.linspace(0, 60, F.sizes["roi"])
+    values[4] = np.nan
+    return xr.DataArray(values, dims="roi", coords={"roi": F.roi})
+
+
+@contextlib.contextmanager
+def without_the_hosts_oasis():
+    """Whoever deconvolves on the CPU now fails."""
+    with contextlib.ExitStack() as stack:
+        for module in (oasis_cpu, sparse_cpu):
+            for name in module.__all__:
+                fails = mock.Mock(side_effect=AssertionError(f"{name} of the host was called"))
+                stack.enter_context(mock.patch.object(module, name, fails))
+        yield
 
 
 def check_extract(backend, cupy, device, kernels, dtype="int16", **options):
@@ -153,7 +187,7 @@ def check_own_neuropil(backend, cupy, device, kernels):
     for method in ("binned", "mutualinfo"):
         expected = xs2p.neuropil_coefficient(ds.F, ds.Fneu, method)
         with raise_if_dask_computes():
-            found = xs2p.neuropil_coefficient(F, Fneu, method, device=device)
+            found = xs2p.neuropil_coefficient(F, Fneu, method, device=device, kernels=kernels)
         np.testing.assert_allclose(checked(found.reset_coords(drop=True), backend, cupy), expected)
         made = xs2p.extract(
             on(backend, movie, cupy),
@@ -175,7 +209,7 @@ def check_decay_and_times(backend, cupy, device):
     F = traces()
     given = on(backend, F, cupy, (70, 3))
     with raise_if_dask_computes():
-        found = xs2p.estimate_tau(given, device=device)
+        found = xs2p.estimate_tau(given, device=device, kernels="cupyx")
     expected = xs2p.estimate_tau(F)
     for name in expected.data_vars:
         result = checked(found[name], backend, cupy)
@@ -187,7 +221,7 @@ def check_decay_and_times(backend, cupy, device):
 
 
 def check_demix(backend, cupy, device, kernels):
-    """Sums are made on the device, equations are solved on the host."""
+    """What is fitted to the last bit, or to rounding, is what the CPU fits."""
     movie, rois = recording()
     for options in ({}, {"nonnegative": True}, {"background": None}):
         expected = xs2p.demix(movie, rois, **options)
@@ -201,7 +235,27 @@ def check_demix(backend, cupy, device, kernels):
     equal(checked(made, backend, cupy), xs2p.demix(movie, rois), exact=False)
 
 
-def check_quality(backend, cupy):
+def check_demix_of_any_chunks(cupy, kernels, n_frames=70):
+    """Chunks change nothing; what the device solves by is uploaded once, and goes with its user."""
+    import gc
+
+    movie, rois = recording(n_frames=n_frames, shape=(20, 21))
+    uploads = {"cupyx": equations_cupyx, "own": equations_gpu}[kernels].UPLOADS
+    for options, n_parts in (({}, 3), ({"nonnegative": True}, 4), ({"background": None}, 1)):
+        expected = xs2p.demix(movie, rois, **options)
+        before, kept = uploads.count, len(uploads)
+        for n, backend in enumerate(("dask", "dask-cupy"), 1):
+            lazy = on(backend, movie, cupy, (13 * n, -1))
+            made = xs2p.demix(lazy, rois, device="gpu", kernels=kernels, **options)
+            equal(checked(made, backend, cupy), expected, EXACT[kernels])
+            own = n_parts - (kernels == "cupyx" and "nonnegative" in options)
+            assert uploads.count == before + n * own
+            del lazy, made
+            gc.collect()
+            assert len(uploads) == kept
+
+
+def check_quality(backend, cupy, **where):
     """Spectra and sums may differ in the last bits: a GPU adds up in another order."""
     movie, rois = recording(n_frames=5000, shape=(16, 17))
     segment, valid = np.arange(5000) // 2900, np.random.default_rng(0).random(5000) > 0.001
@@ -213,7 +267,7 @@ def check_quality(backend, cupy):
     for by_segment in (False, True):
         expected = xs2p.quality(ds, by_segment=by_segment)
         with raise_if_dask_computes():
-            found = xs2p.quality(given, by_segment=by_segment)
+            found = xs2p.quality(given, by_segment=by_segment, **where)
         for name in expected:
             result = found[name]
             if name not in ("vif", "free_pixels", "free_share"):
@@ -221,6 +275,51 @@ def check_quality(backend, cupy):
             exact = name in ("noise", "noise_level", "neuropil_ratio", "valid_share")
             rtol = 0 if exact else 1e-6
             np.testing.assert_allclose(result, expected[name], rtol=rtol, err_msg=name)
+
+
+# Baselines that are found beside the spikes, and two that are not.
+BESIDE = {
+    "maximin": {"win_baseline": 4.0},
+    "darkens": {"win_baseline": 4.0, "polarity": -1},
+    "legacy": {"baseline": "maximin_legacy", "win_baseline": 4.1},
+    "rolling": {"baseline": "rolling_prctile", "win_baseline": 3.0},
+    "inactive": {"baseline": "inactive_median", "win_baseline": 5.0},
+    "prctile": {"baseline": "prctile"},
+    "detrend": {"win_baseline": 4.0, "detrend": "exponential"},
+}
+
+
+def check_beside(name, backend, cupy, device, kernels):
+    """F0 and spikes that are made by one way there and back are those of the two steps, bit by bit.
+
+    Of traces with gaps, of two sessions, and with a last chunk all of which its neighbour sees.
+    """
+    F = traces(5, 2570)
+    F[1, 40:60] = F[2, 600:1900] = F[3] = np.nan
+    tau = xr.DataArray([0.3, 0.2, 0.3, 0.1, 0.2], dims="roi", coords={"roi": F.roi})
+    valid = np.random.default_rng(0).random(2570) > 0.05
+    valid[1010:1400] = False
+    F = F.assign_coords(valid=("time", valid), segment=("time", np.arange(2570) // 1500))
+    options = dict(BESIDE[name])
+    given = on(backend, F.drop_vars(["valid", "segment"]), cupy, (200, -1))
+    given = given.assign_coords(valid=F.valid, segment=F.segment)
+    with raise_if_dask_computes():
+        made = xs2p.reprocess(
+            given.to_dataset(name="F"), tau=tau, device=device, kernels=kernels, **options
+        )
+    if backend.startswith("dask"):
+        assert made.spks.data.numblocks[-1] > 1 or name in ("inactive", "detrend")
+    made = checked(made, backend, cupy)
+    where = {"device": device, "kernels": kernels}
+    sign = options.get("polarity", 1)
+    F0 = xs2p.baseline(F, options.pop("baseline", "maximin"), **options, **where)
+    spks = xs2p.deconvolve((F - F0).assign_attrs(F0.attrs), tau=tau, polarity=sign, **where)
+    for result, expected in ((made.F0, F0), (made.spks, spks)):
+        np.testing.assert_array_equal(result.values, expected.values)
+        assert result.dtype == np.float32 and result.dims == expected.dims
+        for key in set(expected.attrs) - {"polarity"}:
+            assert result.attrs[key] == expected.attrs[key], key
+    np.testing.assert_array_equal(made.tau, tau)
 
 
 def check_tiles(backend, cupy, device, kernels):
@@ -248,15 +347,14 @@ def check_step(step, backend, cupy, device, kernels, exact=True):
     F = traces()
     F[3, 200] = np.nan
     F[5] = np.nan
-    if step == "deconvolve":
-        # From the first NaN of a trace on, what its spikes are is not said.
-        F = traces()
     expected = STEPS[step](F)
     for chunks in ((400, 3), (150, -1)):
-        with raise_if_dask_computes():
-            result = STEPS[step](on(backend, F, cupy, chunks), device=device, kernels=kernels)
-        result = checked(result, backend, cupy)
-        equal(result, expected, exact and EXACT[kernels])
+        there = without_the_hosts_oasis() if step in OASIS else contextlib.nullcontext()
+        with there:
+            with raise_if_dask_computes():
+                result = STEPS[step](on(backend, F, cupy, chunks), device=device, kernels=kernels)
+            result = checked(result, backend, cupy)
+        equal(result, expected, exact and (EXACT[kernels] or step in OASIS))
         made_by(result, kernels)
 
 
@@ -351,6 +449,42 @@ def check_out_of_memory(cupy, kernels, limit, n_frames=300):
     equal(result, expected, EXACT[kernels])
 
 
+# Gaussians whose samples 48 kB of shared memory just hold, and not; then more than any device has.
+RADII = (0, 1, 30, 2175, 2178, 2400, 15_000)
+
+
+def check_gaussians(cupy, radius, backend, n_frames):
+    """The CPU's bits, whatever of a trace's neighbours is in shared memory."""
+    for length in (1, 70, n_frames):
+        F = traces(3, length).values
+        F[1, length // 2] = np.nan
+        given = as_array(cupy, F) if backend == "cupy" else F
+        for legacy, sigma in ((False, radius / 3), (True, radius / 4)):
+            expected = filters_cpu.maximin(F, sigma, 1, legacy=legacy)
+            result = to_host(filters_gpu.maximin(given, sigma, 1, legacy=legacy))
+            np.testing.assert_array_equal(result, expected)
+        expected = filters_cpu.gaussian_scipy(F[::2], radius / 4)
+        result = to_host(filters_gpu.gaussian_scipy(given[::2], radius / 4))
+        np.testing.assert_array_equal(result, expected)
+
+
+def check_without_pinned_memory(cupy, kernels):
+    """Where memory must not be locked nothing warns, and all is as it was."""
+
+    def refuse(nbytes):
+        raise cupy.cuda.runtime.CUDARuntimeError(2)  # cudaErrorMemoryAllocation
+
+    cupy.cuda.set_pinned_memory_allocator(refuse)
+    try:
+        for backend in ("numpy", "cupy"):
+            check_extract(backend, cupy, "gpu", kernels, dff=True, baseline="rolling_median")
+            for step in ("maximin", "deconvolve", "detrend", "noise"):
+                check_step(step, backend, cupy, "gpu", kernels, exact=False)
+        check_to_cupyx(cupy)
+    finally:
+        cupy.cuda.set_pinned_memory_allocator(cupy.get_default_pinned_memory_pool().malloc)
+
+
 def check_stable(cupy, kernels, runs=3):
     """The same bits from run to run."""
     movie, rois = recording(dtype="float32")
@@ -367,7 +501,7 @@ def check_to_cupyx(cupy):
     movie, rois = recording()
     masks = xs2p.build_masks(rois)
     expected = xs2p.extract_traces(movie, masks)
-    frames = cupy.asarray(movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
+    frames = as_array(cupy, movie.values).reshape(movie.sizes["time"], -1).astype(np.float32)
     for matrix, name in zip(masks.to_cupyx(), ("F", "Fneu"), strict=True):
         assert type(matrix).__module__.startswith("cupyx.scipy.sparse")
         assert matrix.shape == (40 * 37, 6)

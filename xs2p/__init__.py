@@ -27,8 +27,10 @@ from xs2p.io import (
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
+from xs2p.pipeline.check import check_store, repair_store
 from xs2p.pipeline.concat import concat
 from xs2p.pipeline.extract import extract
+from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
@@ -53,6 +55,7 @@ __all__ = [
     "baseline",
     "build_masks",
     "cell_image",
+    "check_store",
     "concat",
     "deconvolve",
     "demix",
@@ -67,11 +70,13 @@ __all__ = [
     "noise",
     "open_movie",
     "preprocess",
+    "provenance",
     "quality",
     "read_nwb",
     "read_rois",
     "read_suite2p",
     "recompute_overlap",
+    "repair_store",
     "reprocess",
     "rois_from_footprints",
     "rois_from_labels",

@@ -14,7 +14,7 @@ from xs2p._time import check_rate, compare_rate, rate_shown
 from xs2p._version import __version__
 
 # Names of traces over (roi, time): no other variable of a Dataset has one of them.
-TRACES = ("F", "Fneu", "Fc", "F0", "spks", "dFF", "F_chan2", "Fneu_chan2")
+TRACES = ("F", "Fneu", "Fc", "F0", "spks", "denoised", "dFF", "F_chan2", "Fneu_chan2")
 # How the times of frames are known.
 _TIMES = {
     "fs": "Time of each frame: its number, from 0, over the frame rate fs.",
@@ -25,6 +25,7 @@ _TIMES = {
 # Of text over roi: Python strings, and known for text by Zarr and NetCDF also where there are none.
 TEXT = np.dtype(object, metadata={"element_type": str})
 UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
+HISTORY = "xs2p_history"  # attribute of one that is: who made it, when and by what
 
 _HOW = {
     "fs": "frames per second: fs=30.0, or movie.attrs['fs'] = 30.0",
@@ -143,13 +144,14 @@ _BASELINE = (
     "detrend",
     "polarity",
 )
+_SPARSITY = ("s_min", "penalty")
 # Parameter -> the variables that it makes: the first of them that is there says what it was.
 _MADE = {
     "fs": TRACES,
     **dict.fromkeys(_EXTRACTION, ("F", "Fneu", "Fc", "F_chan2", "Fneu_chan2")),
-    **dict.fromkeys(_NEUROPIL, ("Fc", "F0", "spks", "dFF")),
-    **dict.fromkeys(_BASELINE, ("F0", "spks", "dFF")),
-    "tau": ("spks",),
+    **dict.fromkeys(_NEUROPIL, ("Fc", "F0", "spks", "denoised", "dFF")),
+    **dict.fromkeys(_BASELINE, ("F0", "spks", "denoised", "dFF")),
+    **dict.fromkeys(("tau", *_SPARSITY), ("spks", "denoised")),
 }
 _BY_PROGRAM = ("xs2p_version", "ops")  # attributes of a Dataset whose others tell how it was made
 
@@ -172,14 +174,14 @@ def parameters_in(ds: xr.Dataset) -> dict[str, Any]:
             continue  # it is not used, or as it is by default, or each ROI has its own
         if value is None and name not in unsaid:
             value = ds.attrs.get(name)
-        if value is not None and not (name == "tau" and "tau" in ds.coords):
+        if value is not None and not (name in ("tau", "s_min") and name in ds.coords):
             found[name] = value
     return found
 
 
 def _says_all(attrs: Mapping[str, Any], name: str) -> bool:
     """Whether a variable says what it was made with, so far as a parameter belongs to that."""
-    if name in _EXTRACTION:  # masks say nothing of it
+    if name in (*_EXTRACTION, *_SPARSITY):  # masks, and plain OASIS, say nothing of it
         return "xs2p_version" in attrs
     return any(name in names and names[0] in attrs for names in (_BASELINE, _NEUROPIL))
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 DFF_FLAG, NOISE = "dff_flag", "noise"
+DEMIX_FLAG, VIF = "demix_flag", "vif"
 FLAG_ATTRS = ("flag_masks", "flag_meanings")
 
 

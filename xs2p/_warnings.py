@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -16,11 +19,18 @@ _NOT_THE_USERS = {
 }
 
 
+# Who keeps what is warned of: the thread that asked, and its list.
+_listening: list[tuple[int, list[str]]] = []
+_lock = threading.Lock()
+_shown_before: list[Any] = []  # what showed warnings before somebody listened
+
+
 def warn(message: str) -> None:
     """Warn at the line of the caller's own code, not inside the package or xarray.
 
     In a thread of Dask's there is no such line: the warning then points at the outermost of ours.
     """
+    _hear(message)  # also where Python shows it once only, or not at all
     level = ours = 1
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -31,6 +41,42 @@ def warn(message: str) -> None:
             ours = level
         frame = frame.f_back
     warnings.warn(message, UserWarning, stacklevel=ours if frame is None else level)
+
+
+@contextlib.contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Keep what is warned of meanwhile, each text once; of an outer one in this thread too.
+
+    Warnings of threads that listen are theirs; those of Dask's threads are of all that listen.
+    """
+    here = threading.get_ident()
+    with _lock:
+        heard = [text for thread, said in _listening if thread == here for text in said]
+        if not _listening:
+            _shown_before[:] = [warnings.showwarning]
+            warnings.showwarning = _show
+        _listening.append((here, heard))
+    try:
+        yield heard
+    finally:
+        with _lock:
+            at = next(i for i, (_, said) in enumerate(_listening) if said is heard)
+            del _listening[at]
+            if not _listening and warnings.showwarning is _show:
+                warnings.showwarning = _shown_before[0]
+
+
+def _hear(text: str) -> None:
+    here = threading.get_ident()
+    own = [said for thread, said in _listening if thread == here]
+    for said in own or [said for _, said in list(_listening)]:
+        if text not in said:
+            said.append(text)
+
+
+def _show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    _hear(str(message))
+    _shown_before[0](message, *args, **kwargs)
 
 
 def _is_users(frame: FrameType) -> bool:

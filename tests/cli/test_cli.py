@@ -209,6 +209,7 @@ def test_a_store_of_traces_serves_as_rois(xs2p_shell, recording):
     assert xs2p_shell("extract", "movie.npy", "stat.npy", "a.zarr", "--fs", FS, "-q")[0] == 0
     assert xs2p_shell("extract", "movie.npy", "a.zarr", "b.zarr", "--fs", FS, "-q")[0] == 0
     with xr.open_zarr("a.zarr") as a, xr.open_zarr("b.zarr") as b:
+        del a.attrs["xs2p_history"], b.attrs["xs2p_history"]  # of other inputs, and at other times
         xr.testing.assert_identical(a.load(), b.load())
 
 
@@ -290,7 +291,8 @@ def test_options_reach_extract(xs2p_shell, recording):
     with xr.open_zarr("out.zarr") as ds:
         for name in expected.data_vars:
             np.testing.assert_array_equal(ds[name], expected[name])
-        assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+        own = ("xs2p_run", "xs2p_history")
+        assert {k: v for k, v in ds.attrs.items() if k not in own} == expected.attrs
     args = ["extract", "movie.npy", "stat.npy", "bare.zarr", "--fs", FS, "-q"]
     assert xs2p_shell(*args, "--no-neuropil-extract")[0] == 0
     with xr.open_zarr("bare.zarr") as ds:
@@ -321,16 +323,43 @@ def test_names_of_indicators_and_methods_and_periods(xs2p_shell, recording):
     assert code == 2 and "--fs" in err
 
 
+def test_sparse_spikes_from_the_shell(xs2p_shell, recording):
+    movie, rois = recording
+    args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--tau", 0.5]
+    for given in ({"penalty": "noise"}, {"penalty": 4.5}, {"s_min": 12.0}):
+        (name, value) = next(iter(given.items()))
+        option = "--" + name.replace("_", "-")
+        assert xs2p_shell(*args, option, value, "--denoised", "--overwrite")[0] == 0
+        expected = movie.s2p.extract(rois, fs=FS, tau=0.5, denoised=True, **given)
+        with xr.open_zarr("out.zarr") as ds:
+            for variable in expected.data_vars:
+                np.testing.assert_array_equal(ds[variable], expected[variable])
+            assert ds.attrs[name] == value
+    code, _, err = xs2p_shell(*args, "--penalty", "much", "--overwrite")
+    assert code == 2 and "penalty must be 'noise', a number" in one_line(err)
+    code, _, err = xs2p_shell(*args[:-2], "--denoised", "--overwrite")
+    assert code == 2 and "denoised plays no part without spikes" in one_line(err)
+
+
 def test_demixing_from_the_shell(xs2p_shell, recording):
     movie, rois = recording
     args = ["extract", "movie.npy", "stat.npy", "out.zarr", "--fs", FS, "-q", "--method", "demix"]
-    assert xs2p_shell(*args, "--background", 3, 2, "--nonnegative")[0] == 0
+    assert xs2p_shell(*args, "--background", "3x2", "--nonnegative")[0] == 0
     how = {"method": "demix", "background": (3, 2), "nonnegative": True}
     expected = movie.s2p.extract(rois, fs=FS, **how)
     with xr.open_zarr("out.zarr") as ds:
         for name in expected.data_vars:
             np.testing.assert_array_equal(ds[name], expected[name])
-        assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+        own = ("xs2p_run", "xs2p_history")
+        assert {k: v for k, v in ds.attrs.items() if k not in own} == expected.attrs
+    assert xs2p_shell(*args, "--background", "none", "--overwrite")[0] == 0
+    expected = movie.s2p.extract(rois, fs=FS, method="demix", background=None)
+    with xr.open_zarr("out.zarr") as ds:
+        np.testing.assert_array_equal(ds.F, expected.F)
+        assert "Fneu" not in ds and ds.attrs["background"] == [0, 0]
+    for text, told in (("3", "rows x columns, as in 5x5, nor none"), ("0x3", "from 1 on")):
+        code, out, err = xs2p_shell(*args, "--background", text, "--overwrite")
+        assert (code, out) == (2, "") and told in " ".join(err.split())
     code, out, err = xs2p_shell(*args, "--allow-overlap", "--overwrite")
     assert (code, out) == (2, "") and "allow_overlap=True plays no part" in one_line(err)
 

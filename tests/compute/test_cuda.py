@@ -19,11 +19,25 @@ from cuda_on_cpu import launch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mask_cases import DTYPES, ragged, random_masks
+from scipy import sparse
 
 from xs2p.compute import gpu
+from xs2p.compute.gpu_memory import pieces_of_time
 from xs2p.masks.layout import LANES, SEGMENT, layout
 from xs2p.masks.packing import MaskArrays
-from xs2p.traces import filters_cpu, filters_gpu, oasis_cpu, oasis_gpu, sums_cpu, sums_gpu
+from xs2p.traces import (
+    equations,
+    equations_cpu,
+    equations_gpu,
+    filters_cpu,
+    filters_gpu,
+    oasis_cpu,
+    sparse_cpu,
+    sums_cpu,
+    sums_gpu,
+)
+from xs2p.traces.columns import decays_of, from_columns, to_columns
+from xs2p.traces.taps import gaussian_taps
 
 NAN = np.float32(np.nan)
 on_cpu = pytest.mark.skipif(cuda_on_cpu.why_not() is not None, reason=str(cuda_on_cpu.why_not()))
@@ -140,20 +154,56 @@ def test_missing_pixels_stay_in_their_masks(dtype):
 def test_smooth_is_the_cpus(n_traces, n_frames, sigma, reflect, seed):
     F = np.random.default_rng(seed).normal(300, 30, (n_traces, n_frames)).astype(np.float32)
     radius = int(4 * sigma + 0.5) if reflect else round(3 * sigma)
-    smoothed = kernel_smooth(F, sigma, radius, reflect, True)
     # A window of one frame leaves the Gaussian alone.
     expected = filters_cpu.maximin(F, sigma, 1, legacy=reflect)
-    np.testing.assert_array_equal(smoothed, expected)
+    for backwards in (False, True):
+        smoothed = kernel_smooth(F, sigma, radius, reflect, True, backwards)
+        np.testing.assert_array_equal(smoothed, expected)
+    np.testing.assert_array_equal(kernel_smooth_far(F, sigma, radius, reflect, True), expected)
     if reflect:
         np.testing.assert_array_equal(smoothed, filters_cpu.gaussian_scipy(F, sigma))
 
 
-def kernel_smooth(F, sigma, radius, reflect, skip_nan):
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    taps, out = (taps / taps.sum())[radius:], np.empty_like(F)
+@on_cpu
+@pytest.mark.parametrize("reflect", [False, True])
+@pytest.mark.parametrize(
+    ("n_frames", "radius"), [(1793, 1), (5000, 900), (40, 2000), (1792, 2176), (3000, 2177)]
+)
+def test_smooth_of_several_tiles_and_far_neighbours(n_frames, radius, reflect):
+    F = np.random.default_rng(0).normal(300, 30, (2, n_frames)).astype(np.float32)
+    sigma = radius / (4 if reflect else 3)
+    radius = int(4 * sigma + 0.5) if reflect else round(3 * sigma)
+    smoothed = kernel_smooth(F, sigma, radius, reflect, False)
+    expected = filters_cpu.maximin(F, sigma, 1, legacy=reflect)
+    np.testing.assert_array_equal(smoothed, expected)
+
+
+@given(st.integers(1, 10**6), st.integers(0, 20_000))
+def test_gaussians_hold_no_more_than_they_must(n_frames, radius):
+    tiles, threads, shared = filters_gpu.smooth_tiles(n_frames, radius)
+    each = filters_gpu._EACH
+    assert threads % 32 == 0 and 32 <= threads <= 256
+    assert (tiles - 1) * threads * each < n_frames <= tiles * threads * each
+    assert threads * each * tiles < n_frames + tiles * 33 * each
+    assert (shared <= gpu._SHARED) or radius > 2176
+
+
+def kernel_smooth(F, sigma, radius, reflect, skip_nan, backwards=False):
+    taps = gaussian_taps(sigma, radius, F.shape[1], reflect)
+    radius, out = taps.size - 1, np.full_like(F, 77)
+    numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
+    tiles, threads, shared = filters_gpu.smooth_tiles(F.shape[1], radius)
+    args = F, np.int64(F.shape[1]), taps, *numbers, out
+    launch("smooth_tile", (len(F) * tiles,), (threads,), args, backwards=backwards, shared=shared)
+    return out
+
+
+def kernel_smooth_far(F, sigma, radius, reflect, skip_nan):
+    taps = gaussian_taps(sigma, radius, F.shape[1], reflect)
+    radius, out = taps.size - 1, np.full_like(F, 77)
     numbers = np.int32(radius), np.int32(reflect), np.int32(skip_nan)
     shape = np.int64(len(F)), np.int64(F.shape[1])
-    launch("smooth", (-(-F.size // 256),), (256,), (F, *shape, taps.copy(), *numbers, out))
+    launch("smooth", (-(-F.size // 256),), (256,), (F, *shape, taps, *numbers, out))
     return out
 
 
@@ -162,10 +212,11 @@ def test_smooth_takes_nan_for_zero_or_spreads_it():
     F = np.ones((2, 60), np.float32)
     F[1, 30] = np.nan
     zeroed = np.nan_to_num(F)
-    a = kernel_smooth(F, 2.0, 6, False, True)
-    np.testing.assert_array_equal(a, kernel_smooth(zeroed, 2.0, 6, False, True))
-    spread = np.isnan(kernel_smooth(F, 2.0, 6, False, False))
-    assert not spread[0].any() and np.flatnonzero(spread[1]).tolist() == list(range(24, 37))
+    for smooth in (kernel_smooth, kernel_smooth_far):
+        a = smooth(F, 2.0, 6, False, True)
+        np.testing.assert_array_equal(a, smooth(zeroed, 2.0, 6, False, True))
+        spread = np.isnan(smooth(F, 2.0, 6, False, False))
+        assert not spread[0].any() and np.flatnonzero(spread[1]).tolist() == list(range(24, 37))
 
 
 def kernel_running(F, left, right, smallest, backwards=False):
@@ -231,15 +282,14 @@ def test_running_extremes_of_nan_and_infinity(smallest):
     np.testing.assert_array_equal(kernel_running(F, 5, 4, smallest), expected)
 
 
-def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
-    """Spikes of traces as oasis_gpu._oasis_of makes them."""
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
-    taus, which = np.unique(tau_fs, return_inverse=True)
-    table = oasis_gpu.decay_tables(taus, F.shape[1])
+def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0, of_each=(), calcium=False):
+    """Spikes or calcium of traces as columns.py makes them."""
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     room = columns.shape[0] + 1, columns.shape[1]
-    spikes = np.zeros(columns.shape, np.float32)
+    pools = np.float64 if of_each else np.float32
+    out = np.zeros(columns.shape, np.float32)
     launch(
-        "oasis",
+        "sparse_oasis" if of_each else "oasis",
         (-(-columns.shape[1] // 64),),
         (64,),
         (
@@ -247,17 +297,41 @@ def kernel_oasis(F, tau_fs, n_pieces=1, step=0, reach=0):
             np.int64(columns.shape[1]),
             np.repeat(first, len(F)),
             np.repeat(last, len(F)),
-            table,
-            np.int32(table.shape[1]),
-            np.tile(which.astype(np.int32), n_pieces),
-            oasis_gpu.forgotten_frames(taus),
-            np.full(room, NAN),
-            np.full(room, NAN),
+            *decays_of(tau_fs, F.shape[1], n_pieces),
+            *(np.tile(a, n_pieces) for a in of_each),
+            np.full(room, np.nan, pools),
+            np.full(room, np.nan, pools),
             np.full(room, -(2**30), np.int32),
-            spikes,
+            np.int32(calcium),
+            out,
         ),
     )
-    return oasis_gpu.from_columns(spikes, F.shape[1], n_pieces, step, reach)
+    return from_columns(out, F.shape[1], n_pieces, step, reach)
+
+
+def kernel_penalties(F, tau_fs, sigma):
+    """Penalties of traces as sparse_gpu makes them."""
+    room, out = (F.shape[1] + 1, len(F)), np.zeros(len(F))
+    launch(
+        "oasis_penalty",
+        (-(-len(F) // 64),),
+        (64,),
+        (
+            np.ascontiguousarray(F.T),
+            np.int64(len(F)),
+            np.int32(F.shape[1]),
+            *decays_of(tau_fs, F.shape[1])[:-1],
+            sigma,
+            np.int32(sparse_cpu.MOST_STEPS),
+            np.float64(sparse_cpu.CLOSE),
+            np.float64(np.inf),
+            np.full(room, np.nan),
+            np.full(room, np.nan),
+            np.full(room, -(2**30), np.int32),
+            out,
+        ),
+    )
+    return out
 
 
 def calcium(rng, n_traces, n_frames, g=0.95):
@@ -281,11 +355,44 @@ def test_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
     F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
     F[-1] = np.sort(F[-1])[:: rng.choice([-1, 1])]  # one pool, or as many as frames
     tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
-    F[rng.random(F.shape) < 0.2] = np.nan  # frames that do not count
-    start = rng.integers(0, n_frames)
-    F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
-    np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
+    for holed in (False, True):
+        if holed:  # frames that do not count
+            F[rng.random(F.shape) < 0.2] = np.nan
+            start = rng.integers(0, n_frames)
+            F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
+        np.testing.assert_array_equal(kernel_oasis(F, tau_fs), oasis_cpu.oasis(F, tau_fs))
+        c = kernel_oasis(F, tau_fs, calcium=True)
+        np.testing.assert_array_equal(c, oasis_cpu.calcium(F, tau_fs))
+
+
+@on_cpu
+@settings(max_examples=40)
+@given(
+    st.integers(1, 70),
+    st.integers(1, 200),
+    st.sampled_from([0.05, 0.5, 7.0, 300.0]),
+    st.integers(0, 99),
+)
+def test_sparse_oasis_is_the_cpus_to_the_last_bit(n_traces, n_frames, tau_fs, seed):
+    """With a penalty, a smallest spike, none or both in each trace; and a penalty that is found."""
+    rng = np.random.default_rng(seed)
+    F = calcium(rng, n_traces, n_frames) / np.float32(100)
+    F[0] = rng.choice([0.0, -5.0, 1e-30, 1e30])
+    tau_fs = rng.choice(np.float32([tau_fs, 3.0]), n_traces)
+    penalty = rng.choice([0.0, 0.4, 3.0], n_traces)
+    s_min = rng.choice([0.0, 0.3, np.nan], n_traces)
+    sigma = rng.choice([0.0, 0.1, 0.3, 5.0, np.nan], n_traces)
+    for holed in (False, True):
+        if holed:
+            F[rng.random(F.shape) < 0.2] = np.nan
+            start = rng.integers(0, n_frames)
+            F[: rng.integers(0, n_traces), start : start + rng.integers(0, 150)] = np.nan
+        for wanted in (False, True):
+            made = kernel_oasis(F, tau_fs, of_each=(penalty, s_min), calcium=wanted)
+            expected = sparse_cpu.sparse(F, tau_fs, penalty, s_min, wanted)
+            np.testing.assert_array_equal(made, expected)
+        found = kernel_penalties(F, tau_fs, sigma)
+        np.testing.assert_array_equal(found, sparse_cpu.penalties(F, tau_fs, sigma))
 
 
 @on_cpu
@@ -319,11 +426,73 @@ def test_oasis_of_traces_without_a_mask_is_nan():
 def test_oasis_in_pieces_of_time_is_the_cpus(n_traces, n_frames, tau_fs, seed):
     F = calcium(np.random.default_rng(seed), n_traces, n_frames, 0.5)
     reach = int(np.ceil(37 * tau_fs))
-    n_pieces, step = oasis_gpu.pieces_of_time(n_traces, n_frames, reach, 64)
+    n_pieces, step = pieces_of_time(n_traces, n_frames, reach, 64)
     assert n_pieces > 1 or n_frames < 16 * reach
     tau_fs = np.full(n_traces, np.float32(tau_fs))
-    pieces = kernel_oasis(F, tau_fs, n_pieces, step, reach)
-    np.testing.assert_array_equal(pieces, oasis_cpu.oasis(F, tau_fs))
+    for of_each, wanted, expected in (
+        ((), False, oasis_cpu.oasis(F, tau_fs)),
+        ((), True, oasis_cpu.calcium(F, tau_fs)),
+        ((8.0, 0.0), False, sparse_cpu.sparse(F, tau_fs, 8.0, 0.0)),
+        ((8.0, 0.0), True, sparse_cpu.sparse(F, tau_fs, 8.0, 0.0, True)),
+    ):
+        own = [np.full(n_traces, a) for a in of_each]
+        pieces = kernel_oasis(F, tau_fs, n_pieces, step, reach, own, wanted)
+        np.testing.assert_array_equal(pieces, expected)
+
+
+def overlapping(rng, n_rois, n_hats):
+    """Equations of footprints at random and of hats beneath them, as ``System`` has them."""
+    pixels = sparse.random_array((60, n_rois), density=0.1, rng=rng) + sparse.eye_array(60, n_rois)
+    hats = sparse.csc_array(rng.random((60, n_hats)))
+    both = sparse.csc_array(sparse.hstack([pixels, hats]))
+    both = both @ sparse.diags_array(1 / np.sqrt((both**2).sum(axis=0)))
+    gram = sparse.csc_array(both.T @ both)
+    named = np.arange(n_rois + n_hats)
+    factor = equations._named(equations.factored(gram), named)
+    parts = (gram[:n_rois, :n_rois], gram[:n_rois, n_rois:], gram[n_rois:, n_rois:])
+    return factor, equations._descent_of(*(sparse.csr_array(part) for part in parts))
+
+
+def kernel_solve(factor, x):
+    grid = (-(-x.shape[1] // 64),)
+    sizes = np.int64(factor.order.size), np.int64(x.shape[1])
+    launch("solve_frames", grid, (64,), (*equations_gpu.both_ways(*factor), *sizes, x))
+    return x
+
+
+def kernel_descend(descent, sums, x):
+    (n_rois, n_hats), n_frames = descent.light.shape, x.shape[1]
+    scale = equations_gpu.scale_of(descent.start, descent.light, descent.spread)
+    sizes = (np.int64(n) for n in (n_rois, n_hats, n_frames, 30))
+    grid = (-(-n_frames // 64),)
+    launch("descend_frames", grid, (64,), (*descent, scale, sums, *sizes, np.float64(1e-4), x))
+    return x
+
+
+@on_cpu
+@settings(max_examples=30)
+@given(st.integers(1, 12), st.integers(0, 4), st.integers(1, 150), st.integers(0, 99))
+def test_equations_are_solved_to_the_cpus_last_bit(n_rois, n_hats, n_frames, seed):
+    rng = np.random.default_rng(seed)
+    factor, descent = overlapping(rng, n_rois, n_hats)
+    given_ = rng.normal(size=(n_rois + n_hats, n_frames))
+    cpu, gpu_ = given_.copy(), kernel_solve(factor, given_.copy())
+    equations_cpu.solve(*factor, cpu)
+    np.testing.assert_array_equal(gpu_, cpu)
+    kernel_descend(descent, given_, gpu_)
+    equations_cpu.descend(*descent, given_, cpu, 30, 1e-4)
+    np.testing.assert_array_equal(gpu_, cpu)
+    assert (cpu[:n_rois] >= 0).all() and (n_frames < 9 or (cpu[:n_rois] == 0).any())
+
+
+@on_cpu
+def test_products_with_sparse_rows_are_scipys():
+    rng = np.random.default_rng(0)
+    matrix = sparse.random_array((40, 17), density=0.3, rng=rng, format="csr")
+    x, out = rng.normal(size=(17, 70)), np.full((40, 70), np.nan)
+    parts = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int64), matrix.data
+    launch("sparse_rows", (2, 7), (64,), (*parts, x, np.int64(40), np.int64(70), out))
+    np.testing.assert_allclose(out, matrix @ x, rtol=1e-12)  # a compiler may contract scipy's
 
 
 @on_cpu
@@ -343,12 +512,23 @@ for n_frames in (1, 5, 200, 13000):
     F = t.calcium(rng, 3, n_frames)
     for reflect in (False, True):
         t.kernel_smooth(F, 10.0, 30, reflect, True)
+        t.kernel_smooth_far(F, 10.0, 30, reflect, True)
     for smallest in (False, True):
         t.kernel_running(F, min(n_frames, 900), min(n_frames, 31), smallest)
 F = t.calcium(rng, 70, 400)
 taus = rng.choice(np.float32([0.3, 1.0, 500.0]), 70)
 assert np.array_equal(t.kernel_oasis(F, taus), t.oasis_cpu.oasis(F, taus))
-t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12)
+own = rng.choice([0.0, 9.0], 70), rng.choice([0.0, 20.0], 70)
+for each in ((), own):
+    for calcium in (False, True):
+        t.kernel_oasis(F, taus, of_each=each, calcium=calcium)
+        t.kernel_oasis(F, np.full(70, np.float32(0.3)), 4, 100, 12, each, calcium)
+assert t.kernel_penalties(F, taus, np.full(70, 20.0)).any()
+for n_rois, n_hats, n_frames in ((1, 0, 1), (9, 3, 70)):
+    factor, descent = t.overlapping(rng, n_rois, n_hats)
+    x = rng.normal(size=(n_rois + n_hats, n_frames))
+    t.kernel_descend(descent, x.copy(), t.kernel_solve(factor, x))
+t.test_products_with_sparse_rows_are_scipys()
 print("inside")
 """
     here = Path(__file__).parent

@@ -35,15 +35,19 @@ from xs2p.compute import device as devices
 from xs2p.masks.layout import layout
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import (
+    columns,
+    equations,
+    equations_cpu,
+    equations_cupyx,
     filters_cpu,
     filters_cupyx,
     filters_gpu,
-    oasis_gpu,
     rolling_gpu,
     sums_cpu,
     sums_cupyx,
     sums_gpu,
 )
+from xs2p.traces.columns import from_columns, to_columns
 
 # One ROI of the recording has no pixel of its own.
 pytestmark = pytest.mark.filterwarnings("ignore:.* of .* ROIs")
@@ -174,7 +178,7 @@ def test_uploads_are_made_once_and_go_with_their_source():
 
 def test_pipelines_are_few_and_each_is_with_one_thread():
     made, now, most = [], [0], [0]
-    lent = gpu_memory.Lent(lambda: made.append(1) or object(), 3)
+    lent = gpu_memory.Lent(lambda: made.append(1) or object(), lambda _: 3)
     lock = threading.Lock()
 
     def use(_):
@@ -218,7 +222,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
     F = np.arange(n_traces * n_frames, dtype=np.float32).reshape(n_traces, n_frames)
     step = -(-n_frames // n_pieces)
     n_pieces = -(-n_frames // step)
-    columns, first, last = oasis_gpu.to_columns(F, n_pieces, step, reach)
+    columns, first, last = to_columns(F, n_pieces, step, reach)
     assert columns.flags.c_contiguous and columns.shape[1] == n_pieces * n_traces
     for piece in range(n_pieces):
         start = piece * step - reach if n_pieces > 1 else 0
@@ -227,9 +231,7 @@ def test_columns_there_and_back(n_traces, n_frames, reach, n_pieces):
             expected = F[trace, start + first[piece] : start + last[piece]]
             np.testing.assert_array_equal(column, expected)
             assert column.size >= min(step, n_frames - piece * step)
-    np.testing.assert_array_equal(
-        oasis_gpu.from_columns(columns, n_frames, n_pieces, step, reach), F
-    )
+    np.testing.assert_array_equal(from_columns(columns, n_frames, n_pieces, step, reach), F)
 
 
 @given(st.integers(1, 60), st.sampled_from([0.0, 8.0, 12.5, 50.0, 99.9, 100.0]), st.integers(0, 9))
@@ -361,6 +363,7 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
 
     monkeypatch.setattr(cupy.RawModule, "compile", fails)
     monkeypatch.setattr(cupy.RawModule, "get_function", fails)
+    F = checks.traces()
     with caplog.at_level(logging.INFO, logger="xs2p"):
         for backend in BACKENDS:
             checks.check_extract(backend, cupy, "gpu", "cupyx")
@@ -368,6 +371,8 @@ def test_own_kernels_that_do_not_compile(cupy, monkeypatch, caplog):
             given_ = checks.on(backend, movie, cupy)
             ds = xs2p.extract(given_, rois, tau=0.7, device="gpu", kernels="own")
             checks.made_by(checks.checked(ds, backend, cupy), "cupyx")
+            found = checks.STEPS["penalty"](checks.on(backend, F, cupy), device="gpu")
+            checks.equal(checks.checked(found, backend, cupy), checks.STEPS["penalty"](F))
     reason = "RuntimeError: nvrtc: error: invalid value for --gpu-architecture"
     assert [r.getMessage() for r in caplog.records] == [
         f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}",
@@ -418,7 +423,7 @@ def test_auto_asks_the_workers(cupy, monkeypatch, caplog):
 
     movie, rois = checks.recording()
     masks, lazy = xs2p.build_masks(rois), movie.chunk(time=9)
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"):
         monkeypatch.setattr(devices, "gpu_status", on_workers_alone)
         F = xs2p.extract_traces(lazy, masks, device="auto").F
         assert F.attrs["kernels"] == "cupyx"
@@ -434,7 +439,7 @@ def test_workers_without_a_gpu_are_named(no_gpu):
     from distributed import Client
 
     movie, rois = checks.recording()
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"):
         with pytest.raises(ValueError, match="cannot be used on 1 of 1 workers .the first, inproc"):
             xs2p.extract_traces(movie.chunk(time=9), xs2p.build_masks(rois), device="gpu")
 
@@ -539,8 +544,15 @@ def test_tau_of_each_roi(cupy, kernels, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", checks.STATISTICS)
-def test_statistic(cupy, name, backend):
+def test_statistic(cupy, name, backend, monkeypatch):
+    monkeypatch.setattr(np, "einsum", None)  # CuPy's is a matrix product for each trace
     checks.check_statistic(name, backend, cupy)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+@pytest.mark.parametrize("name", checks.BESIDE)
+def test_baseline_beside_spikes(cupy, kernels, name, backend):
+    checks.check_beside(name, backend, cupy, "gpu", kernels)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -563,9 +575,73 @@ def test_demix(cupy, kernels, backend):
     checks.check_demix(backend, cupy, "gpu", kernels)
 
 
+def test_demix_of_any_chunks(cupy, kernels):
+    checks.check_demix_of_any_chunks(cupy, kernels)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_equations_are_solved_on_the_device(cupy, kernels, backend, monkeypatch):
+    solved = []
+
+    def solve(self, sums, out, device, known=equations.System._solve):
+        solved.append((arrays.is_cupy(sums), arrays.is_cupy(out), devices.kernels_named(device)))
+        known(self, sums, out, device)
+
+    def never(*_):
+        raise AssertionError("solved on the host")
+
+    monkeypatch.setattr(equations.System, "_solve", solve)
+    monkeypatch.setattr(equations_cpu, "descend", never)
+    movie, rois = checks.recording()
+    given_ = checks.on(backend, movie, cupy)
+    made = xs2p.extract(
+        given_, rois, method="demix", nonnegative=True, device="gpu", kernels=kernels
+    )
+    made.F.compute()
+    assert set(solved) == {(True, True, kernels)}
+
+
+@pytest.mark.parametrize("room", ["limit", "free", "failed"])
+def test_an_inverse_that_has_no_room(cupy, monkeypatch, caplog, room):
+    """The sparse factor solves in its place, which is told once."""
+    if room == "limit":
+        monkeypatch.setattr(equations_cupyx, "_MOST", 8 * 30**2)
+    elif room == "free":
+        monkeypatch.setattr(equations_cupyx, "available", lambda: 8 * 30**2)
+    else:
+
+        def full(shape, dtype=None, known=cupy.zeros):
+            if shape == (31, 31):
+                raise fake_cupy.OutOfMemoryError("Out of memory")
+            return known(shape, dtype)
+
+        monkeypatch.setattr(cupy, "zeros", full)
+    with caplog.at_level(logging.INFO, logger="xs2p"):
+        checks.check_demix("dask-cupy", cupy, "gpu", "cupyx")
+    told = [r.getMessage() for r in caplog.records]
+    assert told == ["demixing: an inverse of 31 equations takes 0 MiB, more than there is room for "
+                    "on the GPU; they are solved by their sparse factor"]  # fmt: skip
+
+
+def test_equations_without_kernels_of_their_own(cupy, monkeypatch, caplog):
+    def fails(*_):
+        raise RuntimeError("nvrtc: error: none")
+
+    monkeypatch.setattr(cupy.RawModule, "compile", fails)
+    monkeypatch.setattr(cupy.RawModule, "get_function", fails)
+    with caplog.at_level(logging.INFO, logger="xs2p"):
+        checks.check_demix("cupy", cupy, "gpu", "cupyx")
+        monkeypatch.setattr(equations_cupyx, "_MOST", 0)
+        checks.check_demix("numpy", cupy, "gpu", "cupyx")
+    told = [r.getMessage() for r in caplog.records]
+    assert told.count("equations are solved on the CPU, since kernels do not compile for the "
+                      "device: RuntimeError: nvrtc: error: none") == 1  # fmt: skip
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_quality(cupy, backend):
-    checks.check_quality(backend, cupy)
+    where = {} if backend.endswith("cupy") else {"device": "gpu", "kernels": "own"}
+    checks.check_quality(backend, cupy, **where)
 
 
 def test_traces_of_other_shapes(cupy, kernels):
@@ -575,12 +651,31 @@ def test_traces_of_other_shapes(cupy, kernels):
         for call in (
             lambda x, **o: xs2p.deconvolve(x, tau=0.7, **o),
             lambda x, **o: xs2p.baseline(x, win_baseline=3.0, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, return_denoised=True, **o),
+            lambda x, **o: xs2p.deconvolve(x, tau=0.7, penalty="noise", **o),
         ):
             for backend in ("numpy", "cupy"):
                 result = call(checks.on(backend, traces, cupy), device="gpu", kernels=kernels)
                 checks.equal(
                     checks.checked(result, backend, cupy), call(traces), checks.EXACT[kernels]
                 )
+
+
+@pytest.mark.parametrize(
+    ("radius", "n_frames", "fits"), [(1, 300, True), (2178, 2300, True), (15_000, 300, False)]
+)
+def test_gaussians(cupy, radius, n_frames, fits, monkeypatch):
+    launched = []
+    if not fits:
+        monkeypatch.setattr(filters_gpu, "fits_shared", lambda nbytes: False)
+    monkeypatch.setattr(
+        filters_gpu,
+        "launch",
+        lambda name, *a, **k: launched.append(name) or gpu.launch(name, *a, **k),
+    )
+    for backend in ("numpy", "cupy"):
+        checks.check_gaussians(cupy, radius, backend, n_frames)
+    assert ("smooth" in launched) == (not fits)
 
 
 def test_windows_beyond_shared_memory(cupy):
@@ -594,6 +689,8 @@ def test_windows_beyond_shared_memory(cupy):
 def test_long_traces_are_cut_in_time(cupy):
     F = checks.traces(2, 20000) - np.float32(300)
     checks.equal(xs2p.deconvolve(F, tau=0.1, device="gpu"), xs2p.deconvolve(F, tau=0.1))
+    options = {"tau": 0.1, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_masks_are_uploaded_once(cupy, kernels):
@@ -614,6 +711,10 @@ TRACES_STEPS = {
     "prctile": lambda F, **o: xs2p.baseline(F, "prctile", **o),
     "noise": lambda F, **o: xs2p.noise(F, **o),
     "oasis": lambda F, **o: xs2p.deconvolve(F, tau=xr.ones_like(F.roi, float), **o),
+    "sparse": lambda F, **o: xs2p.deconvolve(
+        F, tau=xr.ones_like(F.roi, float), s_min=0.01 * F.roi, **o
+    ),
+    "penalty": lambda F, **o: xs2p.deconvolve(F, tau=1.0, penalty="noise", **o),
 }
 
 
@@ -645,12 +746,91 @@ def test_traces_of_the_host_go_in_small_parts(cupy, kernels, step, monkeypatch):
     )
     for traces in (F, both) if step != "oasis" else (F,):
         fake_cupy.PINNED.most = fake_cupy.PINNED.used
-        with dask.config.set(num_workers=gpu.PIPELINES_OF_A_DEVICE):
+        with dask.config.set(num_workers=gpu.pipelines_of(0)):
             result = TRACES_STEPS[step](traces, device="gpu", kernels=kernels)
-        assert fake_cupy.PINNED.most <= gpu.PIPELINES_OF_A_DEVICE * 4 * 4096 + 2**15
+        assert fake_cupy.PINNED.most <= gpu.pipelines_of(0) * 4 * 4096 + 2**15
         exact = checks.EXACT[kernels] and step != "prctile"
         checks.equal(result, TRACES_STEPS[step](traces), exact)
     assert len(gpu.PIPELINES._free[0]) > 1
+
+
+def little_at_a_time(monkeypatch):
+    """Let two traces of :func:`checks.check_beside` be a batch, and no trace fit into a buffer."""
+    monkeypatch.setattr(gpu_traces, "STAGE_BYTES", 1000)
+    monkeypatch.setattr(gpu_traces, "available", lambda: 400_000)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_baseline_beside_spikes_in_small_parts(cupy, backend, monkeypatch):
+    """By little pinned memory, in batches that still are too large for the device at times."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    fake_cupy.POOL.failures = 0
+    pool = cupy.get_default_memory_pool()
+    for limit in (0, pool.used_bytes() + 350_000):
+        pool.set_limit(size=limit)
+        try:
+            checks.check_beside("maximin", backend, cupy, "gpu", "own")
+        finally:
+            pool.set_limit(size=0)
+    assert fake_cupy.POOL.failures > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_stops_half_way_keeps_nothing(cupy, error, monkeypatch):
+    """Copies under way arrive, memory of both kinds is given back, and the next call is right."""
+    little_at_a_time(monkeypatch)
+    gc.collect()
+    pools, calls = (fake_cupy.POOL, fake_cupy.PINNED), []
+    before = [pool.used for pool in pools]
+    launch = columns.launch
+
+    def fails(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error("stopped")
+        launch(*args)
+
+    monkeypatch.setattr(columns, "launch", fails)
+    with contextlib.suppress(error):
+        xs2p.reprocess(checks.traces(5, 2700).to_dataset(name="F"), tau=0.3, device="gpu")
+    gc.collect()
+    assert len(calls) == 2 and [pool.used for pool in pools] == before
+    assert all(len(s._todo) == s._done for p in gpu.PIPELINES._free[0] for s in p)
+    checks.check_beside("maximin", "numpy", cupy, "gpu", "own")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "dask"])
+def test_what_is_copied(cupy, kernels, backend):
+    """The movie, the masks and Fc go up once, Fc with what chunks see of others; no more is made
+    to come down than F, Fneu, F0 and spks.
+    """
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    movie, rois = checks.recording(n_frames=9000, n_rois=40, shape=(30, 31))
+    given_ = checks.on(backend, movie, cupy, (1500, -1))
+    where = {"device": "gpu", "kernels": kernels}
+    with gpu_copies.counted() as of_frames:
+        F = xs2p.extract_traces(given_, xs2p.build_masks(rois), **where).F.compute()
+    with gpu_copies.counted() as copies:
+        ds = xs2p.extract(given_, rois, tau=0.2, win_baseline=2.0, **where)
+        seen = 1.0
+        if backend == "dask":
+            n_chunks, ds = ds.F0.data.numblocks[-1], ds.compute()
+            assert n_chunks > 1
+            seen = 1 + (n_chunks - 1) * 2 * (30 + 20 + 111) / 9000
+    assert of_frames.nbytes["down"] == 2 * F.nbytes
+    assert copies.nbytes["down"] == 4 * F.nbytes
+    of_traces = copies.nbytes["up"] - of_frames.nbytes["up"]
+    assert F.nbytes <= of_traces < (seen + 0.1) * F.nbytes  # beside them tables, and ends of gaps
+    assert copies.count["down"] <= 2 * of_frames.count["down"] + 8 and copies.at_once > 1
+
+
+def test_the_count_of_copies_runs(cupy, capsys):
+    gpu_copies = pytest.importorskip("benchmarks.gpu_copies", reason="not in this copy")
+    gpu_copies.main(["--frames", "400", "--rois", "5", "--chunk", "90"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [line.split(" | ")[1] for line in table[1:]] == 2 * ["cupyx"] + 2 * ["own"]
+    assert all("| 4.00 |" in line for line in table[1:])  # F, Fneu, F0 and spks come down
 
 
 @pytest.mark.parametrize("limit", [1, 100_000, 3_000_000])
@@ -660,7 +840,9 @@ def test_little_pinned_memory(cupy, kernels, limit, monkeypatch):
     fake_cupy.PINNED.failures = 0
     gc.collect()
     fake_cupy.PINNED.set_limit(fake_cupy.PINNED.used + limit)
-    checks.check_extract("numpy", cupy, "gpu", kernels)
+    for backend in ("numpy", "cupy"):  # CuPy's own uploads would warn
+        checks.check_extract(backend, cupy, "gpu", kernels)
+        checks.check_step("deconvolve", backend, cupy, "gpu", kernels)
     assert fake_cupy.PINNED.failures > 0 or limit == 3_000_000
     assert fake_cupy.PINNED.used <= fake_cupy.PINNED.limit
 
@@ -690,6 +872,14 @@ def test_memory_decides_how_many_traces_are_worked_on(cupy, monkeypatch):
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some))
     gpu.by_traces(5000, 100_000, 40, lambda *some: done.append(some), 2**28)
     assert done == [(0, 5000), (0, 2684), (2684, 5000)]
+
+
+@pytest.mark.parametrize(("said", "count"), [({}, 4), ({"asyncEngineCount": 3}, 6)])
+def test_pipelines_by_copy_engines(cupy, said, count, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.runtime, "getDeviceProperties", lambda n: said)
+    gpu.pipelines_of.cache_clear()
+    assert gpu.pipelines_of(0) == gpu.PIPELINES.most(0) == count
+    assert gpu.available() == int(cupy.cuda.runtime.memGetInfo()[0] / (2 * count))
 
 
 def test_memory_that_another_pool_holds(cupy, monkeypatch):
@@ -763,13 +953,14 @@ def test_nothing_stays_on_the_device(cupy, kernels):
 def test_a_store_made_on_the_gpu(cupy, kernels, tmp_path):
     movie, rois = checks.recording()
     options = {"tau": 0.7, "win_baseline": 2.0, "neuropil": "centred", "dff": True}
+    options |= {"penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     options["progress"] = False
     for backend in BACKENDS:
         path = tmp_path / f"{backend}.zarr"
         given_ = checks.on(backend, movie, cupy)
         ds = xs2p.extract_to_zarr(given_, rois, path, device="gpu", kernels=kernels, **options)
-        for name in ("F", "Fneu", "F0", "spks", "dFF", "noise", "dff_flag"):
+        for name in ("F", "Fneu", "F0", "spks", "denoised", "dFF", "noise", "dff_flag"):
             checks.equal(ds[name].compute(), expected[name], checks.EXACT[kernels])
         checks.made_by(ds, kernels)
     resumed = tmp_path / "numpy.zarr"
@@ -789,7 +980,7 @@ def test_a_cluster_of_one_worker(cupy, kernels):
     movie, rois = checks.recording(n_frames=120)
     masks = xs2p.build_masks(rois)
     lazy = checks.on("dask", movie, cupy, (11, -1))
-    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=4, dashboard_address=":0"):
         before = uploads.count
         result = xs2p.extract_traces(lazy, masks, device="gpu", kernels=kernels).compute()
         assert uploads.count == before + 1
@@ -856,6 +1047,8 @@ def test_graphs_name_the_device(cupy):
         lambda *where: xs2p.baseline(F, "prctile", **how(*where)),
         lambda *where: xs2p.baseline(F, "constant", **how(*where)),
         lambda *where: xs2p.extract_traces(movie, masks, **how(*where)).F,
+        lambda *where: xs2p.demix(movie, rois, **how(*where)).F,
+        lambda *where: xs2p.demix(movie.chunk(y=30), rois, **how(*where)).F,
     ):
         names = [
             step(*where).data.name for where in 2 * [("cpu",), ("gpu", "cupyx"), ("gpu", "own")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import tracemalloc
 import zipfile
 from fractions import Fraction
 
@@ -17,6 +19,7 @@ from loaders import DATA
 import xs2p
 from xs2p.io.rois.imagej import fill, flatten, pixels_of
 from xs2p.io.rois.outlines import outlines, region
+from xs2p.io.rois.runs import runs_of_oval
 from xs2p.testing import raise_if_dask_computes
 
 ROISET = DATA / "imagej_regions.zip"
@@ -281,3 +284,54 @@ def test_curves_of_both_orders():
     for path in paths:
         found = pixels(*fill(flatten(np.array(path, float))))
         assert len(found ^ wanted) <= 1
+
+
+def test_ovals_of_any_size():
+    """Row by row, the pixels that a look at all of the box finds."""
+    for height, width in itertools.product((0, 1, 2, 3, 8, 9, 40, 301), repeat=2):
+        b, a = height / 2, width / 2
+        y, x = np.arange(height)[:, None], np.arange(width)
+        inside = np.zeros((height, width), bool)
+        if inside.size:
+            inside = (x - (a - 0.5)) ** 2 / (a * a) + (y - (b - 0.5)) ** 2 / (b * b) <= 1
+        ypix, xpix = runs_of_oval(3, -2, 3 + height, -2 + width).pixels()
+        np.testing.assert_array_equal(np.stack(np.nonzero(inside)), [ypix - 3, xpix + 2])
+
+
+@pytest.mark.parametrize("kind", ["box", "oval", "polygon", "vertex", "points", "zigzag"])
+def test_regions_far_larger_than_the_frame(kind, tmp_path):
+    """A few bytes tell of 1e9 pixels and more: those in the frame are read, the others counted."""
+    far = {"vertex": 1e9, "points": 3e4, "zigzag": 3e4}.get(kind, 20_000)
+    corners = np.array([[2, 1], [far, 1], [far, far], [2, far]], np.float32)
+    if kind == "zigzag":
+        corners = np.array([[2 + 9 * (k % 2), far * (k % 2)] for k in range(4000)], np.float32)
+    region = roifile.ImagejRoi.frompoints(corners)
+    if kind in ("box", "oval"):
+        region.roitype = roifile.ROI_TYPE.RECT if kind == "box" else roifile.ROI_TYPE.OVAL
+        region.top, region.left, region.bottom, region.right = 1, 2, 20_001, 20_002
+    elif kind == "points":
+        region.roitype = roifile.ROI_TYPE.POINT
+    region.tofile(tmp_path / "far.roi")
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match=r"far.roi: \d+ pixels of 1 ROIs lie outside"):
+        rois = xs2p.read_rois(tmp_path / "far.roi", shape=(10, 12))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 60e6
+    if kind in ("box", "polygon", "vertex"):
+        assert rois.npix.values.tolist() == [9 * 10]
+
+
+def test_a_region_that_goes_elsewhere_is_bounded(tmp_path):
+    region = roifile.ImagejRoi.frompoints(np.array([[0, 0], [30_000, 0], [30_000, 30_000]], float))
+    region.tofile(tmp_path / "far.roi")
+    with pytest.raises(ValueError, match=r"far.roi.*pixels.*shifted or scaled"):
+        xs2p.read_rois(tmp_path / "far.roi", shape=(10, 12), scale=0.1)
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "RoiSet.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.roi", b"Iout" + bytes(10**8))
+    with pytest.raises(ValueError, match=r"RoiSet.zip.*bytes unpacked"):
+        xs2p.read_rois(path, shape=(10, 12))

@@ -48,3 +48,16 @@ def test_a_grey_image_is_asked_about(tmp_path):
     with pytest.raises(ValueError, match=r"labels=True"):
         xs2p.read_rois(path)
     assert xs2p.read_rois(path, labels=True).sizes["roi"] == len(np.unique(grey))
+
+
+def test_checksums_are_looked_at(tmp_path, labels):
+    """Pillow reads pixels whatever their checksum: other labels, and no word of it."""
+    path, other = tmp_path / "a.png", tmp_path / "other.png"
+    Image.fromarray(labels.astype("u1")).save(path, compress_level=0)
+    Image.fromarray(labels.T.copy().reshape(6, 9).astype("u1")).save(other, compress_level=0)
+    mine, others = path.read_bytes(), other.read_bytes()
+    at = mine.find(b"IDAT") + 4
+    end = at + int.from_bytes(mine[at - 8 : at - 4], "big")
+    path.write_bytes(mine[:at] + others[at:end] + mine[end:])
+    with pytest.raises(ValueError, match=r"a\.png: no PNG image can be read"):
+        xs2p.read_rois(path)

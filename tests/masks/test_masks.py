@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 
 import hypothesis.strategies as st
@@ -133,3 +134,31 @@ def test_tokens_cover_labels():
     status = masks.rois.status.copy(data=np.array(["no_cell_pixels"] * 98, object))
     changed = dataclasses.replace(masks, rois=masks.rois.assign_coords(status=status))
     assert tokenize(changed) != tokenize(masks)
+
+
+@pytest.mark.parametrize("inner", [0, 2])
+def test_crowded_frames_grow_by_tables_of_the_frame(
+    inner: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same masks with tables and without, where ROIs touch and where they are few."""
+    from xs2p.masks import masks_cpu
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 400, (50, 61)) * (rng.random((50, 61)) < 0.6)
+    rois = xs2p.rois_from_labels(labels)
+    found = []
+    for crowded in (0, 10**9):
+        monkeypatch.setattr(masks_cpu, "_CROWDED", crowded)
+        masks = xs2p.build_masks(rois, inner_neuropil_radius=inner, min_neuropil_pixels=30)
+        assert masks.neuropil is not None and masks.neuropil.nnz
+        found.append(masks.token)
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_masks_of_many_rois_that_touch_take_no_time_by_their_square() -> None:
+    labels = np.arange(1, 200**2 + 1).reshape(200, 200)
+    with pytest.warns(UserWarning, match="no_neuropil_pixels"):
+        start = time.perf_counter()
+        xs2p.build_masks(xs2p.rois_from_labels(labels))
+    assert time.perf_counter() - start < 5  # 13 s and more by boxes

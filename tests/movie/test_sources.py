@@ -277,7 +277,7 @@ class TestHdf5:
                 movie = opened(path, chunks=10)
                 assert opened(path, chunks=10).data.name == movie.data.name
         assert opened(path, chunks=10).data.name != movie.data.name
-        with pytest.raises(OSError, match=r"m\.h5: the chunk with frames 2\d to .* holds 12 whole"):
+        with pytest.raises(OSError, match=r"m\.h5: the chunk with frames 2\d to .*and had"):
             movie[20:].compute(scheduler="sync")
         path.unlink()
         with pytest.raises(OSError, match=r"m\.h5: the chunk with frames"):
@@ -290,7 +290,7 @@ class TestHdf5:
         movie = opened(path)
         with h5py.File(path, "w") as file:
             file["m"] = frames + np.float32(70000.6)
-        with pytest.raises(OSError, match=r"now holds float32, and held int16 .* open it anew"):
+        with pytest.raises(OSError, match=r"m\.h5 has \d+ bytes now, .* open it anew"):
             movie.compute(scheduler="sync")
 
     @pytest.mark.parametrize("where", ["beside", "absolute"])

@@ -15,7 +15,7 @@ from loaders import LY, T, opened
 import xs2p
 from xs2p.io import open_movie
 from xs2p.movie import chunks as movie_chunks
-from xs2p.movie import zarr as _zarr
+from xs2p.movie import zarr_state
 
 
 def written(tmp_path, kind, frames):
@@ -168,7 +168,7 @@ def test_token_follows_what_is_written_in_place(tmp_path, frames, zarr_format, m
     scaled = opened(path)
     array.attrs["scale_factor"] = 0.5
     assert len({m.data.name for m in (first, second, scaled, opened(path))}) == 4
-    monkeypatch.setattr(_zarr, "MOST_FILES", 1)  # too many to look at
+    monkeypatch.setattr(zarr_state, "MOST_FILES", 1)  # too many to look at
     assert opened(path).data.name != opened(path).data.name
 
 

@@ -48,6 +48,9 @@ def check_same(found, expected):
         {"baseline": "inactive_median", "detrend": "exponential"},
         {"polarity": -1},
         {"dff": True},
+        {"s_min": 30.0},
+        {"penalty": "noise", "denoised": True},
+        {"denoised": True},
         {},
     ],
     ids=lambda change: "-".join(change) or "nothing",
@@ -68,6 +71,7 @@ def test_same_as_extracted_with_these(recording, tmp_path, where, change):
     check_same(found, expected)
     assert ({name: ds[name].attrs for name in ds.data_vars}, ds.attrs) == before
     untouched = {"tau": 4, "win_baseline": 3, "polarity": 3, "dff": 5, "none": 5}
+    untouched |= {"s_min": 4, "penalty": 4, "denoised": 5}
     for name in TRACES[: untouched.get(next(iter(change), "none"), 2)]:
         assert found[name].variable._data is ds[name].variable._data, name
     if where == "store":
@@ -104,6 +108,63 @@ def test_dff_is_made_anew_where_it_is(recording):
         assert "dFF" not in other.s2p.reprocess(baseline="prctile")
     assert other.s2p.reprocess(tau=0.5).dFF.attrs["description"] == "F / F0"
     check_same(other.s2p.reprocess(dff=True), ds.compute())
+
+
+def test_sparse_spikes_and_calcium_are_made_anew_where_they_are(recording):
+    _, rois = recording
+    each = xr.DataArray([0.0, 10, 20, 30, 40, np.nan], dims="roi", coords={"roi": rois.roi})
+    plain, sparse = made(recording), made(recording, penalty="noise", denoised=True)
+    own = made(recording, s_min=each, denoised=True)
+    assert own.s_min.dims == ("roi",) and "s_min" not in own.attrs
+    assert sparse.attrs["penalty"] == "noise" and "penalty" not in plain.attrs
+    both = {"denoised": True}
+    for ds in (sparse, own, sparse.compute()):
+        same = {"s_min": each} if ds is own else {"penalty": "noise"}
+        check_same(
+            ds.s2p.reprocess(win_baseline=3.0),
+            made(recording, win_baseline=3.0, **same, **both).compute(),
+        )
+        assert ds.s2p.reprocess().spks.variable._data is ds.spks.variable._data
+    check_same(sparse.s2p.reprocess(s_min=each), own.compute())
+    check_same(own.s2p.reprocess(penalty="noise"), sparse.compute())
+    check_same(own.s2p.reprocess(s_min=5.0), made(recording, s_min=5.0, **both).compute())
+    check_same(own.s2p.reprocess(s_min=0.0, denoised=False), plain.compute())
+    check_same(sparse.s2p.reprocess(penalty="none", denoised=False), plain.compute())
+    check_same(plain.s2p.reprocess(s_min=each, denoised=True), own.compute())
+    less = sparse.s2p.reprocess(denoised=False)
+    assert "denoised" not in less and less.spks.variable._data is sparse.spks.variable._data
+    other = plain.assign(denoised=plain.Fc.assign_attrs(description="CaImAn's"))
+    assert other.s2p.reprocess(dff=True).denoised.attrs["description"] == "CaImAn's"
+    with pytest.warns(UserWarning, match="denoised is left out: another program made it"):
+        assert "denoised" not in other.s2p.reprocess(tau=0.5)
+    lost = own.drop_vars("s_min")
+    assert lost.s2p.reprocess().spks.variable._data is lost.spks.variable._data
+    with pytest.raises(ValueError, match="made with an s_min of each ROI that ds does not have"):
+        lost.s2p.reprocess(win_baseline=3.0)
+    with pytest.raises(ValueError, match="penalty plays no part: ds has no spks; give tau"):
+        plain.drop_vars("spks").s2p.reprocess(penalty="noise")
+    for options in ({"penalty": "noise"}, {"s_min": 1.0}, {"denoised": True}):
+        name = next(iter(options))
+        with pytest.raises(ValueError, match=f"{name} plays no part without spikes"):
+            made(recording, tau=None, **options)
+
+
+def test_a_lazy_result_is_in_one_set_of_chunks(recording):
+    for how in ({"s_min": 30.0}, {"penalty": "noise"}):
+        ds = made(recording, denoised=True, **how)
+        assert ds.chunks["time"] == ds.Fc.chunksizes["time"]
+
+
+def test_smallest_spikes_of_rois_that_stay(recording):
+    _, rois = recording
+    each = xr.DataArray(np.linspace(5, 30, 6), dims="roi", coords={"roi": rois.roi})
+    plain = made(recording)
+    level = float(plain.Fc.s2p.snr().compute().median())
+    with pytest.warns(UserWarning, match="are dropped"):
+        ds = made(recording, s_min=each, snr_threshold=level)
+    np.testing.assert_array_equal(ds.s_min, each.sel(roi=ds.roi))
+    with pytest.raises(ValueError, match="give s_min with roi labels"):
+        made(recording, s_min=each.drop_vars("roi"), snr_threshold=level)
 
 
 def test_dark_offsets_of_each_roi(recording):
@@ -253,6 +314,19 @@ def test_nwb_says_what_made_each_series(recording, tmp_path):
     for name in ("neuropil_coefficient", "baseline", "sig_baseline"):
         assert again.attrs[name] == again.spks.attrs[name] == OTHER[name]
     check_labels = {"tau": 1.0, "fs": 10.0}
+    each = xr.DataArray(np.linspace(0, 50, 6), dims="roi", coords={"roi": ds.roi})
+    for how in ({"penalty": "noise"}, {"s_min": 5.0}, {"s_min": each}):
+        sparse = ds.s2p.reprocess(denoised=True, **how)
+        xs2p.write_nwb(sparse, tmp_path / "b.nwb", session_start_time=start, overwrite=True)
+        read = xs2p.read_nwb(tmp_path / "b.nwb")
+        np.testing.assert_array_equal(read.denoised, sparse.denoised)
+        same = read.s2p.reprocess()
+        assert same.spks.variable._data is read.spks.variable._data
+        anew = {"baseline": "maximin", "win_baseline": 3.0}
+        new, expected = (x.s2p.reprocess(**anew) for x in (read, sparse))
+        for name in ("spks", "denoised"):
+            np.testing.assert_array_equal(new[name], expected[name])
+            assert new[name].attrs == expected[name].attrs
     assert check_labels.items() <= again.attrs.items()
     np.testing.assert_array_equal(again.F0, ds.F0)
 

@@ -14,7 +14,6 @@ import sys
 import textwrap
 import time
 import tracemalloc
-from pathlib import Path
 
 import dask
 import dask.array as da
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from counting import CountingFrames
+from stores import files
 
 import xs2p
 from xs2p.movie import chunks
@@ -53,16 +53,14 @@ def whole(recording, tmp_path_factory):
     return files(path)
 
 
-def files(store):
-    return {str(p.relative_to(store)): p.read_bytes() for p in sorted(Path(store).rglob("*"))
-            if p.is_file()}  # fmt: skip
-
-
 def counted(movie):
     """The same movie, and how often each of its frames has been read."""
     frames = CountingFrames(movie.values)
     lazy = movie.copy(data=frames.to_dask((CHUNK, *movie.shape[1:])))
     return lazy, frames
+
+
+STORE_ATTRS = ("xs2p_run", "xs2p_history")
 
 
 class Killed(BaseException):
@@ -106,7 +104,7 @@ def test_store_holds_what_extract_gives(recording, tmp_path, baseline):
     xr.testing.assert_equal(ds.coords.to_dataset().compute(), expected.coords.to_dataset())
     run = json.loads(ds.attrs["xs2p_run"])
     assert run["tau"] == 0.1 and run["baseline"] == baseline
-    assert {k: v for k, v in ds.attrs.items() if k != "xs2p_run"} == expected.attrs
+    assert {k: v for k, v in ds.attrs.items() if k not in STORE_ATTRS} == expected.attrs
     assert os.listdir(tmp_path) == ["out.zarr"]
     # Once for the traces, and three frames once more for the movie's fingerprint.
     assert sorted(frames.reads)[: N - 3] == [1] * (N - 3) and frames.reads.max() <= 2
@@ -194,6 +192,40 @@ def test_dff_of_a_run_that_stops_anywhere_goes_on(
         assert "dff_flag" not in partial
     xs2p.extract_to_zarr(*recording, path, resume=True, **said, **FIGURE)
     assert files(path) == files(figure)
+
+
+@pytest.mark.parametrize("how", ["noise", "s_min", "s_min of each"])
+def test_sparse_spikes_and_calcium_in_a_store(recording, tmp_path, monkeypatch, how):
+    """As in memory, also of a run that stops; and they are part of what a run is."""
+    movie, rois = recording
+    each = xr.DataArray(np.linspace(0, 40, 8), dims="roi", coords={"roi": rois.roi})
+    sparse = {"noise": {"penalty": "noise"}, "s_min": {"s_min": 20.0}}.get(how, {"s_min": each})
+    options = {**OPTIONS, "denoised": True, "segments": np.arange(N) // 600, **sparse}
+    path = tmp_path / "out.zarr"
+    with stopped_after(monkeypatch, "_mark_block", 10):
+        xs2p.extract_to_zarr(movie, rois, path, **options)
+    other = {"s_min": 2.0, "penalty": None} if how == "noise" else {"penalty": "noise", "s_min": 0}
+    for name, value in {**other, "denoised": False}.items():
+        with pytest.raises(ValueError, match=f"cannot be resumed: .*{name}="):
+            changed = {**options, **other} if name != "denoised" else {**options, name: value}
+            xs2p.extract_to_zarr(movie, rois, path, resume=True, **changed)
+    ds = xs2p.extract_to_zarr(movie, rois, path, resume=True, **options).compute()
+    del options["frames_per_region"], options["progress"]
+    expected = xs2p.extract(movie, rois, **options).compute()
+    assert set(ds.data_vars) == {"F", "Fneu", "Fc", "F0", "spks", "denoised"}
+    assert set(ds.coords) == set(expected.coords)
+    for name, array in expected.items():
+        xr.testing.assert_equal(ds[name].variable, array.variable)
+        assert ds[name].attrs == array.attrs
+    upward = (expected.Fc - expected.F0).assign_attrs(fs=FS)
+    alone = xs2p.deconvolve(upward, tau=0.1, return_denoised=True, **sparse)
+    for name, array in alone.items():
+        np.testing.assert_array_equal(ds[name], array)
+    assert {
+        k: v for k, v in ds.attrs.items() if k not in ("xs2p_run", "xs2p_history")
+    } == expected.attrs
+    plain = xs2p.deconvolve(upward, tau=0.1)
+    assert (ds.spks > 0).sum() < (plain > 0).sum()
 
 
 def test_only_what_is_unfinished_is_read_again(recording, whole, tmp_path, monkeypatch):
@@ -334,7 +366,7 @@ def test_a_task_that_a_failed_run_left_over_writes_nothing(recording, tmp_path, 
         with stopped_after(monkeypatch, "_mark_block", 1):
             xs2p.extract_to_zarr(movie, rois, path, **OPTIONS)
     before = files(tmp_path)
-    with pytest.raises(RuntimeError, match="that of another run"):
+    with pytest.raises(OSError, match="this run writes no more"):
         plain(*args, **kwargs)
     assert files(tmp_path) == before
 

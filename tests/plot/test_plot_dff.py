@@ -228,6 +228,35 @@ def test_one_roi_says_its_noise_and_flags(ds, plain):
     ]
 
 
+DEMIXED = {"flag_masks": [1, 2], "flag_meanings": "vif_above_5 collinear"}
+
+
+def test_flags_of_demixing_are_said_beside_those_of_dff(ds, plain):
+    status = np.array(["ok"] * 98, object)
+    status[3] = "collinear"
+    more = {
+        "status": ("roi", status),
+        "vif": ("roi", np.where(np.arange(98) == 3, np.inf, 7.25)),
+        "demix_flag": ("roi", np.isin(np.arange(98), [2, 3]) + 2 * (np.arange(98) == 3), DEMIXED),
+    }
+    both = ds.assign_coords(more)
+    both["F"] = both.F.where(both.status == "ok")
+    ax = both.s2p.plot_traces([2, 3, 4])
+    assert said(ax.figure) == [f"vif above 5, {WORDS[1]}", WORDS[2]]
+    assert "no trace: collinear" in words(ax.figure)
+    for roi, told in ((2, f"vif 7.25, vif above 5, {WORDS[1]}"), (3, "vif inf, vif above 5, coll")):
+        ax = both.s2p.plot_roi(roi)
+        assert any(told in word for word in words(ax.figure))
+    figure = both.s2p.plot_summary()
+    check_legible(figure)
+    counts = "Demixing flags: 2 × vif above 5, 1 × collinear; 96 of 98 ROIs have none"
+    assert any(counts in word for word in words(figure))
+    alone = plain.assign_coords(more)
+    assert any(counts in word for word in words(alone.s2p.plot_summary()))
+    ax = xs2p.plot.plot_rois(both, color="demix_flag")
+    assert {"vif above 5 (1)", "no flag (96)"} <= set(words(ax.figure))
+
+
 def test_maps_are_coloured_by_flags_in_words(ds):
     ax = ds.s2p.plot(color="dff_flag")
     legend = [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -22,6 +23,7 @@ if FOLDER.is_dir():
     from benchmarks import (
         first_call,
         memory,
+        reliability,
         scaling,
         science,
         science_cost,
@@ -308,3 +310,11 @@ def test_demixing_is_nearer_to_the_truth_than_masks():
     assert r["least squares, no background"][0] < demixed[0]
     text = "\n".join(lines)
     assert "demixing 47 (claimed" in text and text.count("≤ 2") == 2
+
+
+@pytest.mark.parametrize("part", reliability.PARTS if FOLDER.is_dir() else [])
+def test_parts_of_reliability_are_there(part):
+    module = importlib.import_module(f"benchmarks.reliability_{part}")
+    assert not [
+        p for p in inspect.signature(module.main).parameters.values() if p.default is p.empty
+    ]

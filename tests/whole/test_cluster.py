@@ -24,6 +24,7 @@ import pytest
 import xarray as xr
 import zarr
 from loaders import as_movie, reference
+from stores import files
 from terminals import Terminal
 
 import xs2p
@@ -31,6 +32,7 @@ from xs2p.compute import progress as _progress
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.movie import chunks as movie_chunks
 from xs2p.movie import frames as _lazy
+from xs2p.pipeline import store
 from xs2p.testing import simulate
 
 distributed = pytest.importorskip("distributed")
@@ -87,12 +89,6 @@ def whole(recording, tmp_path_factory):
     with dask.config.set(scheduler="threads"):
         xs2p.extract_to_zarr(opened(path), rois, store, **STORE)
         return opened(path).s2p.extract(rois, **STEPS).compute(), files(store)
-
-
-def files(store):
-    return {
-        str(p.relative_to(store)): p.read_bytes() for p in Path(store).rglob("*") if p.is_file()
-    }
 
 
 @contextlib.contextmanager
@@ -391,13 +387,15 @@ def killing_workers(cluster, client, number, choose):
 def test_what_a_killed_writer_left_is_not_in_the_store(recording, whole, tmp_path, monkeypatch):
     """Zarr writes a chunk under another name first; a process that dies leaves it there."""
     path, rois = recording
-    complete = xs2p.pipeline.regions.complete
+    complete = store.complete
 
-    def dying(store):
-        (Path(store) / "F" / "c" / "0" / f"0.{'a' * 32}.partial").write_bytes(b"half a chunk")
-        complete(store)
+    def dying(writer):
+        (Path(writer.store) / "F" / "c" / "0" / f"0.{'a' * 32}.partial").write_bytes(
+            b"half a chunk"
+        )
+        complete(writer)
 
-    monkeypatch.setattr(xs2p.pipeline.regions, "complete", dying)
+    monkeypatch.setattr(store, "complete", dying)
     xs2p.extract_to_zarr(opened(path), rois, tmp_path / "out.zarr", **STORE)
     assert files(tmp_path / "out.zarr") == whole[1]
 
@@ -514,9 +512,9 @@ frames.RawFrames.read = read
 COMMAND = f"""
 from xs2p import cli
 from xs2p.movie import chunks
-from xs2p.pipeline import store
+from xs2p.pipeline import spans
 chunks.TARGET_BYTES = {CHUNK * LY * LX * 2}
-store._REGION_SAMPLES = {REGION * 8}
+spans._REGION_SAMPLES = {REGION * 8}
 cli.main()
 """
 
@@ -594,7 +592,7 @@ def test_the_command_resumes_after_it_was_killed(folder, from_shell):
     slow = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(folder / "slow.py")}
     options = ["--workers", 2, "--threads-per-worker", 1, "--resume"]
     with extract_command(folder, *options, env=slow) as run:
-        marks = folder / "out.partial.zarr" / "xs2p_done_traces" / "c"
+        marks = folder / "out.partial.zarr" / "xs2p_done_traces" / "c" / "0"
         until(lambda: len(list(marks.glob("*"))) >= 2 or run.poll() is not None)
         assert run.poll() is None, run.communicate()
         run.kill()
@@ -636,7 +634,7 @@ def test_progress(recording, tmp_path, request, terminal, monkeypatch, where):
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(xs2p.pipeline.regions, "write_rest", interrupt)
         xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, **STORE)
-    zarr.open_group(tmp_path / "out.partial.zarr", mode="r+")["xs2p_done_traces"][3:6] = 0
+    zarr.open_group(tmp_path / "out.partial.zarr", mode="r+")["xs2p_done_traces"][:, 3:6] = 0
     with terminal() as seen:
         xs2p.extract_to_zarr(opened(path), rois, store, overwrite=True, resume=True, **options)
     read, made = seen.lines()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import inspect
 import json
 import re
 from pathlib import Path
 
+import cuda_on_cpu
 import pytest
 
 import xs2p
 from xs2p import accessor, plot, suite2p, testing
+from xs2p.compute import device
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -105,6 +109,36 @@ def test_the_picture_of_the_house_is_of_this_one():
         assert set(filter(None, on.split(", "))) <= below
     for file in ("snr_filter", "oasis_gpu", "suite2p/", "replace"):
         assert re.search(rf"^ {{14}}.*\b{file}", picture, re.M), file
+
+
+def test_the_picture_of_backends_is_of_the_code(monkeypatch):
+    """What a cell names is there, is what is picked for that row, and runs what is below it."""
+    drawn = loaded("backends")
+    monkeypatch.setattr(device, "require_gpu", lambda: None)
+    assert {b.ending for b in drawn.BACKENDS.values()} == {"cpu", *device._MODULES.values()}
+    assert [*device.KERNELS] == [name for name, b in drawn.BACKENDS.items() if b.ending != "cpu"]
+    left = set(cuda_on_cpu.KERNELS)
+    for name, backend in drawn.BACKENDS.items():
+        for step in drawn.STEPS:
+            cell, where = drawn.CELLS[name][step], f"{name}, {step}"
+            picked = device.kernels_on(backend.ending, f"xs2p.traces.{step}").__name__
+            assert picked in [f"xs2p.traces.{f.partition('.')[0]}" for f in cell.functions], where
+            for function in cell.functions:
+                module, _, named = function.partition(".")
+                assert callable(getattr(importlib.import_module(f"xs2p.traces.{module}"), named))
+            source = inspect.getsource(importlib.import_module(f"xs2p.traces.{module}"))
+            for kernel in cell.kernels:
+                called = re.split(r"[ .]", kernel)[-1]
+                assert re.search(rf"\b{called}\b", source), (where, kernel)
+                if kernel.startswith("CUDA "):
+                    assert called in cuda_on_cpu.KERNELS, (where, kernel)
+                left.discard(called)
+    # What is left are the other dtypes of extraction, and kernels of other steps.
+    other = {kernel for kernel in left if not kernel.startswith(("load_", "gather_"))}
+    demixing, sparse = {"sparse_rows", "solve_frames", "descend_frames"}, {"sparse_oasis"}
+    assert other == demixing | sparse | {"oasis_penalty"}
+    picture = drawn.picture()
+    assert picture.startswith("<?xml") and picture.count("<!-- sums_gpu.map_sums -->") == 1
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -91,6 +91,26 @@ def test_signatures_show_each_argument_and_no_others(function):
     assert "**" not in pydoc.render_doc(function).split("\n\n")[1].splitlines()[0]
 
 
+def test_whatever_has_a_device_has_kernels():
+    with_device = set()
+    for name in xs2p.__all__:
+        function = getattr(xs2p, name)
+        if inspect.isfunction(function):
+            shown = inspect.signature(function).parameters
+            assert ("device" in shown) == ("kernels" in shown), name
+            with_device |= {name} if "device" in shown else set()
+    assert {"neuropil_coefficient", "estimate_tau", "quality", "demix"} <= with_device
+    for work in (
+        lambda **o: xs2p.neuropil_coefficient(F, F, "mutualinfo", **o),
+        lambda **o: xs2p.estimate_tau(F, fs=10.0, **o),
+        lambda **o: xs2p.quality(F.to_dataset(name="F"), fs=10.0, **o),
+    ):
+        with pytest.raises(ValueError, match="kernels must be"):
+            work(kernels="mine")
+        with pytest.raises(ValueError, match="kernels='own' plays no part on the CPU"):
+            work(kernels="own")
+
+
 def test_the_accessor_has_every_option_of_extract_to_zarr():
     shown = inspect.signature(xs2p.sample_movie().s2p.extract_to_zarr).parameters
     assert {"path", "resume", "tau", "neuropil_coefficient", "device"} <= set(shown)

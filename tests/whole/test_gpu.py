@@ -87,6 +87,11 @@ def test_step(cupy, kernels, backend, step):
         checks.check_step(step, backend, cupy, None, kernels, step not in APPROXIMATE)
 
 
+@pytest.mark.parametrize("name", checks.BESIDE)
+def test_baseline_beside_spikes(cupy, kernels, backend, name):
+    checks.check_beside(name, backend, cupy, "gpu", kernels)
+
+
 def test_dff(cupy, kernels, backend):
     checks.check_dff(backend, cupy, "gpu", kernels)
 
@@ -103,10 +108,15 @@ def test_demix(cupy, kernels, backend):
     checks.check_demix(backend, cupy, "gpu", kernels)
 
 
+def test_demix_of_any_chunks(cupy, kernels):
+    checks.check_demix_of_any_chunks(cupy, kernels)
+
+
 def test_quality(cupy, backend):
     if backend.endswith("cupy"):
         without(lambda: cupy.fft.rfft(cupy.ones(8)), "spectra need cuFFT")
-    checks.check_quality(backend, cupy)
+    where = {} if backend.endswith("cupy") else {"device": "gpu", "kernels": "own"}
+    checks.check_quality(backend, cupy, **where)
 
 
 def test_tau_of_each_roi(cupy, kernels, backend):
@@ -123,6 +133,8 @@ def test_long_traces_are_cut_in_time(cupy):
     checks.equal(
         xs2p.deconvolve(F, tau=0.5, device="gpu", kernels="own"), xs2p.deconvolve(F, tau=0.5)
     )
+    options = {"tau": 0.5, "penalty": 30.0, "return_denoised": True}
+    checks.equal(xs2p.deconvolve(F, device="gpu", **options), xs2p.deconvolve(F, **options))
 
 
 def test_windows_beyond_shared_memory(cupy, kernels):
@@ -148,6 +160,27 @@ def test_results_are_the_same_from_run_to_run(cupy, kernels):
     checks.check_stable(cupy, kernels, 10)
 
 
+@pytest.mark.parametrize("radius", checks.RADII)
+def test_gaussians(cupy, radius):
+    for backend in ("numpy", "cupy"):
+        checks.check_gaussians(cupy, radius, backend, 300 if radius > 10_000 else 1793)
+
+
+def test_the_current_device_is_not_the_first(cupy, kernels):
+    if cupy.cuda.runtime.getDeviceCount() < 2:
+        pytest.skip("there is one device")
+    with cupy.cuda.Device(1):
+        for backend in ("numpy", "cupy"):
+            checks.check_extract(backend, cupy, "gpu", kernels)
+            for step in ("maximin", "rolling_median", "deconvolve", "noise"):
+                checks.check_step(step, backend, cupy, "gpu", kernels)
+        checks.check_gaussians(cupy, 2178, "cupy", 70)
+
+
+def test_without_pinned_memory(cupy, kernels):
+    checks.check_without_pinned_memory(cupy, kernels)
+
+
 @pytest.mark.parametrize("megabytes", [4, 2])
 def test_out_of_memory(cupy, kernels, megabytes):
     checks.check_out_of_memory(cupy, kernels, megabytes * 2**20, n_frames=2000)
@@ -155,7 +188,7 @@ def test_out_of_memory(cupy, kernels, megabytes):
 
 def test_a_store(cupy, kernels, backend, tmp_path):
     movie, rois = checks.recording()
-    options = {"tau": 0.7, "win_baseline": 2.0}
+    options = {"tau": 0.7, "win_baseline": 2.0, "penalty": "noise", "denoised": True}
     expected = xs2p.extract(movie, rois, **options)
     given, path = checks.on(backend, movie, cupy), tmp_path / "traces.zarr"
     options |= {"device": "gpu", "kernels": kernels, "progress": False}

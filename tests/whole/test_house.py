@@ -149,7 +149,6 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
     assert users == {
         "xs2p.masks.masks": {"xs2p.masks.build"},
         "xs2p.rois.inflation": {"xs2p.rois.inflation"},
-        "xs2p.traces.equations": {"xs2p.traces.equations"},
         "xs2p.traces.filters": {"xs2p.traces.baseline_methods", "xs2p.suite2p"},
         "xs2p.traces.oasis": {"xs2p.traces.deconvolve", "xs2p.suite2p"},
         "xs2p.traces.rolling": {

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from xs2p.cli import extract  # noqa: F401  (registers the command)
+from xs2p.cli import check, extract  # noqa: F401  (register the commands)
 from xs2p.cli.options import Debug, Quiet, app
 from xs2p.cli.report import complain, reporting, summary
 
@@ -28,7 +28,7 @@ def main(args: list[str] | None = None) -> None:
     Raises
     ------
     SystemExit
-        Always: with code 0, 2 for bad input, or 130 when interrupted.
+        Always: with code 0, 2 for bad input, 130 when interrupted, or 143 after SIGTERM.
     """
     try:
         code = app(args=args, prog_name="xs2p", standalone_mode=False)
@@ -97,8 +97,24 @@ def _demo(quiet: Quiet = False, debug: Debug = False) -> None:
 
 
 @app.command("info")
-def _info() -> None:
-    """Print versions, processors, memory and the GPU: what a bug report needs."""
-    from xs2p.cli.info import info
+def _info(
+    store: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[STORE.zarr]",
+            help="Traces that xs2p extract wrote, also unfinished ones: tell where they come from.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Of a store: print it as JSON.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Print where a store comes from; without one, what a bug report needs of this machine."""
+    from xs2p.cli.info import info, told_of_store
 
-    typer.echo(info())
+    with reporting(debug):
+        if store is None and as_json:
+            raise ValueError("--json is for a store: xs2p info traces.zarr --json")
+        typer.echo(info() if store is None else told_of_store(store, as_json))

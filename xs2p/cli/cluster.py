@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -49,8 +51,23 @@ def cluster(
         LocalCluster(n_workers=workers, threads_per_worker=threads, dashboard_address=":0") as own,
         Client(own) as client,
     ):
+        client.register_plugin(_deaf())
         say(f"dashboard at {client.dashboard_link}")
         yield
+
+
+def _deaf() -> Any:
+    """Let workers not hear Ctrl-C: a terminal sends it to them too, and they are to finish."""
+    from distributed import WorkerPlugin
+
+    class Deaf(WorkerPlugin):  # type: ignore[misc]
+        name = "xs2p-deaf"
+
+        def setup(self, worker: Any) -> None:
+            with contextlib.suppress(ValueError):  # a worker in a thread
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    return Deaf()
 
 
 def _positive(option: str, value: int | None) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from xs2p._warnings import hearing
 from xs2p.cli.cluster import cluster
 from xs2p.cli.inputs import (
     of_plane,
@@ -25,23 +26,33 @@ from xs2p.cli.options import (
     Coefficient,
     Debug,
     Detrend,
+    Durable,
+    FullOrCentred,
     HowExtracted,
     LinePeriod,
     Method,
     Neuropil,
     Nonnegative,
     OnDevice,
+    Overwrite,
+    Penalty,
     PlanePeriod,
+    Polarity,
     Quiet,
+    Resume,
     Segments,
+    SMin,
+    SnrThreshold,
     Tau,
+    Verify,
+    Wait,
+    WithDenoised,
     WithDff,
     app,
     of_baseline,
     of_cluster,
     of_masks,
     of_movie,
-    of_output,
     of_rois,
     switch,
 )
@@ -222,13 +233,7 @@ def extract(
     background: Background = (5, 5),
     nonnegative: Nonnegative = False,
     neuropil_coefficient: Coefficient = 0.7,
-    neuropil: Annotated[
-        Neuropil,
-        of_masks(
-            help="full: all of Fneu is taken off; centred: what it is above its median, so that "
-            "the light of the cell at rest stays, which dF/F divides by."
-        ),
-    ] = Neuropil.full,
+    neuropil: FullOrCentred = Neuropil.full,
     dark_offset: Annotated[
         float,
         of_masks(help="What the detector reads in the dark, taken off F (centred)."),
@@ -246,13 +251,7 @@ def extract(
             "as cell, which no neuropil may use."
         ),
     ] = 50.0,
-    snr_threshold: Annotated[
-        float,
-        of_masks(
-            help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
-            "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
-        ),
-    ] = 0.0,
+    snr_threshold: SnrThreshold = 0.0,
     neuropil_extract: Annotated[
         bool,
         switch(help="Extract neuropil (the default); without it there is no Fneu and Fc is F."),
@@ -281,20 +280,18 @@ def extract(
             show_default=False,
         ),
     ] = None,
-    polarity: Annotated[
-        int, of_baseline(help="-1 for an indicator that darkens with activity.")
-    ] = 1,
+    polarity: Polarity = 1,
     dff: WithDff = False,
+    s_min: SMin = 0.0,
+    penalty: Penalty = None,
+    denoised: WithDenoised = False,
     device: OnDevice = None,
     kernels: ByKernels = None,
-    overwrite: Annotated[
-        bool,
-        of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
-    ] = False,
-    resume: Annotated[
-        bool,
-        of_output("--resume", help="Go on with a run of the same command that did not end."),
-    ] = False,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+    verify: Verify = False,
+    wait: Wait = 0.0,
+    durable: Durable = True,
     scheduler: Annotated[
         str | None,
         of_cluster(metavar="ADDRESS", help="Of a running Dask cluster, as tcp://node1:8786."),
@@ -335,16 +332,19 @@ def extract(
         "detrend": None if detrend is None else detrend.value,
         "polarity": polarity,
         "dff": dff,
+        "s_min": s_min,
+        "penalty": penalty,
+        "denoised": denoised,
         "device": None if device is None else device.value,
         "kernels": None if kernels is None else kernels.value,
     }
     if valid is not None:
         options["valid"] = valid
-    with reporting(debug):
+    with reporting(debug), hearing():  # what opening warns of belongs to the store too
         sources = [path for path in (movie, rois, movie_chan2) if path is not None]
         import xs2p
         from xs2p.disk.inputs import paths_read
-        from xs2p.pipeline.store import check_target
+        from xs2p.pipeline.place import check_target
 
         check_target(out, resume, overwrite, paths_read(*sources))
 
@@ -387,6 +387,9 @@ def extract(
                 out,
                 resume=resume,
                 overwrite=overwrite,
+                verify=verify,
+                wait=wait,
+                durable=durable,
                 progress=not quiet,
                 fs=fs,
                 tau=tau,

@@ -1,9 +1,10 @@
-"""What a bug report needs to say about the machine."""
+"""What a bug report needs to say about the machine, and what a store says of its origin."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import sys
@@ -30,6 +31,50 @@ def info() -> str:
         lines += [("own kernels", own_kernels()[1])]
     if importlib.util.find_spec("cupy") is not None:
         lines += list(_devices())
+    return _in_columns(lines)
+
+
+def told_of_store(store: str, as_json: bool) -> str:
+    """Where the traces of a store come from, a line each, or as JSON."""
+    from xs2p.pipeline.provenance import provenance
+
+    told = provenance(store)
+    if as_json:
+        return json.dumps(told, indent=2)
+    lines = [("store", store if told["complete"] else f"{store}, unfinished")]
+    lines += [(key, _read(told[key])) for key in ("movie", "movie_chan2", "rois") if told[key]]
+    parameters = told["parameters"].items()
+    lines += [("parameters", ", ".join(f"{name}={value!r}" for name, value in parameters))]
+    made = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    lines += [("versions", f"{made}; results of format {told['results_format']}")]
+    kernels = f", kernels {told['kernels']}" if told["kernels"] else ""
+    lines += [("device", f"{told['device']}{kernels}")]
+    lines += [("start", str(told["start"])), ("end", str(told["end"]))]
+    lines += [("resumed", f"{told['resumes']} times" if told["resumes"] != 1 else "once")]
+    lines += [("session", _session(each)) for each in told["sessions"]]
+    lines += [("warning", text) for text in told["warnings"]] or [("warnings", "none")]
+    return _in_columns(lines)
+
+
+def _read(of: dict[str, Any]) -> str:
+    """Tell what was read: its files, how large they are, and what is in them."""
+    paths = [file["path"] for file in of.get("files", ())]
+    more = f" and {of['number_of_files'] - 1} more" if len(paths) > 1 else ""
+    told = [f"{paths[0]}{more}" if paths else of.get("source") or "from memory"]
+    told += [f"{of['bytes']:,} bytes"] if of.get("bytes") is not None else []
+    if "shape" in of:
+        told += [f"{' x '.join(map(str, of['shape']))} of {of['dtype']}"]
+    told += [f"{of['number']} ROIs"] if "number" in of else []
+    return ", ".join([*told, f"content {of['content']}"])
+
+
+def _session(of: dict[str, Any]) -> str:
+    ended = of["ended"] or "did not end by itself"
+    took = "" if of["seconds"] is None else f", {of['seconds']:,.0f} s"
+    return f"{of['start']} on {of['host']}, xs2p {of['versions']['xs2p']}{took}: {ended}"
+
+
+def _in_columns(lines: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
 

@@ -34,7 +34,7 @@ of_masks = _in_panel("Masks and neuropil")
 
 switch = _in_panel("Masks and neuropil: switches", show_default=False, metavar="")
 
-of_baseline = _in_panel("Baseline")
+of_baseline = _in_panel("Baseline and spikes")
 
 of_device = _in_panel("Device", show_default=False)
 
@@ -111,6 +111,18 @@ def number_or_name(text: str | float) -> float | str:
         return str(text)
 
 
+def grid_or_none(text: str | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Read ``5x5`` as rows and columns, and ``none``; the default comes as it is."""
+    if not isinstance(text, str):
+        return text
+    if text.lower() == "none":
+        return None
+    rows, _, columns = text.lower().replace("×", "x").replace(",", "x").partition("x")
+    if not (rows.strip().isdecimal() and columns.strip().isdecimal()):
+        raise typer.BadParameter(f"{text!r} is neither rows x columns, as in 5x5, nor none")
+    return int(rows), int(columns)
+
+
 Tau = Annotated[
     Any,
     of_movie(
@@ -174,8 +186,13 @@ HowExtracted = Annotated[
     ),
 ]
 Background = Annotated[
-    tuple[int, int],
-    of_masks(metavar="ROWS COLUMNS", help="Grid of the smooth background (demix)."),
+    Any,
+    of_masks(
+        parser=grid_or_none,
+        metavar="ROWSxCOLUMNS|none",
+        show_default="5x5",
+        help="Grid of the smooth background (demix), as 5x5; none: there is none, and no Fneu.",
+    ),
 ]
 Nonnegative = Annotated[
     bool,
@@ -190,5 +207,74 @@ WithDff = Annotated[
         metavar="",
         show_default=False,
         help="Make dFF = (Fc - F0) / max(F0, noise), with the noise and flags of each ROI.",
+    ),
+]
+
+SnrThreshold = Annotated[
+    float,
+    of_masks(
+        help="Drop ROIs with a suite2p SNR (1 - var(diff Fc) / (2 var Fc), 0 to 1) of this or "
+        "less, and extract anew those that they overlapped; 0 keeps all. Reads the movie twice."
+    ),
+]
+Polarity = Annotated[int, of_baseline(help="-1 for an indicator that darkens with activity.")]
+SMin = Annotated[
+    float,
+    of_baseline("--s-min", help="Smallest spike, in the units of the movie; 0 for any size."),
+]
+Penalty = Annotated[
+    Any,
+    of_baseline(
+        parser=number_or_name,
+        metavar="noise|LAMBDA",
+        show_default=False,
+        help="Penalty on spikes: noise, such that what is left of a trace is its noise, or in the "
+        "units of the movie; none by default.",
+    ),
+]
+WithDenoised = Annotated[
+    bool,
+    of_baseline(
+        "--denoised",
+        metavar="",
+        show_default=False,
+        help="Keep the calcium that is fitted to find the spikes.",
+    ),
+]
+FullOrCentred = Annotated[
+    Neuropil,
+    of_masks(
+        help="full: all of Fneu is taken off; centred: what it is above its median, so that the "
+        "light of the cell at rest stays, which dF/F divides by."
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    of_output("--overwrite", help="Replace an existing store, once the new one is complete."),
+]
+Resume = Annotated[
+    bool,
+    of_output("--resume", help="Go on with a run of the same command that did not end."),
+]
+Verify = Annotated[
+    bool,
+    of_output(
+        "--verify",
+        help="With --resume, compare the checksums of what is on disk, and not its size alone.",
+    ),
+]
+Wait = Annotated[
+    float,
+    of_output(
+        metavar="SECONDS",
+        help="Wait so long where another run is writing the store; by default that is an error.",
+    ),
+]
+Durable = Annotated[
+    bool,
+    of_output(
+        "--durable/--no-durable",
+        help="See to it that all is on disk before it is marked as done (the default); without, "
+        "for scratch, a loss of power may lose the store.",
     ),
 ]

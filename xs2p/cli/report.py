@@ -15,7 +15,10 @@ import xarray as xr
 
 @contextlib.contextmanager
 def reporting(debug: bool) -> Iterator[None]:
-    """Turn bad input into one line and exit code 2, and warnings into one line each."""
+    """Turn bad input into one line and exit code 2, and warnings into one line each.
+
+    A signal that ends the command is told likewise, with what was noted about it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
@@ -27,6 +30,12 @@ def reporting(debug: bool) -> Iterator[None]:
             complain(_one_line(error))
             raise typer.Exit(2) from error
         except (typer.Exit, typer.Abort):
+            raise
+        except KeyboardInterrupt as error:
+            complain(_in_shell("interrupted", error))
+            raise SystemExit(130) from error
+        except SystemExit as error:
+            complain(_in_shell("stopped by SIGTERM", error))
             raise
         except Exception as error:
             if debug:
@@ -53,12 +62,19 @@ def say(text: str, quiet: bool) -> None:
 
 def _one_line(error: BaseException) -> str:
     """Tell an error and what was noted about it in the words of a shell."""
-    text = "; ".join([_told(error), *getattr(error, "__notes__", [])])
+    return _in_shell(_told(error), error)
+
+
+def _in_shell(told: str, error: BaseException) -> str:
+    text = "; ".join([told, *getattr(error, "__notes__", [])])
     for python, shell in (
         ("resume=True, overwrite=True", "--resume --overwrite"),
         ("overwrite=True, resume=False", "--overwrite and without --resume"),
         ("overwrite=True", "--overwrite"),
         ("resume=True", "--resume"),
+        ("wait=600", "--wait 600"),
+        ("verify=True", "--verify"),
+        ("give those that it was made from, rois=", "give those that it was made from, --rois"),
         ("cells_only=True", "--cells-only"),
         ("labels=True", "--labels"),
     ):

@@ -30,6 +30,19 @@ def meta(like: Any, ndim: int, dtype: Any) -> Any:
     return array_module(like).empty((0,) * ndim, dtype)
 
 
+def as_array(xp: ModuleType, array: Any, dtype: Any = None) -> Any:
+    """Return an array of the host, or of ``xp``, as one of ``xp``: as its ``asarray`` does.
+
+    CuPy's own takes pinned memory of the array's size and keeps it; where there is none it warns.
+    """
+    if xp is np or is_cupy(array):
+        return xp.asarray(array, dtype=dtype)
+    source = np.asarray(array, dtype=dtype, order="C")
+    there = xp.empty(source.shape, source.dtype)
+    there.set(source)
+    return there
+
+
 def to_host(array: Any) -> Any:
     """Copy a CuPy array to the host; any other is returned as it is."""
     return array.get() if is_cupy(array) else array

@@ -20,6 +20,10 @@ def naming_what_was_lost() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if type(error).__name__ in ("FutureCancelledError", "CommClosedError"):
+            raise ConnectionError(
+                f"the cluster's scheduler was lost ({error}); start another, or go on without one"
+            ) from error
         if type(error).__name__ != "KilledWorker":
             raise
         raise MemoryError(
@@ -50,8 +54,9 @@ def _deaths(error: Any, began: float) -> str:
 
 def has_client() -> bool:
     """Whether computations go to a distributed cluster; distributed itself is not imported."""
-    module = sys.modules.get("distributed")
-    if module is None:
+    module: Any = sys.modules.get("distributed")
+    # Another thread may be in the middle of importing it.
+    if getattr(module, "get_client", None) is None:
         return False
     try:
         module.get_client()

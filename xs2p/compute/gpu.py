@@ -14,12 +14,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from xs2p.compute.arrays import is_cupy, to_host
+from xs2p.compute.arrays import as_array, is_cupy, to_host
 from xs2p.compute.gpu_memory import Lent, batch_size, in_batches
 
-PIPELINES_OF_A_DEVICE = 4  # more threads than these wait for one
+_OF_A_COPY_ENGINE = 2  # pipelines: one is on the bus while the other fills or empties its buffer
 _SHARE = 0.5  # of the free memory that all pipelines together plan with
 _FLOOR = 2**26  # bytes
+_SHARED = 48 * 2**10  # bytes of shared memory that a block has on every device, unasked
+
+SOURCES = ("kernels.cu", "oasis.cu")  # compiled as one
 
 # Beside CuPy's own, of which -ftz=true is one: products and sums are rounded one by one.
 OPTIONS = ("--std=c++14", "--fmad=false")
@@ -40,7 +43,8 @@ def kernel_source() -> str:
     """Return the CUDA source of all kernels."""
     from importlib.resources import files
 
-    return files("xs2p.compute").joinpath("kernels.cu").read_text(encoding="utf-8")
+    here = files("xs2p.compute")
+    return "".join(here.joinpath(name).read_text(encoding="utf-8") for name in SOURCES)
 
 
 @functools.cache
@@ -66,10 +70,32 @@ def compile_kernels() -> None:
     _module().compile()
 
 
-def launch(name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel on the current stream; numbers must have the kernel's own types."""
-    if all(grid):
-        _kernel(name)(grid, block, args)
+def launch(
+    name: str, grid: tuple[int, ...], block: tuple[int, ...], *args: Any, shared: int = 0
+) -> None:
+    """Start a kernel on the current stream; numbers must have the kernel's own types.
+
+    ``shared`` bytes of shared memory are for what it sizes at its start.
+    """
+    if not all(grid):
+        return
+    kernel = _kernel(name)
+    if shared > _SHARED:  # always as much, since threads set it side by side
+        kernel.max_dynamic_shared_size_bytes = _most_shared()
+    kernel(grid, block, args, shared_mem=shared)
+
+
+def fits_shared(nbytes: int) -> bool:
+    """Whether a block of the current device can have so much shared memory."""
+    return nbytes <= _SHARED or nbytes <= _most_shared()
+
+
+def _most_shared() -> int:
+    """Bytes of shared memory that a block can have if it asks for them."""
+    import cupy
+
+    known = {} if cupy.cuda.runtime.is_hip else cupy.cuda.Device().attributes
+    return int(known.get("MaxSharedMemoryPerBlockOptin", _SHARED))
 
 
 def _new_pipeline() -> Pipeline:
@@ -78,7 +104,21 @@ def _new_pipeline() -> Pipeline:
     return Pipeline(*(cupy.cuda.Stream(non_blocking=True) for _ in range(3)))
 
 
-PIPELINES = Lent(_new_pipeline, PIPELINES_OF_A_DEVICE)
+@functools.cache
+def pipelines_of(device: int) -> int:
+    """How many pipelines a device has: more threads than these wait for one.
+
+    By what the device says of itself, two for each of its copy engines; which number is best has
+    not been measured.
+    """
+    import cupy
+
+    properties = cupy.cuda.runtime.getDeviceProperties(device)
+    engines = int(properties.get("asyncEngineCount", 2))  # ROCm may not say it
+    return _OF_A_COPY_ENGINE * max(engines, 1)
+
+
+PIPELINES = Lent(_new_pipeline, pipelines_of)
 
 
 def release() -> None:
@@ -99,7 +139,7 @@ def available() -> int:
 
     free, _ = cupy.cuda.runtime.memGetInfo()
     kept = cupy.get_default_memory_pool().free_bytes() + _pool_of_rmm()
-    return max(int((free + kept) * _SHARE / PIPELINES_OF_A_DEVICE), _FLOOR)
+    return max(int((free + kept) * _SHARE / pipelines_of(cupy.cuda.Device().id)), _FLOOR)
 
 
 def _pool_of_rmm() -> int:
@@ -159,7 +199,7 @@ def on_host(function: Callable[..., Any], array: Any, *args: Any) -> Any:
     if not is_cupy(array):
         return function(*here)
     with array.device:
-        return cupy.asarray(function(*here))
+        return as_array(cupy, function(*here))
 
 
 def by_traces(

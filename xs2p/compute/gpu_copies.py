@@ -6,7 +6,7 @@ Of pinned memory there may be little, or none: then it is smaller, or memory lik
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,43 @@ def _buffers(nbytes: int) -> list[np.ndarray]:
             cupy.get_default_pinned_memory_pool().free_all_blocks()
             size //= 2
     return [np.empty(min(max(nbytes, 1), _LEAST), np.uint8) for _ in range(2)]
+
+
+class InTurn:
+    """Arrays of the host ``([trace,] time)`` that follow each other in time, seen as one.
+
+    They lie where they lay until they are copied to the device.
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]) -> None:
+        self._parts = parts
+        first = parts[0]
+        self.dtype, self.ndim = first.dtype, first.ndim
+        self.shape = (*first.shape[:-1], sum(part.shape[-1] for part in parts))
+        self.size = math.prod(self.shape)
+        self.nbytes = self.size * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> InTurn:
+        """Cut the first dim: traces, or, of one trace, time."""
+        if self.ndim > 1:
+            return InTurn([part[key] for part in self._parts])
+        start, stop, _ = key.indices(len(self))
+        own, at = [], 0
+        for part in self._parts:
+            own.append(part[max(start - at, 0) : max(stop - at, 0)])
+            at += len(part)
+        return InTurn(own)
+
+    def copy_to(self, buffer: np.ndarray) -> None:
+        """Copy all of it, as the buffer's dtype."""
+        at = 0
+        for part in self._parts:
+            stop = at + part.shape[-1]
+            np.copyto(buffer[..., at:stop], part, casting="same_kind")
+            at = stop
 
 
 def pieces(a: Any, b: Any, itemsize: int, nbytes: int) -> Iterator[tuple[Any, Any]]:
@@ -71,12 +108,15 @@ class Stage:
             target, buffer, _ = waiting
             target[...] = buffer
 
-    def up(self, source: np.ndarray, target: Any, stream: Any) -> None:
+    def up(self, source: np.ndarray | InTurn, target: Any, stream: Any) -> None:
         """Start to copy an array of the host, of any dtype and strides, to one of the device."""
         size = self._buffers[0].size
         for some, there in pieces(source, target, target.dtype.itemsize, size):
             buffer = self._next(there, there.dtype)
-            np.copyto(buffer, some, casting="same_kind")
+            if isinstance(some, InTurn):
+                some.copy_to(buffer)
+            else:
+                np.copyto(buffer, some, casting="same_kind")
             there.set(buffer, stream=stream)
             self._done[self._now].record(stream)
 
@@ -99,19 +139,28 @@ class Stage:
 
 
 class Slots:
-    """Two buffers of the device, used in turn, for what is copied to it while others are used."""
+    """Buffers of the device, used in turn, for what is copied to it while others are used.
+
+    Of two, or of one where all is copied at once.
+    """
 
     def __init__(
-        self, size: int, shape: tuple[int, ...], dtype: Any, pipeline: Pipeline, stage: Stage
+        self,
+        size: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        pipeline: Pipeline,
+        stage: Stage,
+        count: int = 2,
     ) -> None:
         import cupy
 
         self._pipeline, self._stage = pipeline, stage
-        self._device = [cupy.empty((size, *shape), dtype) for _ in range(2)]
-        self._used = [cupy.cuda.Event(disable_timing=True) for _ in range(2)]
+        self._device = [cupy.empty((size, *shape), dtype) for _ in range(count)]
+        self._used = [cupy.cuda.Event(disable_timing=True) for _ in range(count)]
         self._now = 0
 
-    def copy(self, array: np.ndarray) -> Any:
+    def copy(self, array: np.ndarray | InTurn) -> Any:
         """Start to copy an array; the one of the device that later work will find it in."""
         now, pipeline = self._now, self._pipeline
         pipeline.copy.wait_event(self._used[now])
@@ -123,4 +172,4 @@ class Slots:
     def used(self, stream: Any) -> None:
         """Say that all work on it has been given to the stream."""
         self._used[self._now].record(stream)
-        self._now = 1 - self._now
+        self._now = (self._now + 1) % len(self._used)

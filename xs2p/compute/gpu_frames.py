@@ -47,13 +47,14 @@ def in_slices(frames: Any, multiple: int) -> Iterator[slice]:
 
 
 @on_its_device
-def over_frames(frames: Any, shape: tuple[int, ...], dtype: Any, way: Way) -> Any:
+def over_frames(frames: Any, shape: tuple[int, ...], dtype: Any, way: Way, out: Any = None) -> Any:
     """Return what is made of frames ``(…, time, y, x)``: ``(…, *shape, time)`` of ``dtype``.
 
-    It is where the frames are: on the host or on the device.
+    It is where the frames are, on the host or on the device: ``out``, or an array of its own.
     """
     *lead, n_frames = frames.shape[:-2]
-    out = array_module(frames).empty((*lead, *shape, n_frames), dtype)
+    if out is None:
+        out = array_module(frames).empty((*lead, *shape, n_frames), dtype)
     if out.size == 0:
         return out
     for channel in np.ndindex(*lead):

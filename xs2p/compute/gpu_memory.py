@@ -96,12 +96,12 @@ class Uploads(Generic[T]):
 
 
 class Lent(Generic[T]):
-    """At most ``most`` things on each device, each lent to one thread at a time.
+    """At most ``most(device)`` things on each device, each lent to one thread at a time.
 
     They are made when they are needed and kept; a thread that finds none waits.
     """
 
-    def __init__(self, make: Callable[[], T], most: int) -> None:
+    def __init__(self, make: Callable[[], T], most: Callable[[Any], int]) -> None:
         self.most = most
         self._make = make
         self._lock, self._one_alone = threading.Lock(), threading.Lock()
@@ -120,7 +120,7 @@ class Lent(Generic[T]):
         turns = self._turns_of(device)
         with contextlib.ExitStack() as all_turns:
             with self._one_alone:  # two that each wait for the other's turns would wait for ever
-                for _ in range(self.most):
+                for _ in range(self.most(device)):
                     all_turns.enter_context(turns)
             with self._thing(self._free[device]) as thing:
                 yield thing
@@ -128,7 +128,7 @@ class Lent(Generic[T]):
     def _turns_of(self, device: Hashable) -> threading.Semaphore:
         with self._lock:
             self._free.setdefault(device, [])
-            return self._turns.setdefault(device, threading.Semaphore(self.most))
+            return self._turns.setdefault(device, threading.Semaphore(self.most(device)))
 
     @contextlib.contextmanager
     def _thing(self, free: list[T]) -> Iterator[T]:

@@ -6,20 +6,22 @@ While a batch is worked on, the next one is copied there, and the one before is 
 from __future__ import annotations
 
 import functools
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import is_cupy
-from xs2p.compute.gpu import PIPELINES_OF_A_DEVICE, Pipeline, available, by_pipeline, release
-from xs2p.compute.gpu_copies import Slots, Stage
+from xs2p.compute.arrays import as_array, is_cupy
+from xs2p.compute.gpu import Pipeline, available, by_pipeline, pipelines_of, release
+from xs2p.compute.gpu_copies import InTurn, Slots, Stage
 from xs2p.compute.gpu_memory import batch_size, in_batches
 from xs2p.compute.threads import in_threads
 
 STAGE_BYTES = 2**25  # of a pinned buffer; a pipeline has two each way
 BATCH_BYTES = 2**26  # of traces, where work on many at once is no faster than on these
+_STAYING = 16  # arrays of traces that there are at once, where more than one step is made of them
 
 
 def of_host_too(
@@ -46,6 +48,43 @@ def of_host_too(
     return anywhere
 
 
+def stay(
+    pieces: Callable[..., Any],
+    parts: Sequence[Any],
+    inner: slice,
+    own: Sequence[Any],
+    *,
+    ends: Sequence[Any] = (),
+    **options: Any,
+) -> Any:
+    """Call what makes several steps of CuPy traces for those of the host: there and back once.
+
+    The traces ``(…, time)`` are the ``parts`` one after the other in time, and of what is made of
+    them, ``(…, time)`` or ``(made, …, time)``, the frames ``inner`` come back. ``own`` and ``ends``
+    are known of each trace, ``(…, numbers)``, or of each ROI.
+    """
+    *lead, _ = parts[0].shape
+    n_traces = math.prod(lead)
+    known = [_of_each(a, tuple(lead)) for a in (*ends, *own)]
+
+    def steps(traces: Any, *known: Any) -> Any:
+        import cupy
+
+        there = [as_array(cupy, a) for a in known[: len(ends)]]
+        return pieces(traces, *known[len(ends) :], ends=there, **options)[..., inner]
+
+    traces = InTurn([part.reshape(n_traces, -1) for part in parts])
+    made = _ThereAndBack(steps, traces, known, {}, None, _STAYING).result()
+    return made.reshape(*made.shape[:-2], *lead, made.shape[-1])
+
+
+def _of_each(known: Any, lead: tuple[int, ...]) -> Any:
+    """Lay what is known of traces, of their ROIs or of all, a row to a trace."""
+    if known.shape[:-1] != lead and len(known) > 1:
+        known = np.broadcast_to(known, (*lead, known.shape[-1]))
+    return known.reshape(-1, known.shape[-1])
+
+
 def _at_once(function: Callable[..., Any], traces: np.ndarray, args: Any, options: Any) -> Any:
     import cupy
 
@@ -53,7 +92,7 @@ def _at_once(function: Callable[..., Any], traces: np.ndarray, args: Any, option
 
     def work(pipeline: Pipeline, start: int, stop: int) -> None:
         nonlocal result
-        result = function(cupy.asarray(traces), *args, **options).get(stream=pipeline.work)
+        result = function(as_array(cupy, traces), *args, **options).get(stream=pipeline.work)
 
     by_pipeline(1, 1, work, "trace")
     return result
@@ -65,14 +104,18 @@ class _ThereAndBack:
     def __init__(
         self,
         function: Callable[..., Any],
-        traces: np.ndarray,
+        traces: np.ndarray | InTurn,
         args: Any,
         options: Any,
         at_once: int | None,
+        copies: int = 6,
     ) -> None:
         self._function, self._args, self._options = function, args, options
-        self._traces = np.moveaxis(traces, -2, 0)  # ROIs first: some of them lie in a row there
+        # ROIs first: some of them lie in a row there.
+        self._traces = traces if isinstance(traces, InTurn) else np.moveaxis(traces, -2, 0)
         self._at_once = at_once
+        # Two buffers, and at least what is made of them and as much on the way.
+        self._copies = copies
         self._out: np.ndarray | None = None
         self._lock = threading.Lock()
 
@@ -80,10 +123,10 @@ class _ThereAndBack:
         import cupy
 
         n = len(self._traces)
-        # Several pipelines fill the bus; for little, one is enough.
-        n_parts = min(PIPELINES_OF_A_DEVICE, -(-self._traces.nbytes // (4 * BATCH_BYTES)), n)
-        edges = np.linspace(0, n, n_parts + 1).astype(int)
         device = cupy.cuda.Device()
+        # Several pipelines fill the bus; for little, one is enough.
+        n_parts = min(pipelines_of(device.id), -(-self._traces.nbytes // (4 * BATCH_BYTES)), n)
+        edges = np.linspace(0, n, n_parts + 1).astype(int)
 
         def part(k: int) -> None:
             with device:  # the current one of each thread is the first
@@ -104,11 +147,12 @@ class _ThereAndBack:
         most = len(traces)
         if self._at_once is not None:
             most = min(max(self._at_once // max(nbytes, 1), 1), most)
-        # Two buffers, and at least what is made of them and as much on the way.
-        size = batch_size(6 * max(nbytes, 4 * traces[:1].size), available(), most)
+        each = self._copies * max(nbytes, 4 * traces[:1].size)
+        size = batch_size(each, available(), most)
         try:
             stages = [Stage(min(STAGE_BYTES, size * nbytes)) for _ in range(2)]
-            slots = Slots(size, traces.shape[1:], traces.dtype, pipeline, stages[0])
+            count = 1 if size == len(traces) else 2
+            slots = Slots(size, traces.shape[1:], traces.dtype, pipeline, stages[0], count)
 
             def work(start: int, stop: int) -> None:
                 there = slots.copy(traces[start:stop])
@@ -135,7 +179,7 @@ class _ThereAndBack:
         return cupy.ascontiguousarray(cupy.moveaxis(made, self._rois(made), 0))
 
     def _rois(self, made: Any) -> int:
-        return -2 if made.ndim == self._traces.ndim else -1
+        return -1 if made.ndim < self._traces.ndim else -2
 
     def _target(self, made: Any) -> np.ndarray:
         """Return the array for all results, ROIs first, which is made when the first are there."""

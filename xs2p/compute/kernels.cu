@@ -173,8 +173,8 @@ GATHER(gather_i8, gather_differences, long long)
 GATHER(gather_f4, gather_values, float)
 GATHER(gather_f8, gather_values, double)
 
-// Traces (trace, time): one thread for a sample. Symmetric filter in float64, its terms in SciPy's
-// order; taps[k] belongs to the samples k before and k behind. Edges are replicated, or reflected.
+// Traces (trace, time): symmetric filter in float64, its terms in SciPy's order; taps[k] belongs to
+// the samples k before and k behind. Edges are replicated, or reflected.
 
 __device__ long long place(long long i, long long n, int reflect) {
     if (0 <= i && i < n) return i;
@@ -188,6 +188,53 @@ __device__ double sample(const float* trace, long long i, long long n, int refle
     const float value = trace[place(i, n, reflect)];
     return skip_nan && value != value ? 0.0 : (double)value;
 }
+
+// A block filters blockDim.x * SMOOTH_EACH samples of a trace, out of shared memory that holds them
+// and `radius` more on each side. A thread makes some next to each other: from tap to tap the
+// samples that it needs move on by one, and stay in registers. In NVRTC 13's PTX for sm_90 that is
+// 3.6 instructions a tap, where `smooth` has 28 to 37 in the middle of a trace. An odd number of
+// samples, so that threads meet in no bank.
+
+constexpr int SMOOTH_EACH = 7;  // a constant, since a pragma does not see macros
+
+extern "C" __global__ void smooth_tile(const float* F, long long n_frames, const double* taps,
+                                       int radius, int reflect, int skip_nan, float* out) {
+    extern __shared__ double held[];
+    const int made = blockDim.x * SMOOTH_EACH, size = made + 2 * radius;
+    const long long tiles = (n_frames + made - 1) / made;
+    const long long trace = blockIdx.x / tiles, start = blockIdx.x % tiles * made;
+    const float* source = F + trace * n_frames;
+    for (int i = threadIdx.x; i < size; i += blockDim.x)
+        held[i] = sample(source, start - radius + i, n_frames, reflect, skip_nan);
+    __syncthreads();
+    const double* mine = held + radius + threadIdx.x * SMOOTH_EACH;
+    double before[SMOOTH_EACH], behind[SMOOTH_EACH], sum[SMOOTH_EACH];
+#pragma unroll
+    for (int i = 0; i < SMOOTH_EACH; i++) {
+        sum[i] = mine[i] * taps[0];
+        before[i] = mine[i - radius];
+        behind[i] = mine[i + radius];
+    }
+#pragma unroll SMOOTH_EACH
+    for (int k = radius; k > 0; k--) {
+        const double tap = taps[k];
+#pragma unroll
+        for (int i = 0; i < SMOOTH_EACH; i++) sum[i] += (before[i] + behind[i]) * tap;
+#pragma unroll
+        for (int i = 1; i < SMOOTH_EACH; i++) {
+            before[i - 1] = before[i];
+            behind[SMOOTH_EACH - i] = behind[SMOOTH_EACH - i - 1];
+        }
+        before[SMOOTH_EACH - 1] = mine[SMOOTH_EACH - k];
+        behind[0] = mine[k - 1];
+    }
+    const long long first = start + threadIdx.x * SMOOTH_EACH;
+#pragma unroll
+    for (int i = 0; i < SMOOTH_EACH; i++)
+        if (first + i < n_frames) out[trace * n_frames + first + i] = (float)sum[i];
+}
+
+// The same, one thread for a sample, out of global memory: where shared memory does not hold that.
 
 extern "C" __global__ void smooth(const float* F, long long n_traces, long long n_frames,
                                   const double* taps, int radius, int reflect, int skip_nan,
@@ -258,113 +305,86 @@ extern "C" __global__ void running_max(const float* F, long long n_frames, int l
     running<false>(F, n_frames, left, right, size, nothing, out);
 }
 
-// OASIS (Friedrich, Zhou & Paninski 2017) as oasis_pools in oasis_cpu.py has it, to the last bit. One
-// thread for a column: a trace, or a piece of one, from row first[c] to last[c] - 1 of `F`,
-// float32 (row, column), so that neighbouring threads read neighbouring words; `v`, `w` and
-// `length`, with one more row than `F` has, are stacks of pools. `table` holds the decays of each
-// tau, `n_table` a tau; `tau` says which is the column's, `forget` after how many NaN in a row it is
-// told from 0. `spikes`, all 0, is filled.
+// Demixing: equations of a frame, a thread for each frame. What is known of an unknown lies with
+// frames side by side, `x` as (unknown, time). Sums run along the rows of sparse matrices, so that
+// each thread adds up in a register; each number meets the others in the order of equations_cpu.py.
 
-extern "C" __global__ void oasis(const float* F, long long n_columns, const int* first,
-                                 const int* last, const double* table, int n_table,
-                                 const int* tau, const int* forget, float* v, float* w,
-                                 int* length, float* spikes) {
-    const long long c = (long long)blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= n_columns) return;
-    const int begin = first[c], end = last[c], most = n_table - 1;
-    if (begin >= end) return;
-    const double* decays = table + (long long)tau[c] * n_table;
-    const double g = decays[1 < most ? 1 : most], g2 = decays[2 < most ? 2 : most];
-    // At the bottom of the stack is no pool: nothing merges with it.
-    const float unit = 1.0f;
-    float pool_v = 0.0f, pool_w = unit;
-    const int forgotten = forget[tau[c]];
-    int pool_length = 0, n = 0, gone = 0, sealed = 1;
-    double decay = g, decay2 = g2, decayed = 0.0;
-    bool bottom = true;
-    for (int t = begin; t < end; t++) {
-        float value = F[t * n_columns + c], weight = unit;
-        int span = 1;
-        if (value != value) {
-            spikes[t * n_columns + c] = value;
-            gone++;
-            if (bottom) {
-                v[n * n_columns + c] = pool_v;
-                w[n * n_columns + c] = pool_w;
-                length[n * n_columns + c] = pool_length;
-                n++;
-                pool_v = 0.0f;
-                pool_w = 0.0f;
-            }
-            bottom = false;
-            pool_length++;
-            decay = decays[pool_length < most ? pool_length : most];
-            decay2 = decays[2 * pool_length < most ? 2 * pool_length : most];
-            decayed = (double)pool_v * decay;
-            continue;
-        }
-        if (gone >= forgotten) {
-            if (pool_length > gone) {
-                v[n * n_columns + c] = pool_v;
-                w[n * n_columns + c] = pool_w;
-                length[n * n_columns + c] = pool_length - gone;
-                n++;
-            }
-            sealed = n;
-            pool_v = 0.0f;
-            pool_w = unit;
-            pool_length = gone;
-            decay = decays[gone < most ? gone : most];
-            decay2 = decays[2 * gone < most ? 2 * gone : most];
-            decayed = (double)pool_v * decay;
-        }
-        gone = 0;
-        if (bottom || !(decayed > (double)value)) {
-            v[n * n_columns + c] = pool_v;
-            w[n * n_columns + c] = pool_w;
-            length[n * n_columns + c] = pool_length;
-            n++;
-            pool_v = value;
-            pool_w = unit;
-            pool_length = 1;
-            decay = g;
-            decay2 = g2;
-        } else {
-            while (!bottom && decayed > (double)value) {
-                const double total = (double)pool_w + (double)weight * decay2;
-                const float own = pool_v * pool_w, more = value * weight;
-                value = (float)(((double)own + (double)more * decay) / total);
-                weight = (float)total;
-                span += pool_length;
-                n--;
-                pool_v = v[n * n_columns + c];
-                pool_w = w[n * n_columns + c];
-                pool_length = length[n * n_columns + c];
-                bottom = n < sealed;
-                decay = decays[pool_length < most ? pool_length : most];
-                decay2 = decays[2 * pool_length < most ? 2 * pool_length : most];
-                decayed = (double)pool_v * decay;
-            }
-            n++;
-            pool_v = value;
-            pool_w = weight;
-            pool_length = span;
-            decay = decays[span < most ? span : most];
-            decay2 = decays[2 * span < most ? 2 * span : most];
-        }
-        bottom = false;
-        decayed = (double)pool_v * decay;
+#define OF_FRAME(unknown) x[(unknown) * n_frames + t]
+
+extern "C" __global__ void sparse_rows(const long long* start, const long long* columns,
+                                       const double* values, const double* x, long long n_rows,
+                                       long long n_frames, double* out) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long row = blockIdx.y; row < n_rows; row += gridDim.y) {
+        double sum = 0.0;
+        for (long long k = start[row]; k < start[row + 1]; k++)
+            sum += values[k] * OF_FRAME(columns[k]);
+        out[row * n_frames + t] = sum;
     }
-    v[n * n_columns + c] = pool_v;
-    w[n * n_columns + c] = pool_w;
-    length[n * n_columns + c] = pool_length;
-    int at = begin + length[n_columns + c];
-    for (int i = 2; i <= n; i++) {
-        const int before = length[(i - 1) * n_columns + c];
-        const float now = v[i * n_columns + c], past = v[(i - 1) * n_columns + c];
-        const double left = (double)past * decays[before < most ? before : most];
-        const float sample = F[at * n_columns + c];
-        if (sample == sample) spikes[at * n_columns + c] = (float)((double)now - left);
-        at += length[i * n_columns + c];
+}
+
+// The factor twice: by rows for the way down (what is `left` of the diagonal), by columns for the
+// way up (`below` it).
+extern "C" __global__ void solve_frames(const long long* order, const long long* left_start,
+                                        const long long* left, const double* left_values,
+                                        const long long* below_start, const long long* below,
+                                        const double* below_values, const double* pivots,
+                                        long long n, long long n_frames, double* x) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long p = 0; p < n; p++) {
+        double own = OF_FRAME(order[p]);
+        for (long long k = left_start[p]; k < left_start[p + 1]; k++)
+            own -= left_values[k] * OF_FRAME(left[k]);
+        OF_FRAME(order[p]) = own;
+    }
+    for (long long p = n - 1; p >= 0; p--) {
+        double own = OF_FRAME(order[p]) / pivots[p];
+        for (long long k = below_start[p]; k < below_start[p + 1]; k++)
+            own -= below_values[k] * OF_FRAME(below[k]);
+        OF_FRAME(order[p]) = own;
+    }
+}
+
+__device__ void take_off(const double* spread, double change, double* x, long long n_rois,
+                         long long n_hats, long long n_frames, long long t) {
+    for (long long b = 0; b < n_hats; b++)
+        if (spread[b] != 0.0) OF_FRAME(n_rois + b) -= spread[b] * change;
+}
+
+// `scale` is what of an ROI the background cannot follow, and 0 of one that is left alone.
+extern "C" __global__ void descend_frames(const long long* start, const long long* rows,
+                                          const double* values, const double* light,
+                                          const double* spread, const double* scale,
+                                          const double* sums, long long n_rois, long long n_hats,
+                                          long long n_frames, long long sweeps, double enough,
+                                          double* x) {
+    const long long t = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= n_frames) return;
+    for (long long j = 0; j < n_rois; j++) {
+        const double own = OF_FRAME(j), change = (own > 0.0 ? own : 0.0) - own;
+        OF_FRAME(j) = own + change;
+        take_off(spread + j * n_hats, change, x, n_rois, n_hats, n_frames, t);
+    }
+    for (long long sweep = 0; sweep < sweeps; sweep++) {
+        double moved = 0.0, largest = 0.0;
+        for (long long j = 0; j < n_rois; j++) {
+            if (scale[j] == 0.0) continue;
+            double left = sums[j * n_frames + t];
+            for (long long k = start[j]; k < start[j + 1]; k++)
+                left -= values[k] * OF_FRAME(rows[k]);
+            for (long long b = 0; b < n_hats; b++)
+                if (light[j * n_hats + b] != 0.0)
+                    left -= light[j * n_hats + b] * OF_FRAME(n_rois + b);
+            const double own = OF_FRAME(j), free = own + left / scale[j];
+            const double better = free > 0.0 ? free : 0.0, change = better - own;
+            OF_FRAME(j) = better;
+            if (change > moved) moved = change;
+            if (-change > moved) moved = -change;
+            if (better > largest) largest = better;
+            take_off(spread + j * n_hats, change, x, n_rois, n_hats, n_frames, t);
+        }
+        if (moved <= enough * largest) return;
     }
 }

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from xs2p.disk.mat_claims import check_mat
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
@@ -35,6 +37,7 @@ def load_mat(path: str, names: Collection[str] | None = None) -> dict[str, Any]:
             "can be read here"
         )
     try:
+        check_mat(path, names)
         found = loadmat(
             path, variable_names=None if names is None else list(names), chars_as_strings=True
         )

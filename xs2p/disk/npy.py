@@ -21,6 +21,9 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from xs2p.disk.pickle_claims import check_pickle
+from xs2p.disk.reads import naming
+
 MAGIC = b"\x93NUMPY"
 
 
@@ -86,29 +89,24 @@ def load_npy(path: str | os.PathLike[str]) -> Any:
     with open(name, "rb") as file:
         shape, _, dtype = read_header(file, name)
         if not dtype.hasobject:
+            size = np.prod((*shape, dtype.itemsize), dtype=object)
+            if size > os.path.getsize(name) - file.tell():
+                raise ValueError(f"{name}: damaged .npy file (its header tells of {size} bytes)")
             file.seek(0)
-            try:
+            with naming(f"{name}: damaged .npy file"):
                 return np.lib.format.read_array(file, allow_pickle=False)
-            except ValueError as error:
-                raise ValueError(f"{name}: damaged .npy file ({error})") from error
         data = file.read()
     if dtype != np.dtype(object):
         raise ValueError(
             f"{name}: holds the structured dtype {dtype} with Python objects inside, expected "
-            "a plain object array; save it as an array of dicts or one array per field"
+            "a plain object array; save an array of dicts, or one per field"
         )
     array = _unpickle(data, name)
     size = int(np.prod(shape, dtype=np.int64))
     if not isinstance(array, np.ndarray) or array.dtype != object or array.size != size:
-        found = (
-            f"{array.dtype} array of {array.shape}"
-            if isinstance(array, np.ndarray)
-            else (type(array).__name__)
-        )
-        raise ValueError(
-            f"{name}: damaged .npy file (its header promises an object array of shape "
-            f"{shape}, its pickle holds: {found})"
-        )
+        found = getattr(array, "dtype", type(array).__name__)
+        said = f"its header promises an object array of shape {shape}, its pickle holds: {found}"
+        raise ValueError(f"{name}: damaged .npy file ({said})")
     return array.reshape(shape)
 
 
@@ -148,12 +146,14 @@ def read_header(file: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[A
 
 def _unpickle(data: bytes, name: str) -> Any:
     try:
+        check_pickle(data)
         return _resolve(_Unpickler(data, name).load(), {})
     except UnsafePickleError:
         raise
     except Exception as error:  # a damaged pickle fails in any way it likes
-        detail = str(error) or type(error).__name__
-        raise ValueError(f"{name}: damaged .npy file ({detail})") from error
+        raise ValueError(
+            f"{name}: damaged .npy file ({str(error) or type(error).__name__})"
+        ) from error
 
 
 class _Unpickler(pickle.Unpickler):

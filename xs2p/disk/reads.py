@@ -6,8 +6,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 READS = "xs2p-reads"  # of a cluster's scheduler: the topic where workers say what they read
+
+
+class TooLargeError(OSError, MemoryError):
+    """What is read of a file does not fit in memory: an error of the file, and one of memory."""
 
 
 def is_matlab_file(path: str) -> bool:
@@ -22,9 +27,9 @@ def is_matlab_file(path: str) -> bool:
 def naming(told: str, *names: str) -> Iterator[None]:
     """Name the file in whatever error opening it ends in: libraries fail on damage as they like.
 
-    ``names`` are files that ``told`` stands for. Errors of the disk stay ``OSError``, what does not
-    fit in memory a ``MemoryError``, a package that is absent an ``ImportError``; the others are a
-    ``ValueError``.
+    ``names`` are files that ``told`` stands for. Errors of the disk stay ``OSError``, a package
+    that is absent an ``ImportError``; the others are a ``ValueError``. What does not fit in memory
+    is a `TooLargeError`.
     """
     try:
         yield
@@ -36,7 +41,9 @@ def naming(told: str, *names: str) -> Iterator[None]:
         text = str(error)
         named = any(name in text for name in (told, *names))
         if isinstance(error, MemoryError):
-            raise MemoryError(f"{told}: does not fit in memory, or is damaged ({text})") from error
+            raise TooLargeError(
+                f"{told}: does not fit in memory, or is damaged ({text})"
+            ) from error
         ours = type(error) is ValueError or isinstance(error, OSError)
         if ours and named:
             raise
@@ -62,17 +69,29 @@ def named_read(path: str, start: int, stop: int, step: int = 1) -> Iterator[None
     _tell_scheduler(what)
     try:
         yield
+    except TooLargeError:
+        raise
     except MemoryError as error:
-        raise MemoryError(
+        raise TooLargeError(
             f"{what} does not fit in memory; open the movie with smaller chunks ({error})"
         ) from error
     except Exception as error:
+        if isinstance(error, OSError) and ": the chunk with frames " in str(error):
+            raise  # of a file within this one, which says its own frames
         raise OSError(f"{what} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def _tell_scheduler(what: str) -> None:
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
+    distributed: Any = sys.modules.get("distributed")
+    if not hasattr(distributed, "get_worker"):  # also where it is being imported
         return
     with contextlib.suppress(ValueError):  # not on a worker
         distributed.get_worker().log_event(READS, {"reads": what})
+
+
+def check_claim(name: str, what: str, claimed: int, limit: int) -> None:
+    """Raise where a file says that it has more of something than can be in it."""
+    if claimed > limit:
+        raise ValueError(
+            f"{name}: it tells of {claimed} {what}, and can hold {limit} at most: it is damaged"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import time
@@ -20,6 +21,8 @@ from typing import Any
 # What file managers leave in folders.
 _LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
 _ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
+# What Zarr leaves of a write that was killed.
+HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
 Look = Callable[[str], str | None]
 
 
@@ -116,7 +119,8 @@ def holds_only_zarr(folder: str) -> bool:
         return False
     for within, _, files in os.walk(folder):
         of_chunks = "c" in os.path.relpath(within, folder).split(os.sep)
-        odd = [name for name in files if not name.startswith(_ZARR) and name not in _LITTER]
+        own = (*_LITTER, *(name for name in files if HALF_WRITTEN.search(name)))
+        odd = [name for name in files if not name.startswith(_ZARR) and name not in own]
         if odd and not of_chunks:
             return False
     return True
@@ -127,12 +131,13 @@ def _listed(names: Iterable[Any], most: int = 5) -> str:
     return ", ".join(shown[:most]) + (f", … ({len(shown)} in all)" if len(shown) > most else "")
 
 
-def put_in_place(new: str, path: str, overwrite: bool) -> None:
+def put_in_place(new: str, path: str, overwrite: bool, durable: bool = True) -> None:
     """Give a complete folder its final name, in the place of an old one with ``overwrite``.
 
-    All of it is on disk before that, and the name after it.
+    All of it is on disk before that, and the name after it; unless ``durable`` is False.
     """
-    sync_tree(new)
+    if durable:
+        sync_tree(new)
     if overwrite and os.path.lexists(path):
         old = hidden(path, ".old")
         os.rename(path, old)
@@ -141,13 +146,38 @@ def put_in_place(new: str, path: str, overwrite: bool) -> None:
         except BaseException:
             os.rename(old, path)
             raise
-        sync_folder(os.path.dirname(path))
+        if durable:
+            sync_folder(os.path.dirname(path))
         remove(old)
     elif os.path.lexists(path):
         raise FileExistsError(f"{path} has come into being meanwhile; it is left as it is")
     else:
         os.rename(new, path)
-    sync_folder(os.path.dirname(path))
+    if durable:
+        sync_folder(os.path.dirname(path))
+
+
+def put_bytes(data: bytes, path: str, durable: bool = True, made_in: str | None = None) -> None:
+    """Write a file that is there whole or not at all, also where the power goes.
+
+    It is made in its own folder, or in another one of that disk.
+    """
+    folder = os.path.dirname(path)
+    # As Zarr calls its own, and cleared away with those.
+    new = os.path.join(made_in or folder, f"{os.path.basename(path)}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(new, "xb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(new, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(new)
+        raise
+    if durable:
+        sync_folder(folder)
 
 
 def put_file_in_place(new: str, path: str, overwrite: bool) -> None:

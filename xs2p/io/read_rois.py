@@ -171,7 +171,10 @@ def read_rois(
         frame = (int(rois.attrs["Ly"]), int(rois.attrs["Lx"])) if shape is None else shape
         rois = warp_rois(rois, frame, by, times)
     # Afterwards: flags of shared pixels are those of all ROIs, moved or not.
-    return _cells(rois) if cells_only else rois
+    rois = _cells(rois) if cells_only else rois
+    if path:
+        rois.encoding["source"] = os.path.abspath(path)  # as xarray says it
+    return rois
 
 
 def _read(

@@ -71,7 +71,8 @@ def build_masks(
     Masks
         Cell and neuropil masks, ``(Ly · Lx, roi)``, with ``rois.status`` saying which ROIs
         have none: ``no_cell_pixels``, ``no_neuropil_pixels`` or ``outside_frame``. Their
-        traces will be NaN; one warning counts them.
+        traces will be NaN, but for ``F`` of those that lack neuropil alone, which is as suite2p
+        has it: ``Fneu`` and what is made with it are NaN. One warning counts them.
 
     Raises
     ------
@@ -95,10 +96,10 @@ def build_masks(
         circular_neuropil=circular_neuropil,
     )
     given = rois_given(rois)
-    pixel_table(given)  # says what is wrong with what is no ROI set
+    table = pixel_table(given)  # says what is wrong with what is no ROI set
     check_one_plane(given, *_OF_ONE)
-    compare_overlap(given, options)
-    return masks_of(given, options)
+    compare_overlap(given, options, table)
+    return _masks_of(given, options, table)
 
 
 class MaskOptions(NamedTuple):
@@ -142,9 +143,10 @@ def masks_of(rois: xr.Dataset, options: MaskOptions, plane: Any = None) -> Masks
     status ``other_plane``.
     """
     if plane is None:
-        return _masks_of(rois, options)
+        return _masks_of(rois, options, pixel_table(rois))
     here = np.asarray(planes_of(rois) == plane)
-    own = _masks_of(contiguous(rois.isel(roi=np.flatnonzero(here))), options)
+    some = contiguous(rois.isel(roi=np.flatnonzero(here)))
+    own = _masks_of(some, options, pixel_table(some))
     spread = []
     for matrix in (own.cell, own.neuropil):
         if matrix is not None:
@@ -158,8 +160,7 @@ def masks_of(rois: xr.Dataset, options: MaskOptions, plane: Any = None) -> Masks
     return Masks(cell, neuropil, labels, own.shape, own.attrs)
 
 
-def _masks_of(rois: xr.Dataset, options: MaskOptions) -> Masks:
-    table = pixel_table(rois)
+def _masks_of(rois: xr.Dataset, options: MaskOptions, table: PixelTable) -> Masks:
     shape = table.shape
     used = np.ones(table.lam.size, bool) if options.allow_overlap else ~table.overlap
     cell = cell_masks(table, used)
@@ -262,10 +263,12 @@ def cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     """Weights of the used pixels, normalised to sum 1 in every ROI."""
     owner, flat = table.owner[used], table.flat[used]
     weights = table.lam[used].astype(np.float32)
-    ends = np.cumsum(np.bincount(owner, minlength=table.roi.size)).tolist()
-    # Added up in float32 and in the order of the pixels, as the reference does: same bits.
-    sums = [np.add.reduce(weights[a:b]) for a, b in zip([0, *ends], ends, strict=False)]
-    totals = np.array(sums, np.float32)
+    npix = np.bincount(owner, minlength=table.roi.size)
+    with np.errstate(over="ignore"):
+        totals = _sums(weights, npix)
+    if not np.isfinite(totals).all():  # weights near the largest number: by a power of two less
+        weights = np.where(np.isfinite(totals)[owner], weights, weights * np.float32(2.0**-40))
+        totals = _sums(weights, npix)
     kept = totals[owner] > 0  # a mask of zero weights only would give zeros for a trace
     owner, flat = owner[kept], flat[kept]
     weights = weights[kept] / totals[owner]
@@ -274,11 +277,22 @@ def cell_masks(table: PixelTable, used: np.ndarray) -> csc_array:
     return csc(npix, flat[order], weights[order], table.shape)
 
 
-def compare_overlap(rois: xr.Dataset, options: MaskOptions) -> None:
+def _sums(weights: np.ndarray, npix: np.ndarray) -> np.ndarray:
+    """Add up the weights of each ROI, in float32 and pairs as the reference does: same bits."""
+    first, totals = np.cumsum(npix) - npix, np.zeros(npix.size, np.float32)
+    for n in np.unique(npix[npix > 0]):  # ROIs of one size are rows
+        rows = np.flatnonzero(npix == n)
+        totals[rows] = np.add.reduce(weights[first[rows, None] + np.arange(n)], axis=1)
+    return totals
+
+
+def compare_overlap(
+    rois: xr.Dataset, options: MaskOptions, table: PixelTable | None = None
+) -> None:
     """Warn, once for all planes, where stored overlap flags are not those of the ROIs at hand."""
     if options.allow_overlap:
         return
-    table = pixel_table(rois)
+    table = pixel_table(rois) if table is None else table
     shared = shared_pixels(table, planes_of(rois))
     differs = shared != table.overlap
     if not differs.any():
@@ -306,7 +320,8 @@ def _report(status: np.ndarray, roi: np.ndarray, allow_overlap: bool) -> None:
     if parts:
         hint = "" if allow_overlap else "; allow_overlap=True keeps pixels that ROIs share"
         missing = (status != OK).sum()
+        kept = "; those without neuropil alone keep F" if NO_NEUROPIL_PIXELS in status else ""
         warn(
             f"{missing} of {roi.size} ROIs lack a mask and get NaN instead of a trace: "
-            f"{', '.join(parts)}{hint}"
+            f"{', '.join(parts)}{kept}{hint}"
         )

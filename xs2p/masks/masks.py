@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.device import require_gpu
 from xs2p.masks.layout import Layout, layout
 from xs2p.masks.packing import MaskArrays
@@ -129,7 +130,7 @@ class Masks:
         def copied(matrix: csc_array | None) -> Any:
             if matrix is None:
                 return None
-            parts = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+            parts = (as_array(cupy, part) for part in (matrix.data, matrix.indices, matrix.indptr))
             return csc_matrix(tuple(parts), shape=matrix.shape)
 
         return copied(self.cell), copied(self.neuropil)
@@ -268,10 +269,11 @@ def csc(npix: np.ndarray, indices: np.ndarray, data: Any, shape: tuple[int, int]
     n_pixels = shape[0] * shape[1]
     if np.size(indices) and not 0 <= np.min(indices) <= np.max(indices) < n_pixels:
         raise ValueError(f"masks hold pixel {np.max(indices)}, outside a frame of {shape}")
-    matrix = csc_array(
+    if max(n_pixels, indptr[-1]) < 2**31:  # of one dtype, or scipy copies both
+        indices, indptr = np.asarray(indices, np.int32), indptr.astype(np.int32)
+    return csc_array(
         (np.asarray(data, dtype=np.float32), indices, indptr), shape=(n_pixels, npix.size)
     )
-    return matrix
 
 
 def equal_weights(npix: np.ndarray) -> np.ndarray:
@@ -280,4 +282,9 @@ def equal_weights(npix: np.ndarray) -> np.ndarray:
 
 
 def _columns_are_means(matrix: csc_array) -> bool:
-    return bool(np.array_equal(matrix.data, equal_weights(np.diff(matrix.indptr))))
+    starts = matrix.indptr[:-1][np.diff(matrix.indptr) > 0]
+    npix = np.diff(matrix.indptr)[np.diff(matrix.indptr) > 0]
+    if not np.array_equal(matrix.data[starts], (1.0 / npix).astype(np.float32)):
+        return False
+    changes = np.flatnonzero(matrix.data[1:] != matrix.data[:-1]) + 1
+    return bool(np.isin(changes, starts).all())

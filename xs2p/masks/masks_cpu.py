@@ -75,6 +75,28 @@ def _free(cell, y0, x0, y1, x1):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _take_ring(ypix, xpix, inner, cell, ring):  # type: ignore[no-untyped-def]
+    """Let pixels within city-block distance ``inner`` count as cells for now; how many are new."""
+    ly, lx = cell.shape
+    taken = 0
+    for i in range(ypix.size):
+        for y in range(max(ypix[i] - inner, 0), min(ypix[i] + inner + 1, ly)):
+            reach = inner - abs(y - ypix[i])
+            for x in range(max(xpix[i] - reach, 0), min(xpix[i] + reach + 1, lx)):
+                if not cell[y, x]:
+                    cell[y, x] = True
+                    ring[taken] = y * lx + x
+                    taken += 1
+    return taken
+
+
+@njit
+def _give_back(ring, taken, cell):  # type: ignore[no-untyped-def]
+    for i in range(taken):
+        cell[ring[i] // cell.shape[1], ring[i] % cell.shape[1]] = False
+
+
+@njit
 def _rectangles(first, ypix, xpix, offsets, boxes, cell, inner, least, ring, indptr, indices):  # type: ignore[no-untyped-def]
     """Neuropil masks of ROI ``first`` and the next ones, until ``indices`` is full; the next ROI.
 
@@ -86,16 +108,8 @@ def _rectangles(first, ypix, xpix, offsets, boxes, cell, inner, least, ring, ind
         if offsets[n] == offsets[n + 1]:
             indptr[n + 1] = indptr[n]
             continue
-        # Pixels within city-block distance `inner` are taken: for now they count as cells.
-        taken = 0
-        for i in range(offsets[n], offsets[n + 1]):
-            for y in range(max(ypix[i] - inner, 0), min(ypix[i] + inner + 1, ly)):
-                reach = inner - abs(y - ypix[i])
-                for x in range(max(xpix[i] - reach, 0), min(xpix[i] + reach + 1, lx)):
-                    if not cell[y, x]:
-                        cell[y, x] = True
-                        ring[taken] = y * lx + x
-                        taken += 1
+        own = slice(offsets[n], offsets[n + 1])
+        taken = _take_ring(ypix[own], xpix[own], inner, cell, ring)
         y0, x0 = max(boxes[n, 0] - inner, 0), max(boxes[n, 1] - inner, 0)
         y1, x1 = min(boxes[n, 2] + inner, ly), min(boxes[n, 3] + inner, lx)
         found = 0
@@ -113,11 +127,55 @@ def _rectangles(first, ypix, xpix, offsets, boxes, cell, inner, least, ring, ind
                 for x in range(x0, x1):
                     indices[at] = y * lx + x
                     at += not cell[y, x]
-        for i in range(taken):
-            cell[ring[i] // lx, ring[i] % lx] = False
+        _give_back(ring, taken, cell)
         if not room:
             return n
     return offsets.size - 1
+
+
+@njit
+def _in_crowds(  # type: ignore[no-untyped-def]
+    first, ypix, xpix, offsets, boxes, cell, inner, least, ring, above, free, indptr, indices
+):
+    """As :func:`_rectangles`, by tables of the frame: the work does not follow the boxes' areas.
+
+    ``above[y, x]`` counts the pixels above and left of one that are in no cell, and ``free`` lists
+    all of these in the order of the frame.
+    """
+    ly, lx = cell.shape
+    at = 0
+    for n in range(first, offsets.size - 1):
+        if offsets[n] == offsets[n + 1]:
+            indptr[n + 1] = indptr[n]
+            continue
+        own = slice(offsets[n], offsets[n + 1])
+        taken = _take_ring(ypix[own], xpix[own], inner, cell, ring)
+        y0, x0 = max(boxes[n, 0] - inner, 0), max(boxes[n, 1] - inner, 0)
+        y1, x1 = min(boxes[n, 2] + inner, ly), min(boxes[n, 3] + inner, lx)
+        found = 0
+        for _ in range(100):
+            y0, x0 = max(y0 - 5, 0), max(x0 - 5, 0)
+            y1, x1 = min(y1 + 5, ly), min(x1 + 5, lx)
+            found = above[y1, x1] - above[y0, x1] - above[y1, x0] + above[y0, x0] - taken
+            if found > least or (y1 - y0 == ly and x1 - x0 == lx):
+                break
+        room = at + found < indices.size
+        if room:
+            indptr[n + 1] = indptr[n] + found
+            for y in range(y0, y1):
+                row = above[y, lx]
+                start = row + above[y + 1, x0] - above[y, x0]
+                for i in range(start, row + above[y + 1, x1] - above[y, x1]):
+                    indices[at] = free[i]
+                    at += not cell[y, free[i] - y * lx]
+        _give_back(ring, taken, cell)
+        if not room:
+            return n
+    return offsets.size - 1
+
+
+# Pixels of the frame for each ROI, below which boxes may have to grow far to find free ones.
+_CROWDED = 4096
 
 
 def rectangular_neuropil(
@@ -131,8 +189,8 @@ def rectangular_neuropil(
     """Neuropil masks grown as bounding boxes; ``(indptr, flat indices)``.
 
     Pixels are int64, those of ROI ``n`` at ``offsets[n]:offsets[n + 1]``; ``cell`` is the cell
-    image, bool, written to on the way and at the end as it was. The work follows the
-    boxes, not the frame.
+    image, bool, written to on the way and at the end as it was. The work follows the boxes, not
+    the frame; where ROIs are crowded the frame once, and then the pixels that are found.
     """
     n_rois = offsets.size - 1
     boxes = np.zeros((n_rois, 4), np.int64)
@@ -145,8 +203,13 @@ def rectangular_neuropil(
         boxes[some, 3] = np.maximum.reduceat(xpix, start) + 1
     diamond = 2 * inner * (inner + 1) + 1
     ring = np.empty(min(np.diff(offsets).max(initial=0) * diamond, cell.size), np.int64)
-    arguments = (ypix, xpix, offsets, boxes, cell, inner, least, ring)
-    return _grow(_rectangles, arguments, n_rois, cell.size)
+    arguments: tuple[Any, ...] = (ypix, xpix, offsets, boxes, cell, inner, least, ring)
+    if cell.size > _CROWDED * n_rois:
+        return _grow(_rectangles, arguments, n_rois, cell.size)
+    above = np.zeros((cell.shape[0] + 1, cell.shape[1] + 1), np.int64)
+    np.cumsum(~cell, axis=0, out=above[1:, 1:])
+    np.cumsum(above, axis=1, out=above)
+    return _grow(_in_crowds, (*arguments, above, np.flatnonzero(~cell)), n_rois, cell.size)
 
 
 @njit

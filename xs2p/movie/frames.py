@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -38,6 +39,10 @@ class Stamp:
         stat = os.stat(path)
         return cls(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
 
+    def is_here(self) -> bool:
+        """Whether this is the machine that it was made on, whose times of files it has."""
+        return bool(self.__dict__["_host"] == platform.node())
+
     def check(self) -> None:
         """Raise where the file is not as it was: what is read would go by the old one's name.
 
@@ -50,11 +55,27 @@ class Stamp:
                 f"has {stat.st_size} bytes now, and had {self.size} bytes when it was opened: it "
                 "was cut, written on or replaced since"
             )
-        elif stat.st_mtime_ns != self.mtime_ns and self.__dict__["_host"] == platform.node():
+        elif stat.st_mtime_ns != self.mtime_ns and self.is_here():
             what = "was written anew since it was opened"
         else:
             return
         raise OSError(f"{self.path} {what}; open it anew with xs2p.open_movie")
+
+
+@contextlib.contextmanager
+def read_of(stamp: Stamp, start: int, stop: int, step: int = 1) -> Iterator[None]:
+    """Name frames where they cannot be read, and let none pass of another file than was opened.
+
+    That is looked at before and after, since a file may be replaced while it is read.
+    """
+    with named_read(stamp.path, start, stop, step):
+        stamp.check()
+        try:
+            yield
+        except Exception:
+            stamp.check()  # that says more than what followed from it
+            raise
+        stamp.check()
 
 
 class Sliced:
@@ -134,7 +155,7 @@ class Frames(Sliced):
 
     def named(self, start: int, stop: int) -> contextlib.AbstractContextManager[None]:
         """Say in errors which file the frames ``start:stop`` are of."""
-        return named_read(self.stamp.path, start, stop)
+        return read_of(self.stamp, start, stop)
 
     def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         """Read every ``step``-th frame, ``count`` of them, and none of those between."""
@@ -225,6 +246,8 @@ class TiffPages(Frames):
             if len(pages) < stop:
                 size = os.path.getsize(self.stamp.path)
                 raise truncated(self, len(pages), size)
+            for n in range(start, stop, step):
+                check_page(self, pages[n])
             # maxworkers=1: the threads are Dask's.
             key = slice(start, stop, step)
             frames = tif.asarray(key=key, series=self.series, maxworkers=1)
@@ -260,9 +283,30 @@ class ScatteredPages(Frames):
                 if len(tif.pages) <= pages[here].max():
                     path = self.files[n].path
                     raise OSError(f"{path} now holds {len(tif.pages)} pages: open it anew")
+                for page in pages[here].tolist():
+                    check_page(self, tif.pages[page])
                 frames = tif.asarray(key=pages[here].tolist(), maxworkers=1)
             out[here] = _as_opened(self, frames, len(here))
         return out
+
+
+def check_page(frames: Frames, page: Any) -> None:
+    """Raise where a page of a TIFF is no such frame, or has pixels nowhere in its file.
+
+    tifffile makes room for whatever a page claims, and has zeros for pixels that are nowhere.
+    """
+    if page is None:
+        raise OSError("a page of it is gone since it was opened: open it anew")
+    if tuple(page.shape[-2:]) != frames.shape[1:]:
+        raise _other_page(frames, tuple(page.shape), np.dtype(page.dtype).newbyteorder("="))
+    size = page.parent.filehandle.size
+    ends = [at + n for at, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    empty = not ends or 0 in page.dataoffsets or 0 in page.databytecounts
+    if empty or max(ends) > size or len(page.dataoffsets) != len(page.databytecounts):
+        raise OSError(
+            f"page {page.index} has pixels that are nowhere in its {size} bytes: the file is "
+            "damaged, or was cut"
+        )
 
 
 def _as_opened(frames: Frames, pages: np.ndarray[Any, Any], count: int) -> np.ndarray[Any, Any]:
@@ -270,11 +314,15 @@ def _as_opened(frames: Frames, pages: np.ndarray[Any, Any], count: int) -> np.nd
     pages = pages.reshape(count, *pages.shape[-2:])
     kind, wanted = pages.dtype.newbyteorder("="), frames.dtype
     if kind != wanted or pages.shape[1:] != frames.shape[1:]:
-        raise OSError(
-            f"its pages are {pages.shape[1:]} of {kind} now, and were {frames.shape[1:]} of "
-            f"{wanted} when it was opened: open it anew with xs2p.open_movie"
-        )
+        raise _other_page(frames, pages.shape[1:], kind)
     return pages.astype(wanted, copy=False)
+
+
+def _other_page(frames: Frames, shape: tuple[int, ...], kind: np.dtype[Any]) -> OSError:
+    return OSError(
+        f"its pages are {shape} of {kind} now, and were {frames.shape[1:]} of {frames.dtype} when "
+        "it was opened: open it anew with xs2p.open_movie"
+    )
 
 
 def truncated(frames: Frames, found: int, size: int) -> OSError:

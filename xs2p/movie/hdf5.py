@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import logging
 import math
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.reads import check_claim
 from xs2p.movie.boxes import BoxFrames
 from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
+from xs2p.movie.hdf5_heaps import check_heaps
+from xs2p.movie.hdf5_sources import check_dataset, check_found, other_files
 from xs2p.movie.sources import ADVICE
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
 
 log = logging.getLogger("xs2p")
+MOST_UNSEEN = 2**23  # frames that a file may tell of without a byte for each
 
 # NWB's kinds of series of images, which all have x before y.
 NWB_IMAGES = (
@@ -106,8 +108,10 @@ def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarr
         for source in frames.sources:  # HDF5 has zeros for what is in a file that is gone
             if not os.path.isfile(source.path):
                 raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
+            source.check()
         require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
         part: np.ndarray[Any, Any] = stored[key]
+        check_found(stored, key, part)
         return part
 
 
@@ -121,6 +125,7 @@ def h5_frames(stored: Any, axes: tuple[str, str, str] | None = None) -> H5Frames
     path = stored.file.filename
     require_filters(stored, f"{path}{stored.name}")
     axes = axes_of(stored) if axes is None else axes
+    sources = _sources_of(stored)
     shape = tuple(int(stored.shape[axes.index(dim)]) for dim in DIMS)
     return H5Frames(
         Stamp.of(path),
@@ -128,8 +133,21 @@ def h5_frames(stored: Any, axes: tuple[str, str, str] | None = None) -> H5Frames
         stored.dtype.newbyteorder("=").str,
         dataset=stored.name.lstrip("/"),
         axes=axes,
-        sources=tuple(map(Stamp.of, _sources(stored, f"{path}{stored.name}"))),
+        sources=sources,
     )
+
+
+def _sources_of(stored: Any) -> tuple[Stamp, ...]:
+    """Other files that have a dataset's frames, of which it must not tell of too many."""
+    path = stored.file.filename
+    name = f"{path}{stored.name}"
+    stamps = tuple(map(Stamp.of, other_files(stored, name)))
+    size = os.path.getsize(path) + sum(stamp.size for stamp in stamps)
+    most = MOST_UNSEEN + 8 * size
+    check_claim(
+        name, "frames or pixels along an axis", max(map(int, stored.shape), default=0), most
+    )
+    return stamps
 
 
 def h5_stack(stored: Any, dims: tuple[str, ...] | None) -> Stack:
@@ -156,7 +174,7 @@ def h5_stack(stored: Any, dims: tuple[str, ...] | None) -> Stack:
         axes,
         int((stored.chunks or (1,) * stored.ndim)[axes.index("time")]),
         stored.name.lstrip("/"),
-        tuple(map(Stamp.of, _sources(stored, name))),
+        _sources_of(stored),
     )
     return Stack(box, lead(axes, stored.shape), said=True)
 
@@ -175,100 +193,11 @@ def axes_of(stored: Any) -> tuple[str, str, str]:
     return NWB_DIMS if kind in NWB_IMAGES and stored.name.endswith("/data") else DIMS
 
 
-def _sources(stored: Any, name: str, above: tuple[tuple[str, str], ...] = ()) -> list[str]:
-    """Other files that have a dataset's frames; all must be whole, HDF5 fills in zeros silently.
-
-    ``above`` are the virtual datasets that this one is a part of: HDF5 crashes where it is one of
-    them itself.
-    """
-    here = (os.path.realpath(stored.file.filename), stored.name)
-    if here in above:
-        raise ValueError(f"{name} is a virtual dataset of which it is a part itself")
-    folder = os.path.dirname(os.path.abspath(stored.file.filename))
-    found: dict[str, None] = {}
-    for part in stored.virtual_sources() if stored.is_virtual else ():
-        inside = part.file_name == "."
-        paths = _named(stored, part.file_name, "HDF5_VDS_PREFIX", [folder, os.curdir])
-        for path in [stored.file.filename] if inside else paths:
-            found |= dict.fromkeys(_of_part(part, path, name, (*above, here)))
-        if not inside and not paths:
-            raise _gone(name, "virtual dataset", part.file_name, "beside it")
-        found |= dict.fromkeys([] if inside else paths)
-    has, needed = 0, stored.size * stored.dtype.itemsize
-    for file_name, offset, size in stored.external or ():
-        paths = _named(stored, file_name, "HDF5_EXTFILE_PREFIX", [os.curdir])
-        if not paths:
-            where = "where it was; a name without a folder is of the current folder"
-            raise _gone(name, "dataset with external storage", file_name, where)
-        has += min(max(0, os.path.getsize(paths[0]) - offset), size)
-        found |= dict.fromkeys(paths)
-    if stored.external and has < needed:
-        raise ValueError(
-            f"{name}: its frames take {needed} bytes, and the files that hold them, "
-            f"{', '.join(found)}, have {has}; HDF5 would show zeros for the rest"
-        )
-    return list(found)
-
-
-def _of_part(part: Any, path: str, name: str, above: tuple[tuple[str, str], ...]) -> list[str]:
-    """Other files of one source of a virtual dataset, which must have what is taken of it."""
-    import h5py
-
-    key = re.sub("%[0-9]*b", "0", part.dset_name)
-    problem = "which has no such dataset or fewer frames"
-    try:
-        with h5py.File(path, "r") as file:
-            source = file.get(key)
-            if isinstance(source, h5py.Dataset) and _reaches(part, source.shape):
-                return _sources(source, f"{path}/{key}", above)  # it may be virtual itself
-    except OSError as error:
-        problem = f"which cannot be opened ({error})"
-    raise ValueError(
-        f"{name} is a virtual dataset, and some of its frames are {key} of {path}, {problem}; HDF5 "
-        "would show zeros instead"
-    )
-
-
-def _reaches(part: Any, shape: tuple[int, ...]) -> bool:
-    """Whether a source of this shape has what a virtual dataset takes of it."""
-    from h5py import h5s
-
-    if part.src_space.get_select_type() == h5s.SEL_ALL:
-        everything = part.vspace.get_select_type() == h5s.SEL_ALL
-        return everything or math.prod(shape) >= part.vspace.get_select_npoints()
-    try:
-        _, last = part.src_space.get_select_bounds()
-    except (RuntimeError, ValueError):  # it has no limit
-        return True
-    return all(at < n for at, n in zip(last, shape, strict=False))
-
-
-def _named(stored: Any, file_name: str, prefix: str, places: list[str]) -> list[str]:
-    """Find the files that HDF5 finds by a name, in the places where it looks."""
-    folder = os.path.dirname(os.path.abspath(stored.file.filename))
-    prefixes = os.environ.get(prefix, "").replace("${ORIGIN}", folder).split(":")
-    for place in [*filter(None, prefixes), *places]:
-        path = os.path.join(place, file_name)
-        # A pattern of HDF5's: one file after the other, by number.
-        numbered = re.sub("%[0-9]*b", "[0-9]*", glob.escape(path))
-        found = [path] if os.path.isfile(path) else sorted(glob.glob(numbered))
-        if found:
-            return found
-    base = os.path.join(folder, os.path.basename(file_name))
-    return [base] if folder in places and os.path.isabs(file_name) and os.path.isfile(base) else []
-
-
-def _gone(name: str, what: str, file_name: str, where: str) -> ValueError:
-    return ValueError(
-        f"{name} is a {what}, and some of its frames are in {file_name!r}, which is not there; "
-        f"HDF5 would show zeros instead. Put the file back {where}"
-    )
-
-
 def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) -> Stack:
     """Find the dataset of an HDF5 file that is a movie: (time, y, x), or of the axes ``dims``."""
     import h5py
 
+    check_heaps(name)
     try:
         file = h5py.File(name, "r")
     except OSError as error:
@@ -278,6 +207,8 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
     with file:
         if variable is not None:
             chosen = file.get(variable)
+            if isinstance(chosen, h5py.Dataset):
+                check_dataset(chosen, name)
             if isinstance(chosen, h5py.Dataset) and _is_movie(chosen, dims, any_dims=True):
                 return h5_stack(chosen, dims)
         found: dict[str, Any] = {}

@@ -7,12 +7,15 @@ frames are read where they are, without the library.
 from __future__ import annotations
 
 import contextlib
+import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from xs2p.disk.reads import check_claim
 from xs2p.movie.frames import Stamp
 from xs2p.movie.microscopes import PlacedFrames, advice, clock, library, picked
 
@@ -125,6 +128,9 @@ def _frames(
 @contextlib.contextmanager
 def _opened(liffile: Any, name: str) -> Iterator[Any]:
     """Open a LIF file, to be closed."""
+    with open(name, "rb") as head:
+        (letters,) = struct.unpack("<9xI", head.read(13).ljust(13, b"\0"))
+        check_claim(name, "letters of XML", letters, os.fstat(head.fileno()).st_size // 2)
     try:
         file = liffile.LifFile(name)
     except Exception as error:  # whatever a damaged header makes of the parser

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -164,11 +165,24 @@ def _arrays(name: str) -> Iterator[_Array]:
                     raise ValueError(f"{name}: the MAT-file is damaged ({error})") from error
             array = _head(data, order) if code in (_MATRIX, _COMPRESSED) else None
             if array is not None:
+                _check_size(array, name, size if code == _MATRIX else None)
                 begins = None if code == _COMPRESSED else at + (array.offset or 0)
                 yield array._replace(offset=begins)
             file.seek(at + size)
         if file.tell() > file.seek(0, 2):
             raise ValueError(f"{name}: the MAT-file was cut")
+
+
+def _check_size(array: _Array, name: str, size: int | None) -> None:
+    """Raise where an array claims more than its element of ``size`` bytes, or less than nothing."""
+    needed = math.prod(array.shape) * np.dtype(array.stored).itemsize
+    if min(array.shape, default=0) < 0 or (
+        size is not None and (array.offset or 0) + needed > size
+    ):
+        raise ValueError(
+            f"{name}: {array.name} is {array.shape} of {array.stored}, {needed} bytes, and the "
+            f"file has {size} for it: it is damaged"
+        )
 
 
 def _head(data: bytes, order: str) -> _Array | None:

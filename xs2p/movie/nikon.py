@@ -145,15 +145,37 @@ def _places(name: str) -> dict[int, int]:
         file.seek(start)
         _, named, length = struct.unpack("<IIQ", file.read(16))
         file.seek(named, os.SEEK_CUR)
+        if length > size:
+            raise ValueError(f"{name}: a map of {length} bytes in {size}: the file is damaged")
         data = file.read(length)
     found, at = {}, 0
+    others: list[int] = []
     while data[at : at + 32] != _MAP:
-        end = data.index(b"!", at) + 1
+        end = data.find(b"!", at) + 1
+        if not end:
+            raise ValueError(f"{name}: the map of its frames does not end: the file is damaged")
         key = data[at:end]
         if key.startswith(_FRAME):
             found[int(key[len(_FRAME) : -1])] = struct.unpack_from("<Q", data, end)[0]
+        else:
+            others.append(struct.unpack_from("<Q", data, end)[0])
         at = end + 16
+    _check_lengths(name, others, size)
     return found
+
+
+def _check_lengths(name: str, places: list[int], size: int) -> None:
+    """Raise where a chunk of settings claims more bytes than the file has."""
+    with open(name, "rb") as file:
+        for place in places:
+            file.seek(min(place, size))
+            head = file.read(16)
+            named, length = struct.unpack("<4xIQ", head) if len(head) == 16 else (0, size)
+            if place + 16 + named + length > size:
+                raise ValueError(
+                    f"{name}: its map has settings of {length} bytes at byte {place}, and the file "
+                    f"has {size}: it is damaged"
+                )
 
 
 def _check_there(

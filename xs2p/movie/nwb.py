@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # NWB's kinds of series that are movies by themselves.
 MOVIES = ("TwoPhotonSeries", "OnePhotonSeries")
+_READ = ("data", "timestamps", "starting_time", "external_file")  # of a series, where it has them
 _NO_UNIT = ("", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
 
 
@@ -69,11 +71,14 @@ def open_nwb_movie(
 
     from xs2p.movie.check import check_dtype
     from xs2p.movie.hdf5 import h5_frames, h5_to_dask
+    from xs2p.movie.hdf5_heaps import check_heaps
+    from xs2p.movie.hdf5_sources import check_dataset
 
     axes = nwb_axes(order)
     name = os.fspath(path)
     if not os.path.isfile(name):
         raise FileNotFoundError(f"open_nwb_movie: no file {name!r}")
+    check_heaps(name)
     try:
         file = h5py.File(name, "r")
     except OSError as error:
@@ -81,6 +86,9 @@ def open_nwb_movie(
     with file:
         series = pick_series(_series(file), name, variable)
         where = f"{name}{series.name}"
+        for item in (series.get(key) for key in _READ):
+            if isinstance(item, h5py.Dataset):
+                check_dataset(item, name)
         data = series_data(series, where)
         check_dtype(data.dtype, where)
         frames = h5_frames(data, axes)
@@ -218,11 +226,13 @@ def _units(data: Any) -> dict[str, Any]:
 def _time(series: Any, n_frames: int, where: str) -> tuple[np.ndarray | None, float | None]:
     """Find the times of the frames in s and, where they are regular, the frame rate in Hz."""
     if "timestamps" in series:
-        time = np.asarray(series["timestamps"][:], dtype=np.float64)
-        if time.shape != (n_frames,):
+        stored = series["timestamps"]
+        if stored.shape != (n_frames,):
             raise ValueError(
-                f"{where}: {n_frames} frames, but {time.size} timestamps; the file is damaged"
+                f"{where}: {n_frames} frames, but {math.prod(stored.shape)} timestamps; the file "
+                "is damaged"
             )
+        time = np.asarray(stored[:], dtype=np.float64)
         return time, rate_of(time)
     start = series.get("starting_time")
     rate = None if start is None else float(start.attrs.get("rate", np.nan))

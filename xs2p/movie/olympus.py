@@ -11,13 +11,14 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.movie.frames import Stamp
+from xs2p.movie.compound import check_chains
+from xs2p.movie.frames import Stamp, check_page
 from xs2p.movie.microscopes import PlacedFrames, advice, library, whole_times
 
 if TYPE_CHECKING:
@@ -31,9 +32,13 @@ _WHOLE = advice("oiffile.imread(path)")
 
 @dataclass(frozen=True)
 class OifFrames(PlacedFrames):
-    """Frames that are TIFF files each, in the order of `_ORDER`; ``told`` is of their names."""
+    """Frames that are TIFF files each, in the order of `_ORDER`.
+
+    ``told`` is of their names, ``newest`` when the last of them was written, in ns.
+    """
 
     told: str = ""
+    newest: int = 0
 
     def fill(self, wanted: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
         """Read the TIFFs of these frames."""
@@ -45,13 +50,29 @@ class OifFrames(PlacedFrames):
                 "files beside it were added or are gone since it was opened; open it anew with "
                 "xs2p.open_movie"
             )
+        read = [names[number] for number in wanted.tolist()]
+        self._check_times(read)
         with _opened(self.stamp.path) as file:
-            for i, number in enumerate(wanted.tolist()):
+            for i, name in enumerate(read):
                 with (
-                    contextlib.closing(file.open_file(names[number])) as stream,
-                    tifffile.TiffFile(stream, name=names[number]) as tif,
+                    contextlib.closing(file.open_file(name)) as stream,
+                    tifffile.TiffFile(stream, name=name) as tif,
                 ):
+                    check_page(self, tif.pages[0])
                     out[i] = self.check(tif.pages[0].asarray(maxworkers=1))
+        self._check_times(read)
+
+    def _check_times(self, read: list[str]) -> None:
+        """Raise where TIFFs beside the OIF were written since it was opened."""
+        folder = f"{self.stamp.path}.files"
+        if not os.path.isdir(folder) or not self.stamp.is_here():
+            return
+        names = [re.split(r"[\\/]", name)[-1] for name in read]
+        if _newest([folder, *(os.path.join(folder, name) for name in names)]) > self.newest:
+            raise OSError(
+                f"TIFFs in {folder} were replaced since it was opened; open it anew with "
+                "xs2p.open_movie"
+            )
 
 
 def oif_stack(name: str, variable: str | None) -> Stack:
@@ -75,7 +96,7 @@ def oif_stack(name: str, variable: str | None) -> Stack:
             f"{name}: its frames are {shape}, but it says {size} lines and pixels: it is damaged, "
             f"or no movie of frames. {_WHOLE}"
         )
-    frames = OifFrames(stamp, (len(names), *shape), stored, _digest(names))
+    frames = OifFrames(stamp, (len(names), *shape), stored, _digest(names), _newest(_beside(name)))
     return Stack(frames, axes, said=True, lacks=lacks, fs=rate, mend=_WHOLE)
 
 
@@ -88,6 +109,8 @@ def _opened(name: str) -> Iterator[Any]:
         raise FileNotFoundError(
             f"{name}: the folder with its frames, {beside!r}, is not beside it; put it back"
         )
+    if name.lower().endswith(".oib"):
+        check_chains(name)
     try:
         file = oiffile.OifFile(name)
     except Exception as error:  # whatever damage makes of the parser
@@ -109,6 +132,19 @@ def _changed(name: str) -> tuple[int, ...]:
 
 def _digest(names: tuple[str, ...]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _beside(name: str) -> list[str]:
+    """Return the folder beside an OIF and the files in it; none of an OIB."""
+    folder = f"{name}.files"
+    if not os.path.isdir(folder):
+        return []
+    return [folder, *(os.path.join(folder, inside) for inside in os.listdir(folder))]
+
+
+def _newest(paths: Iterable[str]) -> int:
+    """Tell when the last of some files was written, in ns."""
+    return max((os.stat(path).st_mtime_ns for path in paths), default=0)
 
 
 @functools.lru_cache(maxsize=8)

@@ -162,6 +162,9 @@ def open_movie(
         the file or array has.
 
     UserWarning
+        Some chunks of an HDF5 dataset were never written, so that HDF5 has its fill value there.
+
+    UserWarning
         Metadata of a TIFF tell of frames that are not there, as of a recording that was stopped or
         of which one channel's files were kept: the movie is of those that are.
 
@@ -174,6 +177,11 @@ def open_movie(
 
     An ``.npy`` file in Fortran order is read correctly but slowly, since every frame is
     spread over the whole file: store it anew with ``numpy.save(path, movie.copy("C"))``.
+
+    Damaged files are named, with what is wrong, before anything is made room for that they only
+    claim. Frames of an HDF5 file that lie in another folder (virtual datasets, external storage,
+    links) are read where HDF5's own environment variables name that folder: ``HDF5_VDS_PREFIX``,
+    ``HDF5_EXTFILE_PREFIX`` or ``HDF5_EXT_PREFIX``.
 
     suite2p's planes may differ by one frame; the last one of the longer is then left out, with a
     warning. Planes that it was told to ignore (``ignore_flyback``) are left out of its folder, with

@@ -95,6 +95,8 @@ def npy_stack(name: str, dims: tuple[str, ...] | None) -> Stack:
         shape, fortran, dtype = read_header(file, name)
         offset = file.tell()
     check_dtype(dtype, name)
+    if min(shape, default=0) < 0 or any(isinstance(n, bool) for n in shape):
+        raise ValueError(f"{name}: its header says the shape {shape}: it is damaged")
     needed = offset + math.prod(shape) * dtype.itemsize
     if stamp.size < needed:
         raise ValueError(

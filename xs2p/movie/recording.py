@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from dask.layers import ArrayBlockwiseDep
 
-from xs2p.disk.reads import named_read
 from xs2p.movie.chunks import even_chunks
-from xs2p.movie.frames import Frames, Sliced
+from xs2p.movie.frames import Frames, Sliced, read_of
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -50,7 +49,7 @@ class Run:
     def named(self) -> contextlib.AbstractContextManager[None]:
         """Say in errors which file and frames these are."""
         stop = self.first + (self.count - 1) * self.step + 1
-        return named_read(self.frames.stamp.path, self.first, stop, self.step)
+        return read_of(self.frames.stamp, self.first, stop, self.step)
 
     def read(self) -> np.ndarray[Any, Any]:
         """Read the frames."""

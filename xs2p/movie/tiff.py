@@ -15,6 +15,7 @@ from xs2p.movie.tiff_file import (
     all_pages,
     check_codec,
     check_directories,
+    check_followed,
     check_number,
     headers,
     number_of,
@@ -55,6 +56,8 @@ def tiff_stack(name: str, given: Sequence[str], plain: bool = False) -> Stack:
             return _plain(file, 0)
         if not all_series:
             raise ValueError(f"{name}: a TIFF file without pages")
+        if not plain:
+            check_followed(file, all_series)
         found = _series(file, all_series, given, plain)
         found = replace(found, called=all_series[0].kind in _CALLED)
         timed = dict(found.axes).get("T", 1) > 1  # the interval of other axes is not one of time
@@ -123,6 +126,7 @@ def _one_series(file: Opened, series: Any, given: Sequence[str], plain: bool) ->
     if series.dataoffset is not None and not series.is_multifile:
         if series.kind in ("imagej", "ome"):
             check_number(file, n_frames, (1, n_frames))
+        check_directories(file, offsets(name))
         stored = stored.newbyteorder(file.tif.byteorder)
         needed = series.dataoffset + int(np.prod(shape)) * stored.itemsize
         if file.stamp.size < needed:

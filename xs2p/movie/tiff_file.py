@@ -25,6 +25,7 @@ class Opened:
     n_pages: int
 
 
+_TELLING = ("shaped", "mmstack", "ome", "imagej", "ndtiff")  # metadata that say what is in a file
 _LISTENING = threading.Lock()  # a logger's filters must not change while it goes through them
 
 
@@ -69,6 +70,31 @@ def check_number(file: Opened, n_frames: int, expected: tuple[int, ...]) -> None
             "are not of this file. To have all pages as frames, write it anew with "
             f"tifffile.imwrite(path, tifffile.imread({file.name!r}, key=range({file.n_pages})), "
             "photometric='minisblack')"
+        )
+
+
+def check_followed(file: Opened, series: Sequence[Any]) -> None:
+    """Raise where a file tells of a stack, and tifffile could not follow it.
+
+    It then takes the pages that are there, the first alone of a stack that has one header: what it
+    logs of that may be shown nowhere.
+    """
+    tif, first = file.tif, series[0]
+    said = [kind for kind in _TELLING if getattr(tif, f"is_{kind}")]
+    page = tif.pages.first
+    left = (
+        file.stamp.size - page.dataoffsets[-1] - page.databytecounts[-1] if page.dataoffsets else 0
+    )
+    lost = (
+        len(series) == 1 and first.size == page.size and file.n_pages == 1 and left >= page.nbytes
+    )
+    if (said and first.kind not in said) or (said and lost):
+        told = {"imagej": "ImageJ", "ome": "OME"}.get(said[0], said[0])
+        raise ValueError(
+            f"{file.name}: it tells of a stack by its {told} metadata, which do not fit what is in "
+            f"it, {file.n_pages} pages in {file.stamp.size} bytes: the file is damaged, or was cut "
+            "while it was written or copied. order=('time', 'plane', 'channel') takes the pages "
+            "that are there one after the other"
         )
 
 

@@ -59,7 +59,10 @@ class VideoFrames(Frames):
             stream = file.streams.video[0]
             if start:
                 file.seek(self.first + int(start * self.step), stream=stream, backward=True)
+            strict(stream)
             for frame in file.decode(stream):
+                if frame.is_corrupt:
+                    raise OSError("a frame of it is damaged")
                 if frame.pts is None:
                     raise OSError("a frame of it has no timestamp")
                 yield round((frame.pts - self.first) / self.step), frame
@@ -70,15 +73,21 @@ def video_stack(name: str) -> Stack:
     from xs2p.movie.turns import Stack
 
     stamp = Stamp.of(name)
+    _check_whole(name, stamp.size)
     with opened(name) as file:
         if not file.streams.video:
             raise ValueError(f"{name}: holds no video")
         stream = file.streams.video[0]
-        rate = stream.average_rate
+        rate, number = stream.average_rate, stream.frames
         times = _timestamps(file, stream)
         if not times or not rate:
             raise ValueError(f"{name}: holds no frames")
         step = 1 / (rate * stream.time_base)
+    if len(times) < number:
+        raise ValueError(
+            f"{name}: it tells of {number} frames, and {len(times)} are in it: it was cut while it "
+            "was written or copied; write those anew with: ffmpeg -i in -c:v ffv1 out.avi"
+        )
     numbers = [round((t - times[0]) / step) for t in times]
     if numbers != list(range(len(times))):
         raise ValueError(
@@ -87,6 +96,7 @@ def video_stack(name: str) -> Stack:
             "-c:v ffv1 out.avi, or as TIFF in Fiji"
         )
     with opened(name) as file:
+        strict(file.streams.video[0])
         frame = next(file.decode(video=0))
         dtype = np.dtype("u2" if _sixteen(frame) else "u1")
         shape = (len(times), *grey(frame, dtype).shape)
@@ -107,6 +117,28 @@ def opened(name: str) -> Any:
         return av.open(name)
     except av.error.FFmpegError as error:
         raise ValueError(f"{name}: no video can be read ({error})") from error
+
+
+def _check_whole(name: str, size: int) -> None:
+    """Raise where a Matroska file is shorter than it says of its one segment."""
+    with open(name, "rb") as file:
+        head = file.read(4096)
+    at = head.find(b"\x18\x53\x80\x67")  # of the segment, after the header
+    if not head.startswith(b"\x1a\x45\xdf\xa3") or at < 0 or at + 12 > len(head):
+        return
+    length = 9 - head[at + 4].bit_length()  # bytes of the number, whose first bit says how many
+    number = int.from_bytes(head[at + 4 : at + 4 + length]) & ((1 << 7 * length) - 1)
+    unknown = number == (1 << 7 * length) - 1  # as of one that was not ended
+    if length < 9 and not unknown and at + 4 + length + number > size:
+        raise ValueError(
+            f"{name}: it says that it has {at + 4 + length + number} bytes, and has {size}: it was "
+            "cut while it was copied"
+        )
+
+
+def strict(stream: Any) -> None:
+    """Have a decoder check what its codec has checksums for, and stop where it finds damage."""
+    stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 
 def _timestamps(file: Any, stream: Any) -> list[int]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import math
 import os
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +14,12 @@ from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
 from xs2p.movie.zarr_damage import sorted_out, sound_part
+from xs2p.movie.zarr_state import State, patient, stalls, state_of
+from xs2p.movie.zarr_store import check_shape, check_there, check_zip
 
 if TYPE_CHECKING:
     import xarray as xr
 
-MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 # Dims of Minian's movies, and what they are here.
 MINIAN = {"frame": "time", "height": "y", "width": "x"}
 
@@ -129,11 +127,15 @@ def _open(source: Any, told: str) -> Any:
     remote = isinstance(source, str) and "://" in source
     try:
         if isinstance(source, str) and not remote and source.lower().endswith(".zip"):
+            check_zip(source)
             source = zarr.storage.ZipStore(source, mode="r")
         if isinstance(source, zarr.Group):
             return source
         # A server that lists nothing can only be read by what was consolidated.
-        return zarr.open(source, mode="r", use_consolidated=None if remote else False)
+        how: dict[str, Any] = {"use_consolidated": None if remote else False}
+        if remote and source.startswith(("http://", "https://")):
+            how["storage_options"] = {"client_kwargs": {"timeout": stalls()}}
+        return patient(lambda: zarr.open(source, mode="r", **how))
     except ImportError as error:
         raise ImportError(
             f"{told}: zarr needs another package to read it ({error}): pip install s3fs for s3://, "
@@ -259,6 +261,8 @@ class _NamedReads:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     time: int  # which dim is time
+    state: State
+    stored: Any = None  # the array of Zarr's, where chunks that are not there have no value
 
     @property
     def ndim(self) -> int:
@@ -266,8 +270,10 @@ class _NamedReads:
 
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         start, stop, _ = key[self.time].indices(self.shape[self.time])
-        with named_read(self.path, start, stop):
-            return np.asarray(self.array[key]).astype(self.dtype, copy=False)
+        with named_read(self.path, start, stop), self.state.holding(key):
+            if self.stored is not None:
+                check_there(self.stored, key)
+            return np.asarray(patient(lambda: self.array[key])).astype(self.dtype, copy=False)
 
 
 def array_to_dask(array: Any, chunks: int | None) -> Any:
@@ -303,49 +309,16 @@ def _bare(array: Any, dims: tuple[str, ...], sizes: tuple[int, ...], name: str) 
 def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: str) -> Any:
     from xs2p.movie.chunks import from_array
 
+    state = state_of(array)
     # An integer that another convention than Zarr's calls the other sign's; wrapping gives it.
     dtype = np.dtype(values.dtype).newbyteorder("=")
     signs = {"true": "iu", "false": "ui"}.get(str(array.attrs.get("_Unsigned")).lower(), "")
     if signs.startswith(dtype.kind):
         dtype = np.dtype(f"{signs[1]}{dtype.itemsize}")
-    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"))
-    return from_array(reads, sizes, (_identity(array), str(dtype)))
-
-
-def _identity(array: Any) -> Any:
-    """Tell stores apart, and the states of a folder or file; what is elsewhere is new each time."""
-    import zarr
-
-    from xs2p.movie.frames import Stamp
-
-    store = array.store
-    if isinstance(store, zarr.storage.ZipStore) and os.path.isfile(store.path):
-        return Stamp.of(store.path), array.path
-    if isinstance(store, zarr.storage.LocalStore):
-        folder = os.path.abspath(os.path.join(store.root, array.path))
-        state = None
-        with contextlib.suppress(OSError):  # somebody is writing to it
-            state = _state(folder)
-        if state is not None:
-            return folder, state
-    return uuid.uuid4()
-
-
-def _state(folder: str) -> str | None:
-    """Digest names, sizes and times of an array's files, chunks too; None where they are many."""
-    found: list[tuple[str, int, int]] = []
-    folders = [folder]
-    while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    folders.append(entry.path)
-                    continue
-                stat = entry.stat()
-                found.append((entry.path, stat.st_size, stat.st_mtime_ns))
-                if len(found) > MOST_FILES:
-                    return None
-    return hashlib.sha256(repr(sorted(found)).encode()).hexdigest()
+    check_shape(array, name)
+    bare = array if array.metadata.fill_value is None else None
+    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"), state, bare)
+    return from_array(reads, sizes, (state.token, str(dtype)))
 
 
 def _as_ours(movie: xr.DataArray) -> xr.DataArray:
@@ -368,6 +341,7 @@ def _from_dataset(
     options["consolidated"] = consolidated  # a server may list nothing, and have only this
     group, _, key = array.path.rpartition("/")
     options["group"] = group or None
+    options["decode_times"] = {key: False}  # of its own array units are no dates
     store = array.store
     try:
         dataset = xr.open_zarr(store, mask_and_scale=False, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from typing import Any, NamedTuple
 
@@ -46,7 +47,8 @@ def read_block(file: Any, block: Block) -> np.ndarray[Any, Any]:
     file.seek(block.place + HEADER + max(240, entry) + about)
     needed = block.frame[0] * block.frame[1] * np.dtype(block.dtype).itemsize
     wanted = nbytes if block.compression else needed
-    data = file.read(wanted) if nbytes >= wanted else b""
+    here = os.fstat(file.fileno()).st_size
+    data = file.read(wanted) if wanted <= min(nbytes, here) else b""
     if len(data) < wanted:
         raise OSError(f"its block at byte {block.place} is not whole: the file was cut")
     page = data if block.compression == 0 else _decoded(data, block)

@@ -13,12 +13,12 @@ from xs2p.pipeline.apply import extractor
 from xs2p.pipeline.dff import relative
 from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois
+from xs2p.pipeline.spikes import baseline_and_activity
 from xs2p.rois.convert import contiguous
 from xs2p.rois.offsets import with_offsets
 from xs2p.rois.planes import join_traces
 from xs2p.traces.baseline_methods import estimate_baseline
-from xs2p.traces.blocks import joined, long_chunks, storable, turned
-from xs2p.traces.deconvolve import estimate_spikes
+from xs2p.traces.blocks import joined, long_chunks, storable
 from xs2p.traces.neuropil import with_corrected
 
 
@@ -52,6 +52,9 @@ def extract(
     detrend: str | None = None,
     polarity: int = 1,
     dff: bool = False,
+    s_min: float | xr.DataArray = 0.0,
+    penalty: str | float | None = None,
+    denoised: bool = False,
     device: str | None = None,
     kernels: str | None = None,
     **other: Any,
@@ -127,6 +130,12 @@ def extract(
     dff
         Make ``dFF``, with ``noise`` and ``dff_flag`` of each ROI: see :func:`xs2p.dff`. Lazily
         this wants all of time of the traces in memory; :func:`xs2p.extract_to_zarr` does not.
+    s_min, penalty, denoised
+        The smallest spike in the units of the movie, a number or a DataArray over ``roi``; a
+        penalty on spikes, ``"noise"`` or a number; and whether the fitted calcium is made too, as
+        ``denoised``: see :func:`xs2p.deconvolve`. Lazily the first, and ``"noise"``, want all of
+        time of the traces in memory; in :func:`xs2p.extract_to_zarr` of some ROIs at once. The
+        coordinate ``s_min`` has those of each ROI.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``, the GPU where there is one; by default where the movie
         is. Results are where the movie is: on the host, or CuPy's for one of CuPy arrays.
@@ -142,9 +151,9 @@ def extract(
     -------
     Dataset
         ``F``, ``Fneu``, ``Fc``, ``F0`` (baseline of ``Fc``), ``spks`` (from ``Fc − F0``) and, if
-        it is wanted, ``dFF``, float32 ``([channel,] roi, time)``, lazy where the movie is (with
-        variables ``noise(roi)`` and ``dff_flag(roi)``), with ``status(roi)``, the
-        movie's own coordinates and the ROI set as coordinates, but for what an earlier
+        they are wanted, ``denoised`` and ``dFF``, float32 ``([channel,] roi, time)``, lazy where
+        the movie is (with variables ``noise(roi)`` and ``dff_flag(roi)``), with ``status(roi)``,
+        the movie's own coordinates and the ROI set as coordinates, but for what an earlier
         extraction found (``skew``, ``std``, ``neuropil_mask`` of a stat). ROIs without a mask
         are NaN in every variable. Where ``movie.attrs`` say ``line_period`` or ``plane_period`` in
         s, as those of ScanImage's files do, ``time_offset(roi)`` is how long after the time of the
@@ -204,6 +213,9 @@ def extract(
         detrend=detrend,
         polarity=polarity,
         dff=dff,
+        s_min=s_min,
+        penalty=penalty,
+        denoised=denoised,
         device=device,
         kernels=kernels,
     )
@@ -245,18 +257,17 @@ def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Datase
     """Add ``Fc``, ``F0``, ``spks`` and the ROI set to what was extracted.
 
     ``traces`` are those of :func:`extracted`, or the same read back from where they were stored;
-    then, ``in_passes``, a baseline that is one number for all time is found at once, so that no
-    trace has to wait for it in memory.
+    then, ``in_passes``, a baseline or a penalty that is one number for all time is found at once,
+    so that no trace has to wait for it in memory.
     """
     traces = joined(traces, job.reach)
     ds = traces[[name for name in traces.data_vars if not str(name).endswith("_chan2")]]
     ds = with_corrected(ds, job.neuropil, job.device, in_passes)
-    ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
-    if job.decay is not None:
-        # Arithmetic keeps the dtype float32; the attributes say which baseline was taken off.
-        corrected = (ds["Fc"] - ds["F0"]).assign_attrs(ds["F0"].attrs)
-        upward = turned(corrected, job.baseline.polarity)
-        ds["spks"] = estimate_spikes(upward, job.decay, job.device)
+    if job.decay is None:
+        ds["F0"] = estimate_baseline(ds["Fc"], job.baseline, job.device, in_passes)
+    else:
+        how = (job.decay, job.sparsity, job.device, job.denoised, in_passes)
+        ds = ds.assign(baseline_and_activity(ds, job.baseline, *how))
     if job.dff:
         ds = ds.assign(relative_in(ds, job, in_passes))
     ds = ds.assign({n: v for n, v in traces.data_vars.items() if n not in ds})

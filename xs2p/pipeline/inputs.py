@@ -27,6 +27,7 @@ from xs2p.traces.deconvolve import Decay, check_decay, oasis_reach
 from xs2p.traces.demix import GRID, METHODS, Demixing, check_demixing
 from xs2p.traces.neuropil import ESTIMATED, Neuropil, check_neuropil
 from xs2p.traces.noise import noise_window
+from xs2p.traces.sparsity import NOT_SPARSE, Sparsity, check_sparsity
 
 
 class Part(NamedTuple):
@@ -62,6 +63,10 @@ class Job(NamedTuple):
     """How footprints are demixed, where they are; None for masks."""
     valid: xr.DataArray | None = None
     """Which frames count of each ROI, ``(roi, time)``, where they are not the same for all."""
+    sparsity: Sparsity = NOT_SPARSE
+    """How sparse spikes are to be."""
+    denoised: bool = False
+    """Whether the calcium that is fitted is wanted."""
     periods: Periods = Periods()
     """Seconds from line to line, and from plane to plane."""
 
@@ -109,6 +114,9 @@ def check_job(
     detrend: str | None,
     polarity: int,
     dff: bool,
+    s_min: float | xr.DataArray,
+    penalty: str | float | None,
+    denoised: bool,
     device: str | None,
     kernels: str | None,
     **mask_options: Any,
@@ -132,7 +140,7 @@ def check_job(
     check_flag("dff", dff)
     if tau is None and not (fs is None and "fs" not in movie.attrs):
         tau = movie.attrs.get("tau")
-    _check_snr(snr_threshold, movie, tau)
+    _check_snr(snr_threshold, movie, tau, s_min)
     how = check_baseline(
         baseline,
         fs,
@@ -146,8 +154,8 @@ def check_job(
     by_window = correction.method == "binned"
     if tau is not None or dff or by_window:
         fs = how.attrs["fs"] if "fs" in how.attrs else resolve("fs", fs, movie)
-    decay = None if tau is None else check_decay(tau, fs, rois["npix"])
-    if given is None and ("fs" in how.attrs or decay is not None or dff or by_window):
+    spikes = _spikes(tau, fs, rois["npix"], penalty, s_min, denoised)
+    if given is None and ("fs" in how.attrs or tau is not None or dff or by_window):
         warn_of_gaps(movie, "movie")
     if demixing is None:
         compare_overlap(rois, options)
@@ -160,7 +168,7 @@ def check_job(
         neuropil=correction._replace(fs=fs if by_window else None),
         snr_threshold=float(snr_threshold),
         baseline=how,
-        decay=decay,
+        **spikes,
         fs=how.attrs.get("fs", fs),
         device=device,
         dff=bool(dff),
@@ -168,6 +176,22 @@ def check_job(
         valid=of_rois,
         periods=check_periods(movie),
     )
+
+
+def _spikes(
+    tau: Any, fs: Any, of_rois: xr.DataArray, penalty: Any, s_min: Any, denoised: Any
+) -> dict[str, Any]:
+    """How spikes are made, for a `Job`; where none are, nothing may be asked of them."""
+    decay = None if tau is None else check_decay(tau, fs, of_rois)
+    check_flag("denoised", denoised)
+    sparsity = check_sparsity(penalty, s_min, of_rois)
+    given = {"penalty": penalty is not None, "s_min": sparsity.least.any(), "denoised": denoised}
+    for name in [name for name, wanted in given.items() if wanted and decay is None]:
+        raise ValueError(
+            f"{name} plays no part without spikes, which are not made, for tau is not known: give "
+            f"tau in seconds, or leave {name} out"
+        )
+    return {"decay": decay, "sparsity": sparsity, "denoised": bool(denoised)}
 
 
 def method_or_baseline(method: Any, baseline: Any) -> tuple[Any, Any]:
@@ -266,7 +290,7 @@ def _in_its_plane(movie: xr.DataArray, movie_chan2: Any) -> Any:
     return movie_chan2.assign_coords(plane=plane)
 
 
-def _check_snr(threshold: float, movie: xr.DataArray, tau: Any) -> None:
+def _check_snr(threshold: float, movie: xr.DataArray, tau: Any, s_min: Any) -> None:
     check_number("snr_threshold", threshold)
     if threshold <= 0:
         return
@@ -275,17 +299,28 @@ def _check_snr(threshold: float, movie: xr.DataArray, tau: Any) -> None:
             "snr_threshold needs one channel to judge by; pass movie.isel(channel=0) as movie "
             "and the other as movie_chan2"
         )
-    if isinstance(tau, xr.DataArray) and tau.ndim > 0 and "roi" not in tau.coords:
-        raise ValueError(
-            "with snr_threshold, ROIs are dropped: give tau with roi labels, as in "
-            "tau.assign_coords(roi=rois.roi)"
-        )
+    for name, given in (("tau", tau), ("s_min", s_min)):
+        if isinstance(given, xr.DataArray) and given.ndim > 0 and "roi" not in given.coords:
+            raise ValueError(
+                f"with snr_threshold, ROIs are dropped: give {name} with roi labels, as in "
+                f"{name}.assign_coords(roi=rois.roi)"
+            )
 
 
 def _without_old_results(rois: xr.Dataset) -> xr.Dataset:
     """Leave out what an earlier extraction found: it would label the traces of this one."""
     rois = rois.drop_dims(["time", "channel", "neuropil_mask_element"], errors="ignore")
-    found = ["tau", "snr", "skew", "std", "neuropil_mask_roi", "dark_offset", "noise", "dff_flag"]
+    found = [
+        "tau",
+        "s_min",
+        "snr",
+        "skew",
+        "std",
+        "neuropil_mask_roi",
+        "dark_offset",
+        "noise",
+        "dff_flag",
+    ]
     found += ["vif", "demix_flag", OFFSET]
     return rois.drop_vars([*found, *ESTIMATED], errors="ignore")
 

@@ -10,9 +10,10 @@ import xarray as xr
 from xs2p._attrs import COEFFICIENT, check_flag, coefficient_in, resolve
 from xs2p._warnings import warn
 from xs2p.traces.baseline_methods import METHODS, USED_BY, Baseline, check_baseline
-from xs2p.traces.deconvolve import Decay, check_decay
+from xs2p.traces.deconvolve import Decay, check_decay, fitted_here
 from xs2p.traces.dff import made_here
 from xs2p.traces.neuropil import Neuropil, check_neuropil
+from xs2p.traces.sparsity import Sparsity, check_sparsity
 
 _OF_BASELINE = {
     "baseline": "maximin",
@@ -24,12 +25,25 @@ _OF_BASELINE = {
 }
 
 
+class Spikes(NamedTuple):
+    """How spikes are made."""
+
+    decay: Decay
+    sparsity: Sparsity
+    denoised: bool
+    """Whether the calcium that is fitted is made, too."""
+    stay: bool
+    """Whether the spikes that are there are these."""
+
+
 class Plan(NamedTuple):
     """What is made anew; None is what stays, or is not there."""
 
     neuropil: Neuropil | None
     baseline: Baseline | None
-    decay: Decay | None
+    spikes: Spikes | None
+    without_denoised: bool
+    """Whether the fitted calcium that is there goes."""
     dff_rate: float | None
     """Frame rate that ``dFF`` is made with."""
     without_dff: bool
@@ -44,7 +58,7 @@ def planned(
     of_baseline: dict[str, Any],
     of_neuropil: dict[str, Any],
     known: dict[str, Any],
-    tau: float | str | xr.DataArray | None,
+    of_spikes: dict[str, Any],
     dff: bool | None,
     frames_anew: bool,
 ) -> Plan:
@@ -59,7 +73,8 @@ def planned(
     how = _baseline(ds, first, of_baseline, known, said if stays else None)
     if "F0" in ds:
         said = {name: ds["F0"].attrs.get(name) for name in _OF_BASELINE} | said
-    decay = _decay(ds, first, tau, known, said, how is not None)
+    spikes = _spikes(ds, first, of_spikes, known, said, how is not None)
+    stale = "denoised" in ds and (spikes is not None or of_spikes["denoised"] is False)
     rate, without = _of_dff(ds, first, dff, how is not None)
     other = neuropil is not None and (
         neuropil.own
@@ -69,7 +84,8 @@ def planned(
             for name, value in (dict.fromkeys(_SAID) | neuropil.attrs).items()
         )
     )
-    return Plan(neuropil, how, decay, rate, without, other or frames_anew)
+    no_calcium = stale and not (spikes is not None and spikes.denoised)
+    return Plan(neuropil, how, spikes, no_calcium, rate, without, other or frames_anew)
 
 
 _SAID = ("neuropil_coefficient", "neuropil", "dark_offset")
@@ -219,34 +235,94 @@ def _baseline(
     return how if any(old.get(name) != value for name, value in told.items()) else None
 
 
-def _decay(
+def _spikes(
     ds: xr.Dataset,
     first: xr.DataArray,
-    tau: float | str | xr.DataArray | None,
+    given: dict[str, Any],
     known: dict[str, Any],
     said: dict[str, Any],
     anew: bool,
-) -> Decay | None:
+) -> Spikes | None:
     """How ``spks`` are to be made of ``anew`` or old traces; None where they stay or are not."""
+    tau, denoised = given["tau"], given["denoised"]
+    if denoised is not None:
+        check_flag("denoised", denoised)
+    asked = [n for n in ("s_min", "penalty") if given[n] is not None] + ["denoised"] * bool(
+        denoised
+    )
     if tau is None and "spks" not in ds:
+        if asked:
+            raise ValueError(
+                f"{asked[0]} plays no part: ds has no spks; give tau in seconds too, and they are "
+                "made"
+            )
         return None
-    old = ds["spks"].attrs if "spks" in ds else {}
     each = ds["tau"] if "tau" in ds.coords and ds["tau"].dims == ("roi",) else None
     silent = each is None and "tau" not in known
     if tau is None:
         tau = each if each is not None else known.get("tau")
     if tau is None:
-        if not anew:
+        if not (anew or asked):
             return None
         raise ValueError(
             "spks have to be made anew, and their attributes do not say with which tau they were "
             "made: give tau in seconds, or leave them out with ds.drop_vars('spks')"
         )
     decay = check_decay(tau, None, first)
+    old = ds["spks"].attrs if "spks" in ds else {}
     same = "spks" in ds and not anew and not silent
     same &= all(old.get(name, said[name]) == said[name] for name in said)
     if decay.taus is None:
         same &= each is None and old.get("tau", known.get("tau")) == decay.tau
     else:
         same &= each is not None and bool((each.values == decay.taus).all())
-    return None if same else decay
+    sparsity = _sparsity(ds, first, given, known, same)
+    same &= sparsity is None or _as_sparse(sparsity, ds, known)
+    there = "denoised" in ds
+    if there and not same and denoised is None and not fitted_here(ds["denoised"]):
+        warn(
+            "denoised is left out: another program made it, of the traces as they were; "
+            "denoised=True makes one of those that are made now"
+        )
+        denoised = there = False
+    wanted = there if denoised is None else bool(denoised)
+    if sparsity is None or (same and (there or not wanted)):
+        return None
+    return Spikes(decay, sparsity, wanted, same)
+
+
+def _sparsity(
+    ds: xr.Dataset, first: xr.DataArray, given: dict[str, Any], known: dict[str, Any], same: bool
+) -> Sparsity | None:
+    """How sparse spikes are to be: as they were, but for what is given; None where they stay.
+
+    A penalty takes the place of a smallest spike, and the other way round.
+    """
+    s_min, penalty = given["s_min"], given["penalty"]
+    none = isinstance(penalty, str) and penalty == "none"
+    keeps = s_min is None and (penalty is None or none)
+    if penalty is None and (s_min is None or not np.any(s_min)):
+        penalty = known.get("penalty")
+    if keeps:
+        s_min = ds["s_min"] if _of_each_roi(ds) else known.get("s_min", 0.0)
+    if keeps and isinstance(s_min, str):  # that of each ROI, which is not there any more
+        if same and not given["denoised"]:
+            return None
+        raise ValueError(
+            "spks have to be made anew, and were made with an s_min of each ROI that ds does not "
+            "have: give s_min, a number or a DataArray over roi"
+        )
+    return check_sparsity(None if none else penalty, 0.0 if s_min is None else s_min, first)
+
+
+def _of_each_roi(ds: xr.Dataset) -> bool:
+    return "s_min" in ds.coords and ds["s_min"].dims == ("roi",)
+
+
+def _as_sparse(sparsity: Sparsity, ds: xr.Dataset, known: dict[str, Any]) -> bool:
+    """Whether spikes are as sparse as this."""
+    if sparsity.penalty != known.get("penalty") or (sparsity.each is not None) != _of_each_roi(ds):
+        return False
+    if sparsity.each is None:
+        return sparsity.s_min == known.get("s_min", 0.0)
+    return np.array_equal(sparsity.each, ds["s_min"].values, equal_nan=True)

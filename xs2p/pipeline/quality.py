@@ -17,7 +17,7 @@ from xs2p._attrs import (
 )
 from xs2p._frames import SEGMENT, VALID
 from xs2p._names import explain_names, without_other
-from xs2p.compute.arrays import unread
+from xs2p.compute.arrays import is_cupy, unread
 from xs2p.compute.device import resolve_device
 from xs2p.rois.inflation import free_pixels, variance_inflation
 from xs2p.rois.pixels import pixel_table, planes_of
@@ -128,7 +128,13 @@ _EVENTS = 99.5  # percentile
 
 @without_other
 def quality(
-    ds: xr.Dataset, *, fs: float | None = None, by_segment: bool = False, **other: Any
+    ds: xr.Dataset,
+    *,
+    fs: float | None = None,
+    by_segment: bool = False,
+    device: str | None = None,
+    kernels: str | None = None,
+    **other: Any,
 ) -> xr.Dataset:
     """Say how good each ROI is, by its traces and by its pixels.
 
@@ -142,6 +148,11 @@ def quality(
     by_segment
         Measures over time for each segment, ``(segment, [channel,] roi)``, in place of the whole
         recording's.
+    device
+        ``"cpu"``, ``"gpu"`` or ``"auto"``: where noises, percentiles and medians are found; by
+        default where the traces are, as all else is.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -189,10 +200,11 @@ def quality(
     found, known = xr.Dataset(), parameters_in(ds)
     if traces:
         known["fs"] = _rate(ds[traces[0]], fs, known.get("fs"))
+        device = resolve_device(device, unread(ds[traces[0]]), "the array of traces", kernels)
         ratio = coefficient_in(ds)
 
         def of_time(part: xr.Dataset) -> xr.Dataset:
-            return _over_time(part, known, ratio)
+            return _over_time(part, known, ratio, device)
 
         own = ds[[*traces]]
         own = own.drop_vars(own.coords.keys() - {VALID, SEGMENT, "roi", "channel"})
@@ -232,13 +244,13 @@ def _rate(F: xr.DataArray, fs: float | None, known: float | None) -> float:
 
 
 def _over_time(
-    ds: xr.Dataset, known: dict[str, Any], ratio: float | xr.DataArray | None
+    ds: xr.Dataset, known: dict[str, Any], ratio: float | xr.DataArray | None, device: str
 ) -> xr.Dataset:
     """Measures of the traces of one recording, or of a segment of it."""
     F, polarity = ds["Fc" if "Fc" in ds else "F"], int(known.get("polarity", 1))
-    device = resolve_device(None, unread(F), "the array of traces")
+    here = device if is_cupy(unread(F)) else "cpu"
     sigma, dFF = _noise_and_dff(ds, F, known["fs"], polarity, device)
-    found = {"noise": sigma, "noise_psd": measures.noise_psd(F, device)}
+    found = {"noise": sigma, "noise_psd": measures.noise_psd(F, here)}
     found |= {"snr": snr(F), "skew": polarity * skew(F), "std": std(F)}
     if {"Fc", "F0"} <= set(ds):
         above = turned(ds["Fc"] - ds["F0"].variable, polarity)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
-import json
 import math
 import operator
 import os
-import re
-import shutil
-import uuid
-import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from xs2p._attrs import UNFINISHED
+from xs2p._warnings import names, warn
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import has_client, naming_what_was_lost
 from xs2p.compute.progress import MARKS, count_reads, reading, watch
+from xs2p.compute.stopping import compute_marks
 from xs2p.disk.replace import (
     holds_only_zarr,
     put_in_place,
@@ -31,58 +26,93 @@ from xs2p.disk.replace import (
     sync_file,
     sync_folder,
 )
+from xs2p.pipeline.ledger import empty_ledger, fault
+from xs2p.pipeline.marks import (
+    DONE,
+    MADE,
+    RUN,
+    create_marks,
+    done_regions,
+    marked_files,
+    unmark,
+    write_mark,
+)
+from xs2p.pipeline.sessions import empty_sessions
+from xs2p.pipeline.whole import Writer
 from xs2p.traces.blocks import rechunk
-
-RUN = "xs2p_run"  # attribute: what the traces were made from
-DONE = ("xs2p_done_traces", "xs2p_done_rest")  # which regions are on disk
-_OWNER = "xs2p_owner"  # attribute: whose tasks may write; one left over of a failed run has another
 
 _UNFINISHED = "some frames are NaN; extract_to_zarr resumes the run"
 _CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 500  # of a variable in a chunk of the store, at most
 _CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
-# What Zarr leaves of a write that was killed.
-_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")
 
 
-def create(growing: str, ds: xr.Dataset, frames: int, run: dict[str, Any]) -> None:
+def create(writer: Writer, ds: xr.Dataset, frames: int, run: str) -> None:
     """Make a store of the right size with all labels and nothing in it."""
-    import dask.array as da
     import zarr
 
-    n_rois, n_frames = ds.sizes["roi"], ds.sizes["time"]
-    widest = max(ds["F"].chunksizes["roi"], default=1)
-    most = max(min(_CHUNK_SAMPLES // frames, _CHUNK_ROIS, widest), 1)
-    per_chunk = max(-(-n_rois // max(-(-n_rois // most), 1)), 1)
-    encoding, empty = {}, {}
-    ds = ds.drop_vars([name for name, array in ds.data_vars.items() if "time" not in array.dims])
-    for name, array in ds.data_vars.items():
-        chunks = (*(1,) * (array.ndim - 2), per_chunk, frames)
-        encoding[name] = {"chunks": chunks, "fill_value": np.nan, "_FillValue": np.float32(np.nan)}
-        data = da.zeros(array.shape, dtype=array.dtype, chunks=chunks)
-        empty[name] = (array.dims, data, array.attrs)
-    text = {name: c.astype(object) for name, c in ds.coords.items() if c.dtype.kind == "U"}
-    ds = ds.assign(empty).assign_coords(text).drop_encoding()
-    ds = ds.assign_attrs({RUN: json.dumps(run), UNFINISHED: _UNFINISHED, _OWNER: uuid.uuid4().hex})
-    new = os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
+    growing = writer.store
+    new = scratch_of(growing)
+    discard(growing)
+    try:
+        encoding, empty = _empty(ds, frames)
+        text = {name: c.astype(object) for name, c in empty.coords.items() if c.dtype.kind == "U"}
+        empty = empty.assign_coords(text).drop_encoding()
+        empty = empty.assign_attrs({RUN: run, UNFINISHED: _UNFINISHED})
+        empty.to_zarr(new, compute=False, encoding=encoding, consolidated=False)
+        group: Any = zarr.open_group(new, mode="r+")
+        grids = {name: group[name].cdata_shape for name in encoding}
+        create_marks(group, grids)
+        empty_ledger(new)
+        empty_sessions(new)
+        # Folders of chunks are made now: on disk they are before anything lies in them.
+        for name in (*grids, *DONE):
+            for lead in np.ndindex(*group[name].cdata_shape[:-1]):
+                os.makedirs(os.path.join(new, name, "c", *map(str, lead)))
+        put_in_place(new, growing, overwrite=False, durable=writer.durable)
+    except BaseException:
+        remove_written(new)
+        raise
+
+
+def scratch_of(growing: str) -> str:
+    """Return where parts of a store are made before they get their place in it."""
+    return os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.new")
+
+
+def discard(growing: str) -> None:
+    """Remove an unfinished store, and what a killed run left: never is half of it there."""
+    new = scratch_of(growing)
     if holds_only_zarr(new):  # of a run that was killed just here
         remove(new)
     elif os.path.lexists(new):
         raise FileExistsError(f"{new} is in the way, and holds more than a Zarr store; delete it")
-    try:
-        ds.to_zarr(new, compute=False, encoding=encoding, consolidated=False)
-        group = zarr.open_group(new, mode="r+")
-        n_regions = -(-n_frames // frames)
-        shapes = ((n_regions,), (-(-n_rois // per_chunk), n_regions))
-        for name, shape, dims in zip(
-            DONE, shapes, (["region"], ["roi_chunk", "region"]), strict=True
-        ):
-            group.create_array(
-                name, shape=shape, chunks=(1,) * len(shape), dtype="u1", dimension_names=dims
-            )
-        put_in_place(new, growing, overwrite=False)
-    except BaseException:
+    if os.path.lexists(growing):
+        os.rename(growing, new)
         remove_written(new)
-        raise
+
+
+def _empty(ds: xr.Dataset, frames: int) -> tuple[dict[str, Any], xr.Dataset]:
+    import dask.array as da
+    from zarr.codecs import ZstdCodec
+
+    n_rois = ds.sizes["roi"]
+    widest = max(ds["F"].chunksizes["roi"], default=1)
+    most = max(min(_CHUNK_SAMPLES // frames, _CHUNK_ROIS, widest), 1)
+    per_chunk = max(-(-n_rois // max(-(-n_rois // most), 1)), 1)
+    encoding: dict[str, Any] = {}
+    empty: dict[str, Any] = {}
+    ds = ds.drop_vars([name for name, array in ds.data_vars.items() if "time" not in array.dims])
+    for name, array in ds.data_vars.items():
+        chunks = (*(1,) * (array.ndim - 2), per_chunk, frames)
+        encoding[str(name)] = {
+            "chunks": chunks,
+            "fill_value": np.nan,
+            "_FillValue": np.float32(np.nan),
+            "compressors": ZstdCodec(level=0, checksum=True),  # whoever reads it sees what broke
+        }
+        data = da.zeros(array.shape, dtype=array.dtype, chunks=chunks)
+        empty[str(name)] = (array.dims, data, array.attrs)
+    return encoding, ds.assign(empty)
 
 
 def open_store(store: str) -> xr.Dataset:
@@ -96,25 +126,35 @@ def open_store(store: str) -> xr.Dataset:
     return ds.assign_coords({**labels, **text})
 
 
-def done_regions(store: str, stage: int) -> np.ndarray | None:
-    """Which regions are on disk; None where the store is complete."""
-    import zarr
-
-    group: Any = zarr.open_group(store, mode="r", use_consolidated=False)
-    return np.asarray(group[DONE[stage]][...]) > 0 if DONE[stage] in group else None
+def recheck(writer: Writer, checksums: bool) -> None:
+    """Let what is marked and does not hold be done again, and warn of it."""
+    bad: dict[tuple[int, tuple[int, ...]], str] = {}
+    marked = list(marked_files(writer.store))
+    for stage, where, name, number in marked:
+        why = fault(os.path.join(writer.store, name), number, checksums)
+        if why:
+            bad.setdefault((stage, where), f"{name}: {why}")
+    if not bad:
+        return
+    warn(
+        f"{writer.store}: {len(bad)} of the regions that were marked as done are not what was "
+        f"written, and are done again ({names(list(bad.values()), 3)}); has the disk lost them?"
+    )
+    if any(stage == 0 for stage, _ in bad):  # the rest may have been made of these
+        bad |= {(1, where): "" for stage, where, _, _ in marked if stage == 1}
+    for (stage, where), _ in sorted(bad.items(), reverse=True):
+        unmark(writer.store, stage, where, writer.durable)
 
 
 @naming_what_was_lost()
 def write_traces(
-    store: str, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
+    writer: Writer, traces: xr.Dataset, frames: int, movie: xr.DataArray, progress: bool
 ) -> None:
     """Write what is extracted from the movie, of the regions that are not on disk yet."""
-    import dask
-
-    done = done_regions(store, 0)
+    done = done_regions(writer.store, 0)
     if done is None or done.all():
         return
-    stored, owner = open_store(store), _owner(store)
+    stored = open_store(writer.store)
     n_frames = traces.sizes["time"]
     spans = {
         region: slice(region * frames, min((region + 1) * frames, n_frames))
@@ -132,28 +172,26 @@ def write_traces(
                 for name, array in traces.data_vars.items():
                     chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
                     data = rechunk(array.data[..., span], chunks)
-                    written.append(_write(data, store, owner, str(name), span.start).all())
+                    written.append(_write(data, writer, str(name), span.start).all())
                 whole = functools.reduce(operator.and_, written)
-                marks.append(_mark(whole, store, owner, 0, (region,)))
+                marks.append(_mark(whole, writer, 0, (region,)))
             with watched.part(reads * len(marks) / done.size):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
 @naming_what_was_lost()
-def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
+def write_rest(writer: Writer, ds: xr.Dataset, frames: int, progress: bool) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
-    import dask
-
-    done = done_regions(store, 1)
+    done = done_regions(writer.store, 1)
     if done is None or done.all():
         return
-    stored, owner = open_store(store), _owner(store)
+    stored = open_store(writer.store)
     written = []
-    made = [name for name in ("Fc", "F0", "spks", "dFF") if name in ds]
+    made = [name for name in MADE if name in ds]
     for name in made:
         data = ds[name].data
         chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
-        ok = _write(rechunk(data, chunks), store, owner, name, 0)
+        ok = _write(rechunk(data, chunks), writer, name, 0)
         written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
     edges = (np.cumsum([0, *chunks[-1]]) / frames).tolist()
@@ -168,37 +206,43 @@ def write_rest(store: str, ds: xr.Dataset, frames: int, progress: bool) -> None:
         # A chunk of time takes some eight times the tasks here that one of the movie takes above.
         for some in _batches(np.array(list(todo)), whole.numblocks[-1] * 8):
             marks = [
-                _mark(whole.blocks[i, j].all(), store, owner, 1, (i, regions[j]))
+                _mark(whole.blocks[i, j].all(), writer, 1, (i, regions[j]))
                 for i in some.tolist()
                 for j in todo[i]
             ]
             with watched.part(len(marks)):
-                dask.compute(*marks)
+                compute_marks(marks)
 
 
-def write_found(store: str, found: xr.Dataset) -> None:
+def write_found(writer: Writer, found: xr.Dataset) -> None:
     """Write variables over ROIs, once all that they are made of is on disk.
 
-    By Zarr: xarray would say anew which variables are coordinates, and know these alone.
+    By Zarr: xarray would say anew which variables are coordinates, and know these alone. Each is
+    made beside the store, and put into it whole.
     """
     import zarr
 
-    group: Any = zarr.open_group(store, mode="r+", use_consolidated=False)
+    new = scratch_of(writer.store)
     for name, variable in found.variables.items():
         if name in found.coords:
             continue
+        remove(new) if os.path.lexists(new) else None
         values = to_host(variable.data)
-        array = group.create_array(
+        array = zarr.open_group(new, mode="w").create_array(
             str(name),
             shape=values.shape,
             dtype=values.dtype,
             chunks=tuple(max(n, 1) for n in values.shape),
-            dimension_names=variable.dims,
+            dimension_names=map(str, variable.dims),
             attributes=variable.attrs,
-            overwrite=True,  # what a run that was killed has left
         )
         array[...] = values
-        _sync(array, store, str(name), tuple(slice(0, n) for n in values.shape))
+        writer.hold.check()
+        place = os.path.join(writer.store, str(name))
+        if os.path.lexists(place):  # what a run that was killed has left
+            os.rename(place, os.path.join(new, "before"))
+        put_in_place(os.path.join(new, str(name)), place, overwrite=False, durable=writer.durable)
+        remove(new)
 
 
 def _batches(what: np.ndarray, chunks_each: float) -> list[np.ndarray]:
@@ -218,15 +262,14 @@ def _whole_regions(chunks: tuple[int, ...], frames: int) -> tuple[int, ...]:
     return tuple(np.diff(np.unique(np.minimum(edges, sum(chunks)))).tolist())
 
 
-def _write(data: Any, store: str, owner: str, name: str, offset: int) -> Any:
+def _write(data: Any, writer: Writer, name: str, offset: int) -> Any:
     """Write every chunk where it belongs; a True for each."""
     import dask.array as da
 
     return da.map_blocks(
         _write_block,
         data,
-        store=store,
-        owner=owner,
+        writer=writer,
         variable=name,
         offset=offset,
         dtype=bool,
@@ -235,59 +278,46 @@ def _write(data: Any, store: str, owner: str, name: str, offset: int) -> Any:
     )
 
 
-def _owner(store: str) -> str:
-    import zarr
-
-    return str(zarr.open_group(store, mode="r", use_consolidated=False).attrs[_OWNER])
-
-
-def _opened(store: str, owner: str, name: str) -> Any:
-    """Open an array of the store for writing, if it is the one that the task was made for."""
-    import zarr
-
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    if group.attrs.get(_OWNER) != owner:
-        raise RuntimeError(f"{store} has become that of another run; this one has ended")
-    return group[name]
-
-
 def _write_block(
-    block: np.ndarray, store: str, owner: str, variable: str, offset: int, block_info: Any = None
+    block: np.ndarray, writer: Writer, variable: str, offset: int, block_info: Any = None
 ) -> np.ndarray:
+    import zarr
+
     *lead, (start, stop) = block_info[0]["array-location"]
     where = (*(slice(a, b) for a, b in lead), slice(start + offset, stop + offset))
-    array = _opened(store, owner, variable)
+    writer.hold.check()  # a task that a failed run left over has another's
+    array: Any = zarr.open_group(writer.store, mode="r+", use_consolidated=False)[variable]
     for span, size, whole in zip(where, array.chunks, array.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != whole):
-            raise RuntimeError(f"{variable} {where} cuts a chunk of {store}, which others write to")
+            raise RuntimeError(
+                f"{variable} {where} cuts a chunk of {writer.store}, which others write to"
+            )
     array[where] = to_host(block)
-    _sync(array, store, variable, where)
+    if writer.durable:
+        _sync(array, writer.store, variable, where)
     return np.ones((1,) * block.ndim, bool)
 
 
-def _mark(ok: Any, store: str, owner: str, stage: int, where: tuple[Any, ...]) -> Any:
+def _mark(ok: Any, writer: Writer, stage: int, where: tuple[Any, ...]) -> Any:
     from dask.base import tokenize
 
     return ok.map_blocks(
         _mark_block,
-        store=store,
-        owner=owner,
+        writer=writer,
         stage=stage,
         where=where,
-        name=f"{MARKS}-{tokenize(ok.name, store, stage, where)}",
+        name=f"{MARKS}-{tokenize(ok.name, writer.store, stage, where)}",
         dtype=bool,
         meta=np.empty((), bool),
     )
 
 
-def _mark_block(
-    ok: np.ndarray, store: str, owner: str, stage: int, where: tuple[Any, ...]
-) -> np.ndarray:
+def _mark_block(ok: np.ndarray, writer: Writer, stage: int, where: tuple[Any, ...]) -> np.ndarray:
     """Note that regions are on disk: all that comes before has been written."""
-    array = _opened(store, owner, DONE[stage])
-    array[where] = 1
-    where = tuple(w if isinstance(w, slice) else slice(w, w + 1) for w in where)
-    _sync(array, store, DONE[stage], where)
+    spans = [range(w.start, w.stop) if isinstance(w, slice) else (w,) for w in where]
+    for each in itertools.product(*spans):
+        writer.hold.check()
+        write_mark(writer.store, stage, each, writer.durable)
     return ok
 
 
@@ -304,22 +334,3 @@ def _sync(array: Any, store: str, name: str, where: tuple[slice, ...]) -> None:
             folders.add(os.path.dirname(path))
     for folder in folders:
         sync_folder(folder)
-
-
-def complete(store: str) -> None:
-    """Take away what only an unfinished store has."""
-    import zarr
-
-    for path in Path(store).rglob("*.partial"):
-        if _HALF_WRITTEN.search(path.name):
-            path.unlink()
-    for name in DONE:
-        with contextlib.suppress(FileNotFoundError):  # also what a kill has left of it
-            shutil.rmtree(os.path.join(store, name))
-    group = zarr.open_group(store, mode="r+", use_consolidated=False)
-    for name in (_OWNER, UNFINISHED):
-        if name in group.attrs:
-            del group.attrs[name]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(store)

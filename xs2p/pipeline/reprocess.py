@@ -6,7 +6,15 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import TRACES, UNFINISHED, coefficient_in, parameters_in, resolve, restated
+from xs2p._attrs import (
+    HISTORY,
+    TRACES,
+    UNFINISHED,
+    coefficient_in,
+    parameters_in,
+    resolve,
+    restated,
+)
 from xs2p._frames import with_frames
 from xs2p._names import explain_names, same_as, without_other
 from xs2p._warnings import warn
@@ -16,9 +24,8 @@ from xs2p.pipeline.dff import relative
 from xs2p.pipeline.plan import Plan, planned
 from xs2p.pipeline.quality import OF_TRACES
 from xs2p.pipeline.regions import RUN
+from xs2p.pipeline.spikes import activity_in, baseline_and_activity
 from xs2p.traces.baseline_methods import estimate_baseline
-from xs2p.traces.blocks import turned
-from xs2p.traces.deconvolve import estimate_spikes
 from xs2p.traces.neuropil import with_corrected
 from xs2p.traces.quality import skew, snr, std
 
@@ -42,6 +49,9 @@ def reprocess(
     polarity: int | None = None,
     tau: float | str | xr.DataArray | None = None,
     dff: bool | None = None,
+    s_min: float | xr.DataArray | None = None,
+    penalty: str | float | None = None,
+    denoised: bool | None = None,
     fs: float | None = None,
     device: str | None = None,
     kernels: str | None = None,
@@ -50,7 +60,8 @@ def reprocess(
     """Redo the steps after extraction with other parameters; the movie is not needed.
 
     What depends on a parameter that changes is redone, and nothing else: ``Fc`` of the neuropil's;
-    ``F0`` of ``Fc`` and the baseline's; ``spks`` of both and ``tau``; ``dFF`` of ``Fc`` and ``F0``.
+    ``F0`` of ``Fc`` and the baseline's; ``spks``, and ``denoised`` where there is one, of both and
+    ``tau``, ``s_min`` and ``penalty``; ``dFF`` of ``Fc`` and ``F0``.
     Other frames that count, or segments, change all of these.
 
     Parameters
@@ -75,6 +86,11 @@ def reprocess(
     dff
         Whether there is to be ``dFF``, with ``noise`` and ``dff_flag``: see :func:`xs2p.dff`. By
         default where there is one.
+    s_min, penalty
+        How sparse spikes are: see :func:`xs2p.deconvolve`; 0 and ``"none"`` leave out what was. One
+        that is given takes the place of the other.
+    denoised
+        Whether there is to be the calcium that was fitted. By default where there is one.
     fs
         Frame rate in Hz, where ``ds`` does not say it.
     device
@@ -85,12 +101,13 @@ def reprocess(
     Returns
     -------
     Dataset
-        As ``ds``, with ``Fc``, ``F0``, ``spks`` and ``dFF`` by the parameters given, and else by
-        those that the variables' own attributes say (the baseline's defaults where there was none);
-        float32, lazy where ``ds`` is. The coordinates ``snr``, ``skew`` and ``std``, those that are
-        there, are of the new ``Fc``. The attributes of the Dataset are made of its variables'. A
-        ``dFF`` that another program made is left out with a warning where it would not fit, and so
-        are measures of :func:`xs2p.quality` of traces that are made anew.
+        As ``ds``, with ``Fc``, ``F0``, ``spks``, ``denoised`` and ``dFF`` by the parameters given,
+        and else by those that the variables' own attributes say (the baseline's defaults where
+        there was none); float32, lazy where ``ds`` is. The coordinates ``snr``, ``skew`` and
+        ``std``, those that are there, are of the new ``Fc``. The attributes of the Dataset are made
+        of its variables'. A ``dFF`` or ``denoised`` of another program is left out with a warning
+        where it would not fit, and so are measures of :func:`xs2p.quality` of traces that are made
+        anew.
 
     Raises
     ------
@@ -130,7 +147,8 @@ def reprocess(
     first = ds["F" if "F" in ds else "Fc"]
     device = resolve_device(device, unread(first), "the array of traces", kernels)
     first = first.assign_attrs({} if fs is None else {"fs": fs})
-    plan = planned(ds, first, given, of_neuropil, known, tau, dff, frames_anew)
+    of_spikes = {"tau": tau, "s_min": s_min, "penalty": penalty, "denoised": denoised}
+    plan = planned(ds, first, given, of_neuropil, known, of_spikes, dff, frames_anew)
     if fs is not None:
         own = [name for name in TRACES if name in ds.data_vars]
         ds = ds.assign({name: ds[name].assign_attrs(fs=fs) for name in own})
@@ -140,7 +158,8 @@ def reprocess(
     if plan.traces_differ:
         new = _with_statistics(new)
     new = restated(new)
-    new.attrs.pop(RUN, None)  # tells how the store that was opened was made
+    for tells_of_the_store in (RUN, HISTORY):
+        new.attrs.pop(tells_of_the_store, None)
     return new
 
 
@@ -169,18 +188,27 @@ def _rate(ds: xr.Dataset, fs: float | None, known: float | None) -> float | None
 
 
 def _redone(ds: xr.Dataset, plan: Plan, device: str) -> xr.Dataset:
-    """Make ``Fc``, ``F0``, ``spks`` and ``dFF`` by the plan."""
+    """Make ``Fc``, ``F0``, ``spks``, ``denoised`` and ``dFF`` by the plan."""
     if plan.neuropil is not None:
         ds = ds.drop_vars("dark_offset", errors="ignore")
         ds = with_corrected(ds, plan.neuropil, device)
-    if plan.baseline is not None:
+    how = plan.spikes
+    made: dict[str, xr.DataArray] = {}
+    if plan.baseline is not None and how is not None:
+        options = (how.decay, how.sparsity, device, how.denoised)
+        made = baseline_and_activity(ds, plan.baseline, *options)
+        ds = ds.assign(F0=made.pop("F0"))
+    elif plan.baseline is not None:
         ds = ds.assign(F0=estimate_baseline(ds["Fc"], plan.baseline, device))
+    elif how is not None:
+        made = activity_in(ds, how.decay, how.sparsity, device, how.denoised)
     polarity = int(ds["F0"].attrs.get("polarity", 1)) if "F0" in ds else 1
-    if plan.decay is not None:
-        F0 = ds["F0"]
-        upward = turned((ds["Fc"] - F0).assign_attrs(F0.attrs), polarity)
-        spks = estimate_spikes(upward, plan.decay, device)
-        ds = ds.drop_vars("tau", errors="ignore").assign(spks=spks)
+    if plan.without_denoised:
+        ds = ds.drop_vars("denoised")
+    if how is not None and how.stay:
+        ds = ds.assign(denoised=made["denoised"])
+    elif how is not None:
+        ds = ds.drop_vars(["tau", "s_min"], errors="ignore").assign(made)
     if plan.without_dff:
         ds = ds.drop_vars(["dFF", "noise", "dff_flag"], errors="ignore")
     if plan.dff_rate is not None:

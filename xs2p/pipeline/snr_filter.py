@@ -49,8 +49,8 @@ def keep_rois(job: Job, ratio: xr.DataArray) -> Job:
     rois = join_planes([part.rois for part in parts], job.rois["roi"].values)
     stays = np.flatnonzero(np.isin(job.rois["roi"].values, rois["roi"].values))
     decay = None if job.decay is None else job.decay.of_rois(stays)
-    neuropil = job.neuropil.of_rois(stays)
-    return job._replace(parts=parts, rois=rois, decay=decay, neuropil=neuropil)
+    neuropil, sparsity = job.neuropil.of_rois(stays), job.sparsity.of_rois(stays)
+    return job._replace(parts=parts, rois=rois, decay=decay, neuropil=neuropil, sparsity=sparsity)
 
 
 def _ratio(job: Job) -> xr.DataArray:

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import errno
-import functools
-import hashlib
+import contextlib
 import inspect
 import json
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag
+from xs2p._attrs import check_flag, check_number
 from xs2p._names import explain_names, with_options_of
-from xs2p.compute.arrays import to_host
-from xs2p.compute.cluster import naming_what_was_lost
+from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
+from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.replace import check_place, foreign_store, put_in_place, remove, remove_written
-from xs2p.movie.array import open_array
-from xs2p.movie.chunks import TARGET_BYTES
+from xs2p.disk.lock import LostLock, locked
+from xs2p.disk.replace import holds_only_zarr, put_in_place, remove_written
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
-from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
+from xs2p.pipeline.history import Earlier, Session
+from xs2p.pipeline.identity import check_same, digests_of, identity_of
+from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
+from xs2p.pipeline.ledger import LEDGER, check_whole
+from xs2p.pipeline.place import check_target, lock_of, partial_path
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
-from xs2p.rois.pixels import pixel_table
+from xs2p.pipeline.spans import on_its_way, regions_of
+from xs2p.pipeline.whole import Writer, complete, is_whole
 from xs2p.traces.neuropil import ESTIMATED
-
-_REGION_SAMPLES = 2**22  # of a variable, about
-_REGION_FRAMES = 2**14  # with few ROIs: longer ones save nothing, and take memory
-_REGION_BYTES = 8e9  # of the movie, at most: what a killed run reads again
 
 
 @with_options_of(extract)
@@ -45,6 +42,9 @@ def extract_to_zarr(
     overwrite: bool = False,
     progress: bool = True,
     frames_per_region: int | None = None,
+    verify: bool = False,
+    wait: float = 0.0,
+    durable: bool = True,
     **options: Any,
 ) -> xr.Dataset:
     """Extract traces and spikes into a Zarr store, in a run that can be killed and resumed.
@@ -57,7 +57,13 @@ def extract_to_zarr(
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
     ``resume=True``, and only reads what is not on disk yet; the store is in the end the same, to
-    the last byte.
+    the last byte but for its history: who made it and when, as :func:`xs2p.provenance` tells it.
+    It also keeps the size and a checksum of each of its files, by which
+    :func:`xs2p.check_store` tells whether they are still what was written.
+
+    One run at a time writes a store: a lock beside it says which. That of a process that has
+    ended, or gave no sign of life for a minute, is taken over, and a line of the log ``xs2p`` says
+    so; who lost it writes no more.
 
     With a ``distributed.Client``, workers read and write: all must see the movie and the folder.
     What a worker had when it died is done again by others. A task that was on four workers that
@@ -83,6 +89,16 @@ def extract_to_zarr(
     frames_per_region
         Frames of a region, by default a multiple of the movie's chunks that makes some 64 MB of
         each variable.
+    verify
+        On going on, compare the checksum of everything that is on disk, where otherwise sizes are
+        compared; what does not hold is made anew, with a warning.
+    wait
+        For how many seconds to wait where another run is writing this store; then, or at once by
+        default, that is an error.
+    durable
+        See to it that everything is on disk before it is marked, so that nothing is lost or wrong
+        also where the power goes. False, for scratch, saves that; a run that is killed loses
+        nothing then either.
     **options
         Of :func:`xs2p.extract`: ``fs``, ``tau``, ``baseline`` and so on. With ``snr_threshold``
         the pass that drops ROIs comes first; a resumed run has its result in the store.
@@ -98,141 +114,164 @@ def extract_to_zarr(
     ------
     FileExistsError
         The store, or an unfinished one, exists.
+    BlockingIOError
+        Another run is writing the store; the message says which, and since when.
     ValueError
         An input does not fit, or the store to resume was made from another movie, ROIs or
         parameters: the message names which.
     OSError, MemoryError
         A chunk of the movie cannot be read, or does not fit in the memory of a worker: the
-        message names the file and the frames.
+        message names the file and the frames. Or another run has taken over the store, after this
+        one gave no sign of life for a minute.
 
     Examples
     --------
     >>> ds = xs2p.extract_to_zarr(movie, rois, "traces.zarr", tau=1.0, resume=True)
     ... # doctest: +SKIP
     """
-    for name, flag in (("resume", resume), ("overwrite", overwrite), ("progress", progress)):
+    flags = {"resume": resume, "overwrite": overwrite, "progress": progress}
+    for name, flag in (flags | {"verify": verify, "durable": durable}).items():
         check_flag(name, flag)
+    check_number("wait", wait, low=0, unit="s")
+    growing = partial_path(os.path.abspath(os.fspath(path)))
+    how = _How(resume, overwrite, progress, frames_per_region, verify, wait, durable)
+    with hearing() as heard, stoppable(), _disk_named(growing):
+        return _run(movie, rois, path, options, heard, how)
+
+
+class _How(NamedTuple):
+    """How a run goes; none of it is part of what it makes, but for the frames of a region."""
+
+    resume: bool
+    overwrite: bool
+    progress: bool
+    frames_per_region: int | None
+    verify: bool
+    wait: float
+    durable: bool
+
+
+def _run(
+    movie: Any, rois: Any, path: Any, options: dict[str, Any], heard: list[str], how: _How
+) -> xr.Dataset:
     given = paths_read(movie, rois, options.get("movie_chan2"))
-    check_target(path, resume, overwrite, given)
-    options = _with_defaults(options)
-    job = _on_its_way(check_job(movie, rois, **options))
+    check_target(path, how.resume, how.overwrite, given)
+    options = with_defaults(options)
+    job = on_its_way(check_job(movie, rois, **options))
     # Patterns and lists have become files by now.
     given |= paths_read(job.movie, job.movie_chan2)
-    final, growing = check_target(path, resume, overwrite, given)
+    final, growing = check_target(path, how.resume, how.overwrite, given)
     # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
     options["kernels"] = kernels_named(job.device)
     options["device"] = "cpu" if options["kernels"] is None else "gpu"
     if options["tau"] is None and job.decay is not None:  # the movie said it
         options["tau"] = job.decay.tau
-    regions = _regions_of(job, frames_per_region)
-    run = _identity(job, options, regions)
-    goes_on = resume and os.path.exists(growing)
+    regions = regions_of(job, how.frames_per_region)
+    session = Session(job, rois, options["kernels"], heard)
+    run = identity_of(job, options, regions)
+    adds, lock = how.resume and not how.overwrite, lock_of(growing)
+    ended = not os.path.lexists(growing) and not os.path.lexists(lock)
+    if adds and ended and os.path.exists(final):
+        return _whole(final, run, how.verify)
+    with locked(lock, growing, how.wait) as hold:
+        check_target(path, how.resume, how.overwrite, given, alone=True)
+        if adds and os.path.exists(final):  # another made it meanwhile
+            return _whole(final, run, how.verify)
+        writer = Writer(growing, hold, how.durable)
+        job, traces = _begun(writer, job, run, regions, how)
+        fill(writer, job, traces, regions[0], how.progress, session)
+        hold.check()
+        put_in_place(growing, final, how.overwrite, how.durable)
+    return _regions.open_store(final)
+
+
+def _begun(
+    writer: Writer, job: Job, run: dict[str, Any], regions: tuple[int, ...], how: _How
+) -> tuple[Job, xr.Dataset]:
+    """Make the store, or see what of it is there; return what is to be written into it."""
+    growing = writer.store
+    goes_on = how.resume and os.path.exists(growing)
     if goes_on:
-        _check_same(run, growing)
-    elif resume and os.path.exists(final) and not overwrite:
-        _check_same(run, final)
-        return _regions.open_store(final)
+        check_same(run, growing)
+        if not os.path.isdir(os.path.join(growing, LEDGER)):
+            raise ValueError(
+                f"{growing} cannot be resumed: a version of xs2p before there were checksums began "
+                "it. Choose another store, or start anew with overwrite=True, resume=False"
+            )
     if job.snr_threshold > 0:
         # A run that goes on has the ratio in its store.
         known = _regions.open_store(growing)["snr"] if goes_on else None
         job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
     traces = extracted(job, regions)
     whole = finished(traces, job)
-    run["labels"] = _digests(whole)
+    run["labels"] = digests_of(whole)
     if goes_on:
-        _check_same(run, growing)
+        check_same(run, growing)
+        _regions.recheck(writer, how.verify)
     else:
-        if os.path.lexists(growing):
-            remove(growing)
-        _regions.create(growing, whole, regions[0], run)
-    try:
-        _regions.write_traces(growing, traces, regions[0], job.movie, progress)
-        stored = _regions.open_store(growing)
-        variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
-        same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
-        rest = finished(same, job, in_passes=True)
-        _regions.write_rest(growing, rest, regions[0], progress)
-        _write_found(growing, job, rest)
-    except BaseException as error:
-        _keep_what_is_done(growing, error)
-        raise
-    _regions.complete(growing)
-    put_in_place(growing, final, overwrite)
+        _regions.create(writer, whole, regions[0], json.dumps(run))
+    return job, traces
+
+
+def _whole(final: str, run: dict[str, Any], verify: bool) -> xr.Dataset:
+    """Open a store that an earlier run has finished."""
+    check_same(run, final)
+    if verify:
+        check_whole(final)
     return _regions.open_store(final)
 
 
-def _write_found(store: str, job: Job, rest: xr.Dataset) -> None:
+def fill(
+    writer: Writer,
+    job: Job,
+    traces: xr.Dataset,
+    frames: int,
+    progress: bool,
+    session: Session | Earlier,
+) -> None:
+    """Write all that is not in a store yet, and make it a finished one."""
+    store = writer.store
+    if is_whole(store):  # a run was killed in the midst of making it one
+        complete(writer)
+        return
+    try:
+        session.begin(store)
+        _write(writer, job, traces, frames, progress)
+        session.end(store)
+        complete(writer)
+    except BaseException as error:
+        if not isinstance(error, LostLock):
+            _check_not_gone(store, error)
+        if _keep_what_is_done(writer, error):
+            with contextlib.suppress(Exception):  # a disk that takes no more
+                session.end(store, error)
+        raise
+
+
+def _write(writer: Writer, job: Job, traces: xr.Dataset, frames: int, progress: bool) -> None:
+    """Write what is not on disk yet: what is extracted, then what is made of that."""
+    _regions.write_traces(writer, traces, frames, job.movie, progress)
+    stored = _regions.open_store(writer.store)
+    variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
+    same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
+    rest = finished(same, job, in_passes=True)
+    _regions.write_rest(writer, rest, frames, progress)
+    _write_found(writer, job, rest)
+
+
+def _write_found(writer: Writer, job: Job, rest: xr.Dataset) -> None:
     """Write what is known of each ROI once its traces are there; lazily they were made again."""
     coefficients = [name for name in ESTIMATED if name in rest.data_vars]
     if coefficients:
-        _regions.write_found(store, xr.Dataset({n: rest[n].variable for n in coefficients}))
+        _regions.write_found(writer, xr.Dataset({n: rest[n].variable for n in coefficients}))
     if not job.dff:
         return
-    made = relative_in(_regions.open_store(store), job, in_passes=True)
+    made = relative_in(_regions.open_store(writer.store), job, in_passes=True)
     found = xr.Dataset({name: made[name] for name in ("noise", "dff_flag")})
-    _regions.write_found(store, found.compute())
+    _regions.write_found(writer, found.compute())
 
 
-def partial_path(path: str) -> str:
-    """Return what a store is called while it is not complete."""
-    return f"{os.path.splitext(path)[0]}.partial.zarr"
-
-
-# What is asked for
-
-
-def check_target(
-    path: str | os.PathLike[str], resume: bool, overwrite: bool, inputs: Iterable[str]
-) -> tuple[str, str]:
-    """Check where a run is to write; what its store is called in the end, and until then.
-
-    Raises
-    ------
-    ValueError, FileNotFoundError
-        If there can be no store of that name.
-    FileExistsError
-        If something is there that must stay: see :mod:`xs2p.disk.replace`.
-    """
-    final = os.path.abspath(os.fspath(path))
-    if os.path.splitext(final)[1].lower() != ".zarr":
-        raise ValueError(
-            f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr, "
-            "as in 'traces.zarr'"
-        )
-    if not os.path.isdir(os.path.dirname(final)):
-        raise FileNotFoundError(
-            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
-            "make it first, with os.makedirs"
-        )
-    growing, inputs = partial_path(final), list(inputs)
-    _check_unfinished(final, growing, resume, overwrite, inputs)
-    if overwrite or not resume:
-        foreign = functools.partial(foreign_store, marks=("xs2p_version", _regions.RUN))
-        check_place(final, overwrite=overwrite, foreign=foreign, inputs=inputs)
-    return final, growing
-
-
-def _check_unfinished(
-    final: str, growing: str, resume: bool, overwrite: bool, inputs: list[str]
-) -> None:
-    if not os.path.lexists(growing):
-        return
-    if resume and not overwrite and os.path.lexists(final):
-        raise FileExistsError(
-            f"{growing} is from a run that did not end and was to replace {final}; "
-            "resume=True, overwrite=True goes on with it"
-        )
-    # Whatever is done with it, it must be of a run.
-    foreign = functools.partial(foreign_store, marks=(_regions.RUN,))
-    check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
-    if not (overwrite or resume):
-        raise FileExistsError(
-            f"{growing} exists, from a run that did not end; resume=True goes on with it, "
-            "overwrite=True starts anew"
-        )
-
-
-def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
     known = inspect.signature(extract).parameters.values()
     defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
@@ -243,158 +282,45 @@ def _with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "method": method, "baseline": baseline}
 
 
-def _on_its_way(job: Job) -> Job:
-    """Make the movie one of chunks, and compute what labels the results: it is written at once."""
-    whole = {id(movie): _chunked(movie) for movie in (job.movie, job.movie_chan2)}
+@contextlib.contextmanager
+def _disk_named(store: str) -> Iterator[None]:
+    """Name the store where its disk takes no more, is over the quota, read-only or broken.
 
-    def of_part(movie: Any) -> Any:  # a movie without planes is its own part
-        return whole[id(movie)] if id(movie) in whole else _chunked(movie)
-
-    return job._replace(
-        movie=whole[id(job.movie)],
-        movie_chan2=whole[id(job.movie_chan2)],
-        rois=job.rois.compute(),
-        parts=[
-            Part(of_part(p.movie), of_part(p.movie_chan2), p.rois.compute(), p.plane)
-            for p in job.parts
-        ],
-    )
-
-
-def _chunked(movie: Any) -> Any:
-    """Let a movie in memory, or mapped from a file, go the way of every other one."""
-    if movie is None:
-        return None
-    movie = movie.assign_coords({n: c.compute() for n, c in movie.coords.items() if c.chunks})
-    if movie.chunks is None:
-        movie = open_array(movie, None)  # a map of a file is read from there, and not copied
-    if movie.chunks is None:
-        frame = max(movie.nbytes // max(movie.sizes["time"], 1), 1)
-        chunks = {"time": max(TARGET_BYTES // frame, 1)}
-        movie = movie.copy(data=movie.variable.chunk(chunks).data)  # labels must not become lazy
-    return movie
-
-
-def _regions_of(job: Job, asked: int | None) -> tuple[int, ...]:
-    """Frames of each region: all but the last have the same number."""
-    n_frames = job.movie.sizes["time"]
-    frames = _frames_per_region(job.movie, job.rois.sizes["roi"], asked)
-    rest = n_frames % frames
-    return (*(frames,) * (n_frames // frames), *((rest,) if rest else ()))
-
-
-def _frames_per_region(movie: xr.DataArray, n_rois: int, asked: int | None) -> int:
-    n_frames = movie.sizes["time"]
-    if asked is not None:
-        if isinstance(asked, bool) or int(asked) != asked or asked < 1:
-            raise ValueError(f"frames_per_region must be a positive number, got {asked!r}")
-        return min(int(asked), n_frames)
-    chunk = max(movie.chunksizes["time"])
-    frame_bytes = max(movie.nbytes // n_frames, 1)
-    most = min(_REGION_FRAMES, _REGION_SAMPLES // max(n_rois, 1), _REGION_BYTES / frame_bytes)
-    return min(max(int(most // chunk), 1) * chunk, n_frames)
-
-
-def _identity(job: Job, options: dict[str, Any], regions: tuple[int, ...]) -> dict[str, Any]:
-    from xs2p._version import __version__
-
-    table = pixel_table(job.rois)
-    identity: dict[str, Any] = {
-        "movie": _fingerprint(job.movie),
-        "rois": _digest(*table[:-1], job.rois["radius"].values, *table.shape),
-    }
-    for name, value in options.items():
-        if name == "movie_chan2":
-            value = None if job.movie_chan2 is None else _fingerprint(job.movie_chan2)
-        elif name in ("valid", "segments"):
-            value = job.frames_said(name)
-        if isinstance(value, xr.DataArray | np.ndarray) and np.ndim(value):
-            value = _digest(np.asarray(value))
-        identity[name] = _plain(value)
-    return {**identity, "frames_per_region": regions[0], "xs2p_version": __version__}
-
-
-def _digests(ds: xr.Dataset) -> dict[str, str]:
-    """Whatever labels a result: planes, status, what the user has put there."""
-    return {str(n): _digest(c.values) for n, c in sorted(ds.coords.items())}
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of Python's for one of numpy's."""
-    return value.item() if isinstance(value, np.generic | np.ndarray) and not value.ndim else value
-
-
-@naming_what_was_lost()
-def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
-    """Size, dtype, labels, and what is in the first frame, the middle one and the last."""
-    import dask
-
-    n = movie.sizes["time"]
-    # Dask can push a slice into a read; a list of frames reads whole chunks.
-    picked = [movie.isel(time=slice(i, i + 1)).data for i in sorted({0, n // 2, n - 1})]
-    some = [to_host(part) for part in dask.compute(*picked)]
-    labels = [movie["time"].values] if "time" in movie.coords else []
-    return {
-        "shape": list(movie.shape),
-        "dtype": str(movie.dtype),
-        "fs": _plain(movie.attrs.get("fs")),
-        "units": str(movie.attrs.get("units")),
-        "content": _digest(*some, *labels),
-    }
-
-
-def _digest(*arrays: Any) -> str:
-    digest = hashlib.sha256()
-    for array in map(np.asarray, arrays):
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        text = array.dtype.kind in "OT"  # memory holds addresses
-        digest.update(str(array.tolist()).encode() if text else array.tobytes())
-    return digest.hexdigest()[:32]
-
-
-def _check_same(run: dict[str, Any], store: str) -> None:
-    """Raise, naming what differs, unless a store was made from the same."""
-    import zarr
-
+    Errors of reading a movie name it themselves, and have no number.
+    """
     try:
-        kept = json.loads(str(zarr.open_group(store, mode="r").attrs[_regions.RUN]))
-    except Exception as error:
-        raise ValueError(
-            f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
-        ) from error
-    run = json.loads(json.dumps(run))
-    differs = []
-    for name in dict.fromkeys([*run, *kept]):
-        if name == "labels" and name not in run:  # these come out later
-            continue
-        now, then = run.get(name), kept.get(name)
-        if now == then:
-            continue
-        if isinstance(now, dict) and isinstance(then, dict):
-            parts = [part for part in {**now, **then} if now.get(part) != then.get(part)]
-            differs.append(f"other {name} ({', '.join(parts)})")
-        elif name == "rois" or isinstance(now, dict) or isinstance(then, dict):
-            differs.append(f"other {name}")
-        else:
-            differs.append(f"{name}={then!r}, and {now!r} is given now")
-    if differs:
-        raise ValueError(
-            f"{store} cannot be resumed: it was made with {'; '.join(differs)}. Give what "
-            "it was made with, choose another store, or start anew with overwrite=True, "
-            "resume=False"
-        )
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = store
+        raise
 
 
-def _keep_what_is_done(store: str, error: BaseException) -> None:
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-    if isinstance(error, OSError) and error.errno in full and error.filename is None:
-        error.filename = store
+def _check_not_gone(store: str, error: BaseException) -> None:
+    """Raise, in place of whatever followed from it, where the store is no longer there."""
+    if os.path.exists(os.path.join(store, "zarr.json")) or not isinstance(error, Exception):
+        return
+    if holds_only_zarr(store):
+        remove_written(store)  # chunks that were being written when it went
+    raise FileNotFoundError(
+        f"{store} has gone: it was renamed or deleted, or its disk taken away, while this run "
+        "wrote to it. Give it its name back, and resume=True goes on with it; without it, "
+        "resume=True starts anew"
+    ) from error
+
+
+def _keep_what_is_done(writer: Writer, error: BaseException) -> bool:
+    """Say how to go on; whether anything is kept, and is still ours."""
+    store = writer.store
     try:
+        writer.hold.check()
         done = _regions.done_regions(store, 0)
-    except Exception:  # the store has gone: that error is not the one to tell
-        return
+    except Exception:  # the store has gone, or is another's: that error is not the one to tell
+        return False
     if done is not None and not done.any():
-        remove_written(store)
-        return
+        _regions.discard(store)
+        remove_written(store)  # what threads have made again
+        return False
     part = "all" if done is None else f"{int(done.sum())} of {done.size} regions"
     error.add_note(f"{part} of F are kept in {store}; resume=True goes on from there")
+    return True

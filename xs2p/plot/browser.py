@@ -44,9 +44,9 @@ def browse(
     ``xarray.open_zarr`` opened, only what is in view is read: a range of up to 20,000 frames as it
     is; of a longer one every chunk in view once, of which the extremes of every 64 frames are kept.
     No peak is lost at any zoom. Grey are frames that do not count (``valid``), and a line stands
-    where a segment begins. What ``dff_flag(roi)`` says against the dF/F of an ROI is in the title
-    of its traces, unless it is lazy and yet to be made of them. panel loads its scripts from the
-    web; where there is none, call ``panel.extension(inline=True)`` first.
+    where a segment begins. What ``dff_flag(roi)`` and ``demix_flag(roi)`` say of an ROI is in the
+    title of its traces, unless it is lazy and yet to be made of them. panel loads its scripts from
+    the web; where there is none, call ``panel.extension(inline=True)`` first.
 
     Of ROIs of several planes, by ``plane(roi)``, the image shows those in the plane of the ROI that
     is chosen; beneath it another plane can be chosen.

@@ -1,4 +1,4 @@
-"""What speaks against the dF/F of ROIs, and their noise, said in pictures."""
+"""What speaks against the traces of ROIs, and their noise, said in pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from xs2p._flags import DFF_FLAG, NOISE, count_flags, flags_of
+from xs2p._flags import DEMIX_FLAG, DFF_FLAG, NOISE, VIF, count_flags, flags_of
+
+_OF = {DEMIX_FLAG: "Demixing", DFF_FLAG: "dF/F"}
 
 
 def at_hand(ds: xr.Dataset, name: str) -> bool:
@@ -26,34 +28,43 @@ def _layers(array: xr.DataArray) -> set[str]:
     return set() if array.chunks is None else set(array.data.dask.layers)
 
 
+def flags_in(ds: xr.Dataset) -> list[xr.DataArray]:
+    """List what flags over ``roi`` there are: of demixing and of the dF/F."""
+    return [ds[name] for name in _OF if name in ds.variables and ds[name].dims == ("roi",)]
+
+
 def doubts_of(ds: xr.Dataset, places: Sequence[int] | None = None) -> list[str] | None:
-    """Say what speaks against the dF/F of each ROI, "" where nothing does; None where not known.
+    """Say what speaks against the traces of each ROI, "" where nothing does; None where not known.
 
     ``places`` are positions of ROIs; None is all.
     """
-    if not at_hand(ds, DFF_FLAG):
+    known = [flags for flags in flags_in(ds) if at_hand(ds, str(flags.name))]
+    if not known:
         return None
-    flags = ds[DFF_FLAG] if places is None else ds[DFF_FLAG].isel(roi=list(places))
-    return [", ".join(words) for words in flags_of(flags)]
+    each = [flags_of(f if places is None else f.isel(roi=list(places))) for f in known]
+    return [", ".join(sum(words, [])) for words in zip(*each, strict=True)]
 
 
 def facts_of(ds: xr.Dataset, place: int) -> list[str]:
-    """Noise of an ROI and the flags of its dF/F, in words, as far as they are known."""
+    """Noise of an ROI, variance inflation and flags, in words, as far as they are known."""
     facts = []
-    if at_hand(ds, NOISE):
-        noise = ds[NOISE].isel(roi=place)
-        value = float(noise.as_numpy().values)
-        units = str(noise.attrs.get("units", "")).removeprefix("1")
-        facts += [f"noise {value:.3g} {units}".rstrip()] if np.isfinite(value) else []
+    for name in (NOISE, VIF):
+        if not at_hand(ds, name):
+            continue
+        own = ds[name].isel(roi=place)
+        value = float(own.as_numpy().values)
+        units = str(own.attrs.get("units", "")).removeprefix("1")
+        facts += [] if np.isnan(value) else [f"{name} {value:.3g} {units}".rstrip()]
     doubts = doubts_of(ds, [place])
     return facts + [word for word in doubts or () if word]
 
 
 def counted(flags: xr.DataArray) -> str:
     """Say in a line how many ROIs have which flag, and how many have none."""
+    of = _OF[str(flags.name)]
     n_rois, counts = flags.size, {word: n for word, n in count_flags(flags).items() if n}
     without = sum(not words for words in flags_of(flags))
     if not counts:
-        return f"dF/F: none of {n_rois} ROIs has a flag"
+        return f"{of}: none of {n_rois} ROIs has a flag"
     told = [f"{n} × {word}" for word, n in counts.items()]
-    return f"dF/F flags: {', '.join(told)}; {without} of {n_rois} ROIs have none"
+    return f"{of} flags: {', '.join(told)}; {without} of {n_rois} ROIs have none"

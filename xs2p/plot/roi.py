@@ -89,7 +89,7 @@ def plot_roi(
     -------
     matplotlib.axes.Axes
         Rows downwards and columns to the right, in pixels of the frame. Above it are the ROI's
-        ``noise`` and what ``dff_flag`` says against its dF/F, unless they are lazy and yet to be
+        ``noise``, ``vif`` and what ``dff_flag`` and ``demix_flag`` say, unless lazy and yet to be
         made of the traces.
 
     Raises

@@ -71,9 +71,9 @@ def plot_rois(
     color
         Name of what is over ``roi``, such as ``"radius"``, ``"status"`` or ``"iscell"``; values
         over ``roi``; or one colour of matplotlib's for all. Text, booleans and flags
-        (``"dff_flag"``) get a legend, numbers a colour bar. Of traces, ``"snr"``, ``"skew"`` and
-        ``"std"`` are computed from ``Fc`` where they are not there; of lazy traces that reads them
-        all.
+        (``"dff_flag"``, ``"demix_flag"``) get a legend, numbers a colour bar. Of traces, ``"snr"``,
+        ``"skew"`` and ``"std"`` are computed from ``Fc`` where they are not there; of lazy traces
+        that reads them all.
     filled
         Fill the ROIs; pixels of several are more opaque and have the mean of their colours.
     cmap

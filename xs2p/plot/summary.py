@@ -23,7 +23,7 @@ from xs2p.plot.drawing import (
     new_figure,
     show_image,
 )
-from xs2p.plot.flags import counted
+from xs2p.plot.flags import counted, flags_in
 from xs2p.plot.images import Picture, finished, pictures
 from xs2p.plot.marks import draw_borders, draw_marks, marks_of
 from xs2p.plot.measures import check_measure, finite, measures_in, told
@@ -83,8 +83,9 @@ def plot_summary(
     -------
     matplotlib.figure.Figure
         In a notebook it is shown once, as what the cell returns. Where ``ds`` has
-        ``dff_flag(roi)``, a line beneath the map says how many ROIs have which flag; where it has
-        measures of :func:`xs2p.quality`, another says what they are in the middle of all ROIs.
+        ``dff_flag(roi)`` or ``demix_flag(roi)``, a line beneath the map says how many ROIs have
+        which flag; where it has measures of :func:`xs2p.quality`, another says what they are in
+        the middle of all ROIs.
 
     Raises
     ------
@@ -135,7 +136,7 @@ def plot_summary(
     map_of_all = shown_as(made.found, raster, made.doubtful)
     draw_raster(raster_ax, map_of_all, order, bins, marks.valid is not None)
     draw_borders(raster_ax, marks)
-    lines = [told(made.measures), "" if made.flags is None else counted(made.flags)]
+    lines = [told(made.measures), *(counted(flags) for flags in made.flags)]
     if any(lines):
         text = "\n".join(textwrap.fill(line, 130) for line in lines if line)
         raster_ax.set_xlabel(text, loc="left", fontsize=SMALL, color=FAINT)
@@ -219,14 +220,15 @@ class _Made(NamedTuple):
     """Signal to noise of each ROI, which they are ordered by."""
     shades: xr.DataArray
     """What they are coloured by."""
-    flags: xr.DataArray | None
-    """Flags of the dF/F of each ROI."""
+    flags: list[xr.DataArray]
+    """Flags of each ROI: of demixing, and of the dF/F."""
     measures: dict[str, Any]
 
     @property
     def doubtful(self) -> np.ndarray | None:
-        """Which ROIs have any flag."""
-        return None if self.flags is None else self.flags.fillna(0).values != 0
+        """Which ROIs have any flag of their dF/F."""
+        of_dff = (flags.fillna(0).values != 0 for flags in self.flags if flags.name == DFF_FLAG)
+        return next(of_dff, None)
 
 
 def _has_dff(ds: xr.Dataset) -> bool:
@@ -252,17 +254,19 @@ def _compute(
     quality = ds["snr"] if known else snr(ds[main])
     parts = {name: bin_time(ds[name], first, valid) for name in wanted}
     arrays = [image.data if isinstance(image, xr.DataArray) else image for image in images]
-    flags = ds[DFF_FLAG] if DFF_FLAG in ds and ds[DFF_FLAG].dims == ("roi",) else None
+    flags = flags_in(ds)
     others = {name: ds[name].data for name in {*measures_in(ds), *([color] * (color in ds))}}
     with progress_bar():
         parts, arrays, values, bits, others = dask.compute(
-            parts, arrays, quality.data, None if flags is None else flags.data, others
+            parts, arrays, quality.data, [each.data for each in flags], others
         )
     found = {name: join_bins(part, ds[name], first) for name, part in parts.items()}
     coords = {"roi": ds["roi"].values}
     quality = xr.DataArray(values, coords, "roi", "snr", quality.attrs).as_numpy()
-    if flags is not None:
-        flags = xr.DataArray(bits, coords, "roi", DFF_FLAG, flags.attrs).as_numpy()
+    flags = [
+        xr.DataArray(own, coords, "roi", each.name, each.attrs).as_numpy()
+        for own, each in zip(bits, flags, strict=True)
+    ]
     shades = quality
     if color != "snr":
         shades = xr.DataArray(others[color], coords, "roi", color, ds[color].attrs).as_numpy()
@@ -288,7 +292,7 @@ def _row(ds: xr.Dataset, made: _Made, i: int) -> Row:
     if "spks" in found:
         spikes = np.stack([np.zeros(low.shape[1]), found["spks"][1][i]], 1).ravel()
     main = np.stack([low[i], high[i]], axis=1).ravel()
-    doubts = [] if made.flags is None else flags_of(made.flags[i : i + 1])[0]
+    doubts = sum((flags_of(flags[i : i + 1])[0] for flags in made.flags), [])
     label = ds["roi"].values[i]
     return Row(label, main, None, baseline, spikes, why(ds, i), doubts=", ".join(doubts))
 

@@ -84,7 +84,7 @@ def plot_traces(
         Time to the right. The bars at the right are the scale of the fluorescence. Spikes are
         scaled to the largest shown of their ROI. Of more than 5000 samples, the lowest and the
         highest of each column of pixels are drawn. An ROI without a trace has its ``status`` in
-        place of one, ``zero_trace`` too. What ``dff_flag(roi)`` says against the dF/F of an ROI is
+        place of one, ``zero_trace`` too. What ``dff_flag(roi)`` and ``demix_flag(roi)`` say is
         written over its trace, unless it is lazy and yet to be made of the traces. Lines break at
         gaps in time: steps of more than one and a half times the usual one; and between segments,
         where a thin line stands. Grey are frames that do not count (``valid``): each ROI's scale is

@@ -32,7 +32,8 @@ KNOWN_STATUS = (
 STATUS = {
     "long_name": "why the ROI has no trace, or ok",
     "description": "ok, no_cell_pixels, no_neuropil_pixels, outside_frame or other_plane (than "
-    "the movie's); an ROI that is not ok has NaN in place of a trace.",
+    "the movie's); an ROI that is not ok has NaN in place of a trace, but for the F of "
+    "no_neuropil_pixels, which needs no neuropil.",
 }
 
 DESCRIPTIONS = {
@@ -270,16 +271,27 @@ class Cut(NamedTuple):
     """ROIs that lost some or all, bool ``(roi,)``."""
     gone: np.ndarray
     """ROIs that lost all, bool ``(roi,)``."""
+    outside: int
+    """How many pixels are lost."""
 
 
 def cut_to_frame(
-    owner: np.ndarray, ypix: np.ndarray, xpix: np.ndarray, n_rois: int, frame: tuple[int, int]
+    owner: np.ndarray,
+    ypix: np.ndarray,
+    xpix: np.ndarray,
+    n_rois: int,
+    frame: tuple[int, int],
+    outside: np.ndarray | int = 0,
 ) -> Cut:
-    """Find the pixels in the frame; ``owner`` are the positions of the ROIs that pixels are of."""
+    """Find the pixels in the frame; ``owner`` are the positions of the ROIs that pixels are of.
+
+    ``outside`` counts those of each ROI that were left out before.
+    """
     inside = (ypix >= 0) & (ypix < frame[0]) & (xpix >= 0) & (xpix < frame[1])
-    before = np.bincount(owner, minlength=n_rois)
+    before = np.bincount(owner, minlength=n_rois) + outside
     left = np.bincount(owner[inside], minlength=n_rois)
-    return Cut(inside, left, left < before, (left == 0) & (before > 0))
+    lost = int((before - left).sum())
+    return Cut(inside, left, left < before, (left == 0) & (before > 0), lost)
 
 
 def warn_of_lost(
@@ -288,7 +300,7 @@ def warn_of_lost(
     """Warn of pixels outside the frame, if any; ``shown`` are the names, by ``kind``, of ROIs."""
     if cut.lost.any():
         warn(
-            f"{source}{(~cut.inside).sum()} pixels of {cut.lost.sum()} ROIs lie outside the frame "
+            f"{source}{cut.outside} pixels of {cut.lost.sum()} ROIs lie outside the frame "
             f"{where} and are left out ({kind}{names(shown[cut.lost])}); {cut.gone.sum()} ROIs lie "
             "wholly outside and get the status outside_frame"
         )

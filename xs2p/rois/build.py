@@ -11,7 +11,7 @@ import xarray as xr
 from xs2p.rois.assemble import assemble, cut_to_frame, status_of, warn_of_lost
 from xs2p.rois.convert import recompute_overlap
 from xs2p.rois.pixels import agreed_frame, frame_shape, planes_of
-from xs2p.rois.stat import REQUIRED, stat_fields
+from xs2p.rois.stat import REQUIRED, check_radius, stat_fields
 
 
 def rois_from_stat(
@@ -106,6 +106,7 @@ def _of_columns(
     if outside not in ("raise", "drop"):
         raise ValueError(f"outside={outside!r}; choose 'raise' or 'drop'")
     roi, frame = np.arange(npix.size), frame_shape(shape)
+    check_radius(fields, frame)
     if outside == "drop":
         cut = cut_to_frame(np.repeat(roi, npix), ypix, xpix, roi.size, frame)
         warn_of_lost(cut, roi, str(frame), "rois_from_stat: ")
@@ -162,7 +163,10 @@ def rois_from_labels(labels: Any) -> xr.Dataset:
         )
         raise ValueError(f"labels must be integers, got {image.dtype}; {hint}")
     flat = np.flatnonzero(image)
-    values = image.ravel()[flat].astype(np.int64)
+    values = image.ravel()[flat]
+    if values.size and values.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"labels must fit in int64, got {values.max()}; number them anew")
+    values = values.astype(np.int64)
     if values.size and values.min() < 0:
         raise ValueError(
             f"labels must be 0 (background) or positive, got {values.min()}; "
@@ -281,12 +285,17 @@ def _require_dims(array: xr.DataArray, dims: tuple[str, ...], name: str) -> xr.D
 
 def _concatenate(parts: list[np.ndarray], dtype: Any, name: str) -> np.ndarray:
     joined = np.concatenate(parts) if parts else np.empty(0, dtype)
+    if np.issubdtype(dtype, np.integer) and any(a.size and a.dtype.kind == "b" for a in parts):
+        raise ValueError(f"{name} must be pixel numbers, got True and False; np.nonzero finds them")
     if joined.dtype.kind not in "iufb":
         raise ValueError(f"{name} must be numbers, got dtype {joined.dtype}")
-    converted = joined.astype(dtype)
-    if np.issubdtype(dtype, np.integer) and not np.array_equal(converted, joined):
+    with np.errstate(invalid="ignore"):  # of what is told below
+        converted = joined.astype(dtype)
+    # Beyond int64 they wrap, and seem equal when they are compared as floats.
+    wrong = (converted != joined) | (np.abs(joined.astype(np.float64)) > 2**62)
+    if np.issubdtype(dtype, np.integer) and wrong.any():
         raise ValueError(
-            f"{name} must be whole pixel numbers, got {joined[converted != joined][0]}; "
+            f"{name} must be whole pixel numbers, got {joined[wrong][0]}; "
             "round them, as with np.rint"
         )
     return converted

@@ -9,6 +9,9 @@ import xarray as xr
 
 from xs2p._warnings import names
 
+# Pixels of a side, whose numbers are int32, and of a frame: those of all ROIs are numbered through.
+_LONGEST, _LARGEST = 2**31 - 1, 2**40
+
 
 class PixelTable(NamedTuple):
     """The pixels of an ROI set as plain arrays, ROI after ROI in the order of ``roi``."""
@@ -173,11 +176,13 @@ def check_pixels(table: PixelTable) -> None:
                 "that of the movie, rows first? rois_from_stat(..., outside='drop') leaves such "
                 "pixels out"
             )
-    bad = np.flatnonzero(~np.isfinite(table.lam) | (table.lam < 0))
+    if table.lam.dtype.kind not in "biuf":
+        raise ValueError(f"lam holds {table.lam.dtype} numbers; weights must be real")
+    bad = np.flatnonzero(~(table.lam <= np.finfo(np.float32).max) | (table.lam < 0))
     if bad.size:
         raise ValueError(
             f"lam of roi {names(table.roi[np.unique(table.owner[bad])])} holds "
-            f"{table.lam[bad[0]]}; weights must be finite and not negative"
+            f"{table.lam[bad[0]]}; weights must be finite and not negative (as float32)"
         )
     unique, first, count = np.unique(table.key, return_index=True, return_counts=True)
     if unique.size != table.lam.size:
@@ -227,10 +232,12 @@ def frame_shape(shape: Any) -> tuple[int, int]:
     """Frame size as two ints, or a ValueError."""
     try:
         ly, lx = (int(n) for n in shape)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         ly = lx = 0
     if ly < 1 or lx < 1 or (ly, lx) != tuple(shape):
         raise ValueError(f"shape must be (Ly, Lx), two positive integers, got {shape!r}")
+    if max(ly, lx) > _LONGEST or ly * lx > _LARGEST:
+        raise ValueError(f"shape={shape!r}: no frame has so many pixels; (Ly, Lx) are in pixels")
     return ly, lx
 
 

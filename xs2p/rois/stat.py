@@ -108,6 +108,8 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> Field
             )
         attrs = describe(name.removeprefix(_PREFIX))
         if whole:
+            if key in _PER_PIXEL:
+                _check_flags(key, arrays)
             pixels[name] = xr.Variable("pixel", np.concatenate(arrays), attrs)
             continue
         elements = xr.Variable(f"{name}_element", np.concatenate(arrays), attrs)
@@ -115,6 +117,28 @@ def stat_fields(entries: Sequence[Mapping[str, Any]], npix: np.ndarray) -> Field
         if not present.all():
             per_roi[f"{name}_present"] = _presence(key, present)
     return Fields(pixels, per_roi, ragged, known.get("radius"), known.get("med"))
+
+
+def _check_flags(key: str, arrays: list[np.ndarray]) -> None:
+    for i, flags in enumerate(arrays):
+        if flags.dtype.kind not in "biuf" or not np.isin(flags, (0, 1)).all():
+            raise ValueError(
+                f"stat field {key!r} must be True or False of each pixel, and is not for ROI {i}; "
+                "leave it out of stat and it is computed"
+            )
+
+
+def check_radius(fields: Fields, frame: tuple[int, int]) -> None:
+    """Raise where a radius is larger than the frame: masks look that far around each pixel."""
+    if fields.radius is None:
+        return
+    wrong = fields.radius.where & (fields.radius.values > sum(frame) + 10)
+    if wrong.any():
+        raise ValueError(
+            f"radius is {fields.radius.values[wrong][0]:g} pixels for roi "
+            f"{names(np.flatnonzero(wrong))}, more than the frame {frame}; leave it out of stat "
+            "and it is computed"
+        )
 
 
 def _known(key: str, arrays: list[np.ndarray], present: np.ndarray) -> Known:
@@ -130,6 +154,8 @@ def _known(key: str, arrays: list[np.ndarray], present: np.ndarray) -> Known:
             f"radius must be finite and not negative, but is {column[wrong][0]} for roi "
             f"{names(np.flatnonzero(wrong))}; leave it out of stat and it is computed"
         )
+    if key == "med":  # computed where it is no place
+        present = present & np.isfinite(column).all(axis=1)
     return Known(present, column)
 
 

@@ -104,6 +104,11 @@ def check_baseline(
         window = _window(method, win_baseline, fs)
         uses["win_baseline"] = float(win_baseline)
     if "sig_baseline" in used:
+        if sig_baseline > 2**31:
+            raise ValueError(
+                f"sig_baseline={sig_baseline!r} is more frames than can be counted; it is in "
+                "frames, 10 by default"
+            )
         uses["sig_baseline"] = float(sig_baseline)
     if "prctile_baseline" in used:
         uses["prctile_baseline"] = float(prctile_baseline)
@@ -146,7 +151,11 @@ def estimate_baseline(
         assert how.fs is not None
         trend = trend_of(F, how.fs, how.polarity, device=device, in_passes=in_passes)
         F0 = _of_traces(_kept(upward / trend, F), how, device, in_passes) * trend
-    F0 = turned(F0, how.polarity)
+    return as_baseline(turned(F0, how.polarity), F, how, device)
+
+
+def as_baseline(F0: xr.DataArray, F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
+    """Name the baseline of ``F``, and say how it was made."""
     F0.attrs = {
         "units": "a.u.",
         **with_kernels(F.attrs, device),
@@ -164,20 +173,41 @@ def _kept(made: xr.DataArray, F: xr.DataArray) -> xr.DataArray:
 
 def _of_traces(F: xr.DataArray, how: Baseline, device: str, in_passes: bool) -> xr.DataArray:
     """Baseline of traces whose events go up."""
-    options: dict[str, Any] = {"reach": how.reach, "whole": device != "cpu", "device": device}
-    options |= {"bridged": True, "window": how.window}
+    block = moving_block(F, how, device, in_passes)
+    if block is None:
+        return spread(_levels(F, how, device, in_passes), F)
+    options: dict[str, Any] = {"reach": how.reach, "whole": device != "cpu", "bridged": True}
+    return map_traces(block.function, F, *block.own, gaps=block.gaps, **options, **block.options)
+
+
+class MovingBlock(NamedTuple):
+    """What finds a baseline that moves, in blocks of bridged traces ``(…, time)``."""
+
+    function: Callable[..., Any]
+    own: tuple[Any, ...]
+    """What it is given of each trace."""
+    gaps: bool
+    """Whether it is given the traces with their gaps too, after those without."""
+    options: dict[str, Any]
+
+
+def moving_block(
+    F: xr.DataArray, how: Baseline, device: str, in_passes: bool = False
+) -> MovingBlock | None:
+    """How the baseline of traces that go up is found; None where it is one number of a segment."""
+    options: dict[str, Any] = {"device": device, "window": how.window}
     if how.method in _MAXIMIN:
         options |= {"method": how.method, "sigma": how.sigma}
-        return map_traces(_running_block, F, **options)
+        return MovingBlock(_running_block, (), False, options)
     if how.method == "inactive_median":
         assert how.fs is not None
         near = _NEAR * noise_levels(F, how.fs, device, in_passes=in_passes)
         options |= {"low_window": how.low_window}
-        return map_traces(_inactive_block, F, near, gaps=True, **options)
+        return MovingBlock(_inactive_block, (near,), True, options)
     if how.method in _MOVING:
         percentile = 50.0 if how.method == "rolling_median" else how.percentile
-        return map_traces(_rolling_block, F, gaps=True, percentile=percentile, **options)
-    return spread(_levels(F, how, device, in_passes), F)
+        return MovingBlock(_rolling_block, (), True, options | {"percentile": percentile})
+    return None
 
 
 def _levels(F: xr.DataArray, how: Baseline, device: str, in_passes: bool) -> Any:

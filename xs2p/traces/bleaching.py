@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.arrays import array_module, as_array, is_cupy
 
 __all__ = ["PARAMETERS", "fit_double_exponential", "trend"]
 
@@ -61,7 +61,7 @@ def fit_double_exponential(F: Any, fs: float, events: Any = 1.0) -> Any:
     traces = F.reshape(n_traces, n_frames)
     most, samples = _AT_ONCE[is_cupy(F)]
     step = max(min(most, samples // max(n_frames, 1)), 1)
-    signs = xp.ones((n_traces, 1)) * xp.asarray(events).reshape(-1, 1)
+    signs = xp.ones((n_traces, 1)) * as_array(xp, events).reshape(-1, 1)
     for start in range(0, n_traces if n_frames else 0, step):
         some = slice(start, start + step)
         parameters[some] = _fit(traces[some], fs, signs[some])
@@ -74,7 +74,7 @@ def trend(parameters: Any, frame_numbers: Any, fs: float) -> Any:
     Frames are numbered from the first of the piece that was fitted.
     """
     xp = array_module(parameters)
-    t = xp.asarray(frame_numbers).astype(np.float64) / fs
+    t = as_array(xp, frame_numbers).astype(np.float64) / fs
     c, a1, tau1, a2, tau2 = (parameters[..., i, None] for i in range(5))
     return (c + a1 * xp.exp(-t / tau1) + a2 * xp.exp(-t / tau2)).astype(np.float32)
 
@@ -100,8 +100,9 @@ def _fit(traces: Any, fs: float, events: Any) -> Any:
         scale = scale[rows, None]
         level = xp.where(filled[rows], bins.level[rows] / scale, 0.0)
         fit = _search(_Bins(level, bins.share[rows], bins.time), events[rows])
-        fit[:, [0, 1, 3]] *= scale
-        fit[:, [2, 4]] *= n_frames / fs
+        for k in (0, 1, 3):
+            fit[:, k, None] *= scale
+        fit[:, 2::2] *= n_frames / fs
         parameters[rows] = fit
     return parameters
 
@@ -119,7 +120,7 @@ def _binned(traces: Any) -> _Bins:
     level = _middle(xp.where(gap, np.float32(np.inf), padded))
     first = np.arange(n_bins) * size
     last = np.minimum(first + size, n_frames) - 1
-    return _Bins(level, share, xp.asarray((first + last) / (2 * n_frames)))
+    return _Bins(level, share, as_array(xp, (first + last) / (2 * n_frames)))
 
 
 def _middle(values: Any) -> Any:
@@ -138,23 +139,24 @@ def _search(bins: _Bins, events: Any) -> Any:
     xp, (n_traces, n_bins) = array_module(bins.level), bins.level.shape
     grid = np.geomspace(_SHORTEST / n_bins, _LONGEST, _GRID)
     width = np.log(grid[1] / grid[0])
-    taus = xp.tile(xp.asarray(grid), (n_traces, 1))
+    taus = xp.tile(as_array(xp, grid), (n_traces, 1))
     # What a component may grow by from the first sample back to the first frame.
     shortest = bins.time[xp.argmax(bins.share > 0, axis=-1)][:, None] / np.log(3)
     shape = _shapes(taus[:1], bins.time)[0]
-    pairs = _Pairs(*np.triu_indices(1 + _GRID, 1))
+    pairs = _pairs(xp, np.triu_indices(1 + _GRID, 1))
     first, second = np.triu_indices(1 + _GRID)
-    products = shape[first] * shape[second]
     place = np.zeros((1 + _GRID, 1 + _GRID), int)
     place[first, second] = place[second, first] = np.arange(first.size)
+    first, second, place = (as_array(xp, index) for index in (first, second, place))
+    products = shape[first] * shape[second]
     weights = bins.share
     for i in range(_LOW + _ROBUST):
         moments = xp.einsum("tn,kn->tk", weights, products)[:, place]
         fit = _nonnegative(moments, _onto(weights * bins.level, shape[None]), pairs, taus, shortest)
         weights = _weighed(bins, fit, events, robust=i >= _LOW)
-    pairs = _Pairs(*_between_halves(3))
+    pairs = _pairs(xp, _between_halves(3))
     for i in range(_CLOSER):
-        steps = xp.asarray(np.exp(width * _NARROWER**i * np.arange(-1, 2)))
+        steps = as_array(xp, np.exp(width * _NARROWER**i * np.arange(-1, 2)))
         taus = xp.concatenate([fit[:, 2, None] * steps, fit[:, 4, None] * steps], axis=1)
         taus = xp.clip(taus, grid[0], grid[-1])
         shapes = _shapes(taus, bins.time)
@@ -167,8 +169,12 @@ def _search(bins: _Bins, events: Any) -> Any:
 class _Pairs(NamedTuple):
     """Which functions are tried together: numbers ``(pair,)``; function 0 is the constant."""
 
-    first: np.ndarray
-    second: np.ndarray
+    first: Any
+    second: Any
+
+
+def _pairs(xp: Any, numbers: tuple[np.ndarray, np.ndarray]) -> _Pairs:
+    return _Pairs(*(as_array(xp, of_each) for of_each in numbers))
 
 
 def _between_halves(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -218,7 +224,7 @@ def _nonnegative(moments: Any, onto: Any, pairs: _Pairs, taus: Any, shortest: An
     fine &= allowed[:, i] & allowed[:, j]
     found.append(_Found(gain, fine, xp.zeros_like(gain), a, b))
     # Two and the constant: what the constant explains is taken from all first.
-    k = np.flatnonzero(i > 0)
+    k = xp.flatnonzero(i > 0)
     i3, j3 = i[k], j[k]
     part = moments[:, 0] / square[:, :1]
     rest = onto - part * onto[:, :1]
@@ -233,7 +239,7 @@ def _nonnegative(moments: Any, onto: Any, pairs: _Pairs, taus: Any, shortest: An
     c = onto[:, :1] / square[:, :1] - part[:, i3] * a - part[:, j3] * b
     good &= (c >= 0) & allowed[:, i3] & allowed[:, j3]
     found.append(_Found(gain + onto[:, :1] * alone[:, :1], good, c, a, b))
-    return _best(found, np.arange(onto.shape[1]), pairs, _Pairs(i3, j3), taus)
+    return _best(found, xp.arange(onto.shape[1]), pairs, _Pairs(i3, j3), taus)
 
 
 class _Found(NamedTuple):
@@ -259,8 +265,8 @@ def _two(ii: Any, jj: Any, ij: Any, i: Any, j: Any) -> tuple[Any, Any, Any, Any]
 def _best(found: list[_Found], single: Any, two: _Pairs, three: _Pairs, taus: Any) -> Any:
     """Parameters of the fit that explains most, of fits of one, two and three functions."""
     xp = array_module(taus)
-    first = xp.asarray(np.concatenate([single, two.first, three.first]))
-    second = xp.asarray(np.concatenate([single, two.second, three.second]))
+    first = xp.concatenate([single, two.first, three.first])
+    second = xp.concatenate([single, two.second, three.second])
     gain = xp.concatenate([xp.where(f.fine, f.gain, -np.inf) for f in found], axis=1)
     best, row = xp.argmax(gain, axis=1), xp.arange(len(taus))
     c, a, b = (xp.concatenate([f[k] for f in found], axis=1)[row, best] for k in (2, 3, 4))

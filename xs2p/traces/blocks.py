@@ -60,17 +60,28 @@ def check_same(F: xr.DataArray, other: xr.DataArray, name: str, makes: str = "")
 
 
 def map_traces(
+    block: Callable[..., np.ndarray], F: xr.DataArray, *per_trace: Any, **how: Any
+) -> xr.DataArray:
+    """:func:`mapped`, labelled as the traces are; coordinates and name are kept."""
+    F = ordered(F)
+    return with_data(F, mapped(block, F, *per_trace, **how))
+
+
+def mapped(
     block: Callable[..., np.ndarray],
     F: xr.DataArray,
     *per_trace: Any,
     reach: int,
+    then: int = 0,
+    made: int = 0,
+    through: Callable[..., Any] | None = None,
     whole: bool = False,
     bridged: bool = False,
     holes: bool = False,
     gaps: bool = False,
     dtype: Any = np.float32,
     **options: Any,
-) -> xr.DataArray:
+) -> Any:
     """Map a function of traces ``(…, time)`` over a checked array, eager or lazy.
 
     It is called for each segment by itself, and given NaN where a frame does not count; or,
@@ -80,13 +91,21 @@ def map_traces(
     ``reach`` is how many frames to each side a sample of the result can depend on: chunks of
     time see so many of their neighbours'. ``per_trace`` arrays, ``(roi or 1, 1)`` or, of each
     trace, ``(…, 1 or segments)``, are cut into blocks with the traces. Traces in memory are shared
-    out among threads, or, ``whole``, given to ``block`` at once. Coordinates and name are kept.
+    out among threads, or, ``whole``, given to ``block`` at once.
+
+    A block of two steps, of which the second sees ``then`` frames of what the first makes, returns
+    as many arrays as are ``made``, ``(made, …, time)``. It is called by way of ``through``, as
+    ``through(pieces, parts, inner, own, **options)``: with the parts of time that it sees, and the
+    frames of them that are wanted.
+
+    ``F`` is as :func:`ordered` has it; what comes back is what it holds, made anew.
     """
-    F = ordered(F)
     held = counted(F).data
     pieces = Pieces(block, starts_of(F), longest_gap(reach) if bridged else 0, holes, gaps)
+    if F.chunks is None and through is not None:
+        return through(pieces, [held], slice(None), per_trace, **options)
     if F.chunks is None and whole:
-        return with_data(F, pieces(held, *per_trace, **options))
+        return pieces(held, *per_trace, **options)
     if F.chunks is None:
         out = np.empty(F.shape, dtype)
 
@@ -95,31 +114,33 @@ def map_traces(
             out[some] = pieces(held[some], *own, **options)
 
         in_parallel(write, F.shape)
-        return with_data(F, out)
+        return out
     import dask.array as da
 
-    traces = join(held, reach)
+    traces = join(held, max(reach, then))
     axes = range(F.ndim)
+    new = {F.ndim + 1: made} if made else {}
     more: list[Any] = []
-    function: Any = pieces
+    function: Any = pieces if through is None else functools.partial(_alone, pieces, through)
     if traces.numblocks[-1] > 1:
-        more = _neighbours(traces, reach, pieces.longest)
-        function = functools.partial(_between, pieces, n_ends=(len(more) - 6) // 2)
+        more = _neighbours(traces, reach + then, pieces.longest)
+        n_ends = (len(more) - 6) // 2
+        function = functools.partial(_between, pieces, n_ends=n_ends, through=through or _here)
     for a in per_trace:
         more += cut_as(traces, a)
-    data = da.blockwise(
+    return da.blockwise(
         function,
-        axes,
+        (*new, *axes),
         traces,
         axes,
         *more,
+        new_axes=new,
         concatenate=True,
         align_arrays=False,
         dtype=dtype,
-        meta=meta(traces, F.ndim, dtype),
+        meta=meta(traces, F.ndim + len(new), dtype),
         **options,
     )
-    return with_data(F, data)
 
 
 def own_rows(a: Any, some: Any, shape: tuple[int, ...]) -> Any:
@@ -185,6 +206,16 @@ def _edge(traces: np.ndarray, side: str, reach: int) -> np.ndarray:
     return traces[..., start : start + reach].copy()
 
 
+def _here(pieces: Pieces, parts: list[Any], inner: slice, own: Any, **options: Any) -> Any:
+    """Call ``pieces`` on parts of time that follow each other, and keep some frames."""
+    seen = parts[0] if len(parts) == 1 else array_module(parts[0]).concatenate(parts, axis=-1)
+    return pieces(seen, *own, **options)[..., inner]
+
+
+def _alone(pieces: Pieces, through: Any, traces: np.ndarray, *own: Any, **options: Any) -> Any:
+    return through(pieces, [traces], slice(None), own, **options)
+
+
 def _between(
     pieces: Pieces,
     traces: np.ndarray,
@@ -193,6 +224,7 @@ def _between(
     place: np.ndarray,
     *others: Any,
     n_ends: int,
+    through: Callable[..., Any],
     **options: Any,
 ) -> np.ndarray:
     """Call ``pieces`` on a chunk of time that sees so much of its neighbours."""
@@ -203,10 +235,9 @@ def _between(
         start = before.shape[-1]
     if first + traces.shape[-1] < n_frames:
         parts.append(after)
-    seen = array_module(traces).concatenate(parts, axis=-1)
     ends, own = others[:n_ends], others[n_ends:]
-    result = pieces(seen, *own, first=first - start, ends=ends, **options)
-    return result[..., start : start + traces.shape[-1]]
+    inner = slice(start, start + traces.shape[-1])
+    return through(pieces, parts, inner, own, first=first - start, ends=ends, **options)
 
 
 def join(traces: da.Array, reach: int, samples: int = 0) -> da.Array:

@@ -11,7 +11,7 @@ import xarray as xr
 from xs2p._attrs import attributes, resolve
 from xs2p._frames import SEGMENT, VALID
 from xs2p._names import explain_names, without_other
-from xs2p.compute.arrays import array_module, meta, unread
+from xs2p.compute.arrays import array_module, as_array, meta, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.baseline_methods import check_baseline, estimate_baseline
 from xs2p.traces.blocks import check_same, check_traces, ordered
@@ -48,6 +48,7 @@ def neuropil_coefficient(
     *,
     fs: float | None = None,
     device: str | None = None,
+    kernels: str | None = None,
     **other: Any,
 ) -> xr.DataArray:
     """Estimate for each ROI how much of its neuropil's light is in its trace: the r of F − r·Fneu.
@@ -72,6 +73,8 @@ def neuropil_coefficient(
         Frame rate in Hz; by default ``F.attrs["fs"]``; ``"mutualinfo"`` needs none.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``: see :func:`xs2p.extract`.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def neuropil_coefficient(
         check_traces(traces, "neuropil_coefficient")
     check_same(F, Fneu, "Fneu")
     rate = resolve("fs", fs, F) if method == "binned" else None
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     found = estimate(F, Fneu, method, rate, device)
     return found.used.assign_coords(raw=found.raw.variable, flag=found.flag.variable)
 
@@ -202,7 +205,7 @@ def _each(find: Callable[[Any, Any], Any], F: Any, Fneu: Any) -> Any:
     for one, around in zip(F.reshape(-1, F.shape[-1]), Fneu.reshape(-1, F.shape[-1]), strict=True):
         kept = xp.isfinite(one) & xp.isfinite(around)
         found.append(find(one[kept].astype(np.float64), around[kept].astype(np.float64)))
-    return xp.asarray(found, dtype=np.float64).reshape(shape)
+    return as_array(xp, found, dtype=np.float64).reshape(shape)
 
 
 def _binned_block(F: Any, Fneu: Any) -> Any:
@@ -222,7 +225,7 @@ def _slope(F: Any, Fneu: Any) -> float:
     xp = array_module(F)
     if not F.size:
         return np.nan
-    low, high = (float(x) for x in xp.percentile(Fneu, xp.asarray(_ENDS)))
+    low, high = (float(x) for x in xp.percentile(Fneu, as_array(xp, _ENDS)))
     if not high > low:
         return np.nan
     within = (Fneu >= low) & (Fneu <= high)
@@ -252,15 +255,15 @@ def _least_shared(F: Any, Fneu: Any) -> float:
     column, counts = _cells(Fneu), xp.arange(F.size + 1)
     weights = counts * xp.log(xp.maximum(counts, 1))  # n · log n, of as many as there can be
     other = _entropy(xp.bincount(column, minlength=_CELLS), weights)
-    shared = []
-    for r in _STEPS.tolist():
+    shared = xp.empty(_STEPS.size)
+    for i, r in enumerate(_STEPS.tolist()):
         left = F - r * Fneu
         if not bool(left.max() > left.min()):
             return r  # nothing is left
         joint = xp.bincount(_cells(left) * _CELLS + column, minlength=_CELLS * _CELLS)
         one = _entropy(joint.reshape(_CELLS, _CELLS).sum(axis=1), weights)
-        shared.append((one + other - _entropy(joint, weights)) / xp.sqrt(one * other))
-    return float(_STEPS[int(xp.argmin(xp.stack(shared)))])
+        shared[i] = (one + other - _entropy(joint, weights)) / xp.sqrt(one * other)
+    return float(_STEPS[int(xp.argmin(shared))])
 
 
 def _cells(values: Any) -> Any:

@@ -37,7 +37,8 @@ def grown(table, known, length, tau_fs):  # type: ignore[no-untyped-def]
 @njit
 def decay_length(tau_fs, n_frames):  # type: ignore[no-untyped-def]
     """How long a table of decays must be: to the last pair of pools, or to where it is zero."""
-    return int(min(2 * n_frames + 1, math.ceil(746 * np.float64(tau_fs)) + 1))
+    frames = min(746 * np.float64(tau_fs), 2.0 * n_frames)  # before it is whole, as it may not fit
+    return int(math.ceil(frames) + 1)
 
 
 @njit
@@ -46,7 +47,7 @@ def forgotten(tau_fs):  # type: ignore[no-untyped-def]
 
     It has then decayed to 10^-8, below what float32 tells from nothing.
     """
-    return math.ceil(18.5 * np.float64(tau_fs))
+    return math.ceil(min(18.5 * np.float64(tau_fs), 2.0**62))
 
 
 @njit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -31,6 +32,10 @@ _MEANS = (
     "grows with the number of spikes, as far as the indicator does, but is no count of spikes, no "
     "rate and no probability, noise alone makes small values, ROIs compare only as far as one "
     "spike is as large in each, and the first frame is 0."
+)
+_FITTED = (
+    "Calcium that OASIS fitted to the trace less its baseline, of which spks are the rises, by "
+    "xs2p.deconvolve."
 )
 
 
@@ -136,11 +141,6 @@ def deconvolve(
     PLoS Comput Biol 13(3): e1005423. Without ``penalty`` and ``s_min``, bit for bit what suite2p
     1.1.0 computes, whose calcium may be below 0 where a trace begins; with one of them it never is.
 
-    Notes
-    -----
-    On a GPU ``denoised``, and spikes with ``penalty`` or ``s_min``, are computed by the host's
-    cores.
-
     Examples
     --------
     >>> F = xr.DataArray([[0.0, 1.0, 0.5, 0.25]], dims=("roi", "time"))
@@ -159,16 +159,8 @@ def deconvolve(
     if fs is None:
         warn_of_gaps(F, "F")
     device = resolve_device(device, unread(F), "the array of traces", kernels)
-    upward = turned(F, polarity)
-    if sparsity.of_all_time and F.chunks is not None:
-        upward = ordered(upward)
-        upward = with_data(upward, whole_in_time(upward.data))
-    own = _per_trace(upward, decay, sparsity, device)
-    spks = estimate_spikes(upward, decay, device, sparsity, own)
-    if not return_denoised:
-        return spks
-    denoised = turned(_estimate_calcium(upward, decay, device, sparsity, own), polarity)
-    return restated(xr.Dataset({"spks": spks, "denoised": denoised.rename("denoised")}))
+    made = activity(turned(F, polarity), decay, device, sparsity, polarity, return_denoised)
+    return restated(xr.Dataset(made)) if return_denoised else made["spks"]
 
 
 class Decay(NamedTuple):
@@ -192,15 +184,41 @@ class Decay(NamedTuple):
         return self._replace(frames=self.frames[positions], taus=self.taus[positions])
 
 
-def estimate_spikes(
-    F: xr.DataArray,
+def activity(
+    upward: xr.DataArray,
     decay: Decay,
     device: str,
     sparsity: Sparsity = NOT_SPARSE,
-    own: tuple[Any, ...] | None = None,
+    polarity: int = 1,
+    denoised: bool = False,
+    in_passes: bool = False,
+) -> dict[str, xr.DataArray]:
+    """:func:`deconvolve` of what is checked, and turned: ``spks`` and, if wanted, ``denoised``.
+
+    ``in_passes``, penalties that are to be found are found now, some ROIs after the others: then
+    chunks of time stay as they are.
+    """
+    apart = in_passes and sparsity.penalty == NOISE
+    if sparsity.of_all_time and upward.chunks is not None and not apart:
+        upward = ordered(upward)
+        upward = with_data(upward, whole_in_time(upward.data))
+    own = _per_trace(upward, decay, sparsity, device, in_passes)
+    made = {"spks": _estimate_spikes(upward, decay, device, sparsity, own)}
+    if denoised:
+        c = turned(_estimate_calcium(upward, decay, device, sparsity, own), polarity)
+        made["denoised"] = c.rename("denoised")
+    return made
+
+
+def _estimate_spikes(
+    F: xr.DataArray, decay: Decay, device: str, sparsity: Sparsity, own: tuple[Any, ...]
 ) -> xr.DataArray:
     """:func:`deconvolve` of what is checked; ``own`` is what is known of each trace."""
-    spks = _mapped(F, _OASIS_BLOCK[sparsity.wanted], decay, device, sparsity, own)
+    return as_spikes(_mapped(F, _OASIS_BLOCK[sparsity.wanted], decay, device, sparsity, own))
+
+
+def as_spikes(spks: xr.DataArray) -> xr.DataArray:
+    """Name spikes, and say what they are."""
     spks.attrs |= {"long_name": "deconvolved fluorescence", "description": _MEANS}
     return spks.rename("spks")
 
@@ -209,15 +227,18 @@ def _estimate_calcium(
     F: xr.DataArray, decay: Decay, device: str, sparsity: Sparsity, own: tuple[Any, ...]
 ) -> xr.DataArray:
     c = _mapped(F, _CALCIUM_BLOCK[sparsity.wanted], decay, device, sparsity, own)
-    c.attrs |= {
-        "long_name": "denoised fluorescence",
-        "description": "Calcium that OASIS fitted to the trace less its baseline, of which spks "
-        "are the rises, by xs2p.deconvolve.",
-    }
+    c.attrs |= {"long_name": "denoised fluorescence", "description": _FITTED}
     return c
 
 
-def _per_trace(F: xr.DataArray, decay: Decay, sparsity: Sparsity, device: str) -> tuple[Any, ...]:
+def fitted_here(denoised: xr.DataArray) -> bool:
+    """Whether :func:`deconvolve` made a ``denoised``, as that says."""
+    return bool(denoised.attrs.get("description") == _FITTED)
+
+
+def _per_trace(
+    F: xr.DataArray, decay: Decay, sparsity: Sparsity, device: str, in_passes: bool
+) -> tuple[Any, ...]:
     """Find what blocks are given of their traces: decay, and with it penalty and least spike."""
     if not sparsity.wanted:
         return (decay.frames,)
@@ -229,6 +250,7 @@ def _per_trace(F: xr.DataArray, decay: Decay, sparsity: Sparsity, device: str) -
         decay.frames,
         dtype=np.float64,
         whole=device != "cpu",
+        in_passes=in_passes and F.chunks is not None,
         window=noise_window(decay.fs),
         device=device,
     )
@@ -241,27 +263,44 @@ def _mapped(
     decay: Decay,
     device: str,
     sparsity: Sparsity,
-    own: tuple[Any, ...] | None,
+    own: tuple[Any, ...],
 ) -> xr.DataArray:
     """Map a block over traces, and say how it was made."""
-    # A decay time for each ROI that an earlier deconvolution used is not that of this one.
-    F = F.drop_vars("tau", errors="ignore")
-    own = _per_trace(F, decay, sparsity, device) if own is None else own
+    # What an earlier deconvolution used for each ROI is not what this one does.
+    F = F.drop_vars(["tau", "s_min"], errors="ignore")
     reach = oasis_reach(decay.frames)
     options: dict[str, Any] = {"reach": reach, "whole": device != "cpu", "device": device}
     made = map_traces(block, F, *own, **options)
+    return by_decay(made, F.attrs, decay, device, sparsity)
+
+
+def by_decay(
+    made: xr.DataArray,
+    attrs: Mapping[Any, Any],
+    decay: Decay,
+    device: str,
+    sparsity: Sparsity = NOT_SPARSE,
+) -> xr.DataArray:
+    """Say how what is ``made`` of traces with such attributes was made."""
     old = ("tau", "indicator", "penalty", "s_min")
-    kept = {key: value for key, value in F.attrs.items() if key not in old}
+    kept = {key: value for key, value in attrs.items() if key not in old}
     said = attributes(fs=decay.fs, tau=decay.tau, indicator=decay.indicator)
     said |= sparsity.attrs
     made.attrs = {"units": "a.u.", **with_kernels(kept, device), **said}
     if decay.taus is not None:
-        attrs = {
+        says = {
             "long_name": "decay time of the indicator",
             "units": "s",
             "description": "The tau that spks of the ROI was made with, as it was given.",
         }
-        made = made.assign_coords(tau=("roi", decay.taus, attrs))
+        made = made.assign_coords(tau=("roi", decay.taus, says))
+    if sparsity.each is not None:
+        says = {
+            "long_name": "smallest spike",
+            "units": made.attrs["units"],
+            "description": "The s_min that spks of the ROI was made with, as it was given.",
+        }
+        made = made.assign_coords(s_min=("roi", sparsity.each, says))
     return made
 
 
@@ -336,7 +375,7 @@ def _of_traces(F: Any, known: Any) -> Any:
     return known[..., 0] if F.ndim > 1 else known.reshape(-1)[0]
 
 
-def _oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
+def oasis_block(F: Any, tau_fs: np.ndarray, device: str) -> Any:
     """Spikes of a block of traces ``(…, time)``; ``tau_fs`` is ``(roi or 1, 1)``."""
     return kernels_on(device, _OASIS).oasis(F, _of_traces(F, tau_fs))
 
@@ -357,8 +396,5 @@ def _penalty_block(F: Any, tau_fs: np.ndarray, window: int, device: str) -> Any:
 
 
 # By whether spikes are to be sparse.
-_OASIS_BLOCK = {False: _oasis_block, True: _sparse_block}
-_CALCIUM_BLOCK = {
-    False: _calcium_block,
-    True: functools.partial(_sparse_block, calcium=True),
-}
+_OASIS_BLOCK = {False: oasis_block, True: _sparse_block}
+_CALCIUM_BLOCK = {False: _calcium_block, True: functools.partial(_sparse_block, calcium=True)}

@@ -12,7 +12,7 @@ import xarray as xr
 from xs2p._attrs import check_flag
 from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
-from xs2p.compute.arrays import array_module, unread
+from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.masks.footprints import footprints_of
 from xs2p.masks.layout import Layout, layout
@@ -29,9 +29,9 @@ from xs2p.traces.extraction import (
     in_memory,
     labelled,
     map_blocks,
+    map_finished,
     map_tiles,
     whole_frames,
-    work_in_batches,
 )
 from xs2p.traces.neuropil import Neuropil, correct
 
@@ -114,10 +114,14 @@ def demix(
         Fit with no ROI below 0, by coordinate descent: 30 sweeps, or until no change in a frame is
         more than 10⁻⁴ of the largest. What is below 0 by noise is 0, so that baselines lie higher.
     device
-        ``"cpu"``, ``"gpu"`` or ``"auto"``: where the pixels are added up; by default where the
-        movie is. Equations are solved on the host.
+        ``"cpu"``, ``"gpu"`` or ``"auto"``: where the pixels are added up and the equations solved;
+        by default where the movie is. Of a movie of the host that is chunked in ``y`` or ``x``,
+        sums of the parts are added up, and equations solved, on the host.
     kernels
-        Of a GPU: ``"cupyx"``, as by default, or ``"own"``; see :func:`xs2p.extract`.
+        Of a GPU: ``"cupyx"``, as by default, or ``"own"``; see :func:`xs2p.extract`. ``"own"``
+        solves by the sparse factor, to the CPU's bits whatever the chunks. ``"cupyx"`` multiplies
+        by the inverse, up to 1 GiB (11,585 ROIs and hats), to 10⁻⁴ of the CPU's; of more, and with
+        ``nonnegative``, it solves by ``"own"``.
 
     Returns
     -------
@@ -224,7 +228,7 @@ class Demixer:
         pixels, n = self._pixels, footprints.n_rois
         if movie.chunks is None:
             own = self._layout
-            work = functools.partial(_demix_block, masks=own, device=device, system=system)
+            work = functools.partial(_demix_into, masks=own, device=device, system=system)
             data = in_memory(movie.data, own, work, (len(kinds), n), device)
             values = dict(zip(kinds, data, strict=True))
         else:
@@ -232,7 +236,8 @@ class Demixer:
             if whole_frames(movie):
                 blocks = map_blocks(movie.data, _demix_block, pixels, key, device, n, system=system)
             else:
-                blocks = map_tiles(movie.data, pixels, key, device, system.traces, n)
+                finish = functools.partial(system.traces, device=device)
+                blocks = map_tiles(movie.data, pixels, key, device, finish, n)
             blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
             values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
         return labelled(values, movie, self._labels, self._how.attrs, _DESCRIPTIONS, device)
@@ -240,12 +245,13 @@ class Demixer:
 
 def _demix_block(block: Any, masks: Layout, device: str, system: System) -> Any:
     """Traces of one block of whole frames, float32 ``([channel,] kind, roi, time)``."""
-    *lead, n_frames = block.shape[:-2]
-    kinds = 1 if masks.neuropil_npix is None else 2
-    shape = (*lead, kinds, system.length.size, n_frames)
-    traces = array_module(block).empty(shape, np.float32)
-    work_in_batches(block, masks, device, system.traces, traces)
-    return traces
+    finish = functools.partial(system.traces, device=device)
+    return map_finished(block, masks, device, finish, system.length.size)
+
+
+def _demix_into(block: Any, out: Any, masks: Layout, device: str, system: System) -> None:
+    finish = functools.partial(system.traces, device=device)
+    map_finished(block, masks, device, finish, system.length.size, out)
 
 
 def _labels(labels: xr.Dataset, certainty: Certainty) -> xr.Dataset:

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, to_host
+from xs2p.compute.arrays import array_module, as_array, is_cupy
+from xs2p.compute.device import kernels_on
 from xs2p.masks.footprints import Footprints
 from xs2p.rois.inflation import Factor, factored, inflation
 
 if TYPE_CHECKING:
     import scipy.sparse
 
+_EQUATIONS = "xs2p.traces.equations"
 _LEAST = 1e-6  # of a unit vector's square that others must leave of a footprint
 _PART = 1e-4  # of a footprint, that is part of what cannot be told apart
 _SWEEPS, _ENOUGH = 30, 1e-4
@@ -27,14 +29,13 @@ class _Solved(NamedTuple):
     values: np.ndarray
     pivots: np.ndarray
 
-    def solve(self, x: np.ndarray) -> None:
+    def solve(self, x: Any, device: str = "cpu") -> None:
         """Solve in place; unknowns that are not in the factor are 0."""
-        from xs2p.traces.equations_cpu import solve
-
         absent = np.ones(len(x), bool)
         absent[self.order] = False
-        x[absent] = 0.0
-        solve(*self, x)
+        if absent.any():
+            x[array_module(x).asarray(np.flatnonzero(absent))] = 0.0
+        kernels_on(device, _EQUATIONS).solve(*self, x)
 
 
 class _Descent(NamedTuple):
@@ -61,45 +62,45 @@ class System(NamedTuple):
     unknown: np.ndarray
     """Positions of the ROIs that have no trace."""
 
-    def traces(self, sums: Any) -> Any:
-        """Float32 ``([channel,] kind, roi, time)`` of sums, on the host or the device.
+    def traces(self, sums: Any, device: str) -> Any:
+        """Float32 ``([channel,] kind, roi, time)`` of sums, solved where these are.
 
-        It is always solved on the host: sums are few beside the pixels.
+        That is the host or the ``device``, whose kernels are then used.
         """
-        xp, sums = array_module(sums), to_host(sums)
-        shape = (*sums.shape[:-2], self.length.size, sums.shape[-1])
-        out = np.empty(shape, np.float32)
+        xp = array_module(sums)
+        out = xp.empty((*sums.shape[:-2], self.length.size, sums.shape[-1]), np.float32)
         for channel in np.ndindex(*sums.shape[:-3]):
-            self._solve(sums[channel], out[channel])
-        return out if xp is np else xp.asarray(out)
+            self._solve(sums[channel], out[channel], device if is_cupy(sums) else "cpu")
+        return out
 
-    def _solve(self, sums: np.ndarray, out: np.ndarray) -> None:
+    def _solve(self, sums: Any, out: Any, device: str) -> None:
         """Fill ``out`` with traces ``(kind, roi, time)`` of sums ``(kind, mask, time)``."""
+        xp, kernels = array_module(sums), kernels_on(device, _EQUATIONS)
         n = self.length.size
         n_hats = 0 if self.hats is None else self.hats.shape[0]
-        x = np.empty((n + n_hats, sums.shape[-1]))
-        length = self.length[:, None]
-        np.divide(sums[0, :n], length, out=x[:n], where=length > 0)
-        x[:n][self.length == 0] = 0.0
+        x = xp.empty((n + n_hats, sums.shape[-1]))
+        length = as_array(xp, self.length)[:, None]
+        x[:n] = sums[0, :n]
+        x[:n] /= xp.where(length > 0, length, 1.0)
         if self.hats is not None:
-            x[n:] = self.hats @ np.ascontiguousarray(sums[1, : self.hats.shape[1]])
-        lost = ~np.isfinite(x).all(axis=0)  # light of one pixel is in every equation
-        x[:, lost] = 0.0
+            x[n:] = kernels.product(self.hats, sums[1, : self.hats.shape[1]])
+        lost = ~xp.isfinite(x).all(axis=0)  # light of one pixel is in every equation
+        xp.copyto(x, 0.0, where=lost)
         given = x.copy() if self.descent is not None else x
-        self.factor.solve(x)
+        self.factor.solve(x, device)
         if self.descent is not None:
-            from xs2p.traces.equations_cpu import descend
-
-            descend(*self.descent, given, x, _SWEEPS, _ENOUGH)
+            kernels.descend(*self.descent, given, x, _SWEEPS, _ENOUGH)
         cells = x[:n]
         cells *= length
         with np.errstate(over="ignore"):
             if self.beneath is not None:
-                out[1] = below = self.beneath @ x[n:]
+                below = kernels.product(self.beneath, x[n:])
+                out[1] = below
                 cells += below
             out[0] = cells
-        out[..., lost] = np.nan
-        out[:, self.unknown] = np.nan
+        xp.copyto(out, np.nan, where=lost)
+        if self.unknown.size:
+            out[:, as_array(xp, self.unknown)] = np.nan
 
 
 class Certainty(NamedTuple):
@@ -133,6 +134,8 @@ def system_of(footprints: Footprints, nonnegative: bool) -> tuple[System, Certai
         )
         beneath = scipy.sparse.csr_array(weights.T @ in_square @ hats.T)
         light = scipy.sparse.csr_array(unit @ beneath)
+        for product in (hats, beneath):
+            product.sum_duplicates()  # in the order of their columns, as CuPy has them
         products = scipy.sparse.csr_array(scale @ products @ scale)
         whole = scipy.sparse.block_array([[gram, light], [light.T, products]], format="csc")
     else:

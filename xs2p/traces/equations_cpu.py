@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from xs2p.compute.kernels import njit
 
-__all__ = ["descend", "solve"]
+if TYPE_CHECKING:
+    import scipy.sparse
+
+__all__ = ["descend", "product", "solve"]
 
 _SIDE_BY_SIDE = 64  # frames: what is known of all unknowns in them stays in the cache
 _SMALL = 1e-9  # of a unit vector's square: what is left of a footprint that is all background
+
+
+def product(matrix: scipy.sparse.csr_array, x: np.ndarray) -> np.ndarray:
+    """Multiply a sparse matrix by frames ``(column, time)``."""
+    made: np.ndarray = matrix @ np.ascontiguousarray(x)
+    return made
 
 
 @njit

@@ -11,7 +11,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes
 from xs2p._warnings import names
-from xs2p.compute.arrays import array_module, meta, unread
+from xs2p.compute.arrays import array_module, as_array, meta, unread
 from xs2p.compute.device import kernels_on, resolve_device, with_kernels
 from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
@@ -127,7 +127,7 @@ def extract_in_chunks(
     """
     kinds, packed = _names(masks), masks.arrays()
     if movie.chunks is None:
-        work = functools.partial(_extract_block, masks=masks.layout, device=device)
+        work = functools.partial(_extract_into, masks=masks.layout, device=device)
         data = in_memory(movie.data, masks.layout, work, (len(kinds), masks.n_rois), device)
         values = dict(zip(kinds, data, strict=True))
     else:
@@ -186,7 +186,7 @@ def map_tiles(
     import dask.array as da
 
     ychunks, xchunks = movie.chunks[-2:]
-    token = dask.base.tokenize(token, ychunks, xchunks)
+    token = dask.base.tokenize(token, ychunks, xchunks, device)
     parts, owners = [], []
     for i, row in enumerate(tiles(masks, ychunks, xchunks)):
         for j, (owner, tile) in enumerate(row):
@@ -205,7 +205,7 @@ def map_tiles(
             chunks=(*lead, -1, -1, frames),
             meta=as_movie,
         )
-        return empty.map_blocks(array_module(movie).asarray, meta=as_movie)
+        return empty.map_blocks(_as_array_like, like=as_movie, meta=as_movie)
     sums = da.concatenate(parts, axis=-2)
     *others, roi, time = range(sums.ndim)
     joined = _Tiles(owners, masks.cell_indptr.size - 1, finish)
@@ -222,6 +222,10 @@ def map_tiles(
     )
 
 
+def _as_array_like(block: np.ndarray, like: Any) -> Any:
+    return as_array(array_module(like), block)
+
+
 class _Tiles(NamedTuple):
     owners: list[np.ndarray]  # the ROIs that each tile has a part of
     n_masks: int
@@ -235,7 +239,7 @@ def _add_tiles(sums: np.ndarray, tiles: _Tiles) -> np.ndarray:
     whole = xp.zeros((*lead, kinds, tiles.n_masks, n_frames))
     start = 0
     for owner in tiles.owners:
-        whole[..., xp.asarray(owner), :] += sums[..., start : start + owner.size, :]
+        whole[..., as_array(xp, owner), :] += sums[..., start : start + owner.size, :]
         start += owner.size
     return tiles.finish(whole)
 
@@ -281,13 +285,17 @@ def _with_masks(frames: Any, block: Any, masks: PackedMasks, device: str, **shar
     return block(frames, masks.layout(), device, **shared)
 
 
-def _extract_block(block: Any, masks: Layout, device: str) -> Any:
+def _extract_block(block: Any, masks: Layout, device: str, out: Any = None) -> Any:
     """Traces of one block of whole frames, float32 ``([channel,] kind, roi, time)``."""
 
     def finish(sums: Any) -> Any:
         return _finish_kinds(sums, (masks.cell_npix, masks.neuropil_npix))
 
-    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32)
+    return kernels_on(device, _SUMS).map_sums(block, masks, finish, np.float32, out=out)
+
+
+def _extract_into(block: Any, out: Any, masks: Layout, device: str) -> None:
+    _extract_block(block, masks, device, out)
 
 
 def _sum_block(block: Any, masks: Layout, device: str) -> Any:
@@ -295,29 +303,37 @@ def _sum_block(block: Any, masks: Layout, device: str) -> Any:
     return kernels_on(device, _SUMS).map_sums(block, masks, lambda sums: sums, np.float64)
 
 
-def work_in_batches(
-    frames: Any, masks: Layout, device: str, finish: Callable[[Any], Any], out: Any
-) -> None:
-    """Fill ``out``, ``(…, time)``, with what ``finish`` makes of the sums of some frames at a time.
+def map_finished(
+    frames: Any,
+    masks: Layout,
+    device: str,
+    finish: Callable[[Any], Any],
+    n_rois: int,
+    out: Any = None,
+) -> Any:
+    """Traces ``([channel,] kind, roi, time)``, float32, or ``out``: what ``finish`` makes of sums.
 
-    Sums ``([channel,] kind, roi, time)`` are float64; few of them are in memory at once.
+    Sums ``(kind, mask, time)`` are of some frames at a time, on the device where they are made
+    there; there may be more masks than ROIs.
     """
-    for now in kernels_on(device, _SUMS).batches(frames, masks):
-        out[..., now] = finish(_sum_block(frames[..., now, :, :], masks, device))
+    return kernels_on(device, _SUMS).map_sums(frames, masks, finish, np.float32, n_rois, out)
 
 
 def in_memory(
-    movie: Any, masks: Layout, work: Callable[[Any], Any], shape: tuple[int, int], device: str
+    movie: Any, masks: Layout, work: Callable[[Any, Any], None], shape: tuple[int, int], device: str
 ) -> Any:
-    """Traces ``(kind, [channel,] roi, time)``, ``shape`` the first and third, by all the cores."""
+    """Traces ``(kind, [channel,] roi, time)``, ``shape`` the first and third, by all the cores.
+
+    ``work`` puts those of some frames, ``([channel,] kind, roi, time)``, where they are to be.
+    """
     kinds, n_rois = shape
     whole = (kinds, *movie.shape[:-3], n_rois, movie.shape[-3])
     traces = array_module(movie).empty(whole, np.float32)
 
+    by_kind = array_module(movie).moveaxis(traces, 0, -3)
+
     def extract(now: slice) -> None:
-        block = work(movie[..., now, :, :])
-        for kind in range(kinds):
-            traces[kind, ..., now] = block[..., kind, :, :]
+        work(movie[..., now, :, :], by_kind[..., now])
 
     in_threads(extract, kernels_on(device, _SUMS).batches(movie, masks))
     return traces
@@ -337,11 +353,11 @@ def _finish(sums: Any, npix: np.ndarray, divide: bool) -> Any:
     xp = array_module(sums)
     with np.errstate(over="ignore"):
         if divide:
-            sums = sums / xp.asarray(np.maximum(npix, 1))[:, None]
+            sums = sums / as_array(xp, np.maximum(npix, 1))[:, None]
         traces = sums.astype(np.float32)
     blank = np.flatnonzero(npix == 0)
     if blank.size:
-        traces[..., xp.asarray(blank), :] = np.nan
+        traces[..., as_array(xp, blank), :] = np.nan
     return traces
 
 

@@ -8,16 +8,24 @@ import numpy as np
 
 from xs2p.compute.kernels import njit
 from xs2p.traces.ranks import percentile_of_numpy
+from xs2p.traces.taps import gaussian_taps
 
 __all__ = ["gaussian_scipy", "maximin", "percentile"]
 
 
 def gaussian_scipy(F: np.ndarray, sigma: float) -> np.ndarray:
     """SciPy's own Gaussian along time: cut at 4 sigma, edges reflected."""
-    from scipy.ndimage import gaussian_filter1d
+    from scipy.ndimage import correlate1d, gaussian_filter1d
 
     F = np.ascontiguousarray(F, dtype=np.float32)
-    return np.asarray(gaussian_filter1d(F, sigma, axis=-1)) if sigma > 0 and F.size else F
+    if sigma <= 0 or F.size == 0:
+        return F
+    radius = int(4 * sigma + 0.5)
+    if radius <= F.shape[-1]:
+        return np.asarray(gaussian_filter1d(F, sigma, axis=-1))
+    taps = gaussian_taps(sigma, radius, F.shape[-1], reflect=True)
+    taps = np.concatenate([taps[:0:-1], taps])
+    return np.asarray(correlate1d(F, taps, axis=-1))
 
 
 def percentile(F: np.ndarray, percent: float) -> np.ndarray:
@@ -96,16 +104,17 @@ def maximin(F: np.ndarray, sigma: float, size: int, *, legacy: bool = False) -> 
         return F
     n_frames = F.shape[-1]
     radius = int(4 * sigma + 0.5) if legacy else int(round(3 * sigma))
+    taps = gaussian_taps(sigma, radius, n_frames, reflect=legacy)
+    radius = taps.size - 1
     # Which frame stands at each place of the padded trace.
     frame = np.pad(np.arange(n_frames), radius, mode="symmetric" if legacy else "edge")
-    taps = np.exp(-0.5 / max(sigma, 1e-9) ** 2 * np.arange(-radius, radius + 1) ** 2)
-    taps = (taps / taps.sum())[radius:]
     # A window that takes in the whole trace from everywhere needs no more.
     left, right = (min(side, n_frames) for side in (size // 2, size - 1 - size // 2))
     F0 = np.empty(F.shape, np.float32)
     traces, sums = F.reshape(-1, n_frames), np.empty(min(_TILE, n_frames), np.float64)
-    for start in range(0, traces.shape[0], max(_BLOCK // n_frames, 1)):
-        some = slice(start, start + max(_BLOCK // n_frames, 1))
+    rows = max(_BLOCK // max(n_frames, radius), 1)
+    for start in range(0, traces.shape[0], rows):
+        some = slice(start, start + rows)
         padded = np.take(traces[some].astype(np.float64), frame, axis=1)
         gap = np.isnan(padded)
         holed = bool(gap.any())

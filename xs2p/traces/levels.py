@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import starts_of
-from xs2p.compute.arrays import array_module, meta
+from xs2p.compute.arrays import array_module, as_array, meta
 from xs2p.traces.blocks import cut_as, in_parallel, ordered, own_rows, rechunk, with_data
 from xs2p.traces.pieces import counted
 from xs2p.traces.reductions import whole_in_time
@@ -172,7 +172,7 @@ def _at_frames(levels: Any, place: np.ndarray, *, size: int, value: Any) -> Any:
     """Put together ``(…, time)`` of the levels of segments; ``place`` is segment and frame."""
     xp = array_module(levels)
     if value is None:
-        return xp.take(levels, xp.asarray(place[:, 0]), axis=-1).astype(np.float32, copy=False)
+        return xp.take(levels, as_array(xp, place[:, 0]), axis=-1).astype(np.float32, copy=False)
     cuts = np.flatnonzero(np.diff(place[:, 0])) + 1
     parts = []
     for some in np.split(place, cuts):

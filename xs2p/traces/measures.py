@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import SEGMENT, starts_of
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, as_array
 from xs2p.compute.device import kernels_on
 from xs2p.traces.blocks import ordered
 from xs2p.traces.pieces import counted
@@ -105,7 +105,7 @@ def _from_windows(traces: Any, starts: tuple[int, ...], window: int) -> Any:
     xp, n_frames = array_module(traces), traces.shape[-1]
     hop = window - window // 2
     firsts = [np.arange(a, b - window + 1, hop) for a, b in itertools.pairwise((*starts, n_frames))]
-    frames = xp.asarray(np.concatenate(firsts)[:, None] + np.arange(window))
+    frames = as_array(xp, np.concatenate(firsts)[:, None] + np.arange(window))
     noise = xp.full(len(traces), np.nan, np.float32)
     step = max((_SAMPLES if xp is np else _GPU_SAMPLES) // frames.size, 1)
     for start in range(0, len(traces), step):
@@ -120,7 +120,7 @@ def _from_windows(traces: Any, starts: tuple[int, ...], window: int) -> Any:
 def _powers(windows: Any) -> Any:
     """Mean power of windows ``(trace, window, frame)`` from fs/4 to fs/2: of white noise, σ²."""
     xp, n = array_module(windows), windows.shape[-1]
-    hann = xp.asarray(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n))
+    hann = as_array(xp, 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n))
     windows -= windows.mean(axis=-1, keepdims=True)
     spectrum = np.fft.rfft(windows * hann, axis=-1)[..., -(-n // 4) :]
     power = np.real(spectrum) ** 2 + np.imag(spectrum) ** 2

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xs2p._attrs import COEFFICIENT, check_each_roi, check_number
 from xs2p._frames import SEGMENT
-from xs2p.compute.arrays import array_module, to_host
+from xs2p.compute.arrays import array_module, as_array, to_host
 from xs2p.compute.device import kernels_on
 from xs2p.traces.blocks import ordered, with_data
 from xs2p.traces.coefficient import check_method, estimate
@@ -181,7 +181,7 @@ def _factor(ds: xr.Dataset, how: Neuropil, device: str, in_passes: bool) -> Any:
         each = estimate(ds["F"], ds["Fneu"], how.method, how.fs, device, in_passes).used
     data = each.data
     if not hasattr(data, "dask"):
-        data = array_module(like.data).asarray(data)
+        data = as_array(array_module(like.data), data)
     if data.ndim < like.ndim - 1:  # one for all channels
         data = array_module(data).broadcast_to(data, like.shape[:-1])
     return spread(data[..., None], like)
@@ -230,7 +230,7 @@ def neuropil_ratio(
         for name in ("Fneu", "F")
     )
     if isinstance(coefficient, xr.DataArray) and coefficient.chunks is None:
-        here = array_module(neuropil.data).asarray(coefficient.data)
+        here = as_array(array_module(neuropil.data), coefficient.data)
         if neuropil.chunks is not None:
             import dask.array as da
 

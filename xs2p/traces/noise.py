@@ -107,6 +107,11 @@ def noise_attrs(F: xr.DataArray) -> dict[str, Any]:
 
 def noise_window(fs: float) -> int:
     """Frames of the running median, an odd number."""
+    if _SECONDS * fs > 2**31:
+        raise ValueError(
+            f"fs={fs!r}: the noise of a trace is found over {_SECONDS:g} s, which are more frames "
+            "than can be counted; fs is in Hz"
+        )
     return int(_SECONDS * fs / 2) * 2 + 1
 
 

@@ -7,30 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from xs2p.compute.arrays import array_module, to_host
-from xs2p.compute.device import own_kernels, tell
-from xs2p.compute.gpu import on_its_device
+from xs2p.traces.columns import own_or_host
 
 __all__ = ["calcium", "oasis"]
 
 
-def calcium(F: Any, tau_fs: Any) -> Any:
-    """Calcium of traces ``(…, time)``, computed on the host as ``oasis_gpu.py`` does it."""
-    from xs2p.traces import oasis_gpu
-
-    return oasis_gpu.calcium(F, tau_fs)
-
-
-@on_its_device
 def oasis(F: Any, tau_fs: Any) -> Any:
     """Deconvolve traces ``(…, time)``; ``tau_fs``, of the host, broadcasts over the other dims."""
-    compiled, reason = own_kernels()
-    if compiled:
-        from xs2p.traces import oasis_gpu
+    from xs2p.traces import oasis_cpu, oasis_gpu
 
-        return oasis_gpu.oasis(F, tau_fs)
-    from xs2p.traces import oasis_cpu
+    return own_or_host(F, oasis_gpu.oasis, oasis_cpu.oasis, tau_fs)
 
-    tell(f"OASIS runs on the CPU, since its kernel does not compile for the device: {reason}")
-    spikes = oasis_cpu.oasis(to_host(F), tau_fs)
-    return array_module(F).asarray(spikes)
+
+def calcium(F: Any, tau_fs: Any) -> Any:
+    """Calcium ``(…, time)``, float32, that :func:`oasis` fits; NaN where a trace is."""
+    from xs2p.traces import oasis_cpu, oasis_gpu
+
+    return own_or_host(F, oasis_gpu.calcium, oasis_cpu.calcium, tau_fs)

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import valid_of
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, as_array
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -222,4 +222,4 @@ def counted(F: xr.DataArray) -> xr.DataArray:
 
 def _where(traces: Any, mask: Any, kind: Any) -> Any:
     xp = array_module(traces)
-    return xp.where(xp.asarray(mask), traces.astype(kind, copy=False), kind.type(np.nan))
+    return xp.where(as_array(xp, mask), traces.astype(kind, copy=False), kind.type(np.nan))

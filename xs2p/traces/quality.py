@@ -138,7 +138,7 @@ def is_of(statistic: xr.DataArray, F: xr.DataArray) -> bool:
 _N, _MEAN, _SQUARES, _CUBES, _STEPS, _STEP_MEAN, _STEP_SQUARES, _FIRST, _LAST = range(9)
 _SIZE = 9
 _SAMPLES = 2**17  # that are worked on at once: they stay in the processor's cache
-_GPU_SAMPLES = 2**26
+_GPU_SAMPLES = 2**25
 
 
 def _moments(F: np.ndarray, begins: np.ndarray | None = None) -> np.ndarray:
@@ -180,9 +180,13 @@ def _moments_of(F: np.ndarray) -> np.ndarray:
         steps -= now[:, _STEP_MEAN, None]
         if holed:
             samples[xp.isnan(samples)], steps[xp.isnan(steps)] = 0, 0
-        now[:, _SQUARES] = np.einsum("it,it->i", samples, samples)
-        now[:, _CUBES] = np.einsum("it,it,it->i", samples, samples, samples)
-        now[:, _STEP_SQUARES] = np.einsum("it,it->i", steps, steps)
+        # Not by einsum: CuPy makes of it a matrix product for each trace.
+        powers = samples * samples
+        now[:, _SQUARES] = powers.sum(axis=1)
+        powers *= samples
+        now[:, _CUBES] = powers.sum(axis=1)
+        steps *= steps
+        now[:, _STEP_SQUARES] = steps.sum(axis=1)
     return state
 
 

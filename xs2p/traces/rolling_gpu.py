@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.arrays import array_module, is_cupy
+from xs2p.compute.arrays import array_module, as_array, is_cupy
 from xs2p.compute.gpu import by_traces
 from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
 
@@ -49,7 +49,7 @@ def _one_after_another(function: Callable[..., Any]) -> Callable[..., Any]:
     def flat(F: Any, low_window: int, window: int, threshold: Any) -> Any:
         xp, n_traces = array_module(F), int(np.prod(F.shape[:-1]))
         if np.ndim(threshold):
-            each = xp.broadcast_to(xp.asarray(threshold), (*F.shape[:-1], 1))
+            each = xp.broadcast_to(as_array(xp, threshold), (*F.shape[:-1], 1))
             threshold = each.reshape(n_traces, 1)
         traces = F.reshape(n_traces, F.shape[-1])
         return function(traces, low_window, window, threshold).reshape(F.shape)
@@ -64,7 +64,7 @@ def inactive_median(F: Any, low_window: int, window: int, threshold: Any) -> Any
     xp = array_module(F)
     F = F.astype(np.float32, copy=False)
     low = _rolling(F, low_window, 10)
-    quiet = xp.where(xp.abs(F - low) > xp.asarray(threshold), np.float32(np.nan), F)
+    quiet = xp.where(xp.abs(F - low) > as_array(xp, threshold), np.float32(np.nan), F)
     level = _rolling(quiet, window, 50)
     return xp.where(xp.isnan(level), low, level)
 

@@ -11,8 +11,8 @@ from xs2p.traces.decays import decay_length, far, forgotten, grown
 
 __all__ = ["penalties", "sparse"]
 
-_CLOSE = 1e-10  # of the sum of squares that is wanted
-_MOST_STEPS = 100  # to a penalty; some five are taken
+CLOSE = 1e-10  # of the sum of squares that is wanted
+MOST_STEPS = 100  # to a penalty; some five are taken
 
 
 @njit
@@ -102,12 +102,12 @@ def _penalty(F, tau_fs, sigma, table, v, w, length):  # type: ignore[no-untyped-
     if not wanted > 0:
         return 0.0
     low, high, penalty = 0.0, np.inf, 0.0
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         n, known = _pools(F, tau_fs, penalty, 0.0, table, known, v, w, length)
         squares, linear, quadratic = _misfit(F, table, v, w, length, n)
         over = squares - wanted
         nothing = quadratic == 0 and high == np.inf  # is left to take off
-        if (penalty == 0 and over >= 0) or abs(over) <= _CLOSE * wanted or nothing:
+        if (penalty == 0 and over >= 0) or abs(over) <= CLOSE * wanted or nothing:
             break
         low, high = (penalty, high) if over < 0 else (low, penalty)
         penalty = 0.5 * (low + high)

@@ -37,6 +37,10 @@ class Sparsity(NamedTuple):
         """Smallest spike ``(roi or 1, 1)``, float64."""
         return np.full((1, 1), self.s_min or 0.0) if self.each is None else self.each[:, None]
 
+    def of_rois(self, positions: np.ndarray) -> Sparsity:
+        """Keep what is said of some ROIs."""
+        return self if self.each is None else self._replace(each=self.each[positions])
+
     @property
     def attrs(self) -> dict[str, Any]:
         """What results say of it."""

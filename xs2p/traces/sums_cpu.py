@@ -285,18 +285,25 @@ def batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
 
 
 def map_sums(
-    frames: np.ndarray, masks: Layout, finish: Callable[[np.ndarray], np.ndarray], dtype: Any
+    frames: np.ndarray,
+    masks: Layout,
+    finish: Callable[[np.ndarray], np.ndarray],
+    dtype: Any,
+    n_rois: int | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return what ``finish`` makes of sums ``(…, kind, roi, time)`` of frames ``(…, time, y, x)``.
+    """Return what ``finish`` makes of sums ``(…, kind, mask, time)`` of frames ``(…, time, y, x)``.
 
-    Some frames at a time: sums are float64, and a copy of odd frames stays small.
+    It is ``(…, kind, roi, time)``, of as many ROIs as masks unless ``n_rois`` are given. Some
+    frames at a time: sums are float64, and a copy of odd frames stays small.
     """
     *lead, n_frames = frames.shape[:-2]
-    kinds = 1 if masks.neuropil_npix is None else 2
-    made = np.empty((*lead, kinds, masks.cell_npix.size, n_frames), dtype)
+    kinds, n_masks = 1 if masks.neuropil_npix is None else 2, masks.cell_npix.size
+    shape = (*lead, kinds, n_masks if n_rois is None else n_rois, n_frames)
+    made = np.empty(shape, dtype) if out is None else out
     for now in batches(frames, masks):
         some = frames[..., now, :, :]
-        sums = np.empty((*made.shape[:-1], some.shape[-3]), np.float64)
+        sums = np.empty((*lead, kinds, n_masks, some.shape[-3]), np.float64)
         for channel in np.ndindex(*lead):
             mask_sums(some[channel], masks, sums[channel])
         made[..., now] = finish(sums)

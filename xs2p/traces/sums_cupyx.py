@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import available, on_its_device
 from xs2p.compute.gpu_frames import Way, in_slices, over_frames
 from xs2p.compute.gpu_memory import Uploads, batch_size
@@ -46,10 +47,18 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
     return out
 
 
-def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
-    """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
+def map_sums(
+    frames: Any,
+    masks: Layout,
+    finish: Callable[[Any], Any],
+    dtype: Any,
+    n_rois: int | None = None,
+    out: Any = None,
+) -> Any:
+    """Return what ``finish`` makes of sums ``(kind, mask, time)`` of frames ``(…, time, y, x)``.
 
-    It is ``(…, kind, roi, time)`` of ``dtype``, where the frames are: on the host or on the device.
+    It is ``(…, kind, roi, time)`` of ``dtype``, or ``out``, where the frames are: on the host or on
+    the device; of as many ROIs as masks unless ``n_rois`` are given.
     """
     n_pixels = math.prod(frames.shape[-2:])
     check_layout(masks, n_pixels)
@@ -64,7 +73,8 @@ def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: An
         return finish(mask_sums(some, masks))
 
     way = Way(lambda: matrix_on_device(masks, n_pixels), _native, at_once, work)
-    return over_frames(frames, (_kinds(masks), masks.cell_npix.size), dtype, way)
+    n_made = masks.cell_npix.size if n_rois is None else n_rois
+    return over_frames(frames, (_kinds(masks), n_made), dtype, way, out)
 
 
 def matrix_on_device(masks: Layout, n_pixels: int) -> Any:
@@ -74,7 +84,7 @@ def matrix_on_device(masks: Layout, n_pixels: int) -> Any:
 
     def upload() -> Any:
         matrix = sum_matrix(masks, n_pixels)
-        arrays = (cupy.asarray(part) for part in (matrix.data, matrix.indices, matrix.indptr))
+        arrays = (as_array(cupy, part) for part in (matrix.data, matrix.indices, matrix.indptr))
         copy = csc_matrix(tuple(arrays), shape=matrix.shape)
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
         return copy

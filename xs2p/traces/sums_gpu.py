@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xs2p.compute.arrays import as_array
 from xs2p.compute.gpu import available, launch, on_its_device
 from xs2p.compute.gpu_frames import Way, in_slices, over_frames
 from xs2p.compute.gpu_memory import Uploads, batch_size
@@ -83,7 +84,7 @@ def masks_on_device(masks: Layout) -> DeviceMasks:
     import cupy
 
     def upload() -> DeviceMasks:
-        copy = DeviceMasks(*(cupy.asarray(part) for part in gather_order(masks)))
+        copy = DeviceMasks(*(as_array(cupy, part) for part in gather_order(masks)))
         cupy.cuda.get_current_stream().synchronize()  # other streams are about to read them
         return copy
 
@@ -138,10 +139,18 @@ def mask_sums(frames: Any, masks: Layout, out: Any = None) -> Any:
     return sums
 
 
-def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: Any) -> Any:
-    """Return what ``finish`` makes of sums ``(kind, roi, time)`` of frames ``(…, time, y, x)``.
+def map_sums(
+    frames: Any,
+    masks: Layout,
+    finish: Callable[[Any], Any],
+    dtype: Any,
+    n_rois: int | None = None,
+    out: Any = None,
+) -> Any:
+    """Return what ``finish`` makes of sums ``(kind, mask, time)`` of frames ``(…, time, y, x)``.
 
-    It is ``(…, kind, roi, time)`` of ``dtype``, where the frames are: on the host or on the device.
+    It is ``(…, kind, roi, time)`` of ``dtype``, or ``out``, where the frames are: on the host or on
+    the device; of as many ROIs as masks unless ``n_rois`` are given.
     """
     check_layout(masks, math.prod(frames.shape[-2:]))
     kinds = 1 if masks.neuropil_npix is None else 2
@@ -153,7 +162,8 @@ def map_sums(frames: Any, masks: Layout, finish: Callable[[Any], Any], dtype: An
         return finish(mask_sums(some, masks))
 
     way = Way(lambda: masks_on_device(masks), _staged, at_once, work)
-    return over_frames(frames, (kinds, masks.cell_npix.size), dtype, way)
+    n_made = masks.cell_npix.size if n_rois is None else n_rois
+    return over_frames(frames, (kinds, n_made), dtype, way, out)
 
 
 def _native(frames: Any) -> Any:

@@ -10,7 +10,7 @@ import xarray as xr
 from xs2p._attrs import attributes, resolve
 from xs2p._frames import SEGMENT, starts_of
 from xs2p._names import explain_names, without_other
-from xs2p.compute.arrays import array_module, meta, to_host, unread
+from xs2p.compute.arrays import array_module, as_array, meta, to_host, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.blocks import check_traces, ordered
 from xs2p.traces.deconvolve import too_fast
@@ -24,7 +24,12 @@ _GRID, _GOLDEN = 400, (np.sqrt(5) - 1) / 2
 
 @without_other
 def estimate_tau(
-    F: xr.DataArray, *, fs: float | None = None, device: str | None = None, **other: Any
+    F: xr.DataArray,
+    *,
+    fs: float | None = None,
+    device: str | None = None,
+    kernels: str | None = None,
+    **other: Any,
 ) -> xr.Dataset:
     """Estimate the decay time of the indicator from traces, pooled over ROIs.
 
@@ -44,6 +49,8 @@ def estimate_tau(
         Frame rate in Hz; by default ``F.attrs["fs"]``.
     device
         ``"cpu"``, ``"gpu"`` or ``"auto"``; by default where the traces are.
+    kernels
+        Of a GPU, ``"cupyx"`` or ``"own"``, as everywhere; here CuPy does the work with either.
 
     Returns
     -------
@@ -73,7 +80,7 @@ def estimate_tau(
     explain_names("estimate_tau", estimate_tau, other)
     check_traces(F, "estimate_tau")
     fs = resolve("fs", fs, F)
-    device = resolve_device(device, unread(F), "the array of traces")
+    device = resolve_device(device, unread(F), "the array of traces", kernels)
     F = ordered(F)
     edges = (*starts_of(F), F.sizes["time"])
     longest = int(np.diff(edges).max())
@@ -131,14 +138,14 @@ def _share(each: Any, share: float) -> Any:
     values = np.asarray(to_host(each))
     known = values[np.isfinite(values)]
     found = np.percentile(known, share) if known.size else np.nan
-    return array_module(each).asarray(found, dtype=np.float64)
+    return as_array(array_module(each), found, dtype=np.float64)
 
 
 def _tau_block(F: Any, edges: tuple[int, ...], lags: int, fs: float) -> Any:
     """Decay time of each trace ``(…, time)``."""
     xp, rows = array_module(F), F.reshape(-1, F.shape[-1])
     found = [_fitted(to_host(_autocovariance(row, edges, lags)), fs) for row in rows]
-    return xp.asarray(found, dtype=np.float64).reshape(F.shape[:-1])
+    return as_array(xp, found, dtype=np.float64).reshape(F.shape[:-1])
 
 
 def _autocovariance(F: Any, edges: tuple[int, ...], lags: int) -> Any:

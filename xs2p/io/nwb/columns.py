@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import HISTORY
 from xs2p._flags import meanings_of
 
 # Columns of the table of ROIs that are no data of the ROI's own.
 _NOT_COLUMNS = ("roi", "roi_id", "npix")
 _OTHERWISE = "xs2p_"  # before the name of a column that NWB's table uses for something else
 OBSERVED = "obs_intervals"  # when an ROI counts, as the table of Units calls it
-_NOT_KEPT = ("ops", "xs2p_run")  # attributes as long as a book
+_NOT_KEPT = ("ops", "xs2p_run", HISTORY)  # attributes as long as a book
 _VARIABLE = re.compile(r"(.*?) ?\[xs2p variable (\{.*\})\]", re.DOTALL)
 
 

@@ -8,6 +8,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from xs2p.disk.hdf5_damage import check_hdf5
+
 
 def require_pynwb() -> Any:
     """Import pynwb, or say how to install it."""
@@ -42,6 +44,8 @@ def opened(path: str) -> Iterator[Any]:
         warnings.filterwarnings("ignore", message=".*dimension of data does not match")
         io = None
         try:
+            if os.path.isfile(path):
+                check_hdf5(path)
             io = reader(path, "r")
             file = io.read()
         except Exception as error:
@@ -116,6 +120,7 @@ SERIES = {
     "Fc": ("Fluorescence", "NeuropilCorrected"),
     "F0": ("Fluorescence", "Baseline"),
     "spks": ("Fluorescence", "Deconvolved"),
+    "denoised": ("Fluorescence", "Denoised"),
     "dFF": ("DfOverF", "RoiResponseSeries"),
     "F_chan2": ("Fluorescence", "RoiResponseSeriesChan2"),
     "Fneu_chan2": ("Fluorescence", "NeuropilChan2"),

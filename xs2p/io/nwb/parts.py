@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import parameters_by_variable, parameters_in, restated
+from xs2p._attrs import HISTORY, parameters_by_variable, parameters_in, restated
 from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.io.nwb.columns import as_json, column_names, column_text, plain_values, stored_name
@@ -209,7 +209,7 @@ def _said_of(ds: xr.Dataset, name: str) -> dict[str, Any]:
 
 def _parameters(attrs: dict[str, Any]) -> str:
     """Write what made a variable as JSON; not suite2p's ops, which are as long as a book."""
-    left_out = ("ops", "long_name", "units", "xs2p_run")
+    left_out = ("ops", "long_name", "units", "xs2p_run", HISTORY)
     return as_json({str(k): v for k, v in attrs.items() if k not in left_out})
 
 

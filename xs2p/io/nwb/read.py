@@ -53,10 +53,10 @@ def read_nwb(
     Dataset
         A float32 variable ``(roi, time)``, in memory, for each ``RoiResponseSeries`` of the table:
         those that :func:`xs2p.write_nwb` writes under xs2p's names (``F``, ``Fneu``, ``Fc``,
-        ``F0``, ``spks``, ``dFF``), series that are named after a plane, as suite2p's ``plane0``,
-        under that of their container (``F``, ``Fneu``, ``spks``, with ``_chan2``), joined over
-        the ROIs of all planes; others under their own, with the container's before it where
-        several have that name. The ROI set as coordinates, as
+        ``F0``, ``spks``, ``denoised``, ``dFF``), series that are named after a plane, as
+        suite2p's ``plane0``, under that of their container (``F``, ``Fneu``, ``spks``, with
+        ``_chan2``), joined over the ROIs of all planes; others under their own, with the
+        container's before it where several have that name. The ROI set as coordinates, as
         :func:`xs2p.rois_from_nwb` gives it; ``time`` in s, and ``attrs["fs"]`` in Hz where frames
         are regular. Values are in ``attrs["units"]``: a series' ``conversion`` and ``offset`` are
         applied. ``segment(time)`` and ``valid``, over ``time`` or ``(roi, time)``, of a file of

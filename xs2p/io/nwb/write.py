@@ -93,7 +93,8 @@ def write_nwb(
     as ``iscell``, ``noise`` and ``dff_flag``, whose description says what its flags mean; of
     ``iscell`` also ``Accepted`` and ``Rejected``), and ``Fluorescence`` with ``F`` as
     ``RoiResponseSeries``, ``Fneu`` as ``Neuropil``, ``Fc`` as ``NeuropilCorrected``, ``F0`` as
-    ``Baseline`` and ``spks`` as ``Deconvolved``; ``dFF`` is ``RoiResponseSeries`` in ``DfOverF``.
+    ``Baseline``, ``spks`` as ``Deconvolved`` and ``denoised`` as ``Denoised``; ``dFF`` is
+    ``RoiResponseSeries`` in ``DfOverF``.
     Data is ``(time, roi)``, the parameters are JSON in ``comments``; the attributes of a data
     variable over ``roi`` are JSON in its column's description. Of several channels the series of
     the second end in ``Chan2``, its columns in ``_chan2``; of several planes each has a table, an

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.hdf5_damage import check_hdf5
 from xs2p.disk.reads import naming
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     except OSError as error:
         raise ValueError(f"{path}: no HDF5 file can be read ({error})") from error
     with naming(path), file:
+        check_hdf5(path)
         group = file["estimates"] if "estimates" in file else file
         if not isinstance(group, h5py.Group) or "A" not in group:
             raise ValueError(
@@ -108,7 +110,8 @@ def rois_of_columns(
     from xs2p.rois.pixels import agreed_frame
 
     A = A if hasattr(A, "tocsc") else csc_array(np.asarray(A))
-    sizes = np.asarray([] if dims is None else dims, np.float64)
+    sizes = np.asarray([] if dims is None else dims)
+    sizes = sizes.astype(np.float64) if sizes.dtype.kind in "biuf" else np.array([np.nan])
     if not np.isfinite(sizes).all() or (sizes != np.rint(sizes)).any() or (sizes < 1).any():
         raise ValueError(f"{name}: its frame has the dims {dims}, expected whole numbers from 1 on")
     frame = None if dims is None else tuple(int(n) for n in sizes)
@@ -130,6 +133,8 @@ def rois_of_columns(
     index = fields.pop("idx_components", None)
     if index is not None:
         index = np.asarray(index).ravel()
+        if index.size and (index.dtype.kind not in "iuf" or (index % 1 != 0).any()):
+            raise ValueError(f"{name}: idx_components holds what is no number of a component")
         if index.size and (index.min() < 0 or index.max() >= n):
             odd = index[(index < 0) | (index >= n)][0]
             raise ValueError(

@@ -128,7 +128,7 @@ def _image(source: Any, roi: Any, told: str) -> np.ndarray | None:
     got = _call(source, "get_roi_image_masks", roi_ids=[roi])
     if got is None:
         return None
-    image = np.asarray(got, np.float64)
+    image = _real(got, told)
     of_roi = next((axis for axis in (-1, 2, 0) if image.ndim > 2 and image.shape[axis] == 1), None)
     image = image if of_roi is None else np.take(image, 0, axis=of_roi)
     if image.ndim not in (2, 3):
@@ -138,11 +138,25 @@ def _image(source: Any, roi: Any, told: str) -> np.ndarray | None:
     return image
 
 
+def _real(got: Any, told: str) -> np.ndarray:
+    values = np.asarray(got)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{told} has masks of {values.dtype}, expected real numbers")
+    return values.astype(np.float64)
+
+
+def _whole(size: Any, told: str) -> tuple[int, ...]:
+    sizes = np.ravel(np.asarray(size))
+    if sizes.dtype.kind not in "iuf" or not (np.abs(sizes) < 2**31).all() or (sizes % 1).any():
+        raise ValueError(f"{told} says that its frame is {size}, expected whole numbers of pixels")
+    return tuple(int(n) for n in sizes)
+
+
 def _frame(image: np.ndarray | None, source: Any, told: str) -> Shape | None:
     """Size of the frame: that of an image mask; some say it as (width, height)."""
     name = next((name for name in _SHAPE if _has(source, name)), None)
     size = None if name is None else _call(source, name)
-    said = None if size is None else tuple(int(n) for n in np.ravel(size))
+    said = None if size is None else _whole(size, told)
     if image is None:
         return said[:2] if said is not None and len(said) == 2 else None  # type: ignore[return-value]
     frame = (int(image.shape[0]), int(image.shape[1]))
@@ -158,7 +172,7 @@ def _frame(image: np.ndarray | None, source: Any, told: str) -> Shape | None:
 def _pixel_masks(source: Any, ids: Sequence[Any], told: str) -> list[np.ndarray] | None:
     """Pixel masks as arrays of rows; None where they are not there, or not one for each ROI."""
     got = _call(source, "get_roi_pixel_masks", roi_ids=list(ids)) if ids else []
-    masks = None if got is None else [np.asarray(mask, np.float64) for mask in got]
+    masks = None if got is None else [_real(mask, told) for mask in got]
     if masks is None or len(masks) != len(ids):
         return None
     for roi, mask in zip(ids, masks, strict=True):
@@ -174,7 +188,7 @@ def _of_lists(listed: list[np.ndarray], ids: Sequence[Any], told: str) -> _Pixel
     rows = np.concatenate(listed) if listed else np.empty((0, 3))
     npix = np.array([len(mask) for mask in listed], np.int64)
     places = rows[:, :-1]
-    odd = np.flatnonzero((places != np.rint(places)).any(axis=1))
+    odd = np.flatnonzero(((places != np.rint(places)) | (np.abs(places) > 2**31)).any(axis=1))
     if odd.size:
         roi = ids[int(np.repeat(np.arange(npix.size), npix)[odd[0]])]
         raise ValueError(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.io.rois.runs import Runs, runs_of_box, runs_of_outlines, runs_of_oval
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -28,10 +30,11 @@ LINES = {
     6: "no selection",
     9: "an angle",
 }
-# ImageJ moves each crossing to the right by this, so that rounding errors do not decide.
-_NUDGE = 1e-8
 # So near to a curve, in pixels, is what ImageJ fills in its place.
 FLATNESS = 0.01
+_POINTS = 2**17  # of the outlines of a region
+_PIXELS = 2**22  # of a region that goes elsewhere, and which no frame bounds yet
+_ROOM = 2**24  # bytes that may be unpacked of an archive, beside 4 times its own
 Pixels = tuple[np.ndarray, np.ndarray]
 
 
@@ -43,6 +46,11 @@ def pixels_of(roi: Any) -> Pixels:
     ValueError
         For what has no area, such as lines, and what ImageJ does not fill either.
     """
+    return runs_of(roi, None).pixels()
+
+
+def runs_of(roi: Any, frame: tuple[int, int] | None) -> Runs:
+    """Pixels of a region as runs; what is far outside of a frame may be left out."""
     kind, subtype = int(roi.roitype), int(roi.subtype)
     if subtype in (TEXT, IMAGE):
         raise ValueError(f"{'a text' if subtype == TEXT else 'an image'}, and no area: take it out")
@@ -56,12 +64,13 @@ def pixels_of(roi: Any) -> Pixels:
     if roi.shape_roi_size > 0:
         if roi.multi_coordinates is None:
             raise ValueError("damaged (it is to be of several outlines, and has none)")
-        return fill(flatten(np.asarray(roi.multi_coordinates, np.float64)))
+        paths = flatten(np.asarray(roi.multi_coordinates, np.float64))
+        return runs_of_outlines(paths, frame)
     box = (int(roi.top), int(roi.left), int(roi.bottom), int(roi.right))
     if kind == OVAL:
-        return _oval(*box)
+        return runs_of_oval(*box)
     if kind == RECTANGLE:
-        return _rectangle(*box, int(roi.rounded_rect_arc_size))
+        return _rectangle(*box, int(roi.rounded_rect_arc_size), frame)
     if kind not in (POLYGON, FREEHAND, TRACED):
         raise ValueError(f"of a kind that is not known here (ImageJ's number {kind})")
     if int(roi.options) & SPLINE:
@@ -69,7 +78,7 @@ def pixels_of(roi: Any) -> Pixels:
             "a spline through its points, which is not followed here: make a plain polygon of it "
             "(in ImageJ, Edit > Selection > Interpolate)"
         )
-    return fill([_vertices(roi)])
+    return runs_of_outlines([_vertices(roi)], frame)
 
 
 def _vertices(roi: Any) -> np.ndarray:
@@ -81,45 +90,15 @@ def _vertices(roi: Any) -> np.ndarray:
 
 def fill(outlines: list[np.ndarray]) -> Pixels:
     """Pixels whose centres are inside an odd number of closed outlines ``(n, 2)`` of x, y."""
-    start = np.concatenate([p for p in outlines]) if outlines else np.empty((0, 2))
-    stop = np.concatenate([np.roll(p, -1, 0) for p in outlines]) if outlines else start
-    if not np.isfinite(start).all():
-        raise ValueError("damaged (coordinates of its outline are not finite)")
-    # Rows whose centres an edge passes, from below its upper end down to its lower one.
-    flip = start[:, 1] > stop[:, 1]
-    a, b = np.where(flip[:, None], stop, start), np.where(flip[:, None], start, stop)
-    first, last = (np.floor(end[:, 1] + 0.5).astype(np.int64) for end in (a, b))
-    rows = last - first
-    edge = np.repeat(np.arange(rows.size), rows)
-    y = np.arange(edge.size) - np.repeat(np.cumsum(rows) - rows, rows) + first[edge]
-    slope = (b[edge, 0] - a[edge, 0]) / (b[edge, 1] - a[edge, 1])
-    x = a[edge, 0] + (y + 0.5 - a[edge, 1]) * slope + _NUDGE
-    order = np.lexsort((x, y))
-    y, x = y[order], np.floor(x[order] + 0.5).astype(np.int64)
-    # Closed outlines cross a row an even number of times: from each odd crossing to the next.
-    return _runs(y[::2], x[::2], x[1::2])
+    return runs_of_outlines(outlines, None).pixels()
 
 
-def _runs(y: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Pixels:
-    length = np.maximum(stop - start, 0)
-    first = np.repeat(np.cumsum(length) - length, length)
-    return np.repeat(y, length), np.repeat(start, length) + np.arange(length.sum()) - first
-
-
-def _oval(top: int, left: int, bottom: int, right: int) -> Pixels:
-    """Pixels of a box whose centres are in the ellipse that touches its sides."""
-    b, a = (bottom - top) / 2, (right - left) / 2
-    y, x = np.arange(bottom - top)[:, None], np.arange(right - left)
-    inside = (x - (a - 0.5)) ** 2 / (a * a) + (y - (b - 0.5)) ** 2 / (b * b) <= 1.0
-    ypix, xpix = np.nonzero(inside)
-    return ypix + top, xpix + left
-
-
-def _rectangle(top: int, left: int, bottom: int, right: int, arc: int) -> Pixels:
+def _rectangle(
+    top: int, left: int, bottom: int, right: int, arc: int, frame: tuple[int, int] | None
+) -> Runs:
     """All pixels of a box, or of one whose corners are quarters of circles of diameter ``arc``."""
     if not arc:
-        ypix, xpix = np.indices((max(bottom - top, 0), max(right - left, 0))).reshape(2, -1)
-        return ypix + top, xpix + left
+        return runs_of_box(top, left, bottom, right)
     ry, rx = min(arc, bottom - top) / 2, min(arc, right - left) / 2
     centres = (
         (right - rx, bottom - ry),
@@ -132,13 +111,16 @@ def _rectangle(top: int, left: int, bottom: int, right: int, arc: int) -> Pixels
         angle = (np.arange(65) / 64 + k) * np.pi / 2
         x, y = centre[0] + rx * np.cos(angle), centre[1] + ry * np.sin(angle)
         corners.append(np.stack([x, y], 1))
-    return fill([np.concatenate(corners)])
+    return runs_of_outlines([np.concatenate(corners)], frame)
 
 
-def _points(points: np.ndarray) -> Pixels:
+def _points(points: np.ndarray) -> Runs:
     """Return the pixel that each point is in, each pixel once."""
-    pixels = np.unique(np.floor(points[:, ::-1]).astype(np.int64), axis=0)
-    return pixels[:, 0], pixels[:, 1]
+    if not np.isfinite(points).all():
+        raise ValueError("damaged (coordinates of its points are not finite)")
+    places = np.floor(points[:, ::-1]).clip(-(2.0**40), 2.0**40)
+    y, x = np.unique(places.astype(np.int64), axis=0).T
+    return Runs(y, x, x + 1)
 
 
 def flatten(path: np.ndarray) -> list[np.ndarray]:
@@ -158,6 +140,8 @@ def flatten(path: np.ndarray) -> list[np.ndarray]:
         if what in (2, 3):
             points = _chords([outlines[-1][-1], *points])
         outlines[-1].extend(points)
+        if sum(map(len, outlines)) > _POINTS:
+            raise ValueError(f"damaged, or of curves beyond any frame (more than {_POINTS} points)")
     return [np.array(outline) for outline in outlines]
 
 
@@ -190,6 +174,7 @@ def read_imagej(path: str, shape: tuple[int, int] | None, moved: bool) -> xr.Dat
             with zipfile.ZipFile(path) as archive:
                 listed = archive.infolist()
                 inside = [entry for entry in listed if _is_region(archive, entry)]
+                _check_room(path, inside)
                 ours = archive.comment == MADE_BY.encode()
                 stored = [(entry.filename, archive.read(entry)) for entry in inside]
         except Exception as error:  # damaged data fail in the decompressor, each in its own way
@@ -212,6 +197,16 @@ def _is_region(archive: Any, entry: Any) -> bool:
         return True
     with archive.open(entry) as file:  # a name that is damaged is not that in the file: it raises
         return bool(file.read(4) == b"Iout")
+
+
+def _check_room(path: str, inside: list[Any]) -> None:
+    """Raise where what is packed is far more than regions are."""
+    packed, room = sum(entry.file_size for entry in inside), _ROOM + 4 * os.path.getsize(path)
+    if packed > room:
+        raise ValueError(
+            f"its {len(inside)} regions are {packed} bytes unpacked, and of an archive of "
+            f"{os.path.getsize(path)} bytes no more than {room} are expected"
+        )
 
 
 def _check_number(path: str, listed: int) -> None:
@@ -256,19 +251,20 @@ def rois_of_imagej(
             "shape=(Ly, Lx)"
         )
     frame = frame_shape(shape)
-    pixels = []
+    found = []
     for region in regions:
         try:
-            pixels.append(pixels_of(region))
+            found.append(_bounded(region, frame, moved))
         except ValueError as error:
             raise ValueError(f"{name}: the region {region.name!r} is {error}") from error
-    ypix, xpix = (np.concatenate([p[k] for p in pixels]) for k in (0, 1))
+    ypix, xpix = (np.concatenate([runs.pixels()[k] for runs, _ in found]) for k in (0, 1))
     if moved and ypix.size:
         frame = (max(frame[0], int(ypix.max()) + 1), max(frame[1], int(xpix.max()) + 1))
     titles = [str(region.name) for region in regions]
     labels = labels_of(titles)
-    owner = np.repeat(np.arange(len(pixels)), [p[0].size for p in pixels])
-    cut = cut_to_frame(owner, ypix, xpix, len(pixels), frame)
+    left = np.array([runs.number() for runs, _ in found], np.int64)
+    owner = np.repeat(np.arange(len(found)), left)
+    cut = cut_to_frame(owner, ypix, xpix, len(found), frame, np.array([n for _, n in found]))
     warn_of_lost(cut, np.array(titles, object), str(frame), f"{name}: ", kind="")
     return assemble(
         roi=labels,
@@ -281,6 +277,20 @@ def rois_of_imagej(
             per_roi=_columns(regions, titles, ours), status=status_of(cut.npix, cut.gone)
         ),
     )
+
+
+def _bounded(region: Any, frame: tuple[int, int], moved: bool) -> tuple[Runs, int]:
+    """Pixels of a region in the frame, or all where it goes elsewhere; how many are left out."""
+    runs = runs_of(region, None if moved else frame)
+    if not moved:
+        inside = runs.within(frame)
+        return inside, runs.number() - inside.number() + runs.beyond
+    if runs.number() > _PIXELS or runs.beyond:
+        raise ValueError(
+            f"of {runs.number()} pixels, and one that is shifted or scaled may have {_PIXELS}: it "
+            "is damaged, or not of a frame"
+        )
+    return runs, 0
 
 
 def _columns(regions: list[Any], titles: list[str], ours: bool) -> dict[str, xr.Variable]:

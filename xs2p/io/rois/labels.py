@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -66,21 +67,20 @@ def _parts(image: np.ndarray) -> tuple[int, int, int]:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    number = np.cumsum(image != 0).reshape(image.shape) - 1
-    n_pixels = int(number[-1, -1]) + 1
-    pairs = []
-    for here, there in (
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[1:], np.s_[:-1]),
-        (np.s_[1:, 1:], np.s_[:-1, :-1]),
-        (np.s_[1:, :-1], np.s_[:-1, 1:]),
-    ):
-        same = (image[here] != 0) & (image[here] == image[there])
-        pairs.append(np.stack([number[here][same], number[there][same]]))
+    flat = np.flatnonzero(image)
+    values, column, width = image.ravel()[flat], flat % image.shape[1], image.shape[1]
+    n_pixels = flat.size
+    pairs = [np.empty((2, 0), np.int64)]
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):  # pixels that are there, and not the frame
+        place = np.searchsorted(flat, flat + dy * width + dx)
+        here = np.flatnonzero((place < n_pixels) & (column + dx >= 0) & (column + dx < width))
+        there = place[here]
+        same = (flat[there] == flat[here] + dy * width + dx) & (values[there] == values[here])
+        pairs.append(np.stack([here[same], there[same]]))
     rows, columns = np.concatenate(pairs, axis=1)
     graph = coo_array((np.ones(rows.size, bool), (rows, columns)), shape=(n_pixels, n_pixels))
     n_parts, _ = connected_components(graph, directed=False) if n_pixels else (0, None)
-    return int(np.unique(image[image != 0]).size), int(n_parts), n_pixels
+    return int(np.unique(values).size), int(n_parts), n_pixels
 
 
 def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> xr.Dataset:
@@ -97,6 +97,8 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
             overlays = None if insist or not file.is_imagej else _overlays(file)
             found = file.series[0].shape
             single = overlays is None and _is_image(found)
+            if single:
+                _check_there(file.series[0], os.path.getsize(path))
             image = file.series[0].asarray() if single else None
     except ValueError:
         if found is not None and not _is_image(found):  # what else is wrong with it does not matter
@@ -107,6 +109,20 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
     if image is None:
         raise ValueError(_no_image(found, path))
     return rois_of_labels(np.squeeze(image) if image.ndim > 2 else image, shape, path, insist)
+
+
+_MOST = 1100  # bytes that one of a compressed file can hold at most (of deflate's, 1032)
+
+
+def _check_there(series: Any, size: int) -> None:
+    """Raise where parts of an image are nowhere in the file, which tifffile takes for zeros."""
+    for page in series.pages:
+        if page is None or not all(page.dataoffsets) or not all(page.databytecounts):
+            raise ValueError("the file is damaged: parts of the image are not in it")
+    if series.nbytes > _MOST * size:
+        raise ValueError(
+            f"the file is damaged: it tells of an image of {series.nbytes} bytes, and has {size}"
+        )
 
 
 def _no_image(shape: Any, path: str) -> str:
@@ -136,6 +152,11 @@ def read_png(path: str, shape: tuple[int, int] | None, labels: bool) -> xr.Datas
 
     try:
         with Image.open(path) as image:
+            width, height = image.size
+            if width * height > 8 * _MOST * os.path.getsize(path):
+                raise ValueError(f"it tells of {width} × {height} pixels: it is damaged")
+            image.verify()  # checksums, which are not looked at when pixels are read
+        with Image.open(path) as image:
             mode = image.mode
             # Of a palette the numbers are the labels, and the colours only paint.
             pixels = np.asarray(image) if mode in ("1", "L", "P", "I", "I;16", "I;16B") else None
@@ -146,7 +167,8 @@ def read_png(path: str, shape: tuple[int, int] | None, labels: bool) -> xr.Datas
             f"{path}: its pixels are colours ({mode}), and which ROI has which is not known; "
             "save labels as a grey image of 8 or 16 bits, or as .tif or .npy"
         )
-    return rois_of_labels(pixels.astype(np.int64), shape, path, labels)
+    whole = pixels.astype(np.uint8) if pixels.dtype == bool else pixels
+    return rois_of_labels(whole, shape, path, labels)
 
 
 def check_image(shape: tuple[int, ...]) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.hdf5_damage import check_hdf5
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -19,6 +21,7 @@ def read_matlab(path: str, shape: tuple[int, int] | None, name: str | None = Non
     """ROI set of the variable of a file that holds ROIs; ``name``: which one it is."""
     import h5py
 
+    check_hdf5(path)
     with h5py.File(path, "r") as file:
         found: dict[str, Any] = {}
 

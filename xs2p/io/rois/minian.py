@@ -18,7 +18,7 @@ def is_minian(array: xr.DataArray) -> bool:
 def rois_of_minian(array: xr.DataArray, shape: tuple[int, int] | None, name: str) -> xr.Dataset:
     """ROI set of Minian's footprints; ``unit_id`` are the labels."""
     from xs2p.rois.build import rois_from_footprints
-    from xs2p.rois.pixels import agreed_frame
+    from xs2p.rois.pixels import agreed_frame, pixel_table
 
     footprints = array.drop_vars(["height", "width"], errors="ignore").rename(
         {old: new for old, new in _DIMS.items() if old in array.dims}
@@ -27,9 +27,11 @@ def rois_of_minian(array: xr.DataArray, shape: tuple[int, int] | None, name: str
     frame = (footprints.sizes["y"], footprints.sizes["x"])
     agreed_frame(shape, frame, name)
     try:
-        return rois_from_footprints(footprints.load())
+        rois = rois_from_footprints(footprints.load())
+        pixel_table(rois)  # labels are what the array says
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
+    return rois
 
 
 def footprints_in(stored: xr.Dataset) -> xr.DataArray | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xs2p.disk.hdf5_damage import check_hdf5
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -34,6 +36,22 @@ def rois_of_dataset(ds: xr.Dataset, shape: tuple[int, int] | None, name: str = "
     return without_claim(ds)
 
 
+def _check_whole(rois: xr.Dataset) -> None:
+    """Raise where it is no ROI set, or holds what stands for parts of a store that are gone."""
+    import numpy as np
+
+    from xs2p.rois.assemble import KNOWN_STATUS
+    from xs2p.rois.pixels import pixel_table
+
+    some = np.diff(pixel_table(rois).offsets) > 0
+    for name in ("radius", "med_y", "med_x"):
+        if name in rois.variables and not np.isfinite(rois[name].values[some]).all():
+            raise ValueError(f"{name} is no number for ROIs that have pixels: it is damaged")
+    odd = set(rois["status"].values.tolist()) if "status" in rois.variables else set()
+    if odd - set(KNOWN_STATUS):
+        raise ValueError(f"status is {', '.join(map(repr, sorted(odd - set(KNOWN_STATUS))))}")
+
+
 def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     """Read the ROI set of a Zarr store or NetCDF file; of traces beside it nothing is read."""
     import xarray as xr
@@ -42,14 +60,18 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
 
     try:
         if path.lower().endswith(".nc"):
+            check_hdf5(path)
             stored = xr.open_dataset(path)
         else:
             stored = xr.open_zarr(path, consolidated=False)
         with stored:
             footprints = footprints_in(stored)
+            if footprints is not None and "unit_id" not in footprints.coords:
+                raise ValueError("its footprints have no unit_id, their numbers: it is damaged")
             if footprints is not None:
                 return rois_of_minian(footprints, shape, path)
             rois = rois_of_dataset(stored, None, path).load()
+            _check_whole(rois)
     except (ValueError, OSError, KeyError) as error:
         text = str(error)
         if text.startswith(path):

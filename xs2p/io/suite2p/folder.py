@@ -149,7 +149,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     in memory. All files are complete under temporary names before the first gets its own,
     so an error leaves none of them, and none by halves.
 
-    suite2p knows no missing traces: where an ROI has a ``status`` other than ``ok``, or
+    suite2p knows no missing traces: where a trace is NaN, as its ROI's ``status`` says, or
     nothing but NaN, zeros are written, as suite2p itself does, also in frames that do not count
     (the coordinate ``valid``), which are ``badframes`` of its ops. ``Fneu`` and ``spks`` that
     were not made are zeros as well. Without ``iscell`` every ROI is one, with probability 1. Of a

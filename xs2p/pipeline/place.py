@@ -1,0 +1,79 @@
+"""Where a run is to write, and what may be there."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable
+
+from xs2p.disk.replace import check_place, foreign_store
+from xs2p.pipeline.marks import RUN
+
+
+def partial_path(path: str) -> str:
+    """Return what a store is called while it is not complete."""
+    return f"{os.path.splitext(path)[0]}.partial.zarr"
+
+
+def lock_of(growing: str) -> str:
+    """Return the lock of an unfinished store: beside it, for it also covers its making and end."""
+    return os.path.join(os.path.dirname(growing), f".{os.path.basename(growing)}.lock")
+
+
+def check_target(
+    path: str | os.PathLike[str],
+    resume: bool,
+    overwrite: bool,
+    inputs: Iterable[str],
+    alone: bool = False,
+) -> tuple[str, str]:
+    """Check where a run is to write; what its store is called in the end, and until then.
+
+    Where another may be writing just now, what it writes is looked at once we are ``alone``.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If there can be no store of that name.
+    FileExistsError
+        If something is there that must stay: see :mod:`xs2p.disk.replace`.
+    """
+    final = os.path.abspath(os.fspath(path))
+    if os.path.splitext(final)[1].lower() != ".zarr":
+        raise ValueError(
+            f"the store {os.fspath(path)!r} must be a folder whose name ends in .zarr, "
+            "as in 'traces.zarr'"
+        )
+    if not os.path.isdir(os.path.dirname(final)):
+        raise FileNotFoundError(
+            f"no folder {os.path.dirname(final)!r} to write {os.path.basename(final)} into; "
+            "make it first, with os.makedirs"
+        )
+    growing, inputs = partial_path(final), list(inputs)
+    if not alone and os.path.exists(lock_of(growing)):
+        return final, growing
+    _check_unfinished(final, growing, resume, overwrite, inputs)
+    if overwrite or not resume:
+        foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN))
+        check_place(final, overwrite=overwrite, foreign=foreign, inputs=inputs)
+    return final, growing
+
+
+def _check_unfinished(
+    final: str, growing: str, resume: bool, overwrite: bool, inputs: list[str]
+) -> None:
+    if not os.path.lexists(growing):
+        return
+    if resume and not overwrite and os.path.lexists(final):
+        raise FileExistsError(
+            f"{growing} is from a run that did not end and was to replace {final}; "
+            "resume=True, overwrite=True goes on with it"
+        )
+    # Whatever is done with it, it must be of a run.
+    foreign = functools.partial(foreign_store, marks=(RUN,))
+    check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
+    if not (overwrite or resume):
+        raise FileExistsError(
+            f"{growing} exists, from a run that did not end; resume=True goes on with it, "
+            "overwrite=True starts anew"
+        )
