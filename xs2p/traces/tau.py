@@ -10,6 +10,7 @@ import xarray as xr
 from xs2p._attrs import attributes, resolve
 from xs2p._frames import SEGMENT, starts_of
 from xs2p._names import explain_names, without_other
+from xs2p._warnings import warn
 from xs2p.compute.arrays import array_module, as_array, meta, to_host, unread
 from xs2p.compute.device import resolve_device
 from xs2p.traces.blocks import check_traces, ordered
@@ -67,7 +68,8 @@ def estimate_tau(
     Warns
     -----
     UserWarning
-        ``tau · fs`` is below 1, of traces in memory: the decay is lost between two frames.
+        Of traces in memory: ``tau · fs`` is below 1, the decay is lost between two frames; or
+        fewer than half of the traces show a decay at all.
 
     Examples
     --------
@@ -105,7 +107,18 @@ def estimate_tau(
     found["tau_of_roi"] = xr.DataArray(each, labels, F.dims[:-1], attrs=of_roi)
     if F.chunks is None:
         too_fast(float(to_host(found["tau"].data)), fs)
+        _few(to_host(each))
     return found
+
+
+def _few(each: np.ndarray) -> None:
+    """Warn where most traces show no decay: the median of the rest says little."""
+    fitted = int(np.isfinite(each).sum())
+    if 2 * fitted < each.size:
+        warn(
+            f"estimate_tau found a decay in {fitted} of {each.size} traces: what it gives may be "
+            "noise; compare it with the indicator's (xs2p.indicators())"
+        )
 
 
 def _pooled(each: Any, attrs: dict[str, Any]) -> xr.Dataset:
