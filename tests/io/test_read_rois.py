@@ -444,7 +444,7 @@ ACCEPTED = ("stat.npy", "_seg.npy", "RoiSet.zip", "CaImAn", "PlaneSegmentation",
 @pytest.mark.parametrize(
     "source",
     [3, None, ["a"], {"ypix": [1]}, np.zeros(()), np.zeros((2, 3, 4), int), object(), [object()]],
-    ids=repr,
+    ids=lambda source: type(source).__name__,
 )
 def test_what_is_no_source_lists_what_is(source):
     with pytest.raises(ValueError, match="read_rois: cannot read") as caught:

@@ -101,7 +101,7 @@ def test_frames_that_do_not_count_and_borders_of_segments(by_roi):
     xr.testing.assert_identical(ds.s2p.quality(), holed.s2p.quality())
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(chunks=time_chunks(N), roi=st.sampled_from([-1, 1, 3]), seed=st.integers(0, 99))
 def test_chunks_change_no_bit(chunks, roi, seed):
     ds = made(holes(seed, by_roi=seed % 2 == 0), LABELS)

@@ -43,7 +43,7 @@ def fit(movie, stat, **options):
         return xs2p.demix(movie, xs2p.rois_from_stat(stat, SHAPE), **options)
 
 
-@settings(max_examples=40)
+@settings(max_examples=16)
 @given(chunked_movies(SHAPE), layouts(), st.sampled_from([(1, 1), (2, 3), (5, 5), (9, 4)]))
 def test_any_layout_dtype_and_chunks_are_numpys_least_squares(movie, stat, grid):
     F, Fneu, known = naive.demixed(movie.values, stat, grid)

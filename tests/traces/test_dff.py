@@ -49,7 +49,7 @@ def naive_flags(F, dFF, F0, sigma):
     return flags + 8 * (np.abs(np.where(known, dFF, 0)) > 10).any(axis=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     chunks=time_chunks(N),
     roi=st.sampled_from([-1, 2]),

@@ -23,7 +23,7 @@ def traces(seed=0, n_rois=3):
     return xr.DataArray(F.astype("f4"), dims=("roi", "time"), attrs={"fs": FS, "units": "photons"})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(chunks=time_chunks(N), roi=st.sampled_from([-1, 2]), cut=st.integers(1, N - 1))
 def test_noise_is_naive_in_any_chunks(chunks, roi, cut):
     F = traces()

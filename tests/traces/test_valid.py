@@ -114,7 +114,7 @@ def test_bridges_are_numpys_lines_to_the_last_bit():
     np.testing.assert_array_equal(bridge(gap, 10), expected.astype(np.float32))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     chunks=time_chunks(N),
     roi=st.sampled_from([-1, 2]),
@@ -145,7 +145,7 @@ def test_what_lies_beyond_the_neighbours_edge_matters(monkeypatch):
     assert (xs2p.baseline(F.chunk(time=50), **SHORT) != whole).any()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 999), chunk=st.sampled_from([None, 61, 300]), gaps=st.booleans())
 def test_a_joined_recording_is_its_parts(seed, chunk, gaps):
     F = traces(1).assign_coords(segment=("time", borders(seed)))

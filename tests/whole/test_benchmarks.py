@@ -109,6 +109,7 @@ def test_versus_says_how_to_install_suite2p(monkeypatch):
         versus_suite2p.main(["--toy"])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*ROIs lack a mask")
 def test_versus_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     # Our own drop-in in suite2p's place: the names and signatures are the same.
@@ -188,6 +189,7 @@ def write_cells(path, n_cells=2, fs=100.0, seconds=40):
 OF_DFF = ("dff", "frames", "noise", "baselines", "times", "graphs")
 
 
+@pytest.mark.slow
 def test_science_runs_at_toy_size(monkeypatch, capsys, tmp_path):
     data, folder = tmp_path / "data", tmp_path / "folder"
     folder.mkdir()

@@ -234,6 +234,7 @@ def test_worker_processes_of_this_machine(client, recording, whole, tmp_path):
     check_answers_and_masks(client, recording, whole, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_the_dask_command_started(recording, whole, tmp_path):
     with command_line_cluster(tmp_path) as client:
         check_answers_and_masks(client, recording, whole, tmp_path)
@@ -400,6 +401,7 @@ def test_what_a_killed_writer_left_is_not_in_the_store(recording, whole, tmp_pat
     assert files(tmp_path / "out.zarr") == whole[1]
 
 
+@pytest.mark.slow
 def test_a_chunk_that_does_not_fit_is_named(recording, tmp_path):
     _, rois = recording
     path, large = tmp_path / "large.bin", 300_000  # frames: 1 GB
@@ -553,6 +555,7 @@ def from_shell(recording, tmp_path_factory):
 DASHBOARD = r"xs2p: dashboard at http://127\.0\.0\.1:\d+/status\n(.*still alive after.*\n)*"
 
 
+@pytest.mark.slow
 def test_the_command_starts_workers(folder, from_shell):
     with extract_command(folder, "--workers", 2, "--threads-per-worker", 1) as run:
         out, err = run.communicate(timeout=PATIENCE)
@@ -615,7 +618,7 @@ def test_the_command_resumes_after_it_was_killed(folder, from_shell):
 DONE = r"{n} of {n} frames .* 100 % +[\d,]+ frames/s +\d+\.\d GB read +\d+:\d\d:\d\d"
 
 
-@pytest.mark.parametrize("where", ["threads", "workers"])
+@pytest.mark.parametrize("where", ["threads", pytest.param("workers", marks=pytest.mark.slow)])
 def test_progress(recording, tmp_path, request, terminal, monkeypatch, where):
     path, rois = recording
     if where == "workers":
