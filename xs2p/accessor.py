@@ -21,6 +21,7 @@ from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
+from xs2p.pipeline.tree import extract_tree
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
@@ -142,4 +143,18 @@ class S2pDataset(_Methods):
     plot_traces = _method(plot_traces)
     plot_summary = _method(plot_summary)
     browse = _method(browse)
+    compute = _method(compute)
+
+
+@xr.register_datatree_accessor("s2p")
+class S2pDataTree(_Methods):
+    """Methods of a tree whose groups are planes or sessions."""
+
+    def __init__(self, obj: xr.DataTree) -> None:
+        self._obj = obj
+
+    def _obj_is(self) -> str:
+        return f"DataTree of {len(self._obj.groups)} groups"
+
+    extract = _method(extract_tree)
     compute = _method(compute)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import unit_shown
 from xs2p.plot.drawing import (
     COLORS,
     FAINT,
@@ -285,7 +286,7 @@ class Browser:
         lines = {name: ColumnDataSource({"time": [], "value": []}) for name in names}
         spikes = None
         main = [name for name in names if name != "spks"]
-        units = self._ds[(main or names)[0]].attrs.get("units", "a.u.")
+        units = unit_shown((main or names)[0], self._ds[(main or names)[0]].attrs)
         alone = "spks" not in names
         plot = figure(
             height=330 if not alone else 420,
@@ -316,7 +317,7 @@ class Browser:
             )
             plot.add_layout(plot.legend[0], "above")
         if not alone:
-            units = self._ds["spks"].attrs.get("units", "a.u.")
+            units = unit_shown("spks", self._ds["spks"].attrs)
             spikes = _make_spikes(lines["spks"], along, self._label, units, tools)
         _dress(plot)
         return plot, spikes, lines

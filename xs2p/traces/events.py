@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number, resolve
+from xs2p._attrs import ARBITRARY, attributes, check_number, resolve
 from xs2p._frames import starts_of
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing, clock_of
@@ -82,7 +82,7 @@ def events(
     spks = ordered(spks)
     seconds = _seconds(spks, fs)
     trace, frame, length, amplitude, size = _found(counted(spks), float(threshold))
-    units = {"units": spks.attrs.get("units", "a.u.")}
+    units = {"units": spks.attrs.get("units", ARBITRARY)}
     ds = xr.Dataset(
         {
             **_labels(spks, trace.astype(np.int64)),
