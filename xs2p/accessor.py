@@ -12,6 +12,7 @@ import xarray as xr
 from xs2p._attrs import UNFINISHED
 from xs2p._warnings import warn
 from xs2p.compute.progress import compute
+from xs2p.io.analysis import to_cascade, to_pynapple
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.pipeline.align import align_time
@@ -138,6 +139,8 @@ class S2pDataset(_Methods):
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)
     to_dataframe = _method(to_dataframe)
+    to_pynapple = _method(to_pynapple)
+    to_cascade = _method(to_cascade)
     plot = _method(plot_rois)
     plot_roi = _method(plot_roi)
     plot_traces = _method(plot_traces)
