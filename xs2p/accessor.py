@@ -15,6 +15,7 @@ from xs2p.compute.progress import compute
 from xs2p.io.analysis import to_cascade, to_pynapple
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
+from xs2p.movie.images import mean_image, summary_images
 from xs2p.pipeline.align import align_time
 from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
@@ -85,7 +86,10 @@ class S2pDataArray(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_movies = ("extract", "extract_to_zarr", "extract_traces", "demix")
+        of_movies = (
+            *("extract", "extract_to_zarr", "extract_traces", "demix"),
+            *("mean_image", "summary_images"),
+        )
         parts = ["segment"] * ("segment" in self._obj.coords)
         if {"y", "x"} <= set(self._obj.dims):
             return [*of_movies, *parts, "compute"]
@@ -98,6 +102,8 @@ class S2pDataArray(_Methods):
     extract_to_zarr = _method(extract_to_zarr)
     extract_traces = _method(extract_traces)
     demix = _method(demix)
+    mean_image = _method(mean_image)
+    summary_images = _method(summary_images)
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)

@@ -57,8 +57,8 @@ def browse(
     ds
         Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not.
     background
-        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.mean("time")``, of several planes
-        also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0`` and so
+        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.s2p.mean_image()``, of several
+        planes also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0`` and so
         on, where there is one, else the weights of the ROIs' pixels.
     variables
         Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
@@ -85,7 +85,7 @@ def browse(
     --------
     >>> import xs2p
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
-    >>> ds.s2p.browse(background=xs2p.sample_movie().mean("time"))  # doctest: +SKIP
+    >>> ds.s2p.browse(background=xs2p.sample_movie().s2p.mean_image())  # doctest: +SKIP
     """
     try:
         import bokeh  # noqa: F401

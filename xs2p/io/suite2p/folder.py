@@ -218,7 +218,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     Examples
     --------
-    >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
+    >>> ds["meanImg"] = movie.s2p.mean_image()          # doctest: +SKIP
     >>> write_suite2p(ds, "export/suite2p/plane0")  # doctest: +SKIP
     """
     import contextlib
