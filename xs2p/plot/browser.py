@@ -58,8 +58,8 @@ def browse(
         Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not.
     background
         Image ``(y, x)`` to show beneath the ROIs, such as ``movie.s2p.mean_image()``, of several
-        planes also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0`` and so
-        on, where there is one, else the weights of the ROIs' pixels.
+        planes also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0``
+        and so on, where there is one, else the weights of the ROIs' pixels.
     variables
         Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
         axes of its own.
