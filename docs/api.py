@@ -25,9 +25,14 @@ TOPICS = {
     "plot": ("Pictures", ["xs2p.plot"]),
     "more": ("More", []),
 }
-ACCESSORS = {"DataArray": accessor.S2pDataArray, "Dataset": accessor.S2pDataset}
+ACCESSORS = {
+    "DataArray": accessor.S2pDataArray,
+    "Dataset": accessor.S2pDataset,
+    "DataTree": accessor.S2pDataTree,
+}
 MODULES = {
     "suite2p": ("xs2p.suite2p", "Drop-in for suite2p"),
+    "backends": ("xs2p.io.backends", "xarray's doors"),
     "testing": ("xs2p.testing", "For tests"),
 }
 
@@ -137,8 +142,9 @@ def _accessor_page(objects: dict[str, Any]) -> str:
     names = {id(thing): name for name, thing in objects.items()}
     body = [
         _heading("Methods: .s2p"),
-        "``import xs2p`` gives every DataArray and Dataset a ``.s2p``. Each method is a function "
-        "of the package with the object itself as first argument; the link has the parameters.\n",
+        "``import xs2p`` gives every DataArray, Dataset and DataTree a ``.s2p``. Each method is a "
+        "function of the package with the object itself as first argument; the link has the "
+        "parameters.\n",
     ]
     for kind, cls in ACCESSORS.items():
         body.append(_heading(f"{kind}.s2p", "-") + f"{first_line(cls)}\n")
@@ -161,7 +167,7 @@ def _subject(function: Any, kind: str) -> str:
     first = next(iter(inspect.signature(function).parameters), "")
     if first in ("movie", "rois", "ds", "F", "traces"):
         return first
-    return {"DataArray": "array", "Dataset": "ds"}[kind]
+    return {"DataArray": "array", "Dataset": "ds", "DataTree": "tree"}[kind]
 
 
 def first_line(thing: Any) -> str:

@@ -13,7 +13,7 @@ FLAGS = {
 }
 NOISE = {
     "long_name": "noise of the trace",
-    "units": "a.u.",
+    "units": "1",
     "description": "1.4826 times the median distance of Fc to its running median.",
     "xs2p_version": "1.0",
 }

@@ -27,6 +27,7 @@ from xs2p.io import (
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
+from xs2p.movie.images import mean_image, summary_images
 from xs2p.pipeline.check import check_store, repair_store
 from xs2p.pipeline.concat import concat
 from xs2p.pipeline.extract import extract
@@ -66,6 +67,7 @@ __all__ = [
     "extract_to_zarr",
     "extract_traces",
     "indicators",
+    "mean_image",
     "neuropil_coefficient",
     "noise",
     "open_movie",
@@ -87,6 +89,7 @@ __all__ = [
     "skew",
     "snr",
     "std",
+    "summary_images",
     "write_nwb",
     "write_rois",
     "write_suite2p",

@@ -24,6 +24,8 @@ _TIMES = {
 }
 # Of text over roi: Python strings, and known for text by Zarr and NetCDF also where there are none.
 TEXT = np.dtype(object, metadata={"element_type": str})
+ARBITRARY = "1"  # the unit of light, as UDUNITS and CF have it: what a pixel counts says nothing
+_NO_UNIT = ("", "dimensionless", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
 UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
 HISTORY = "xs2p_history"  # attribute of one that is: who made it, when and by what
 
@@ -37,6 +39,17 @@ _HOW = {
 def time_attrs(known_by: str = "fs") -> dict[str, str]:
     """Attributes of the coordinate ``time``, in seconds: by ``fs``, by a ``file``, by its start."""
     return {"units": "s", "long_name": "time", "description": _TIMES[known_by]}
+
+
+def unit_shown(name: str, attrs: Mapping[str, Any]) -> str:
+    """Return the unit of traces for people: arbitrary units, but nothing of what is a ratio."""
+    unit = unit_read(str(attrs.get("units", ARBITRARY)))
+    return unit if unit != ARBITRARY else "" if name == "dFF" else "a.u."
+
+
+def unit_read(unit: str) -> str:
+    """Return the unit that a file says; the arbitrary one where it says that it knows none."""
+    return ARBITRARY if unit.lower() in _NO_UNIT else unit
 
 
 def attributes(**parameters: Any) -> dict[str, Any]:

@@ -92,6 +92,21 @@ def clock_of(array: xr.DataArray | xr.Dataset, fs: float | None = None) -> Clock
     return clock
 
 
+def seconds_of(array: xr.DataArray | xr.Dataset, fs: float, what: str) -> np.ndarray:
+    """Time of each frame in s, from the first one on where there are dates; ``what`` is in s."""
+    clock = clock_of(array, fs)
+    if clock is None:
+        return np.arange(array.sizes["time"]) / fs
+    rate = clock.per_second(fs)
+    if rate is None:
+        name = getattr(array, "name", None) or ("ds" if isinstance(array, xr.Dataset) else "F")
+        raise ValueError(
+            f"{what} in seconds, and what time is in is not known ({clock.unit or 'no unit'}); "
+            f"say it: {name}.time.attrs['units'] = 's'"
+        )
+    return clock.values / rate
+
+
 def _seconds(times: np.ndarray) -> np.ndarray:
     return times / np.timedelta64(1, "s")
 

@@ -12,8 +12,10 @@ import xarray as xr
 from xs2p._attrs import UNFINISHED
 from xs2p._warnings import warn
 from xs2p.compute.progress import compute
+from xs2p.io.analysis import to_cascade, to_pynapple
 from xs2p.io.dataframe import to_dataframe
 from xs2p.masks.build import build_masks, cell_image
+from xs2p.movie.images import mean_image, summary_images
 from xs2p.pipeline.align import align_time
 from xs2p.pipeline.dff import dff_of
 from xs2p.pipeline.extract import extract
@@ -21,6 +23,7 @@ from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
+from xs2p.pipeline.tree import extract_tree
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
@@ -83,7 +86,10 @@ class S2pDataArray(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_movies = ("extract", "extract_to_zarr", "extract_traces", "demix")
+        of_movies = (
+            *("extract", "extract_to_zarr", "extract_traces", "demix"),
+            *("mean_image", "summary_images"),
+        )
         parts = ["segment"] * ("segment" in self._obj.coords)
         if {"y", "x"} <= set(self._obj.dims):
             return [*of_movies, *parts, "compute"]
@@ -96,6 +102,8 @@ class S2pDataArray(_Methods):
     extract_to_zarr = _method(extract_to_zarr)
     extract_traces = _method(extract_traces)
     demix = _method(demix)
+    mean_image = _method(mean_image)
+    summary_images = _method(summary_images)
     baseline = _method(baseline)
     preprocess = _method(preprocess)
     deconvolve = _method(deconvolve)
@@ -137,9 +145,25 @@ class S2pDataset(_Methods):
     to_labels = _method(rois_to_labels)
     to_stat = _method(rois_to_stat)
     to_dataframe = _method(to_dataframe)
+    to_pynapple = _method(to_pynapple)
+    to_cascade = _method(to_cascade)
     plot = _method(plot_rois)
     plot_roi = _method(plot_roi)
     plot_traces = _method(plot_traces)
     plot_summary = _method(plot_summary)
     browse = _method(browse)
+    compute = _method(compute)
+
+
+@xr.register_datatree_accessor("s2p")
+class S2pDataTree(_Methods):
+    """Methods of a tree whose groups are planes or sessions."""
+
+    def __init__(self, obj: xr.DataTree) -> None:
+        self._obj = obj
+
+    def _obj_is(self) -> str:
+        return f"DataTree of {len(self._obj.groups)} groups"
+
+    extract = _method(extract_tree)
     compute = _method(compute)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import time_attrs
+from xs2p._attrs import ARBITRARY, time_attrs
 
 _FS = 7.0
 
@@ -43,7 +43,7 @@ def sample_movie(chunks: int | None = 100) -> xr.DataArray:
         attrs={
             "long_name": "fluorescence movie",
             "description": "Two-photon calcium imaging of mouse somatosensory cortex.",
-            "units": "a.u.",
+            "units": ARBITRARY,
             "fs": _FS,
             "source": "thunder-project/thunder, thunder/utils/data/mouse (Apache-2.0)",
         },

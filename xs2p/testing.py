@@ -80,7 +80,7 @@ def simulate(
     """
     from scipy.signal import lfilter
 
-    from xs2p._attrs import time_attrs
+    from xs2p._attrs import ARBITRARY, time_attrs
     from xs2p.rois.build import rois_from_stat
 
     if n_rois < 0 or n_frames < 1 or min(shape) < 1:
@@ -117,7 +117,7 @@ def simulate(
         name="movie",
         attrs={
             "long_name": "simulated fluorescence movie",
-            "units": "a.u.",
+            "units": ARBITRARY,
             "description": "Ellipses that fire at random, neuropil and noise, by "
             "xs2p.testing.simulate.",
             "fs": fs,
@@ -139,8 +139,8 @@ def _truth(spikes: np.ndarray, calcium: np.ndarray, neuropil: np.ndarray) -> xr.
     return xr.Dataset(
         {
             "spikes": (over, spikes, described("number of spikes", "1", fired)),
-            "calcium": (over, calcium, described("calcium", "spikes", decayed)),
-            "neuropil": ("time", neuropil, described("neuropil signal", "a.u.", shared)),
+            "calcium": (over, calcium, described("calcium, in spikes", "1", decayed)),
+            "neuropil": ("time", neuropil, described("neuropil signal", "1", shared)),
         }
     )
 

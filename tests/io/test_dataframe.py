@@ -28,7 +28,7 @@ def test_a_row_for_each_roi_and_frame(ds):
     assert table.columns.tolist() == ["roi", "time", "F", "Fneu", "Fc", "F0", "spks"]
     assert table.dtypes.tolist() == [np.int64, np.float64, *[np.float32] * 5]
     assert len(table) == 6 * 120 and isinstance(table.index, pd.RangeIndex)
-    assert table.attrs["units"]["F"] == "a.u." and table.attrs["units"]["time"] == "s"
+    assert table.attrs["units"]["F"] == "1" and table.attrs["units"]["time"] == "s"
     for label in ds.roi.values:  # by label, as pandas would be asked
         one = table[table.roi == label]
         np.testing.assert_array_equal(one.time, ds.time)

@@ -97,7 +97,7 @@ def test_a_table_of_rois_has_them(ds, recording):
     table = ds.s2p.to_dataframe("rois")
     assert table.dff_flag.tolist() == BITS and table.dff_flag.dtype == np.uint8
     np.testing.assert_array_equal(table.noise, ds.noise)
-    assert table.attrs["units"]["noise"] == "a.u." and "dff_flag" not in table.attrs["units"]
+    assert table.attrs["units"]["noise"] == "1" and "dff_flag" not in table.attrs["units"]
     assert table[table.dff_flag & (1 | 8) == 0].roi.tolist() == [0, 2]
     assert "dFF" in ds.s2p.to_dataframe() and "noise" not in ds.s2p.to_dataframe()
     chosen = ds.s2p.to_dataframe("rois", variables=["noise", "dff_flag"])

@@ -82,7 +82,7 @@ class TestWrite:
                 assert series.data.dtype == np.float32
                 np.testing.assert_array_equal(series.data[:], ds[key].values.T)
                 assert (series.rate, series.starting_time) == (10.0, 0.0)
-                assert series.unit == ds[key].attrs.get("units", "a.u.")
+                assert series.unit == ("1" if key == "dFF" else "a.u.")
                 table = series.rois.table
             assert json.loads(module["Fluorescence"]["Deconvolved"].comments)["tau"] == 1.0
             assert table.id[:].tolist() == ds.roi.values.tolist()
@@ -590,7 +590,7 @@ class TestMovie:
         assert found.chunksizes["time"] == (64, 64, 64, 64, 4)
         np.testing.assert_array_equal(found, movie)
         np.testing.assert_array_equal(found[3:200:7, 5:9, ::-1], movie[3:200:7, 5:9, ::-1])
-        assert found.attrs["fs"] == 10.0 and found.attrs["units"] == "a.u."
+        assert found.attrs["fs"] == 10.0 and found.attrs["units"] == "1"
         np.testing.assert_allclose(found.time, 2.0 + np.arange(260) / 10)
         F = found.s2p.extract(recording[1]).F
         np.testing.assert_array_equal(F, movie.s2p.extract(recording[1]).F)
@@ -637,7 +637,7 @@ class TestMovie:
         assert found.attrs["fs"] == pytest.approx(7.5, rel=1e-9)
         np.testing.assert_array_equal(found.time, times)
         kept = {key: found.attrs[key] for key in ("units", "conversion", "offset", "unit")}
-        assert kept == {"units": "a.u.", "conversion": 0.5, "offset": 2.0, "unit": "V"}
+        assert kept == {"units": "1", "conversion": 0.5, "offset": 2.0, "unit": "V"}
         assert found.dtype == np.int16
         times[100:] += 0.5
         found = open_nwb_movie(movie_file(tmp_path, movie, timestamps=times, **some))

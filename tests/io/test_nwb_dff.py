@@ -93,7 +93,7 @@ def test_others_can_read_it(ds, written):
         assert said.startswith(FLAGS["description"])
         assert "add up: 1 = F0 not positive, 2 = F0 below noise, 4 = neuropil above 90" in said
         said = table["noise"].description
-        assert said.startswith(ds.noise.attrs["description"] + " Unit: a.u. [")
+        assert said.startswith(ds.noise.attrs["description"] + " [")
         assert table["n_events"].description.startswith("n_events [")
         assert table["radius"].description == ds.radius.attrs["description"]
 

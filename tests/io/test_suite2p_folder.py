@@ -80,7 +80,7 @@ class TestReadRealFolder:
         for key in ("F", "Fneu", "spks"):
             np.testing.assert_array_equal(ds[key], np.load(REAL / f"{key}.npy"))
             assert ds[key].dims == ("roi", "time") and ds[key].dtype == np.float32
-            assert ds[key].attrs["units"] == "a.u." and ds[key].attrs["long_name"]
+            assert ds[key].attrs["units"] == "1" and ds[key].attrs["long_name"]
         iscell = np.load(REAL / "iscell.npy")
         assert ds.iscell.dtype == bool and ds.iscell.dims == ("roi",)
         np.testing.assert_array_equal(ds.iscell, iscell[:, 0] == 1)

@@ -86,7 +86,7 @@ def test_every_format_gives_the_frames_in_their_dtype(tmp_path, frames, kind, dt
     assert isinstance(movie.data, da.Array) and movie.shape == frames.shape
     assert movie.dtype == frames.dtype and movie.dtype.isnative
     assert movie.attrs["source"] == str(path)
-    assert movie.attrs["units"] == "a.u." and movie.attrs["long_name"] == "fluorescence movie"
+    assert movie.attrs["units"] == "1" and movie.attrs["long_name"] == "fluorescence movie"
     assert "fs" not in movie.attrs and "time" not in movie.coords
     values = movie.values
     assert values.dtype == frames.dtype and values.dtype.isnative

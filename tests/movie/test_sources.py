@@ -509,7 +509,7 @@ class TestArrays:
             and movie.values is frames
             or np.shares_memory(movie.values, frames)
         )
-        assert movie.attrs["units"] == "a.u." and movie.attrs["fs"] == 2.0
+        assert movie.attrs["units"] == "1" and movie.attrs["fs"] == 2.0
         assert "source" not in movie.attrs
         assert opened(frames, chunks=10).chunks[0] == (10, 10, 3)
 

@@ -22,7 +22,7 @@ def traces(offsets, seed=0):
         "time": ("time", np.arange(N) / FS, {"units": "s"}),
         "time_offset": ("roi", offsets),
     }
-    data = {n: (("roi", "time"), F + k, {"fs": FS, "units": "a.u."}) for k, n in enumerate("FG")}
+    data = {n: (("roi", "time"), F + k, {"fs": FS, "units": "1"}) for k, n in enumerate("FG")}
     return xr.Dataset(data, labels).rename(G="spks")
 
 

@@ -16,7 +16,7 @@ def movie(n, seed=0, fs=10.0, start=0.0, chunks=7, **coords):
     values = np.random.default_rng(seed).integers(0, 900, (n, LY, LX)).astype("i2")
     time = ("time", start + np.arange(n) / 10.0, {"units": "s", "long_name": "time"})
     array = xr.DataArray(
-        values, {"time": time, **coords}, ("time", "y", "x"), "movie", {"tau": 0.7, "units": "a.u."}
+        values, {"time": time, **coords}, ("time", "y", "x"), "movie", {"tau": 0.7, "units": "1"}
     )
     array = array if fs is None else array.assign_attrs(fs=fs)
     return array if chunks is None else array.chunk(time=chunks)
@@ -45,7 +45,7 @@ class TestMovies:
         assert whole.time.attrs == {"units": "s", "long_name": "time"}
         assert whole.segment.values.tolist() == [0] * 10 + [1] * 12 + [2] * 10
         assert "names" not in whole.segment.attrs
-        assert whole.attrs == {"tau": 0.7, "units": "a.u.", "fs": 10.0}
+        assert whole.attrs == {"tau": 0.7, "units": "1", "fs": 10.0}
         expected = np.concatenate([part.values for part in (a, b, c)])
         np.testing.assert_array_equal(whole, expected)
         np.testing.assert_array_equal(pickle.loads(pickle.dumps(whole)), expected)

@@ -128,7 +128,7 @@ def test_every_variable_is_labelled():
     assert list(ds.data_vars) == ["F", "Fneu", "Fc", "F0", "spks", "F_chan2", "Fneu_chan2"]
     for name, variable in ds.data_vars.items():
         assert variable.dims == ("roi", "time") and variable.dtype == np.float32
-        assert variable.attrs["units"] == "a.u." and variable.attrs["long_name"], name
+        assert variable.attrs["units"] == "1" and variable.attrs["long_name"], name
         assert variable.attrs["xs2p_version"] == xs2p.__version__
         assert "status" in variable.coords and "radius" in variable.coords
     assert len({v.attrs["long_name"] for v in ds.data_vars.values()}) == 7

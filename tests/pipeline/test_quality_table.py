@@ -254,7 +254,7 @@ def test_each_has_a_name_a_unit_and_how_to_read_it():
         assert variable.attrs["description"].replace("et al. ", "").find(". ") == -1, name
     units = {name: variable.attrs["units"] for name, variable in found.data_vars.items()}
     assert units["noise"] == units["noise_psd"] == units["std"] == "counts"
-    assert units["noise_level"] == "% / sqrt(Hz)" and units["free_pixels"] == "pixel"
+    assert units["noise_level"] == units["free_pixels"] == "1"
 
 
 def test_the_guide_tells_of_each():
@@ -270,7 +270,7 @@ def test_measures_are_columns_of_the_table():
         table = whole.s2p.to_dataframe("rois")
         for name, values in found.data_vars.items():
             np.testing.assert_array_equal(table[name], values, err_msg=name)
-        assert table.attrs["units"]["noise_level"] == "% / sqrt(Hz)"
+        assert table.attrs["units"]["noise_level"] == "1"
     known = ds.assign_coords(snr=("roi", np.arange(4.0)))  # a coordinate, as of a threshold
     assert known.assign(found).s2p.to_dataframe("rois").snr.tolist() == found.snr.values.tolist()
 

@@ -404,7 +404,7 @@ def test_the_summary_has_colours_of_any_measure():
     ds = ds.assign(ds.s2p.quality())
     figure = ds.s2p.plot_summary(color="noise_level")
     assert figure.axes[2].get_title(loc="left") == "noise_level"
-    assert "noise_level (% / sqrt(Hz))" in figure.axes[2].get_xlabel()
+    assert "noise_level (%/√Hz)" in figure.axes[2].get_xlabel()
     line = next(word for word in words(figure) if word.startswith("Medians:"))
     level = float(ds.noise_level.median())
     assert f"noise level {level:.2g} %/√Hz" in line and "of the pixels free" in line

@@ -89,7 +89,7 @@ def test_units_are_those_of_masks():
     np.testing.assert_allclose(
         fit(movie, stat[:1]).F, xs2p.extract_traces(movie, masks).F, rtol=0.2
     )
-    assert ds.F.attrs["units"] == "a.u." and ds.Fc.attrs["neuropil_coefficient"] == 1.0
+    assert ds.F.attrs["units"] == "1" and ds.Fc.attrs["neuropil_coefficient"] == 1.0
     assert ds.attrs["method"] == "demix" and ds.attrs["background"] == [5, 5]
 
 

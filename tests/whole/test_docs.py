@@ -56,7 +56,7 @@ def test_every_public_name_has_one_entry(pages):
     assert max(map(len, entries.values())) == 1
 
 
-@pytest.mark.parametrize("cls", [accessor.S2pDataArray, accessor.S2pDataset])
+@pytest.mark.parametrize("cls", [accessor.S2pDataArray, accessor.S2pDataset, accessor.S2pDataTree])
 def test_every_method_is_listed_and_leads_to_an_entry(pages, cls):
     entries = documented(pages)
     for name in (name for name in vars(cls) if name[0] != "_"):

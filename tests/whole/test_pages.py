@@ -30,7 +30,7 @@ def meant(func):
     if isinstance(value, ast.Name) and value.id == "xs2p":
         return [getattr(xs2p, func.attr)]
     if isinstance(value, ast.Attribute) and value.attr == "s2p":
-        kinds = (accessor.S2pDataArray, accessor.S2pDataset)
+        kinds = (accessor.S2pDataArray, accessor.S2pDataset, accessor.S2pDataTree)
         found = [getattr(kind, func.attr) for kind in kinds if hasattr(kind, func.attr)]
         assert found, func.attr
         return found

@@ -229,7 +229,7 @@ def _described(kind: str, part: str) -> dict[str, str]:
     return {
         "npix": {
             "long_name": f"number of pixels of the {kind} mask",
-            "units": "pixel",
+            "units": "1",
             "description": f"How many of the {kind} pixels are the ROI's, {made}.",
             "sample_dimension": f"{kind}_pixel",
         },

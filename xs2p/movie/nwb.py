@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xs2p._attrs import time_attrs
+from xs2p._attrs import ARBITRARY, time_attrs, unit_read
 from xs2p.movie.check import DIMS, rate_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # NWB's kinds of series that are movies by themselves.
 MOVIES = ("TwoPhotonSeries", "OnePhotonSeries")
 _READ = ("data", "timestamps", "starting_time", "external_file")  # of a series, where it has them
-_NO_UNIT = ("", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
 
 
 def open_nwb_movie(
@@ -215,12 +214,10 @@ def _units(data: Any) -> dict[str, Any]:
     conversion, offset = (
         float(data.attrs.get(k, d)) for k, d in (("conversion", 1), ("offset", 0))
     )
-    unit = _text(data.attrs.get("unit", ""))
-    if unit.lower() in _NO_UNIT:
-        unit = "a.u."
+    unit = unit_read(_text(data.attrs.get("unit", "")))
     if (conversion, offset) == (1.0, 0.0):
         return {"units": unit}
-    return {"units": "a.u.", "conversion": conversion, "offset": offset, "unit": unit}
+    return {"units": ARBITRARY, "conversion": conversion, "offset": offset, "unit": unit}
 
 
 def _time(series: Any, n_frames: int, where: str) -> tuple[np.ndarray | None, float | None]:

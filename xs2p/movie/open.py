@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import time_attrs
+from xs2p._attrs import ARBITRARY, time_attrs
 from xs2p._frames import with_frames
 from xs2p._time import compare_rate
 from xs2p.disk.reads import naming
@@ -323,7 +323,7 @@ def _labelled(
     movie: xr.DataArray, told: str | None, fs: float | None, segments: Any
 ) -> xr.DataArray:
     defaults = {
-        "units": "a.u.",
+        "units": ARBITRARY,
         "long_name": "fluorescence movie",
         "description": "Frames as the file holds them, opened by xs2p.open_movie.",
     }

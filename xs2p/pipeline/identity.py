@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import ARBITRARY
 from xs2p._version import RESULTS, __version__
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
@@ -64,9 +65,15 @@ def _fingerprint(movie: xr.DataArray) -> dict[str, Any]:
         "shape": list(movie.shape),
         "dtype": str(movie.dtype),
         "fs": _plain(movie.attrs.get("fs")),
-        "units": str(movie.attrs.get("units")),
+        "units": _unit_of(movie),
         "content": _digest(*some, *labels),
     }
+
+
+def _unit_of(movie: xr.DataArray) -> str:
+    """Return the unit; what is arbitrary by the name that it had when first runs were stored."""
+    unit = str(movie.attrs.get("units"))
+    return "a.u." if unit == ARBITRARY else unit
 
 
 def _digest(*arrays: Any) -> str:

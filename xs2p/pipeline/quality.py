@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import (
+    ARBITRARY,
     UNFINISHED,
     attributes,
     check_flag,
@@ -69,8 +70,8 @@ _OF_TRACES: dict[str, tuple[str, str | None, str]] = {
         "the time, whose events count as noise too; NaN where there is no noise.",
     ),
     "noise_level": (
-        "noise level ν of dF/F",
-        "% / sqrt(Hz)",
+        "noise level ν of dF/F, in % / √Hz",
+        "1",
         "100 · median |step of dFF| / √fs, by which recordings of any frame rate compare "
         "(Rupprecht et al. 2021): 1 is very quiet, 8 and more is noisy.",
     ),
@@ -103,7 +104,7 @@ _OF_TRACES: dict[str, tuple[str, str | None, str]] = {
 _OF_PIXELS: dict[str, tuple[str, str | None, str]] = {
     "free_pixels": (
         "pixels that no other ROI has",
-        "pixel",
+        "1",
         "Pixels that are not flagged as overlap, as the ROI set has the flag and cell masks go by "
         "it: few make a noisy trace, and without allow_overlap none makes no trace.",
     ),
@@ -308,7 +309,7 @@ def _labelled(found: xr.Dataset, ds: xr.Dataset, known: dict[str, Any]) -> xr.Da
     for name, variable in found.data_vars.items():
         long_name, units, told = _MEASURES[str(name)]
         if units is None:
-            units = ds[F].attrs.get("units", "a.u.")
+            units = ds[F].attrs.get("units", ARBITRARY)
         variable.attrs = {
             "long_name": long_name,
             "units": units,

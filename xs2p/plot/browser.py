@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import unit_shown
 from xs2p.plot.drawing import (
     COLORS,
     FAINT,
@@ -56,9 +57,9 @@ def browse(
     ds
         Traces over ``roi`` and ``time``, with their ROI set as coordinates, lazy or not.
     background
-        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.mean("time")``, of several planes
-        also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0`` and so
-        on, where there is one, else the weights of the ROIs' pixels.
+        Image ``(y, x)`` to show beneath the ROIs, such as ``movie.s2p.mean_image()``, of several
+        planes also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0``
+        and so on, where there is one, else the weights of the ROIs' pixels.
     variables
         Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
         axes of its own.
@@ -84,7 +85,7 @@ def browse(
     --------
     >>> import xs2p
     >>> ds = xs2p.sample_movie().s2p.extract(xs2p.sample_rois(), tau=1.0)
-    >>> ds.s2p.browse(background=xs2p.sample_movie().mean("time"))  # doctest: +SKIP
+    >>> ds.s2p.browse(background=xs2p.sample_movie().s2p.mean_image())  # doctest: +SKIP
     """
     try:
         import bokeh  # noqa: F401
@@ -285,7 +286,7 @@ class Browser:
         lines = {name: ColumnDataSource({"time": [], "value": []}) for name in names}
         spikes = None
         main = [name for name in names if name != "spks"]
-        units = self._ds[(main or names)[0]].attrs.get("units", "a.u.")
+        units = unit_shown((main or names)[0], self._ds[(main or names)[0]].attrs)
         alone = "spks" not in names
         plot = figure(
             height=330 if not alone else 420,
@@ -316,7 +317,7 @@ class Browser:
             )
             plot.add_layout(plot.legend[0], "above")
         if not alone:
-            units = self._ds["spks"].attrs.get("units", "a.u.")
+            units = unit_shown("spks", self._ds["spks"].attrs)
             spikes = _make_spikes(lines["spks"], along, self._label, units, tools)
         _dress(plot)
         return plot, spikes, lines

@@ -98,5 +98,6 @@ def _titles(values: xr.DataArray) -> tuple[str, str]:
     """Return the heading of a histogram, and the label of its axis."""
     if values.name == "snr":
         return "suite2p SNR", "1 − ½ var(diff)/var, 0 to 1"
-    units = str(values.attrs.get("units", "")).removeprefix("1")
+    known = "%/√Hz" if values.name == "noise_level" else values.attrs.get("units", "")
+    units = str(known).removeprefix("1")
     return str(values.name), f"{values.name} ({units})" if units else str(values.name)

@@ -66,8 +66,8 @@ def plot_rois(
     ax
         Axes to draw into; None makes a figure, with a panel for each plane of the ROIs.
     background
-        Image ``(y, x)``, of the panels also ``(plane, y, x)``, such as ``movie.mean("time")``, in
-        grey from its 1st to its 99.5th percentile; None leaves it out.
+        Image ``(y, x)``, of the panels also ``(plane, y, x)``, such as ``movie.s2p.mean_image()``,
+        in grey from its 1st to its 99.5th percentile; None leaves it out.
     color
         Name of what is over ``roi``, such as ``"radius"``, ``"status"`` or ``"iscell"``; values
         over ``roi``; or one colour of matplotlib's for all. Text, booleans and flags

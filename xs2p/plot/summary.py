@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import unit_shown
 from xs2p._flags import DFF_FLAG, flags_of
 from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import progress_bar
@@ -143,7 +144,7 @@ def plot_summary(
     shown = [_row(ds, made, int(i)) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
     places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
-    units = str(ds["Fc" if "Fc" in ds else "F"].attrs.get("units", "a.u."))
+    units = unit_shown("F", ds["Fc" if "Fc" in ds else "F"].attrs)
     draw_rows(example, shown, places, runs, bins.ends, axis.label, units, BINS, COLORS)
     draw_marks(example, marks, order[:n_traces].tolist())
     _heading(example, _what(made.found, bins, marks.valid is not None))

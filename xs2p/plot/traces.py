@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag, coefficient_in, parameters_in
+from xs2p._attrs import check_flag, coefficient_in, parameters_in, unit_shown
 from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import (
@@ -131,7 +131,7 @@ def plot_traces(
     if ax is None:
         ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
     columns = max(int(ax.get_window_extent().width), 1000)
-    units = str(ds[show[0]].attrs.get("units", "a.u."))
+    units = unit_shown(show[0], ds[show[0]].attrs)
     shown, runs = axis.values[frames], axis.runs[frames]
     ends = (float(shown[0]), float(shown[-1])) if shown.size else (0.0, 1.0)
     draw_rows(ax, rows, shown, runs, ends, axis.label, units, columns, colors, same_scale)

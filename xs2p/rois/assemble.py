@@ -39,17 +39,17 @@ STATUS = {
 DESCRIPTIONS = {
     "npix": {
         "long_name": "number of pixels",
-        "units": "pixel",
+        "units": "1",
         "description": "How many of the pixels, in the order of roi, are the ROI's.",
     },
     "ypix": {
         "long_name": "row of the pixel in the frame",
-        "units": "pixel",
+        "units": "1",
         "description": "Row y of the frame, from 0, as the ROI set was given.",
     },
     "xpix": {
         "long_name": "column of the pixel in the frame",
-        "units": "pixel",
+        "units": "1",
         "description": "Column x of the frame, from 0, as the ROI set was given.",
     },
     "lam": {
@@ -77,17 +77,17 @@ DESCRIPTIONS = {
     },
     "med_y": {
         "long_name": "row of the ROI's median pixel",
-        "units": "pixel",
+        "units": "1",
         "description": "Median of ypix, or as the ROI set was given.",
     },
     "med_x": {
         "long_name": "column of the ROI's median pixel",
-        "units": "pixel",
+        "units": "1",
         "description": "Median of xpix, or as the ROI set was given.",
     },
     "radius": {
-        "long_name": "twice the major-axis standard deviation",
-        "units": "pixel",
+        "long_name": "twice the major-axis standard deviation, in pixels",
+        "units": "1",
         "description": "Of the weighted pixels, along their longest axis; or as the ROI set was "
         "given.",
     },
@@ -234,13 +234,16 @@ def status_of(npix: np.ndarray, gone: np.ndarray) -> np.ndarray:
     return status
 
 
-def status_of_zeros(coords: Mapping[Any, Any], F: np.ndarray) -> dict[str, Any]:
+def status_of_zeros(coords: Mapping[Any, Any], F: np.ndarray | xr.Variable) -> dict[str, Any]:
     """``status`` where files have an ``F`` of 0 in all frames, as suite2p says that there is none.
 
     ``coords`` are those of the ROIs that ``F(roi, time)`` is of. What has another status than
-    ``ok`` keeps it; nothing is returned where no ``F`` is 0.
+    ``ok`` keeps it; nothing is returned where no ``F`` is 0. Of a lazy ``F`` the first frame is
+    read, and the ROIs that are 0 in it.
     """
-    zero = np.flatnonzero(~F.any(axis=1))
+    F = F if isinstance(F, xr.Variable) else xr.Variable(("roi", "time"), F)
+    first = np.flatnonzero(~F[:, :1].values.any(axis=1))
+    zero = np.array([n for n in first.tolist() if not F[n].values.any()], dtype=np.intp)
     if not zero.size or not F.shape[1]:
         return {}
     known = coords["status"].values if "status" in coords else np.full(len(F), OK)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TEXT, TRACES
+from xs2p._attrs import ARBITRARY, TEXT, TRACES
 from xs2p._warnings import names, warn
 from xs2p.rois.assemble import Fields, Known
 
@@ -27,12 +27,12 @@ _PREFIX = "stat_"
 # What suite2p's documentation says of its fields, and their units.
 _FIELDS: dict[str, tuple[str, str | None]] = {
     "skew": ("skewness of the trace corrected for neuropil", "1"),
-    "std": ("standard deviation of the trace corrected for neuropil", "a.u."),
+    "std": ("standard deviation of the trace corrected for neuropil", ARBITRARY),
     "aspect_ratio": ("ratio of the axes of a Gaussian fitted to the ROI", "1"),
     "compact": ("how compact the ROI is; 1 is a disk", "1"),
     "footprint": ("spatial extent of the ROI's signal", None),
     "npix_norm": ("number of pixels relative to the mean over ROIs", "1"),
-    "npix_soma": ("number of pixels of the soma", "pixel"),
+    "npix_soma": ("number of pixels of the soma", "1"),
     "iplane": ("plane of the ROI", None),
     "soma_crop": ("the pixel is of the soma", None),
     "neuropil_mask": ("flat index of a pixel of the ROI's neuropil", None),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number, check_polarity, resolve
+from xs2p._attrs import ARBITRARY, attributes, check_number, check_polarity, resolve
 from xs2p._frames import SEGMENT, by_segment
 from xs2p.compute.arrays import array_module
 from xs2p.compute.device import kernels_on, with_kernels
@@ -157,7 +157,7 @@ def estimate_baseline(
 def as_baseline(F0: xr.DataArray, F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
     """Name the baseline of ``F``, and say how it was made."""
     F0.attrs = {
-        "units": "a.u.",
+        "units": ARBITRARY,
         **with_kernels(F.attrs, device),
         "long_name": "baseline of the fluorescence",
         "description": f"Baseline of the trace by the method {how.method}, by xs2p.baseline.",

@@ -286,7 +286,7 @@ def by_decay(
     kept = {key: value for key, value in attrs.items() if key not in old}
     said = attributes(fs=decay.fs, tau=decay.tau, indicator=decay.indicator)
     said |= sparsity.attrs
-    made.attrs = {"units": "a.u.", **with_kernels(kept, device), **said}
+    made.attrs = {"units": "1", **with_kernels(kept, device), **said}
     if decay.taus is not None:
         says = {
             "long_name": "decay time of the indicator",

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_number, resolve
+from xs2p._attrs import ARBITRARY, attributes, check_number, resolve
 from xs2p._frames import starts_of
 from xs2p._names import explain_names, without_other
-from xs2p._time import check_increasing, clock_of
+from xs2p._time import check_increasing, seconds_of
 from xs2p._warnings import warn
 from xs2p.compute.arrays import to_host
 from xs2p.traces.blocks import check_traces, ordered
@@ -80,9 +80,9 @@ def events(
             f"every one of them, threshold={threshold} may take none"
         )
     spks = ordered(spks)
-    seconds = _seconds(spks, fs)
+    seconds = seconds_of(spks, fs, "onsets are")
     trace, frame, length, amplitude, size = _found(counted(spks), float(threshold))
-    units = {"units": spks.attrs.get("units", "a.u.")}
+    units = {"units": spks.attrs.get("units", ARBITRARY)}
     ds = xr.Dataset(
         {
             **_labels(spks, trace.astype(np.int64)),
@@ -104,20 +104,6 @@ _DESCRIBED = {
     "size": "Sum of the run: grows with its spikes as long as the indicator is not saturated.",
     "duration": "Frames above the threshold in a row, over fs.",
 }
-
-
-def _seconds(spks: xr.DataArray, fs: float) -> np.ndarray:
-    """Time of each frame in s."""
-    clock = clock_of(spks, fs)
-    if clock is None:
-        return np.arange(spks.sizes["time"]) / fs
-    rate = clock.per_second(fs)
-    if rate is None:
-        raise ValueError(
-            f"onsets are in seconds, and what time is in is not known ({clock.unit or 'no unit'}); "
-            "say it: spks.time.attrs['units'] = 's'"
-        )
-    return clock.values / rate
 
 
 def _labels(spks: xr.DataArray, trace: np.ndarray) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes
+from xs2p._attrs import ARBITRARY, attributes
 from xs2p._warnings import names
 from xs2p.compute.arrays import array_module, as_array, meta, unread
 from xs2p.compute.device import kernels_on, resolve_device, with_kernels
@@ -157,7 +157,7 @@ def labelled(
         said = {
             "long_name": _LONG_NAMES[name],
             "description": descriptions[name],
-            "units": movie.attrs.get("units", "a.u."),
+            "units": movie.attrs.get("units", ARBITRARY),
             **{key: movie.attrs[key] for key in ("fs",) if key in movie.attrs},
             **with_kernels(attributes(**attrs), device),
         }

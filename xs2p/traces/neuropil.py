@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import COEFFICIENT, check_each_roi, check_number
+from xs2p._attrs import ARBITRARY, COEFFICIENT, check_each_roi, check_number
 from xs2p._frames import SEGMENT
 from xs2p.compute.arrays import array_module, as_array, to_host
 from xs2p.compute.device import kernels_on
@@ -193,7 +193,7 @@ def _above_dark(F: xr.DataArray, how: Neuropil) -> xr.DataArray:
         return F - np.float32(how.dark) if how.dark else F
     attrs = {
         "long_name": "dark offset",
-        "units": F.attrs.get("units", "a.u."),
+        "units": F.attrs.get("units", ARBITRARY),
         "description": "What was taken off F of the ROI before all, as it was given.",
     }
     offset = xr.DataArray(how.darks.astype(np.float32), dims="roi")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_flag, resolve
+from xs2p._attrs import ARBITRARY, attributes, check_flag, resolve
 from xs2p._frames import SEGMENT, labels_of
 from xs2p._names import explain_names, without_other
 from xs2p.compute.arrays import unread
@@ -99,7 +99,7 @@ def noise_attrs(F: xr.DataArray) -> dict[str, Any]:
     """Return labels of what :func:`noise` finds of traces."""
     return {
         "long_name": "noise of the trace",
-        "units": F.attrs.get("units", "a.u."),
+        "units": F.attrs.get("units", ARBITRARY),
         "description": f"1.4826 · median |{F.name or 'F'} − running median over 3.33 s|, by "
         "xs2p.noise. Where events fill much of the time, they count as noise too.",
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import attributes, check_flag
+from xs2p._attrs import ARBITRARY, attributes, check_flag
 from xs2p.compute.arrays import array_module
 from xs2p.traces.blocks import check_traces
 from xs2p.traces.reductions import each_segment, reduce_traces
@@ -110,7 +110,7 @@ def _per_trace(
 ) -> xr.DataArray:
     check_traces(F, name)
     check_flag("by_segment", by_segment)
-    units = F.attrs.get("units", "a.u.") if units is None else units
+    units = F.attrs.get("units", ARBITRARY) if units is None else units
 
     def of(traces: xr.DataArray) -> xr.DataArray:
         return reduce_traces(traces, _moments, _merge, finish, _SIZE)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import HISTORY, parameters_by_variable, parameters_in, restated
+from xs2p._attrs import (
+    ARBITRARY,
+    HISTORY,
+    parameters_by_variable,
+    parameters_in,
+    restated,
+    unit_shown,
+)
 from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.io.nwb.columns import as_json, column_names, column_text, plain_values, stored_name
@@ -190,7 +197,7 @@ def add_series(
             rois=table.create_roi_table_region(
                 description="all ROIs of the table", region=list(range(where.size))
             ),
-            unit=str(attrs.get("units", "a.u.")),
+            unit=unit_shown(str(array.name), attrs) or ARBITRARY,
             description=str(attrs.get("long_name", array.name)),
             comments=_parameters(_said_of(ds, str(array.name)) | attrs),
             **clock,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xs2p._attrs import restated, time_attrs
+from xs2p._attrs import restated, time_attrs, unit_read
 from xs2p._warnings import warn
 from xs2p.disk.reads import naming
 from xs2p.io.nwb.columns import variables_in
@@ -163,7 +163,7 @@ def _turned(found: dict[str, list[Any]], where: str) -> dict[str, bool]:
 
 
 def _attrs(series: Any) -> dict[str, Any]:
-    attrs = {"units": str(series.unit), "long_name": str(series.description)}
+    attrs = {"units": unit_read(str(series.unit)), "long_name": str(series.description)}
     try:
         told = json.loads(series.comments or "")
     except ValueError:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import check_flag, parameters_by_variable, time_attrs
+from xs2p._attrs import ARBITRARY, check_flag, parameters_by_variable, time_attrs
 from xs2p._frames import with_frames
 from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
 from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
-from xs2p.io.suite2p.names import FLAGS, STORED, Path, parameters_of
+from xs2p.io.suite2p.names import FLAGS, STORED, Path, check_traces, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
 from xs2p.movie.segments import by_source, said_of_plane
 from xs2p.rois.assemble import status_of_zeros
@@ -73,29 +73,51 @@ def read_suite2p(
     >>> ds = read_suite2p("suite2p/plane0")  # doctest: +SKIP
     >>> ds.F.sel(roi=ds.iscell)              # doctest: +SKIP
     """
-    name = os.fspath(folder)
+    return read_folder(os.fspath(folder), shape, segments)
+
+
+def read_folder(
+    name: str,
+    shape: tuple[int, int] | None,
+    segments: Any,
+    rows: Callable[[str], Any] | None = None,
+) -> xr.Dataset:
+    """Read a folder as `read_suite2p` does; ``rows`` opens the files of traces lazily."""
     with naming(name):
-        return _read(name, shape, segments)
+        return _read(name, shape, segments, rows or _float32)
 
 
-def _read(name: str, shape: tuple[int, int] | None, segments: Any) -> xr.Dataset:
+def _float32(path: str) -> Any:
+    """Read an array of traces whole."""
+    from xs2p.disk.npy import load_npy
+
+    array = load_npy(path)
+    check_traces(path, array.shape, array.dtype)
+    return array.astype(np.float32, copy=False)
+
+
+def _read(
+    name: str, shape: tuple[int, int] | None, segments: Any, rows: Callable[[str], Any]
+) -> xr.Dataset:
     if is_fall(name):
         return read_fall(name, shape, functools.partial(read_suite2p, segments=segments), "")
     by = by_source(segments)
-    planes = _folders_in(name)
+    planes = folders_in(name)
     if planes is None:
-        ds = _read_plane(name, shape, by)
+        ds = _read_plane(name, shape, by, rows)
     else:
         from xs2p.io.suite2p.planes import join_folders
 
-        sets = {n: _read_plane(path, shape, by) for n, path in planes.items()}
+        sets = {n: _read_plane(path, shape, by, rows) for n, path in planes.items()}
         ds = join_folders(sets, name).assign_attrs(source=name)
     if segments is not None and "time" not in ds.dims:
         raise ValueError(f"segments={segments!r}: {name} has no traces, whose frames they are of")
     return with_frames(ds, segments=None if by else segments)
 
 
-def _read_plane(name: str, shape: tuple[int, int] | None, segments: str | None) -> xr.Dataset:
+def _read_plane(
+    name: str, shape: tuple[int, int] | None, segments: str | None, rows: Callable[[str], Any]
+) -> xr.Dataset:
     """Read one plane folder."""
     import xarray as xr
 
@@ -118,20 +140,20 @@ def _read_plane(name: str, shape: tuple[int, int] | None, segments: str | None) 
         frame = frame_shape_in(os.path.join(name, "ops.npy"), shape, ops)
         attrs.update(Ly=frame[0], Lx=frame[1])
     attrs.update(parameters_of(ops))
-    data = _read_traces(name, here, counts)
+    data = _read_traces(name, here, counts, rows)
     coords.update(flags_in(name, here, counts))
     if "roi" not in coords:
         attrs_of_roi = {"long_name": "ROI label", "description": "Row of the arrays, from 0."}
         coords["roi"] = ("roi", np.arange(next(iter(counts.values()))), attrs_of_roi)
     if data:
-        n_frames = next(iter(data.values()))[1].shape[1]
+        n_frames = next(iter(data.values())).shape[1]
         coords.update(said_of_plane(name, ops, n_frames, segments))
         if "fs" in attrs:
             coords["time"] = ("time", np.arange(n_frames) / attrs["fs"], time_attrs())
     if "F" in data:
-        coords.update(status_of_zeros(coords, data["F"][1]))
+        coords.update(status_of_zeros(coords, data["F"]))
     for key, made_with in parameters_by_variable(attrs, data).items():
-        data[key][2].update(made_with)
+        data[key].attrs.update(made_with)
     if ops:
         dims = map(str, xr.Dataset(data, coords).dims)
         taken = {*STORED, *coords, *dims, "time", "y", "x"}
@@ -196,7 +218,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
 
     Examples
     --------
-    >>> ds["meanImg"] = movie.mean("time")          # doctest: +SKIP
+    >>> ds["meanImg"] = movie.s2p.mean_image()          # doctest: +SKIP
     >>> write_suite2p(ds, "export/suite2p/plane0")  # doctest: +SKIP
     """
     import contextlib
@@ -267,7 +289,7 @@ def _write_plane(
     return ops
 
 
-def _folders_in(name: str) -> dict[int, str] | None:
+def folders_in(name: str) -> dict[int, str] | None:
     """Plane folders with results in a folder, by number; None where it is one itself."""
     from xs2p.movie.sources import plane_folders, plane_number
 
@@ -292,33 +314,30 @@ def _folders_in(name: str) -> dict[int, str] | None:
     )
 
 
-def _read_traces(name: str, here: set[str], counts: dict[str, int]) -> dict[str, Any]:
-    from xs2p.disk.npy import load_npy
+def _read_traces(
+    name: str, here: set[str], counts: dict[str, int], rows: Callable[[str], Any]
+) -> dict[str, Any]:
+    import xarray as xr
 
-    data: dict[str, Any] = {}
+    data: dict[str, xr.Variable] = {}
     first = ""
     for key, meaning in STORED.items():
         file = f"{key}.npy"
         if file not in here:
             continue
         path = os.path.join(name, file)
-        array = load_npy(path)
-        if array.ndim != 2 or array.dtype.kind not in "biuf":
-            raise ValueError(
-                f"{path}: expected numbers over (roi, time), found {array.dtype} of shape "
-                f"{array.shape}"
-            )
-        count_rows(path, len(array), counts)
-        if data and array.shape != data[first][1].shape:
+        array = rows(path)
+        count_rows(path, array.shape[0], counts)
+        if data and array.shape != data[first].shape:
             raise ValueError(
                 f"{path}: {array.shape[1]} frames, but {first}.npy beside it has "
-                f"{data[first][1].shape[1]}"
+                f"{data[first].shape[1]}"
             )
         first = first or key
         attrs = {
-            "units": "a.u.",
+            "units": ARBITRARY,
             "long_name": meaning,
             "description": f"{file} of the folder, as suite2p made it.",
         }
-        data[key] = (("roi", "time"), array.astype(np.float32, copy=False), attrs)
+        data[key] = xr.Variable(("roi", "time"), array, attrs)
     return data

@@ -35,6 +35,14 @@ PARAMETERS = {
 Path = str | os.PathLike[str]
 
 
+def check_traces(path: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise where a file of suite2p's traces has something else."""
+    if len(shape) != 2 or dtype.kind not in "biuf":
+        raise ValueError(
+            f"{path}: expected numbers over (roi, time), found {dtype} of shape {shape}"
+        )
+
+
 def parameters_of(ops: Mapping[str, Any]) -> dict[str, Any]:
     """Parameters that ``ops`` says, by our names."""
     found = {}

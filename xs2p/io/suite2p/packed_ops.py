@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p._attrs import ARBITRARY
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -118,7 +120,7 @@ class _Packer:
             "description": f"The array {path} of the folder's ops, as suite2p made it.",
         }
         if path in _IN_UNITS_OF_THE_MOVIE:
-            attrs["units"] = "a.u."
+            attrs["units"] = ARBITRARY
         self.variables[name] = (dims, native, attrs)
         return name
 

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import BAD, SEGMENT
+from xs2p.io.suite2p.lazy import joined
 from xs2p.io.suite2p.names import PLANE, STORED
 from xs2p.movie.segments import of_planes
 from xs2p.movie.sources import plane_number
@@ -129,18 +130,20 @@ def _renamed(ds: xr.Dataset, ending: str, back: bool = False) -> xr.Dataset:
 def _traces(sets: list[xr.Dataset]) -> dict[str, xr.Variable]:
     """Traces of all ROIs, NaN where a plane has none of a kind."""
     frames = max((ds.sizes["time"] for ds in sets if "time" in ds.dims), default=0)
-    joined = {}
+    dims, found = ("roi", "time"), {}
     for key in STORED:
         having = [ds[key].attrs for ds in sets if key in ds]
         if having:
             first, *others = having  # what only some planes were made with is said by none
             attrs = {k: v for k, v in first.items() if all(o.get(k) == v for o in others)}
             parts = [
-                ds[key].values if key in ds else np.full((ds.sizes["roi"], frames), np.nan, "f4")
+                ds[key].variable
+                if key in ds
+                else xr.Variable(dims, np.full((ds.sizes["roi"], frames), np.nan, "f4"))
                 for ds in sets
             ]
-            joined[key] = xr.Variable(("roi", "time"), np.concatenate(parts), attrs)
-    return joined
+            found[key] = xr.Variable(dims, joined(parts), attrs)
+    return found
 
 
 def _attrs(sets: Mapping[int, xr.Dataset]) -> dict[str, object]:
