@@ -35,6 +35,7 @@ from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
 from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.store import extract_to_zarr
+from xs2p.report import write_report
 from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
 from xs2p.rois.convert import recompute_overlap
 from xs2p.sample import sample_movie, sample_rois
@@ -91,6 +92,7 @@ __all__ = [
     "std",
     "summary_images",
     "write_nwb",
+    "write_report",
     "write_rois",
     "write_suite2p",
 ]

@@ -25,6 +25,7 @@ from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.pipeline.tree import extract_tree
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
+from xs2p.report import write_report
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
@@ -128,7 +129,10 @@ class S2pDataset(_Methods):
         self._obj = obj
 
     def _fitting(self) -> list[str]:
-        of_traces = ("align_time", "dff", "reprocess", "plot_traces", "plot_summary", "browse")
+        of_traces = {
+            *("align_time", "dff", "reprocess", "plot_traces", "plot_summary", "browse"),
+            *("to_pynapple", "to_cascade", "write_report"),
+        }
         traces, parts = "time" in self._obj.dims, "segment" in self._obj.coords
         known = [name for name in self.__dir__() if parts or name != "segment"]
         return [name for name in known if traces or name not in of_traces]
@@ -152,6 +156,7 @@ class S2pDataset(_Methods):
     plot_traces = _method(plot_traces)
     plot_summary = _method(plot_summary)
     browse = _method(browse)
+    write_report = _method(write_report)
     compute = _method(compute)
 
 

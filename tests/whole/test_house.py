@@ -25,6 +25,7 @@ FLOORS = [
     {"masks"},
     {"traces"},
     {"pipeline", "io", "plot", "suite2p", "sample", "testing"},
+    {"report"},
     {"accessor"},
     {""},
     {"cli"},

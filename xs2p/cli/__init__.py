@@ -12,7 +12,7 @@ import typer
 
 from xs2p.cli import check, extract  # noqa: F401  (register the commands)
 from xs2p.cli.options import Debug, Quiet, app
-from xs2p.cli.report import complain, reporting, summary
+from xs2p.cli.report import complain, reporting, say, summary
 
 __all__ = ["app", "main"]
 
@@ -94,6 +94,30 @@ def _demo(quiet: Quiet = False, debug: Debug = False) -> None:
             f"wrote {FIGURE}: the field of view, one ROI's masks, some traces\n\n"
             f"Try next, in Python:\n\n{TRY_NEXT}"
         )
+
+
+@app.command("report")
+def _report(
+    store: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRACES.zarr", help="A store that xs2p extract wrote.", show_default=False
+        ),
+    ],
+    out: Annotated[str, typer.Argument(metavar="OUT.html", help="The report.", show_default=False)],
+    overwrite: Annotated[bool, typer.Option(help="Replace a report that is there.")] = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file about a store: summary, table of ROIs, traces, parameters, warnings.
+
+    [bold]Example[/bold]: xs2p report traces.zarr traces.html
+    """
+    with reporting(debug):
+        from xs2p.report import write_report
+
+        write_report(store, out, overwrite=overwrite)
+        say(f"{out} has been written", quiet)
 
 
 @app.command("info")
