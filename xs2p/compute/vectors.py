@@ -22,6 +22,12 @@ __all__ = [
     "add_weighted",
     "add_weighted_long",
     "copy_bytes",
+    "further",
+    "item",
+    "load",
+    "lowest_bit",
+    "spread",
+    "store",
     "transpose_8_by_8",
 ]
 
@@ -30,34 +36,35 @@ _SHORT = 8
 _ADDRESSES = types.uintp
 
 
-def _item(kind: Any) -> Any:
+def item(kind: Any) -> Any:
     """LLVM's type of a number of a numba type; its pointers do not tell what they point to."""
     if kind == types.float64:
         return ir.DoubleType()
     return ir.FloatType() if kind == types.float32 else ir.IntType(kind.bitwidth)
 
 
-def _load(builder: Any, kind: Any, address: Any, width: int = 0) -> Any:
+def load(builder: Any, kind: Any, address: Any, width: int = 0) -> Any:
     """Load a number of a numba type, or so many of them, as LLVM's."""
-    what = ir.VectorType(_item(kind), width) if width else _item(kind)
+    what = ir.VectorType(item(kind), width) if width else item(kind)
     return builder.load(
         builder.inttoptr(address, what.as_pointer()), align=kind.bitwidth // 8, typ=what
     )
 
 
-def _store(builder: Any, kind: Any, value: Any, address: Any) -> None:
+def store(builder: Any, kind: Any, value: Any, address: Any) -> None:
+    """Store LLVM's number or vector of numbers of a numba type."""
     pointer = builder.inttoptr(address, value.type.as_pointer())
     builder.store(value, pointer, align=kind.bitwidth // 8)
 
 
-def _step(builder: Any, address: Any, step: Any, count: Any) -> Any:
+def further(builder: Any, address: Any, step: Any, count: Any) -> Any:
     """Return the address so many steps further."""
     if isinstance(count, int):
         count = ir.Constant(address.type, count)
     return builder.add(address, builder.mul(step, count))
 
 
-def _spread(builder: Any, value: Any, width: int) -> Any:
+def spread(builder: Any, value: Any, width: int) -> Any:
     """Return a vector of one value."""
     one = builder.insert_element(
         ir.Constant(ir.VectorType(value.type, width), ir.Undefined), value, ir.IntType(32)(0)
@@ -69,7 +76,7 @@ def _spread(builder: Any, value: Any, width: int) -> Any:
 
 def _cast(builder: Any, value: Any, given: Any, wanted: Any, width: int) -> Any:
     """Turn a vector of numbers of one numba type into one of another, which holds them."""
-    kind = ir.VectorType(_item(wanted), width)
+    kind = ir.VectorType(item(wanted), width)
     if given == wanted:
         return value
     if isinstance(given, types.Float):
@@ -79,6 +86,16 @@ def _cast(builder: Any, value: Any, given: Any, wanted: Any, width: int) -> Any:
     if given.bitwidth == wanted.bitwidth:
         return value
     return (builder.sext if given.signed else builder.zext)(value, kind)
+
+
+@intrinsic
+def lowest_bit(typingctx, bits):  # type: ignore[no-untyped-def]
+    """Return the place of the lowest bit that is set, of uint64 other than 0."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.cttz(arguments[0], ir.IntType(1)(1))
+
+    return types.uint64(types.uint64), generate
 
 
 @intrinsic
@@ -106,7 +123,7 @@ def transpose_8_by_8(typingctx, element, total, source, frame_step, target, step
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         _, _, source, frame_step, target, step = arguments
         rows = [
-            _load(builder, element, _step(builder, source, frame_step, i), _SHORT)
+            load(builder, element, further(builder, source, frame_step, i), _SHORT)
             for i in range(_SHORT)
         ]
         # Three perfect shuffles of eight rows of eight transpose them.
@@ -121,12 +138,12 @@ def transpose_8_by_8(typingctx, element, total, source, frame_step, target, step
             ]
         rows = [_cast(builder, row, element, total, _SHORT) for row in rows]
         if isinstance(total, types.Integer):
-            sums = _load(builder, total, target, _SHORT)
+            sums = load(builder, total, target, _SHORT)
             for i, row in enumerate(rows):
                 rows[i] = sums = builder.add(sums, row)
             target = builder.add(target, step)
         for i, row in enumerate(rows):
-            _store(builder, total, row, _step(builder, target, step, i))
+            store(builder, total, row, further(builder, target, step, i))
         return context.get_dummy_value()
 
     return types.none(element, total, *(_ADDRESSES,) * 4), generate
@@ -134,7 +151,7 @@ def transpose_8_by_8(typingctx, element, total, source, frame_step, target, step
 
 def _number(builder: Any, kind: Any, array: Any, k: Any) -> Any:
     """Load the k-th number of an array of a numba type, whose address is given."""
-    return _load(builder, kind, _step(builder, array, array.type(kind.bitwidth // 8), k))
+    return load(builder, kind, further(builder, array, array.type(kind.bitwidth // 8), k))
 
 
 def _place(builder: Any, array: Any, k: Any) -> Any:
@@ -144,10 +161,10 @@ def _place(builder: Any, array: Any, k: Any) -> Any:
 
 def _pixels(builder: Any, total: Any, rows: Any, step: Any, place: Any, width: int) -> Any:
     """Return the values of a pixel, as float64: of integers the rows are sums of all before."""
-    address = _step(builder, rows, step, place)
-    value = _load(builder, total, address, width)
+    address = further(builder, rows, step, place)
+    value = load(builder, total, address, width)
     if isinstance(total, types.Integer):
-        after = _load(builder, total, builder.add(address, step), width)
+        after = load(builder, total, builder.add(address, step), width)
         value = builder.sub(after, value)
     return _cast(builder, value, total, types.float64, width)
 
@@ -159,14 +176,14 @@ def _weighted_of(width: int) -> Callable[..., Any]:
 
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             _, rows, step, places, weights, count, target = arguments
-            sums = cgutils.alloca_once_value(builder, _load(builder, types.float64, target, width))
+            sums = cgutils.alloca_once_value(builder, load(builder, types.float64, target, width))
             with cgutils.for_range(builder, count) as loop:
                 place = _place(builder, places, loop.index)
                 value = _pixels(builder, total, rows, step, place, width)
                 weight = _number(builder, types.float64, weights, loop.index)
-                change = builder.fmul(_spread(builder, weight, width), value)
+                change = builder.fmul(spread(builder, weight, width), value)
                 builder.store(builder.fadd(builder.load(sums), change), sums)
-            _store(builder, types.float64, builder.load(sums), target)
+            store(builder, types.float64, builder.load(sums), target)
             return context.get_dummy_value()
 
         return types.none(total, *(_ADDRESSES,) * 6), generate
@@ -182,8 +199,8 @@ def _runs_of(width: int) -> Callable[..., Any]:
         def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
             _, _, rows, step, starts, stops, count, target = arguments
             integer = isinstance(total, types.Integer)
-            before = _load(builder, sums, target, width)
-            kind = ir.VectorType(_item(total), width)
+            before = load(builder, sums, target, width)
+            kind = ir.VectorType(item(total), width)
             state = cgutils.alloca_once_value(
                 builder, ir.Constant(kind, None) if integer else before
             )
@@ -191,7 +208,7 @@ def _runs_of(width: int) -> Callable[..., Any]:
                 start, stop = (_place(builder, a, loop.index) for a in (starts, stops))
                 if integer:
                     ends = [
-                        _load(builder, total, _step(builder, rows, step, place), width)
+                        load(builder, total, further(builder, rows, step, place), width)
                         for place in (stop, start)
                     ]
                     change = builder.sub(*ends)
@@ -201,7 +218,7 @@ def _runs_of(width: int) -> Callable[..., Any]:
             after = builder.load(state)
             if integer:
                 after = builder.add(before, _cast(builder, after, total, sums, width))
-            _store(builder, sums, after, target)
+            store(builder, sums, after, target)
             return context.get_dummy_value()
 
         return types.none(total, sums, *(_ADDRESSES,) * 6), generate
