@@ -130,13 +130,15 @@ def column(matrix: Any, n: int, part: str = "indices") -> np.ndarray:
     return np.asarray(getattr(matrix, part)[matrix.indptr[n] : matrix.indptr[n + 1]])
 
 
-def extraction_row(reference: Any, n_rois: int, n_frames: int, dtype: str, bars: Any) -> Row:
+def extraction_row(
+    reference: Any, n_rois: int, n_frames: int, dtype: str, bars: Any, shape: Any = SHAPE
+) -> Row:
     """Time the traces of a movie in memory."""
-    stat = make_stat(n_rois)
-    frames = make_frames(n_frames, dtype=dtype)
+    stat = make_stat(n_rois, shape)
+    frames = make_frames(n_frames, shape, dtype)
     movie = xr.DataArray(frames, dims=("time", "y", "x")).chunk(time=-(-n_frames // 8))
-    masks = xs2p.build_masks(xs2p.rois_from_stat(stat, SHAPE))
-    cells, rings = reference.create_masks(stat, *SHAPE)
+    masks = xs2p.build_masks(xs2p.rois_from_stat(stat, shape))
+    cells, rings = reference.create_masks(stat, *shape)
 
     def theirs() -> Any:
         return reference.extract_traces(frames, cells, rings, batch_size=500, device=cpu())
@@ -144,7 +146,7 @@ def extraction_row(reference: Any, n_rois: int, n_frames: int, dtype: str, bars:
     pixels = f"{masks.cell.nnz / 1e3:.0f} k cell, {masks.neuropil.nnz / 1e3:.0f} k neuropil pixels"
     return Row(
         "extraction",
-        f"{n_rois} ROIs ({pixels}), {dtype}",
+        f"{n_rois} ROIs ({pixels}), {dtype}, {shape[0]} × {shape[1]}",
         theirs,
         lambda: xs2p.extract_traces(movie, masks).compute(),
         lambda a, b: furthest((a[0], b.F.values), (a[1], b.Fneu.values)),
@@ -256,6 +258,7 @@ ROWS = (
     "masks-circular",
     "extraction",
     "extraction-3000",
+    "extraction-10000",
     "extraction-float32",
     "maximin",
     "oasis",
@@ -263,9 +266,9 @@ ROWS = (
 )
 
 
-def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
+def make_row(name: str, reference: Any, toy: bool, folder: Path, frames: int = 4000) -> Row:
     """Prepare a row; the bars and aims are what the project set itself."""
-    n, more, frames = (30, 60, 50) if toy else (1000, 3000, 4000)
+    n, more, frames = (30, 60, 50) if toy else (1000, 3000, frames)
     if name == "masks":
         return masks_row(reference, n, False, False, (40, 100))
     if name == "masks-stat":
@@ -278,6 +281,9 @@ def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
         return extraction_row(reference, n, frames, "int16", (15, 30))
     if name == "extraction-3000":
         return extraction_row(reference, more, frames, "int16", (15, 30))
+    if name == "extraction-10000":
+        large = (SHAPE if toy else (1024, 1024), 60 if toy else 10_000, 50 if toy else frames // 4)
+        return extraction_row(reference, *large[1:], "int16", (10, 20), large[0])
     if name == "extraction-float32":
         return extraction_row(reference, n, frames, "float32", (5, 10))
     if name == "maximin":
@@ -290,32 +296,44 @@ def make_row(name: str, reference: Any, toy: bool, folder: Path) -> Row:
 REST = 1.0  # seconds: PyTorch's idle threads keep the cores busy for a while after its work
 
 
-def median(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """Run once for compilation and caches, then some times; median seconds, and a result."""
-    time.sleep(REST)
-    result, times = work(), []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)), result
+def clocks() -> np.ndarray:
+    """Seconds of the clock, and of the processors for all threads of this process."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def medians(works: list[Callable[[], Any]], repeats: int) -> tuple[np.ndarray, list[Any]]:
+    """Run each once for compilation and caches, then some times in turn; results too.
+
+    Medians are ``(work, clock)``: seconds of the clock and of the processors.
+    """
+    results = [work() for work in works]
+    taken = np.empty((repeats, len(works), 2))
+    for n in range(repeats):
+        for i, work in enumerate(works):
+            time.sleep(REST)
+            start = clocks()
+            work()
+            taken[n, i] = clocks() - start
+    return np.median(taken, axis=0), results
 
 
 def measure(row: Row, repeats: int) -> str:
     """Run both and write a line of the table."""
-    reference, theirs = median(row.theirs, repeats)
-    here, ours = median(row.ours, repeats)
+    works = [row.theirs, row.ours] + ([] if row.limit is None else [row.limit])
+    taken, (theirs, ours, *_) = medians(works, repeats)
     agreement = row.agreement(theirs, ours)
     del theirs, ours
-    ratio = f"{here / median(row.limit, repeats)[0]:.1f} ×" if row.limit is not None else "–"
+    (reference, _), (here, _) = taken[:2]
+    limit = "–" if row.limit is None else " / ".join(f"{x:.1f} ×" for x in taken[1] / taken[2])
     cells = (
         row.step,
         row.work,
         amount(reference, row.amount),
         amount(here, row.amount),
         f"**{short(reference / here)} ×**",
+        f"{short(taken[0, 1] / taken[1, 1])} ×",
         f"{row.bar:g} × / {row.aim:g} ×",
-        ratio,
+        limit,
         agreement,
     )
     return f"| {' | '.join(cells)} |"
@@ -373,21 +391,26 @@ def main(arguments: list[str] | None = None, reference: Any = None) -> None:
     parser.add_argument("--repeats", type=int, default=5, help="of each measurement; median")
     parser.add_argument("--folder", type=Path, help="where the movie is written, and removed")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=ROWS)
+    parser.add_argument("--frames", type=int, default=4000, help="of the rows of extraction")
     parser.add_argument("--toy", action="store_true", help="tiny sizes: only to see it run")
     options = parser.parse_args(arguments)
     reference = suite2p() if reference is None else reference
     repeats = 1 if options.toy else options.repeats
     print(machine(reference))
-    print(f"medians of {repeats} runs, after one that is not counted\n")
+    print(f"medians of {repeats} runs in turn, after one that is not counted\n")
     print(
-        "| step | work | suite2p | xs2p | speed-up | bar / aim | time to read and sum | results |"
+        "| step | work | suite2p | xs2p | speed-up | of the cores | bar / aim | "
+        "time to read and sum / of the cores | results |"
     )
-    print("|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in options.rows:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder, warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*ROIs lack a mask")
             print(
-                measure(make_row(name, reference, options.toy, Path(folder)), repeats), flush=True
+                measure(
+                    make_row(name, reference, options.toy, Path(folder), options.frames), repeats
+                ),
+                flush=True,
             )
 
 

@@ -47,7 +47,7 @@ CELLS = {
     "numpy": {
         "sums": Cell(
             ("extraction.in_memory", "sums_cpu.map_sums"),
-            ("sums_cpu._integer_sums", "sums_cpu._direct_sums"),
+            ("sums_cpu._sums",),
             "numba: 32 frames side by side",
         ),
         "filters": Cell(

@@ -272,7 +272,7 @@ from llvmlite import ir
 class Forgets:
     def __set_name__(self, owner, name): pass
     def __get__(self, thing, owner):
-        assert not sys._getframe(1).f_code.co_filename.endswith("sums_cpu.py"), "asked"
+        assert not sys._getframe(1).f_code.co_filename.endswith("vectors.py"), "asked"
         return thing.__dict__["pointee"]
     def __set__(self, thing, value): thing.__dict__["pointee"] = value
 ir.PointerType.pointee = Forgets()

@@ -37,7 +37,6 @@ LONG = {
     "suite2p.py": "suite2p's names, all on one page, half of it docstrings",
     "cli/extract.py:extract": "the options of a command are its parameters",
     "traces/oasis_cpu.py:oasis_pools": "one kernel: its loop holds the last pool in registers",
-    "traces/oasis_cpu.py:_oasis_side_by_side": "one kernel: its loops share their state",
 }
 
 

@@ -36,12 +36,3 @@ def native(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.float16:
         return np.ascontiguousarray(array, dtype=np.float32)
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-
-
-# In the loops below that run over the frames side by side, their number is a variable: were
-# it a constant, they would be unrolled and not compiled to vector instructions. Indices
-# in the loops over pixels are unsigned: numba then leaves out the test for negative ones.
-
-
-# What takes most of an extraction's time, as vectors of 8 frames, which LLVM turns into what the
-# processor has. Arguments that are not addresses or steps in bytes are there for their types.

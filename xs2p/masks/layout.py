@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xs2p.masks.packing import MaskArrays, runs_of, unpack
+from xs2p.masks.packing import MaskArrays, pack, runs_of, unpack
 
 # Pixels of a segment, and frames that are added up side by side: chosen together, by trial.
 SEGMENT = 256
@@ -116,11 +116,12 @@ class PackedMasks:
     """Masks on their way to the tasks: few bytes, laid out where they arrive, once a process.
 
     In a graph they are data, no task: a task that everything waits for would hide from Dask
-    which chunks of the movie a result needs, and it would read them all first.
+    which chunks of the movie a result needs, and it would read them all first. They are packed
+    where they leave the process, and not before.
     """
 
-    def __init__(self, packed: tuple[Any, ...]) -> None:
-        self._packed = packed
+    def __init__(self, masks: MaskArrays | tuple[Any, ...]) -> None:
+        self._masks = masks
         self._layout: Layout | None = None
         self._lock = threading.Lock()
 
@@ -128,11 +129,15 @@ class PackedMasks:
         """Return the masks as the kernels read them; all threads get the same."""
         with self._lock:
             if self._layout is None:
-                self._layout = layout(unpack(self._packed))
+                here = self._masks
+                self._layout = layout(here if isinstance(here, MaskArrays) else unpack(here))
             return self._layout
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PackedMasks, (self._packed,)
+        with self._lock:
+            if isinstance(self._masks, MaskArrays):
+                self._masks = pack(self._masks)
+            return PackedMasks, (self._masks,)
 
 
 def _runs(indptr: np.ndarray, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

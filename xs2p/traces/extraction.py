@@ -17,7 +17,7 @@ from xs2p.compute.progress import READS
 from xs2p.compute.threads import in_threads
 from xs2p.masks.layout import Layout, PackedMasks
 from xs2p.masks.masks import Masks
-from xs2p.masks.packing import MaskArrays, pack, tiles
+from xs2p.masks.packing import MaskArrays, tiles
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
@@ -262,7 +262,7 @@ def map_blocks(
     import dask.array as da
 
     shared = {n: dask.delayed(v, name=f"{n}-{key}", traverse=False) for n, v in shared.items()}
-    packed = dask.delayed(PackedMasks(pack(masks)), name=key, traverse=False)
+    packed = dask.delayed(PackedMasks(masks), name=key, traverse=False)
     *lead, time, y, x = range(movie.ndim)
     dtype = np.float64 if block is _sum_block else np.float32
     return da.blockwise(

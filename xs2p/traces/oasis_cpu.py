@@ -10,7 +10,9 @@ import numba
 import numpy as np
 
 from xs2p.compute.kernels import COMPILING, Kernel, njit
+from xs2p.compute.vectors import lowest_bit, transpose_8_by_8
 from xs2p.traces.decays import decay_length, far, forgotten, grown
+from xs2p.traces.oasis_vectors import TRACES, merge_frame, merge_holed_frame
 
 __all__ = ["calcium", "oasis"]
 
@@ -129,52 +131,9 @@ def _longest_hole(trace):  # type: ignore[no-untyped-def]
     return longest
 
 
-# Traces that are deconvolved side by side, by trial, and the rows of their state: of the last
-# pool its value, weight, decays by its length and twice that, and what it has decayed to; what the
-# pool before it has decayed to; value and weight of the last pool with the next frame, and what
-# is left to do with it.
-_TRACES = 32
-
 _FRAMES = 64  # that are brought into order at once
 
 _FEW = 6  # traces: fewer are faster one by one
-
-_V, _W, _DECAY, _DECAY2, _DECAYED, _UNDER, _NEW_V, _NEW_W, _TODO = (
-    np.uint64(row * _TRACES) for row in range(9)
-)
-
-_BEGIN = np.uint64(_TRACES)  # in the array of spans, where the decays of a trace begin
-
-_OPEN, _MERGE = 1.0, 2.0
-
-
-def _next_frame_of(holed):  # type: ignore[no-untyped-def]
-    """Make the kernel of a frame: for traces that hold NaN, or for those that hold none."""
-
-    def next_frame(frame, state):  # type: ignore[no-untyped-def]
-        """Merge a frame into the last pool of each trace, or let it open one: mostly all."""
-        # One array and no branch: only so is the loop compiled to vector instructions. The values
-        # are float32 in float64, so that every product and sum is as in oasis_pools.
-        for i in range(np.uint64(frame.size)):
-            v, w, sample = state[_V + i], state[_W + i], np.float64(frame[i])
-            merges = state[_DECAYED + i] > sample
-            total = w + state[_DECAY2 + i]
-            value = np.float32((np.float32(v * w) + sample * state[_DECAY + i]) / total)
-            new: Any = np.float64(value) if merges else sample
-            weight: Any = np.float64(np.float32(total)) if merges else 1.0
-            again = _MERGE if state[_UNDER + i] > new else 0.0
-            todo = again if merges else _OPEN
-            if holed:
-                hole, none = sample != sample, v == -np.inf
-                new = (0.0 if none else v) if hole else new
-                weight = (0.0 if none else w) if hole else weight
-                todo = (_OPEN if none else 0.0) if hole else todo
-            state[_NEW_V + i], state[_NEW_W + i], state[_TODO + i] = new, weight, todo
-
-    return njit(next_frame)
-
-
-_next_frame, _next_holed_frame = _next_frame_of(False), _next_frame_of(True)
 
 
 @njit
@@ -211,7 +170,54 @@ def _reach(table, known, taus, row, span, more, count):  # type: ignore[no-untyp
 
 
 @njit
-def _oasis_side_by_side(F, taus, table, known, row, frames, state, span, n, v, w, length, s):  # type: ignore[no-untyped-def]
+def _in_order(F, start, size, frames):  # type: ignore[no-untyped-def]
+    """Put ``size`` frames of traces ``(n, time)`` into rows: ``frames[t, i] = F[i, start + t]``."""
+    for i in range(0, F.shape[0], 8):
+        t = 0
+        if i + 8 <= F.shape[0]:
+            while t + 8 <= size:
+                transpose_8_by_8(  # type: ignore[call-arg]
+                    F[0, 0],
+                    frames[0, 0],
+                    np.uintp(F.ctypes.data + i * F.strides[0] + (start + t) * F.itemsize),
+                    np.uintp(F.strides[0]),
+                    np.uintp(frames.ctypes.data + t * frames.strides[0] + i * frames.itemsize),
+                    np.uintp(frames.strides[0]),
+                )
+                t += 8
+        for own in range(i, min(i + 8, F.shape[0])):
+            for later in range(t, size):
+                frames[later, own] = F[own, start + later]
+
+
+@njit
+def _merge(bits, row, table, values, under, lengths, n, v, w, length):  # type: ignore[no-untyped-def]
+    """Merge the last pools of some traces with those before them; the longest that comes of it."""
+    last, longest, one = table.shape[1] - 1, 0, np.uint64(1)
+    while bits:
+        i: Any = lowest_bit(bits)  # type: ignore[call-arg]
+        bits &= bits - one
+        own = table[row[i]]
+        top, long = np.uint64(n[i]), lengths[0, i]
+        value, weight, below = values[0, i], values[1, i], under[i]
+        while below > value:
+            top -= one
+            decay = own[min(length[i, top], last)]
+            total = w[i, top] + weight * own[min(2 * length[i, top], last)]
+            value = np.float32((v[i, top] * w[i, top] + value * weight * decay) / total)
+            weight = np.float32(total)
+            long += length[i, top]
+            below = v[i, top - one] * own[min(length[i, top - one], last)]
+        n[i], under[i] = top, below
+        values[0, i], values[1, i], lengths[0, i] = value, weight, long
+        lengths[2, i] = lengths[4, i] + min(long, last)
+        lengths[3, i] = lengths[4, i] + min(2 * long, last)
+        longest = max(longest, long)
+    return longest
+
+
+@njit
+def _oasis_side_by_side(F, taus, table, known, row, frames, rows, n, stacks, s):  # type: ignore[no-untyped-def]
     """Deconvolve some traces ``(n, time)`` at once: as :func:`oasis_pools`, to the last bit.
 
     Frame by frame, all traces merge their frame in vectors; the few that open a pool or must
@@ -219,77 +225,50 @@ def _oasis_side_by_side(F, taus, table, known, row, frames, state, span, n, v, w
     the division of the one before. Each looks up its decays in its ``row`` of the table. Whether
     any holds NaN is returned.
     """
+    (values, under, lengths), (v, w, length) = rows, stacks
     last = table.shape[1] - 1
-    decays = table.reshape(-1)
-    one = np.uint64(1)
+    one, eight, low = np.uint64(1), np.uint64(8), np.uint64(255)
     count = np.uint64(F.shape[0])
     holed = False
     for i in range(count):
         holed |= _holes(F[i]) > 0
-    opening, merging = np.empty(_TRACES + 1, np.uint64), np.empty(_TRACES + 1, np.uint64)
     # Whole vectors: places beyond the last trace hold a trace of zeros.
-    width = (F.shape[0] + 7) // 8 * 8
-    frames[:] = 0
-    span[:_TRACES] = 0
-    _reach(table, known, taus, row, span, 1, count)
-    for i in range(np.uint64(width)):
-        span[i], span[_BEGIN + i], n[i] = 0, row[i] * table.shape[1], 0
-        state[_V + i], state[_W + i] = -np.inf, 1.0
-        state[_DECAY + i] = decays[span[_BEGIN + i] + min(1, last)]
-        state[_DECAY2 + i] = decays[span[_BEGIN + i] + min(2, last)]
-        state[_DECAYED + i], state[_UNDER + i] = -np.inf, -np.inf
+    width = np.uint64((F.shape[0] + 7) // 8 * 8)
+    mine = (one << count) - one
+    frames[:], lengths[:], n[:], under[:] = 0, 0, 0, -np.inf
+    _reach(table, known, taus, row, lengths[0], 1, count)
+    values[0], values[1] = -np.inf, 1
+    for i in range(width):
+        lengths[2:, i] = row[i] * table.shape[1]
     for start in range(0, F.shape[1], _FRAMES):
         size = min(_FRAMES, F.shape[1] - start)
-        room = _reach(table, known, taus, row, span, size, count)
-        for i in range(count):
-            for t in range(size):
-                frames[t, i] = F[i, start + t]
+        room = _reach(table, known, taus, row, lengths[0], size, count)
+        _in_order(F, start, size, frames)
         for t in range(size):
-            if holed:
-                _next_holed_frame(frames[t, :width], state)
-            else:
-                _next_frame(frames[t, :width], state)
-            n_opening, n_merging, longest = np.uint64(0), np.uint64(0), 0
-            for i in range(count):
-                opening[n_opening], merging[n_merging] = i, i
-                n_opening += np.uint64(state[_TODO + i] == _OPEN)
-                n_merging += np.uint64(state[_TODO + i] == _MERGE)
-            for k in range(n_opening):
-                i = opening[k]
+            opening, merging = np.uint64(0), np.uint64(0)
+            frame = np.uintp(frames.ctypes.data + t * frames.strides[0])
+            for first in range(np.uint64(0), width, eight):
+                rows = np.uintp(values.ctypes.data), np.uintp(under.ctypes.data)
+                rest = np.uintp(lengths.ctypes.data), first, np.uintp(table.ctypes.data)
+                if holed:
+                    bits = merge_holed_frame(frame, *rows, *rest, np.uintp(last))  # type: ignore[call-arg]
+                else:
+                    bits = merge_frame(frame, *rows, *rest, np.uintp(last))  # type: ignore[call-arg]
+                opening |= (bits & low) << first
+                merging |= (bits >> eight) << first
+            opening &= mine
+            while opening:
+                i = lowest_bit(opening)  # type: ignore[call-arg]
+                opening &= opening - one
                 top = np.uint64(n[i])
-                v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
-                n[i], span[i] = top + one, 0
-                state[_UNDER + i] = state[_DECAYED + i]
-            for k in range(n_merging):
-                i = merging[k]
-                own = table[row[i]]
-                top, long = np.uint64(n[i]), span[i]
-                value, weight = np.float32(state[_NEW_V + i]), np.float32(state[_NEW_W + i])
-                under = state[_UNDER + i]
-                while under > value:
-                    top -= one
-                    decay = own[min(length[i, top], last)]
-                    total = w[i, top] + weight * own[min(2 * length[i, top], last)]
-                    value = np.float32((v[i, top] * w[i, top] + value * weight * decay) / total)
-                    weight = np.float32(total)
-                    long += length[i, top]
-                    under = v[i, top - one] * own[min(length[i, top - one], last)]
-                n[i], span[i] = top, long
-                longest = max(longest, long)
-                state[_NEW_V + i], state[_NEW_W + i] = value, weight
-                state[_UNDER + i] = under
+                v[i, top], w[i, top], length[i, top] = values[2, i], values[3, i], lengths[1, i]
+                n[i] = top + one
+            longest = _merge(merging & mine, row, table, values, under, lengths, n, v, w, length)
             if longest + size - t > room:
-                room = _reach(table, known, taus, row, span, size - t, count)
-            for i in range(count):
-                span[i] += 1
-                decay = decays[span[_BEGIN + i] + min(span[i], last)]
-                state[_V + i], state[_W + i] = state[_NEW_V + i], state[_NEW_W + i]
-                state[_DECAY + i] = decay
-                state[_DECAY2 + i] = decays[span[_BEGIN + i] + min(2 * span[i], last)]
-                state[_DECAYED + i] = state[_V + i] * decay
+                room = _reach(table, known, taus, row, lengths[0], size - t, count)
     for i in range(count):
         top = np.uint64(n[i])
-        v[i, top], w[i, top], length[i, top] = state[_V + i], state[_W + i], span[i]
+        v[i, top], w[i, top], length[i, top] = values[0, i], values[1, i], lengths[0, i]
         _spikes(F[i], table[row[i]], v[i], length[i], top, s[i])
     return holed
 
@@ -297,27 +276,28 @@ def _oasis_side_by_side(F, taus, table, known, row, frames, state, span, n, v, w
 @functools.cache
 def _compiled_oasis() -> Kernel:
     def kernel(F, tau_fs, s):  # type: ignore[no-untyped-def]
-        n_traces, room = min(F.shape[0], _TRACES), F.shape[1] + 1
+        n_traces, room = min(F.shape[0], TRACES), F.shape[1] + 1
         v = np.empty((n_traces, room), np.float32)
         w = np.empty((n_traces, room), np.float32)
         length = np.empty((n_traces, room), np.int64)
-        frames = np.empty((_FRAMES, _TRACES), np.float32)
-        state = np.empty(9 * _TRACES, np.float64)
-        span, n = np.empty(2 * _TRACES, np.int64), np.empty(_TRACES, np.int64)
+        frames = np.empty((_FRAMES, TRACES), np.float32)
+        values, under = np.empty((4, TRACES), np.float32), np.empty(TRACES, np.float64)
+        lengths, n = np.empty((5, TRACES), np.int64), np.empty(TRACES, np.int64)
+        rows = values, under, lengths
         longest = np.float32(0)
         for tau in tau_fs:
             longest = max(longest, tau)
         # No more of it is touched than is needed.
         table = np.empty((n_traces, decay_length(longest, F.shape[1])), np.float64)
         taus, known = np.zeros(n_traces, np.float32), np.zeros(n_traces, np.int64)
-        row = np.empty(_TRACES, np.int64)
-        for start in range(0, F.shape[0], _TRACES):
-            some = slice(start, min(start + _TRACES, F.shape[0]))
+        row = np.empty(TRACES, np.int64)
+        for start in range(0, F.shape[0], TRACES):
+            some = slice(start, min(start + TRACES, F.shape[0]))
             _rows_of(tau_fs[some], taus, known, row)
             few = holed = some.stop - start < _FEW
             if not few:
                 holed = _oasis_side_by_side(
-                    F[some], taus, table, known, row, frames, state, span, n, v, w, length, s[some]
+                    F[some], taus, table, known, row, frames, rows, n, (v, w, length), s[some]
                 )
             for i in range(start, some.stop if holed else start):
                 tau, own = tau_fs[i], row[i - start]
