@@ -19,6 +19,8 @@ from xs2p.traces import (
     filters_gpu,
     oasis_cpu,
     sparse_cpu,
+    sparse_cupyx,
+    sparse_gpu,
     sums_cupyx,
     sums_gpu,
 )
@@ -175,6 +177,9 @@ def check_dff(backend, cupy, device, kernels):
     options = {"neuropil": "centred", "dff": True, "segments": np.arange(70) // 40}
     check_extract(backend, cupy, device, kernels, baseline="rolling_median", **options)
     check_extract(backend, cupy, device, kernels, polarity=-1, dark_offset=2.0, **options)
+    rois = recording()[1].roi
+    darks = xr.DataArray(np.linspace(-3, 9, rois.size), dims="roi", coords={"roi": rois})
+    check_extract(backend, cupy, device, kernels, dark_offset=darks, **options)
 
 
 def check_own_neuropil(backend, cupy, device, kernels):
@@ -277,7 +282,7 @@ def check_quality(backend, cupy, **where):
             np.testing.assert_allclose(result, expected[name], rtol=rtol, err_msg=name)
 
 
-# Baselines that are found beside the spikes, and two that are not.
+# Baselines that are found beside the spikes, some of them in memory only, and two that are not.
 BESIDE = {
     "maximin": {"win_baseline": 4.0},
     "darkens": {"win_baseline": 4.0, "polarity": -1},
@@ -285,6 +290,10 @@ BESIDE = {
     "rolling": {"baseline": "rolling_prctile", "win_baseline": 3.0},
     "inactive": {"baseline": "inactive_median", "win_baseline": 5.0},
     "prctile": {"baseline": "prctile"},
+    "prctile darkens": {"baseline": "prctile", "polarity": -1},
+    "constant": {"baseline": "constant", "sig_baseline": 3.0},
+    "constant darkens": {"baseline": "constant", "sig_baseline": 60.0, "polarity": -1},
+    "global": {"baseline": "constant_global", "sig_baseline": 3.0},
     "detrend": {"win_baseline": 4.0, "detrend": "exponential"},
 }
 
@@ -366,6 +375,28 @@ def check_taus(backend, cupy, device, kernels):
         on(backend, F, cupy, (400, 3)), tau=tau, fs=FS, device=device, kernels=kernels
     )
     equal(checked(result, backend, cupy), expected)
+
+
+def clean_decays(n_traces=40, n_frames=60, tau_fs=20.0):
+    """Calcium with no noise but what float32 rounds, and how much is to be left of each trace.
+
+    That is so little that the rounding of sums decides whether they are above it: on the way to a
+    penalty some steps go too far, and the next ones back.
+    """
+    rng = np.random.default_rng(0)
+    F = (rng.random((n_traces, n_frames)) < 0.05) * rng.uniform(0.5, 1, (n_traces, n_frames))
+    for t in range(1, n_frames):
+        F[:, t] += np.exp(-1 / tau_fs) * F[:, t - 1]
+    return F.astype(np.float32), np.float32(tau_fs), 10 ** rng.uniform(-8, -6, n_traces)
+
+
+def check_steps_back(backend, cupy, kernels):
+    """A penalty that was too large is made smaller in the CPU's steps: its bits come out."""
+    F, tau_fs, sigma = clean_decays()
+    given = as_array(cupy, F) if backend == "cupy" else F
+    found = {"cupyx": sparse_cupyx, "own": sparse_gpu}[kernels].penalties(given, tau_fs, sigma)
+    assert type(found) is type(given)
+    np.testing.assert_array_equal(to_host(found), sparse_cpu.penalties(F, tau_fs, sigma))
 
 
 def check_statistic(name, backend, cupy):

@@ -542,6 +542,11 @@ def test_tau_of_each_roi(cupy, kernels, backend):
     checks.check_taus(backend, cupy, "gpu", kernels)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_a_penalty_that_is_too_large(cupy, kernels, backend):
+    checks.check_steps_back(backend, cupy, kernels)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", checks.STATISTICS)
 def test_statistic(cupy, name, backend, monkeypatch):
