@@ -80,6 +80,7 @@ def test_step(cupy, kernels, backend, step):
         checks.check_step(step, backend, cupy, None, kernels)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "dask"])  # of CuPy's arrays nothing is copied
 @pytest.mark.parametrize("name", checks.BESIDE)
 def test_baseline_beside_spikes(cupy, kernels, backend, name):
     checks.check_beside(name, backend, cupy, "gpu", kernels)
