@@ -6,10 +6,6 @@ a stand-in for CuPy.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import gpu_checks as checks
 import numpy as np
 import pytest
@@ -157,37 +153,6 @@ def test_masks_are_uploaded_once(cupy, kernels):
 
 def test_eight_threads_at_once(cupy, kernels):
     checks.check_threads_at_once(cupy, kernels)
-
-
-FIRST = """
-import threading
-from concurrent.futures import ThreadPoolExecutor
-import gpu_checks as checks, xs2p
-movie, rois = checks.recording()
-masks = xs2p.build_masks(rois)
-together = threading.Barrier(8)
-def first(kernels):
-    together.wait()
-    return xs2p.extract_traces(movie, masks, device="gpu", kernels=kernels)
-with ThreadPoolExecutor(8) as pool:
-    results = list(pool.map(first, 4 * checks.KERNELS))
-for result in results:
-    checks.equal(result, xs2p.extract_traces(movie, masks), exact=False)
-"""
-
-
-def test_threads_that_are_the_first_to_use_cupy():
-    """CuPy imports parts of itself when they are used: eight threads must not see half of it."""
-    here = str(Path(__file__).parents[1])
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        f"import sys; sys.path.insert(0, {here!r})\n{FIRST}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
 
 
 def test_results_are_the_same_from_run_to_run(cupy, kernels):
