@@ -18,6 +18,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import dask
@@ -26,6 +27,7 @@ import xarray as xr
 import xs2p
 from benchmarks.suite.recordings import FS, make_frames, make_stat
 from xs2p.compute.device import KERNELS, gpu_status
+from xs2p.traces.detrend import DETREND
 
 
 @dataclass
@@ -95,9 +97,10 @@ def recording(n_rois: int, n_frames: int, shape: tuple[int, int]) -> tuple[xr.Da
     return movie, xs2p.rois_from_stat(make_stat(n_rois, shape), shape)
 
 
-def row(movie: xr.DataArray, rois: Any, kernels: str, **options: Any) -> str:
+def row(movie: xr.DataArray, rois: Any, kernels: str, baseline: str, **options: Any) -> str:
     """Extract, and say in a line of the table what was copied."""
     how = {"device": "gpu", "kernels": kernels, **options}
+    how |= {"detrend": baseline} if baseline in DETREND else {"baseline": baseline}
     with counted() as copies:
         ds = xs2p.extract(movie, rois, **how).compute()
     traces = ds.F.nbytes
@@ -105,6 +108,7 @@ def row(movie: xr.DataArray, rois: Any, kernels: str, **options: Any) -> str:
     cells = [
         "memory" if movie.chunks is None else f"Dask, chunks of {movie.chunks[0][0]}",
         kernels,
+        baseline,
         *(f"{copies.nbytes[way] / 1e6:,.1f} MB in {copies.count[way]}" for way in ("up", "down")),
         *(f"{nbytes / traces:.2f}" for nbytes in of_traces),
         str(copies.at_once),
@@ -112,8 +116,10 @@ def row(movie: xr.DataArray, rois: Any, kernels: str, **options: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-HEAD = """| movie in | kernels | up | down | up, less the movie, in F | down, in F | at once |
-|---|---|---|---|---|---|---|"""
+# The first stands for all that move; with both kernels, the others with the default.
+BASELINES = ("maximin", "prctile", "constant", "constant_global", *DETREND)
+HEAD = """| movie in | kernels | baseline | up | down | up, of traces, in F | down, in F | at once |
+|---|---|---|---|---|---|---|---|"""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -125,6 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--window", type=float, default=2.0, help="of the baseline, in seconds")
     parser.add_argument("--tau", type=float, default=0.2, help="in seconds")
     parser.add_argument("--chunk", type=int, default=1500, help="frames of one, over Dask")
+    parser.add_argument("--baselines", nargs="+", default=BASELINES, choices=BASELINES)
     given = parser.parse_args(arguments)
     usable, reason = gpu_status()
     if not usable:
@@ -137,9 +144,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     print(HEAD)
     with dask.config.set(num_workers=4):
-        for kernels in KERNELS:
+        first, *others = given.baselines
+        for kernels, baseline in [*product(KERNELS, [first]), *product(KERNELS[:1], others)]:
             for some in (movie, movie.chunk(time=given.chunk)):
-                print(row(some, rois, kernels, tau=given.tau, win_baseline=given.window))
+                print(row(some, rois, kernels, baseline, tau=given.tau, win_baseline=given.window))
 
 
 if __name__ == "__main__":

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 
 import xs2p
 from xs2p.compute.arrays import as_array, to_host
@@ -19,6 +21,8 @@ from xs2p.traces import (
     filters_gpu,
     oasis_cpu,
     sparse_cpu,
+    sparse_cupyx,
+    sparse_gpu,
     sums_cupyx,
     sums_gpu,
 )
@@ -30,6 +34,7 @@ EXACT = {"cupyx": False, "own": True}
 FS = 10.0
 
 
+@functools.cache
 def recording(n_frames=70, seed=0, dtype="int16", shape=(40, 37), n_rois=6):
     """A movie ``(time, y, x)`` in memory and an ROI set, one ROI of them without a mask."""
     rng = np.random.default_rng(seed)
@@ -130,6 +135,7 @@ STEPS = {
     "penalty": lambda F, **o: calcium(F, penalty="noise", **o),
     "lambda": lambda F, **o: calcium(F, penalty=30.0, **o),
 }
+OF_EACH_FUNCTION = ("maximin", "preprocess", "dff", "noise", "denoised")
 # Those whose kernels are the package's own, whichever are asked for.
 OASIS = ("deconvolve", "denoised", "s_min", "s_min of each", "penalty", "lambda")
 STATISTICS = {"snr": xs2p.snr, "skew": xs2p.skew, "std": xs2p.std}
@@ -157,10 +163,31 @@ def without_the_hosts_oasis():
         yield
 
 
+_OF_THE_CPU = {}
+
+
+def of_the_cpu(function, dtype, **options):
+    """What the CPU makes of the recording, found once."""
+    key = function.__name__, dtype, tokenize(options)
+    if key not in _OF_THE_CPU:
+        movie, rois = recording(dtype=dtype)
+        given = xs2p.build_masks(rois) if function is xs2p.extract_traces else rois
+        _OF_THE_CPU[key] = function(movie, given, **options)
+    return _OF_THE_CPU[key]
+
+
+def check_dtype(backend, cupy, kernels, dtype):
+    movie, rois = recording(dtype=dtype)
+    given = on(backend, movie, cupy)
+    result = xs2p.extract_traces(given, xs2p.build_masks(rois), device="gpu", kernels=kernels)
+    expected = of_the_cpu(xs2p.extract_traces, dtype)
+    equal(checked(result, backend, cupy), expected, EXACT[kernels])
+
+
 def check_extract(backend, cupy, device, kernels, dtype="int16", **options):
     movie, rois = recording(dtype=dtype)
     options |= {"tau": 0.7, "win_baseline": 2.0}
-    expected = xs2p.extract(movie, rois, **options)
+    expected = of_the_cpu(xs2p.extract, dtype, **options)
     given = on(backend, movie, cupy)
     with raise_if_dask_computes():
         ds = xs2p.extract(given, rois, device=device, kernels=kernels, **options)
@@ -175,6 +202,9 @@ def check_dff(backend, cupy, device, kernels):
     options = {"neuropil": "centred", "dff": True, "segments": np.arange(70) // 40}
     check_extract(backend, cupy, device, kernels, baseline="rolling_median", **options)
     check_extract(backend, cupy, device, kernels, polarity=-1, dark_offset=2.0, **options)
+    rois = recording()[1].roi
+    darks = xr.DataArray(np.linspace(-3, 9, rois.size), dims="roi", coords={"roi": rois})
+    check_extract(backend, cupy, device, kernels, dark_offset=darks, **options)
 
 
 def check_own_neuropil(backend, cupy, device, kernels):
@@ -277,7 +307,7 @@ def check_quality(backend, cupy, **where):
             np.testing.assert_allclose(result, expected[name], rtol=rtol, err_msg=name)
 
 
-# Baselines that are found beside the spikes, and two that are not.
+# Baselines that are found beside the spikes, some of them in memory only, and two that are not.
 BESIDE = {
     "maximin": {"win_baseline": 4.0},
     "darkens": {"win_baseline": 4.0, "polarity": -1},
@@ -285,8 +315,33 @@ BESIDE = {
     "rolling": {"baseline": "rolling_prctile", "win_baseline": 3.0},
     "inactive": {"baseline": "inactive_median", "win_baseline": 5.0},
     "prctile": {"baseline": "prctile"},
+    "prctile darkens": {"baseline": "prctile", "polarity": -1},
+    "constant": {"baseline": "constant", "sig_baseline": 3.0},
+    "constant darkens": {"baseline": "constant", "sig_baseline": 60.0, "polarity": -1},
+    "global": {"baseline": "constant_global", "sig_baseline": 3.0},
     "detrend": {"win_baseline": 4.0, "detrend": "exponential"},
 }
+
+
+@functools.cache
+def sessions():
+    """Traces of two sessions, with gaps, and the decay time of each."""
+    F = traces(5, 2570)
+    F[1, 40:60] = F[2, 600:1900] = F[3] = np.nan
+    tau = xr.DataArray([0.3, 0.2, 0.3, 0.1, 0.2], dims="roi", coords={"roi": F.roi})
+    valid = np.random.default_rng(0).random(2570) > 0.05
+    valid[1010:1400] = False
+    return F.assign_coords(valid=("time", valid), segment=("time", np.arange(2570) // 1500)), tau
+
+
+@functools.cache
+def beside_one_by_one(name, device, kernels):
+    """F0 and spikes of these, by two steps in memory."""
+    (F, tau), options = sessions(), dict(BESIDE[name])
+    where, sign = {"device": device, "kernels": kernels}, options.get("polarity", 1)
+    F0 = xs2p.baseline(F, options.pop("baseline", "maximin"), **options, **where)
+    upward = (F - F0).assign_attrs(F0.attrs)
+    return F0, xs2p.deconvolve(upward, tau=tau, polarity=sign, **where)
 
 
 def check_beside(name, backend, cupy, device, kernels):
@@ -294,13 +349,8 @@ def check_beside(name, backend, cupy, device, kernels):
 
     Of traces with gaps, of two sessions, and with a last chunk all of which its neighbour sees.
     """
-    F = traces(5, 2570)
-    F[1, 40:60] = F[2, 600:1900] = F[3] = np.nan
-    tau = xr.DataArray([0.3, 0.2, 0.3, 0.1, 0.2], dims="roi", coords={"roi": F.roi})
-    valid = np.random.default_rng(0).random(2570) > 0.05
-    valid[1010:1400] = False
-    F = F.assign_coords(valid=("time", valid), segment=("time", np.arange(2570) // 1500))
-    options = dict(BESIDE[name])
+    F, tau = sessions()
+    options = BESIDE[name]
     given = on(backend, F.drop_vars(["valid", "segment"]), cupy, (200, -1))
     given = given.assign_coords(valid=F.valid, segment=F.segment)
     with raise_if_dask_computes():
@@ -310,10 +360,7 @@ def check_beside(name, backend, cupy, device, kernels):
     if backend.startswith("dask"):
         assert made.spks.data.numblocks[-1] > 1 or name in ("inactive", "detrend")
     made = checked(made, backend, cupy)
-    where = {"device": device, "kernels": kernels}
-    sign = options.get("polarity", 1)
-    F0 = xs2p.baseline(F, options.pop("baseline", "maximin"), **options, **where)
-    spks = xs2p.deconvolve((F - F0).assign_attrs(F0.attrs), tau=tau, polarity=sign, **where)
+    F0, spks = beside_one_by_one(name, device, kernels)
     for result, expected in ((made.F0, F0), (made.spks, spks)):
         np.testing.assert_array_equal(result.values, expected.values)
         assert result.dtype == np.float32 and result.dims == expected.dims
@@ -343,12 +390,18 @@ def check_channels(backend, cupy, device, kernels):
     equal(checked(result, backend, cupy), expected, EXACT[kernels])
 
 
-def check_step(step, backend, cupy, device, kernels, exact=True):
+@functools.cache
+def step_of_the_cpu(step):
+    """Traces with gaps, and what a step makes of them on the CPU."""
     F = traces()
     F[3, 200] = np.nan
     F[5] = np.nan
-    expected = STEPS[step](F)
-    for chunks in ((400, 3), (150, -1)):
+    return F, STEPS[step](F)
+
+
+def check_step(step, backend, cupy, device, kernels, exact=True):
+    F, expected = step_of_the_cpu(step)
+    for chunks in ((400, 3), (150, -1))[: 2 if backend.startswith("dask") else 1]:
         there = without_the_hosts_oasis() if step in OASIS else contextlib.nullcontext()
         with there:
             with raise_if_dask_computes():
@@ -366,6 +419,28 @@ def check_taus(backend, cupy, device, kernels):
         on(backend, F, cupy, (400, 3)), tau=tau, fs=FS, device=device, kernels=kernels
     )
     equal(checked(result, backend, cupy), expected)
+
+
+def clean_decays(n_traces=40, n_frames=60, tau_fs=20.0):
+    """Calcium with no noise but what float32 rounds, and how much is to be left of each trace.
+
+    That is so little that the rounding of sums decides whether they are above it: on the way to a
+    penalty some steps go too far, and the next ones back.
+    """
+    rng = np.random.default_rng(0)
+    F = (rng.random((n_traces, n_frames)) < 0.05) * rng.uniform(0.5, 1, (n_traces, n_frames))
+    for t in range(1, n_frames):
+        F[:, t] += np.exp(-1 / tau_fs) * F[:, t - 1]
+    return F.astype(np.float32), np.float32(tau_fs), 10 ** rng.uniform(-8, -6, n_traces)
+
+
+def check_steps_back(backend, cupy, kernels):
+    """A penalty that was too large is made smaller in the CPU's steps: its bits come out."""
+    F, tau_fs, sigma = clean_decays()
+    given = as_array(cupy, F) if backend == "cupy" else F
+    found = {"cupyx": sparse_cupyx, "own": sparse_gpu}[kernels].penalties(given, tau_fs, sigma)
+    assert type(found) is type(given)
+    np.testing.assert_array_equal(to_host(found), sparse_cpu.penalties(F, tau_fs, sigma))
 
 
 def check_statistic(name, backend, cupy):

@@ -8,12 +8,14 @@ import naive
 import numpy as np
 import pytest
 import xarray as xr
+from gpu_checks import clean_decays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xs2p
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import oasis_cpu, sparse_cpu
+from xs2p.traces.decays import decay_length
 
 FS = 10.0
 KEPT = Path(__file__).parents[1] / "data" / "oasis_deconv_sparse.npz"
@@ -63,6 +65,29 @@ def test_penalty_is_that_of_the_naive_version(holed):
     for trace, level, penalty in zip(F, sigma, found, strict=True):
         np.testing.assert_allclose(penalty, naive.penalty(trace, 3.0, level), rtol=1e-6, atol=1e-9)
     assert found[3] == 0 and (found > 0.1).sum() >= 4  # more is left than so little noise
+
+
+def test_a_penalty_that_is_too_large_is_made_smaller(monkeypatch):
+    F, tau_fs, sigma = clean_decays()
+    found = sparse_cpu.penalties(F, tau_fs, sigma)
+    tried, pools = [], sparse_cpu._pools
+
+    def watched(trace, tau, penalty, *rest):
+        tried.append(penalty)
+        return pools(trace, tau, penalty, *rest)
+
+    monkeypatch.setattr(sparse_cpu, "_pools", watched)
+    back = []
+    for n in range(len(F)):
+        tried.clear()
+        room = np.empty(61), np.empty(61), np.empty(61, np.int64)
+        table = np.empty(decay_length(tau_fs, 60))
+        assert sparse_cpu._penalty.py_func(F[n], tau_fs, sigma[n], table, *room) == found[n]
+        if (np.diff(tried) < 0).any():
+            back.append(n)
+    assert len(back) >= 5
+    for n in back[:2]:
+        np.testing.assert_allclose(found[n], naive.penalty(F[n], 20.0, sigma[n]), rtol=1e-5)
 
 
 def test_penalty_of_odd_traces_is_a_number():

@@ -51,6 +51,8 @@ def kernels(request):
 @pytest.mark.parametrize("dtype", ["int16", "uint16", "uint8", "float32", "float64"])
 def test_extract(cupy, kernels, backend, dtype):
     checks.check_extract(backend, cupy, "gpu", kernels, dtype)
+    if dtype != "int16":
+        return
     if backend.endswith("cupy"):
         checks.check_extract(backend, cupy, None, kernels, dtype)
     checks.check_extract(backend, cupy, "auto", kernels, dtype)
@@ -58,16 +60,7 @@ def test_extract(cupy, kernels, backend, dtype):
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "int32", "uint32", "int64", "uint64"])
 def test_extract_of_any_dtype(cupy, kernels, backend, dtype):
-    movie, rois = checks.recording(dtype=dtype)
-    masks = xs2p.build_masks(rois)
-    result = xs2p.extract_traces(
-        checks.on(backend, movie, cupy), masks, device="gpu", kernels=kernels
-    )
-    checks.equal(
-        checks.checked(result, backend, cupy),
-        xs2p.extract_traces(movie, masks),
-        checks.EXACT[kernels],
-    )
+    checks.check_dtype(backend, cupy, kernels, dtype)
 
 
 def test_other_movies(cupy, kernels, backend):
@@ -83,10 +76,11 @@ APPROXIMATE = ("prctile", "detrend")
 @pytest.mark.parametrize("step", checks.STEPS)
 def test_step(cupy, kernels, backend, step):
     checks.check_step(step, backend, cupy, "gpu", kernels, step not in APPROXIMATE)
-    if backend.endswith("cupy"):
-        checks.check_step(step, backend, cupy, None, kernels, step not in APPROXIMATE)
+    if backend.endswith("cupy") and step in checks.OF_EACH_FUNCTION:
+        checks.check_step(step, backend, cupy, None, kernels)
 
 
+@pytest.mark.parametrize("backend", ["numpy", "dask"])  # of CuPy's arrays nothing is copied
 @pytest.mark.parametrize("name", checks.BESIDE)
 def test_baseline_beside_spikes(cupy, kernels, backend, name):
     checks.check_beside(name, backend, cupy, "gpu", kernels)
@@ -121,6 +115,11 @@ def test_quality(cupy, backend):
 
 def test_tau_of_each_roi(cupy, kernels, backend):
     checks.check_taus(backend, cupy, "gpu", kernels)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_a_penalty_that_is_too_large(cupy, kernels, backend):
+    checks.check_steps_back(backend, cupy, kernels)
 
 
 @pytest.mark.parametrize("name", checks.STATISTICS)

@@ -10,9 +10,9 @@ import xarray as xr
 
 from xs2p._attrs import ARBITRARY, attributes, check_number, check_polarity, resolve
 from xs2p._frames import SEGMENT, by_segment
-from xs2p.compute.arrays import array_module
+from xs2p.compute.arrays import array_module, is_cupy
 from xs2p.compute.device import kernels_on, with_kernels
-from xs2p.traces.blocks import map_traces, ordered, turned, with_data
+from xs2p.traces.blocks import map_traces, mapped, ordered, turned, with_data
 from xs2p.traces.detrend import DETREND, trend_of
 from xs2p.traces.levels import levels_of, spread
 from xs2p.traces.noise import noise_levels, noise_window
@@ -210,6 +210,26 @@ def moving_block(
     return None
 
 
+class LevelBlock(NamedTuple):
+    """What finds a baseline that is one number ``(…)`` of a segment of traces ``(…, time)``."""
+
+    function: Callable[..., Any]
+    """It is given the traces bridged, and with their gaps."""
+    bridged: bool
+    """Whether it looks at the former."""
+    options: dict[str, Any]
+
+
+def level_block(how: Baseline, device: str) -> LevelBlock | None:
+    """How a baseline that is one number is found of each trace alone; None where it is not."""
+    options: dict[str, Any] = {"device": device}
+    if how.method == "prctile":
+        return LevelBlock(_percentile_level, False, options | {"percentile": how.percentile})
+    if how.method == "constant":
+        return LevelBlock(_lowest_level, True, options | {"sigma": how.sigma})
+    return None
+
+
 def _levels(F: xr.DataArray, how: Baseline, device: str, in_passes: bool) -> Any:
     """Baselines of segments that are one number for each trace, ``(…, segments)``."""
     F = ordered(F)
@@ -272,6 +292,17 @@ def _percentile_block(F: Any, percentile: float, device: str) -> Any:
     return kernels_on(device, _FILTERS).percentile(F, percentile)
 
 
+def _percentile_level(full: Any, F: Any, percentile: float, device: str) -> Any:
+    return _percentile_block(F, percentile, device)
+
+
+def _lowest_level(full: Any, F: Any, sigma: float, device: str) -> Any:
+    """Lowest smoothed sample of those that count."""
+    xp = array_module(F)
+    smooth = xp.where(xp.isnan(F), np.float32(np.nan), _smooth_block(full, sigma, device))
+    return _known(_lowest(smooth)).astype(np.float32)
+
+
 def _free(F: xr.DataArray) -> xr.DataArray:
     """Traces with NaN where a frame does not count, and without labels of time."""
     F = counted(F)
@@ -284,23 +315,34 @@ def _level(F: xr.DataArray, how: Baseline, device: str) -> xr.DataArray:
     if how.method == "none" or F.size == 0:  # no ROI has a baseline
         first = F.isel(time=0, drop=True)
         return with_data(first, np.zeros_like(first.data, dtype=np.float32))
-    smooth = map_traces(
-        _smooth_block,
-        F,
-        reach=how.reach,
-        whole=device != "cpu",
-        bridged=True,
-        holes=True,
-        device=device,
-        sigma=how.sigma,
-    )
-    level = reduce_traces(smooth, _lowest, np.fmin, _known, 1, exact=True).astype(np.float32)
+    options: dict[str, Any] = {"reach": how.reach, "bridged": True, "holes": True}
+    options |= {"device": device, "sigma": how.sigma}
+    if device == "cpu" or is_cupy(F.data):
+        smooth = map_traces(_smooth_block, F, whole=device != "cpu", **options)
+        level = reduce_traces(smooth, _lowest, np.fmin, _known, 1, exact=True)
+    else:  # of what is smoothed there, nothing else comes back
+        lowest = mapped(
+            _smooth_block, F, size=1, dtype=np.float64, through=_lowest_there, **options
+        )
+        level = F.isel(time=0, drop=True).copy(data=lowest.min(axis=-1))
+        level = level.where(level < np.inf)
+    level = level.astype(np.float32)
     if how.method == "constant_global" and "roi" in level.dims:
         return level.min("roi").broadcast_like(level)  # of the ROIs that have a trace
     return level
 
 
-def _lowest(traces: Any, _: Any) -> Any:
+def _lowest_there(pieces: Any, parts: Any, inner: slice, own: Any, **options: Any) -> Any:
+    """Lowest sample of what is made on a GPU of traces of the host, ``(…, 1)``."""
+    from xs2p.compute.gpu_traces import stay
+
+    def lowest(*traces: Any, **how: Any) -> Any:
+        return _lowest(pieces(*traces, **how)[..., inner])
+
+    return stay(lowest, parts, slice(None), own, **options)
+
+
+def _lowest(traces: Any, _: Any = None) -> Any:
     """Lowest sample of traces that counts, ``(…, 1)``."""
     xp = array_module(traces)
     return xp.where(xp.isnan(traces), np.inf, traces).min(axis=-1)[..., None].astype(np.float64)

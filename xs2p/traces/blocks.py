@@ -74,6 +74,7 @@ def mapped(
     reach: int,
     then: int = 0,
     made: int = 0,
+    size: int | None = None,
     through: Callable[..., Any] | None = None,
     whole: bool = False,
     bridged: bool = False,
@@ -96,7 +97,8 @@ def mapped(
     A block of two steps, of which the second sees ``then`` frames of what the first makes, returns
     as many arrays as are ``made``, ``(made, …, time)``. It is called by way of ``through``, as
     ``through(pieces, parts, inner, own, **options)``: with the parts of time that it sees, and the
-    frames of them that are wanted.
+    frames of them that are wanted. What makes ``size`` numbers of these, in place of frames, is
+    called by such a way too; lazily those of all chunks lie side by side.
 
     ``F`` is as :func:`ordered` has it; what comes back is what it holds, made anew.
     """
@@ -135,6 +137,7 @@ def mapped(
         axes,
         *more,
         new_axes=new,
+        adjust_chunks={} if size is None else {axes[-1]: size},
         concatenate=True,
         align_arrays=False,
         dtype=dtype,

@@ -33,12 +33,21 @@ def trend_of(
         in_passes=in_passes,
         fs=fs,
         polarity=polarity,
+        device=device,
     )
     return spread(fits, F, functools.partial(_relative, fs=fs), PARAMETERS)
 
 
-def _fit_block(F: Any, fs: float, polarity: int) -> Any:
+def _fit_block(F: Any, fs: float, polarity: int, device: str) -> Any:
     """Parameters of a block of traces ``(…, time)`` of one segment."""
+    if device == "cpu":
+        return _fit(F, fs, polarity)
+    from xs2p.compute.gpu_traces import BATCH_BYTES, of_host_too
+
+    return of_host_too(_fit, at_once=BATCH_BYTES)(F, fs, polarity)
+
+
+def _fit(F: Any, fs: float, polarity: int) -> Any:
     if polarity == 1:
         return fit_double_exponential(F, fs)
     xp = array_module(F)

@@ -196,7 +196,7 @@ def _above_dark(F: xr.DataArray, how: Neuropil) -> xr.DataArray:
         "units": F.attrs.get("units", ARBITRARY),
         "description": "What was taken off F of the ROI before all, as it was given.",
     }
-    offset = xr.DataArray(how.darks.astype(np.float32), dims="roi")
+    offset = xr.DataArray(_beside(F, how.darks.astype(np.float32)), dims="roi")
     return (F - offset).assign_coords(dark_offset=("roi", how.darks, attrs))
 
 
@@ -230,10 +230,15 @@ def neuropil_ratio(
         for name in ("Fneu", "F")
     )
     if isinstance(coefficient, xr.DataArray) and coefficient.chunks is None:
-        here = as_array(array_module(neuropil.data), coefficient.data)
-        if neuropil.chunks is not None:
-            import dask.array as da
-
-            here = da.from_array(here, -1, asarray=False)  # else Dask takes CuPy's for numpy's
-        coefficient = coefficient.copy(data=here)
+        coefficient = coefficient.copy(data=_beside(neuropil, coefficient.data))
     return coefficient * neuropil / light.where(light > 0)
+
+
+def _beside(F: xr.DataArray, known: Any) -> Any:
+    """Numbers in memory as an array that arithmetic with those of traces takes, CuPy's too."""
+    here = as_array(array_module(F.data), known)
+    if F.chunks is None:
+        return here
+    import dask.array as da
+
+    return da.from_array(here, -1, asarray=False)  # else Dask takes CuPy's for numpy's
