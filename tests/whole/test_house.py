@@ -147,6 +147,7 @@ def test_kernels_are_imported_by_their_step_alone_and_late():
             users.setdefault(other.rpartition("_")[0], set()).add(name)
     assert users == {
         "xs2p.masks.masks": {"xs2p.masks.build"},
+        "xs2p.movie.shifts": {"xs2p.movie.registration"},
         "xs2p.rois.inflation": {"xs2p.rois.inflation"},
         "xs2p.traces.filters": {"xs2p.traces.baseline_methods", "xs2p.suite2p.dcnv"},
         "xs2p.traces.oasis": {"xs2p.traces.deconvolve", "xs2p.suite2p.dcnv"},
