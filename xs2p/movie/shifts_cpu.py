@@ -31,6 +31,19 @@ def _place(at, shift, size):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _roll(frame, up, left, out):  # type: ignore[no-untyped-def]
+    """Move a frame by whole pixels, round its edges."""
+    height, width = frame.shape
+    left %= width
+    for y in range(height):
+        source = frame[(y + up) % height]
+        for x in range(width - left):
+            out[y, x] = source[x + left]
+        for x in range(left):
+            out[y, width - left + x] = source[x]
+
+
+@njit
 def move_by_blocks(frames, rigid, dy, dx, rows, row_weight, columns, column_weight, out):  # type: ignore[no-untyped-def]
     """Move int16 frames ``(time, y, x)``, first by whole pixels, then by blocks, to ``out``.
 
@@ -41,8 +54,9 @@ def move_by_blocks(frames, rigid, dy, dx, rows, row_weight, columns, column_weig
     one, last = np.float32(1), dy.shape[1] - 1
     along_y = np.empty((dy.shape[1], width), np.float32)
     along_x = np.empty((dy.shape[1], width), np.float32)
+    frame = np.empty((height, width), np.float32)
     for t in range(n_frames):
-        frame, up, left = frames[t], rigid[t, 0], rigid[t, 1]
+        _roll(frames[t], rigid[t, 0], rigid[t, 1], frame)
         _spread(dy[t], columns, column_weight, along_y)
         _spread(dx[t], columns, column_weight, along_x)
         for y in range(height):
@@ -54,14 +68,10 @@ def move_by_blocks(frames, rigid, dy, dx, rows, row_weight, columns, column_weig
                 at_y, at_x = _place(y, down, height), _place(x, right, width)
                 y0, x0 = np.int64(at_y), np.int64(at_x)
                 fy, fx = at_y - np.float32(y0), at_x - np.float32(x0)
-                y1, x1 = (
-                    (min(y0 + 1, height - 1) + up) % height,
-                    (min(x0 + 1, width - 1) + left) % width,
-                )
-                y0, x0 = (y0 + up) % height, (x0 + left) % width
+                y1, x1 = min(y0 + 1, height - 1), min(x0 + 1, width - 1)
                 out[t, y, x] = np.int16(
-                    np.float32(frame[y0, x0]) * (one - fy) * (one - fx)
-                    + np.float32(frame[y0, x1]) * (one - fy) * fx
-                    + np.float32(frame[y1, x0]) * fy * (one - fx)
-                    + np.float32(frame[y1, x1]) * fy * fx
+                    frame[y0, x0] * (one - fy) * (one - fx)
+                    + frame[y0, x1] * (one - fy) * fx
+                    + frame[y1, x0] * fy * (one - fx)
+                    + frame[y1, x1] * fy * fx
                 )
