@@ -183,7 +183,10 @@ def test_what_is_asked_for_wrongly(several, tmp_path):
         ({"Ly": 61}, r"\(60, 48\), those of .* \(61, 48\)"),
         ({"version": "0.14.4"}, r"suite2p 0\.14\.4, and non-rigid shifts"),
         ({"registration": {}}, "block_size of its settings is None"),
-        ({"registration": {"two_step_registration": True}}, "in two steps"),
+        (
+            {"registration": {"two_step_registration": True}, "yoff1": None, "version": "0.14.4"},
+            "or those of two steps",
+        ),
         ({"bidiphase": 0.5}, "bidiphase is 0.5"),
     ],
 )

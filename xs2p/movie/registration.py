@@ -177,11 +177,6 @@ def _moves(folder: str, ops: Mapping[str, Any], movie: xr.DataArray, told: str) 
         raise ValueError(f"{told}: its frames are (Ly, Lx) = {shape}, those of {folder} {frame}")
     settings = ops.get("registration")
     settings = settings if isinstance(settings, Mapping) else ops
-    if settings.get("two_step_registration"):
-        raise ValueError(
-            f"{folder}: registered in two steps (two_step_registration), of which suite2p keeps "
-            "the shifts of the second alone"
-        )
     rigid = [_numbers(folder, ops, key, (len(np.atleast_1d(ops["yoff"])),)) for key in _RIGID]
     if any((part != np.rint(part)).any() for part in rigid):
         raise ValueError(f"{folder}: yoff or xoff are no whole numbers of pixels")
@@ -190,7 +185,7 @@ def _moves(folder: str, ops: Mapping[str, Any], movie: xr.DataArray, told: str) 
     moved = np.stack(rigid, axis=1)
     bidiphase = _bidiphase(folder, ops, settings)
     if ops.get("yoff1") is None or np.size(ops["yoff1"]) == 0:
-        _check_version(folder, ops, False)
+        _check_version(folder, ops, bool(settings.get("two_step_registration")))
         return Moves(moved[: movie.sizes["time"]].astype(np.float32), bidiphase, None, None)
     _check_version(folder, ops, True)
     rows, columns = _axes(folder, settings.get("block_size"), shape)
@@ -254,15 +249,15 @@ def _bidiphase(folder: str, ops: Mapping[str, Any], settings: Mapping[str, Any])
     return int(value)
 
 
-def _check_version(folder: str, ops: Mapping[str, Any], by_blocks: bool) -> None:
+def _check_version(folder: str, ops: Mapping[str, Any], intricate: bool) -> None:
     found = ops.get("version") or ops.get("suite2p_version") or "of unknown version"
     if found in TRIED:
         return
     said = f"{folder}: registered by suite2p {found}"
-    if by_blocks:
+    if intricate:
         raise ValueError(
-            f"{said}, and non-rigid shifts can be replayed of {names(list(TRIED))} only: others "
-            "spread the shifts of blocks otherwise; read its data.bin"
+            f"{said}, and non-rigid shifts, or those of two steps, can be replayed of "
+            f"{names(list(TRIED))} only, with which they were compared; read its data.bin"
         )
     warn(f"{said}; its shifts are applied as {TRIED[-1]} does, with which this was compared")
 
