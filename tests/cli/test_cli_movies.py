@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -155,3 +157,23 @@ def test_frames_that_do_not_count(xs2p_shell, recording):  # noqa: F811
 def test_bad_input(xs2p_shell, turns, movie, args, named):  # noqa: F811
     code, out, err = shell(xs2p_shell, movie, *args)
     assert (code, out) == (2, "") and named in one_line(err)
+
+
+def test_a_raw_recording_as_suite2p_registered_it(xs2p_shell, recording):  # noqa: F811
+    movie, rois = recording
+    frames = movie.values.astype(np.int16)
+    np.save("raw.npy", frames)
+    np.save("second.npy", frames[::-1].copy())
+    shifts = np.arange(2 * len(frames)).reshape(2, -1) % 7 - 3
+    Path("plane0").mkdir()
+    said = {"Ly": 64, "Lx": 64, "fs": FS, "tau": 1.0, "version": "1.1.0"}
+    np.save(Path("plane0") / "ops.npy", {**said, "yoff": shifts[0], "xoff": shifts[1]})
+    given = ["--registration", "plane0", "--movie-chan2", "second.npy"]
+    code, _, err = shell(xs2p_shell, "raw.npy", *given)
+    assert (code, err) == (0, "")
+    with xr.open_zarr("out.zarr") as ds:
+        for name, raw in (("F", frames), ("F_chan2", frames[::-1])):
+            moves = zip(raw, *-shifts, strict=True)
+            moved = np.stack([np.roll(frame, (y, x), (0, 1)) for frame, y, x in moves])
+            alone = xs2p.open_movie(moved, fs=FS).s2p.extract(rois)
+            np.testing.assert_array_equal(ds[name], alone.F)

@@ -26,6 +26,7 @@ from xs2p.cli.options import (
     Coefficient,
     Debug,
     Detrend,
+    Dims,
     Durable,
     FullOrCentred,
     HowExtracted,
@@ -39,6 +40,7 @@ from xs2p.cli.options import (
     PlanePeriod,
     Polarity,
     Quiet,
+    Registration,
     Resume,
     Segments,
     SMin,
@@ -127,6 +129,7 @@ def extract(
             "say so; those of other planes get no trace."
         ),
     ] = None,
+    registration: Registration = None,
     line_period: LinePeriod = None,
     plane_period: PlanePeriod = None,
     order: Annotated[
@@ -137,14 +140,7 @@ def extract(
             "NWB file yx, where its writer had the rows of frames first.",
         ),
     ] = None,
-    dims: Annotated[
-        str | None,
-        of_movie(
-            metavar="AXES",
-            help="The axes of an array as stored, the slowest first: t, c (channel), z (plane), y, "
-            "x, as in tczyx. Needed where there are four or five and the file does not say.",
-        ),
-    ] = None,
+    dims: Dims = None,
     segments: Annotated[
         Segments | None,
         of_movie(
@@ -353,6 +349,7 @@ def extract(
         kind = None if dtype is None else parse_dtype(dtype)
         how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
         how |= {"channels": channels, "planes": planes, "order": order, "dims": dims}
+        how["registration"] = registration
         parts = None if segments is None else segments.value
         frames = xs2p.open_movie(movie, variable=variable, segments=parts, **how)
         second = None

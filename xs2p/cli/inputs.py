@@ -37,7 +37,7 @@ def of_second_movie(path: str, how: dict[str, Any]) -> dict[str, Any]:
     """Say how to open the movie of a second channel: it has that one, in a format of its own."""
     from xs2p.movie.sources import STACKS, suffix_of
 
-    mine = {"shape": how["shape"], "fs": how["fs"]}
+    mine = {key: how[key] for key in ("shape", "fs", "registration")}
     suffix = suffix_of(path)
     if suffix in (".bin", ".raw"):
         mine["dtype"] = how["dtype"]

@@ -141,6 +141,24 @@ LinePeriod = Annotated[
 
 PlanePeriod = Annotated[float | None, of_movie(help="Seconds from plane to plane, likewise.")]
 
+Dims = Annotated[
+    str | None,
+    of_movie(
+        metavar="AXES",
+        help="The axes of an array as stored, the slowest first: t, c (channel), z (plane), y, "
+        "x, as in tczyx. Needed where there are four or five and the file does not say.",
+    ),
+]
+
+Registration = Annotated[
+    str | None,
+    of_movie(
+        metavar="FOLDER",
+        help="suite2p's plane folder, or the folder of all planes: a raw recording is read as it "
+        "was registered there.",
+    ),
+]
+
 Coefficient = Annotated[
     Any,
     of_masks(

@@ -146,3 +146,13 @@ def rate_in(ops: Mapping[str, Any]) -> float | None:
 def tau_in(ops: Mapping[str, Any]) -> float | None:
     """Decay time of the indicator in seconds, where it says it."""
     return None if ops.get("tau") is None else float(ops["tau"])
+
+
+def shifts_said(folder: str) -> dict[str, Any]:
+    """Read what suite2p says of a folder, its registration too, which ``ops.npy`` may lack."""
+    ops = read_ops(folder)
+    if ops.get("yoff") is None:
+        parts = [_read_dict(os.path.join(folder, f"{part}.npy")) or {} for part in PARTS]
+        for part in parts:
+            ops = {**part, **_said(ops)}
+    return ops

@@ -38,6 +38,7 @@ def open_movie(
     order: str | Sequence[str] | None = None,
     dims: str | Sequence[str] | None = None,
     segments: Any = None,
+    registration: Any = None,
 ) -> xr.DataArray:
     """Open a movie lazily, in its own dtype.
 
@@ -126,6 +127,12 @@ def open_movie(
         that the files lie in, of suite2p's ``frames_per_folder``. ``"gaps"``: a segment ends where
         time steps on by more than 1.5 frames. Or a label for each frame ``(time,)``. Without it
         none are made.
+    registration : path or list of paths, optional
+        Read a raw recording as suite2p registered it: its plane folder, as in ``"suite2p/plane0"``,
+        or the folder of all planes, with ``ops.npy`` or ``reg_outputs.npy``. Each chunk is moved as
+        it is read, to the frames that suite2p has in ``data.bin``: int16, rigid shifts to the bit,
+        non-rigid ones of suite2p 1.1.0 to rounding. All channels are moved alike; of a movie of
+        several planes the folder's own is taken. Rate, ``tau`` and ``badframes`` are those of ops.
 
     Returns
     -------
@@ -236,6 +243,11 @@ def open_movie(
         fs = rate if fs is None else fs
     _check_order(movie, of_frame, told or type(path).__name__)
     _check_agreement(movie, told or type(path).__name__, frame, kind)
+    if registration is not None:
+        from xs2p.movie.registration import registered
+
+        movie, rate = registered(movie, registration, told or type(path).__name__)
+        fs = rate if fs is None and "fs" not in movie.attrs else fs
     movie = _labelled(movie, told, fs, None if by else segments)
     _tell(movie, told or type(path).__name__, chunks)
     return movie
