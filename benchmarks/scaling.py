@@ -139,7 +139,31 @@ def run_workers(n_workers: int, path: str, n_rois: int, folder: str) -> dict[str
         once(movie)  # imports, compiles, and brings the file into the disk's cache
         seconds = [once(movie) for _ in range(3)]
         most = max(client.run(peak).values())
-    return {"seconds": float(np.median(seconds)), "peak": most, "frames": movie.sizes["time"]}
+        parts = np.array_split(np.arange(movie.sizes["time"]), n_workers)
+
+        def control() -> float:
+            start = time.perf_counter()
+            client.gather(
+                [client.submit(add_up, movie[p[0] : p[-1] + 1], pure=False) for p in parts]
+            )
+            return time.perf_counter() - start
+
+        control()
+        alone = [control() for _ in range(3)]
+    return {
+        "seconds": float(np.median(seconds)),
+        "peak": most,
+        "frames": movie.sizes["time"],
+        "alone": float(np.median(alone)),
+    }
+
+
+def add_up(movie: xr.DataArray) -> int:
+    """Read a movie chunk by chunk, in this thread, and add it up: what workers could do at best."""
+    import dask
+
+    with dask.config.set(scheduler="synchronous"):
+        return int(movie.sum().compute())
 
 
 def run_mosaic(side: int, tile: int, n_frames: int, n_rois: int) -> dict[str, float]:
@@ -207,6 +231,34 @@ def run_rates(side: int, n_rois: int, n_frames: int, folder: str) -> dict[str, f
     return {"frame": extraction / movie.sizes["time"], "sample": rest / ds.F.size}
 
 
+def run_store(side: int, n_rois: int, n_frames: int, folder: str) -> dict[str, float]:
+    """Files of a store of many ROIs; one of them over all time, and all in a second, read."""
+    import xs2p
+
+    path = os.path.join(folder, "s.zarr")
+    # Of a size that leaves most of them pixels of their own.
+    rois = make_rois(n_rois, (side, side), 0.4 * side**2 / n_rois)
+    movie = make_movie(n_frames, (side, side), min(256, n_frames))
+    ds = xs2p.extract_to_zarr(movie, rois, path, tau=TAU, progress=False, overwrite=True)
+    files = [name for _, _, found in os.walk(path) for name in found]
+
+    def seconds(**part: Any) -> float:
+        took = []
+        for _ in range(5):
+            start = time.perf_counter()
+            xr.open_zarr(path)[["F", "spks"]].isel(part).load()
+            took.append(time.perf_counter() - start)
+        return float(np.median(took))
+
+    second = slice(n_frames // 2, n_frames // 2 + int(FS))
+    return {
+        "files": len(files),
+        "mb": sum(ds[name].nbytes for name in ds.data_vars) / 1e6,
+        "one": seconds(roi=n_rois // 2),
+        "all": seconds(time=second),
+    }
+
+
 def plan_run(rates: dict[str, float], n_workers: int, gb_per_s: float) -> tuple[float, float]:
     """Hours of 10^6 frames of 1024 × 1024 and 10,000 ROIs: until F, and from F to spikes.
 
@@ -226,6 +278,7 @@ RUNS: dict[str, Callable[..., dict[str, float]]] = {
     "mosaic": run_mosaic,
     "need": run_need,
     "rates": run_rates,
+    "store": run_store,
 }
 
 
@@ -315,6 +368,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rates-side", type=int, default=1024)
     parser.add_argument("--rates-rois", type=int, default=10_000)
     parser.add_argument("--rates-frames", type=int, default=24_000)
+    parser.add_argument("--store-rois", type=int, default=10_000)
+    parser.add_argument("--store-frames", type=int, default=4_000)
     parser.add_argument("--folder", help="where to write; a temporary one unless given")
     parser.add_argument("--picture", default="scaling.png")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -366,10 +421,11 @@ def report(options: argparse.Namespace, folder: str) -> None:
     os.unlink(path)
     print(f"\n{options.worker_frames} frames of 512 × 512 from a .bin, {n_rois} ROIs")
     table(
-        "workers | s | frames/s | times as fast | peak of a worker",
+        "workers | s | frames/s | times as fast | reading and adding up alone | peak of a worker",
         [
             (n, f"{r['seconds']:.2f}", f"{r['frames'] / r['seconds']:,.0f}",
-             f"{workers[0][1]['seconds'] / r['seconds']:.2f}", f"{r['peak']:.0f}")
+             f"{workers[0][1]['seconds'] / r['seconds']:.2f}",
+             f"{workers[0][1]['alone'] / r['alone']:.2f}", f"{r['peak']:.0f}")
             for n, r in workers
         ],
     )  # fmt: skip
@@ -405,6 +461,13 @@ def report(options: argparse.Namespace, folder: str) -> None:
             for speed in (0.5, 2, 10)
             for plan in [plan_run(rates, n, speed)]
         ],
+    )
+    store = (min(options.rates_side, 512), options.store_rois, options.store_frames, folder)
+    r = in_new_process("store", *store)
+    print(f"\na store of {store[1]:,} ROIs and {store[2]:,} frames; F and spks, opened and read")
+    table(
+        "files | MB of traces | one ROI over all time, ms | all ROIs in a second, ms",
+        [(r["files"], f"{r['mb']:.0f}", f"{1e3 * r['one']:.0f}", f"{1e3 * r['all']:.0f}")],
     )
     draw(options.picture, frames, workers)
     print(f"\ndrawn: {options.picture}")

@@ -341,7 +341,7 @@ def test_pictures_that_take_long_show_progress(monkeypatch, capsys):
 
 @pytest.mark.parametrize("chan2", [False, True])
 def test_chunks_are_joined_before_f_and_fneu_are_taken_apart(chan2):
-    """A chunk of the movie is one task; whatever follows is of joined chunks."""
+    """A chunk of the movie is one task, or a hundred small ones; what follows is of joined ones."""
     movie = xr.DataArray(
         da.zeros((40_000, 8, 8), chunks=(100, 8, 8), dtype="i2"),
         dims=("time", "y", "x"),
@@ -355,7 +355,7 @@ def test_chunks_are_joined_before_f_and_fneu_are_taken_apart(chan2):
     joined = ds.F.data.numblocks[1]
     n_movies = 2 if chan2 else 1
     extracted = [key for key in tasks if "xs2p-extract" in str(key) and "rechunk" not in str(key)]
-    assert joined < 10 and len(extracted) == 400 * n_movies
+    assert joined < 10 and len(extracted) == (800 if chan2 else 4)
     assert len(tasks) < (400 + 40 * joined) * n_movies
 
 

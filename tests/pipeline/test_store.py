@@ -26,7 +26,7 @@ from stores import files
 import xs2p
 from xs2p.movie import chunks
 from xs2p.pipeline import regions as _regions
-from xs2p.pipeline import store
+from xs2p.pipeline import shards, store
 from xs2p.testing import raise_if_dask_computes, simulate
 
 FS, N, CHUNK, REGION = 10.0, 1000, 50, 100
@@ -127,7 +127,7 @@ def test_any_number_of_frames_and_any_region(
 ):
     """Chunks of the steps end where no region does; graphs end in the middle of it all."""
     monkeypatch.setattr(_regions, "_CHUNKS_AT_ONCE", at_once)
-    monkeypatch.setattr(_regions, "_CHUNK_SAMPLES", 3 * region)
+    monkeypatch.setattr(shards, "_CHUNK_SAMPLES", 3 * region)
     movie, rois, _ = simulate(8, (40, 44), n_frames, fs=FS, chunks=chunk)
     options = {**OPTIONS, "frames_per_region": region}
     ds = xs2p.extract_to_zarr(movie, rois, tmp_path / "out.zarr", **options)

@@ -23,6 +23,7 @@ if FOLDER.is_dir():
     from benchmarks import (
         first_call,
         memory,
+        reading,
         reliability,
         scaling,
         science,
@@ -257,11 +258,13 @@ def test_scaling_runs_at_toy_size(capfd, tmp_path):
         "--frames 200 400 --rois 9 --chunk 100 --workers 1 --worker-frames 200 "
         "--side 300 --tile 128 --mosaic-frames 4 --mosaic-rois 9 "
         "--need [[1,9,1]] --need-frames 16 --rates-side 64 "
-        f"--rates-rois 9 --rates-frames 128 --folder {tmp_path} --picture {picture}".split()
+        "--rates-rois 9 --rates-frames 128 --store-rois 9 --store-frames 120 "
+        f"--folder {tmp_path} --picture {picture}".split()
     )
     out = capfd.readouterr().out
     assert len(re.findall(r"^\| extract.*\| [2-9]00 ", out, re.M)) == 4
     assert len(re.findall(r"^\| (1|16|64) \| (0.5|2|10) \|", out, re.M)) == 9
+    assert re.search(r"^\| \d+ \| 0 \| \d+ \| \d+ \|$", out, re.M)  # of a store
     assert picture.stat().st_size > 10_000
     assert os.listdir(tmp_path) == ["scaling.png"]
 
@@ -299,6 +302,13 @@ def test_first_call_is_measured(capsys):
     lines = capsys.readouterr().out.splitlines()
     imports, without, cached = (float(line.split("|")[2]) for line in lines[2:])
     assert 0 < imports and cached < without
+
+
+def test_reading_runs_at_toy_size(capsys, tmp_path):
+    reading.main(f"--frames 300 --side 24 --rois 9 --repeats 1 --folder {tmp_path}".split())
+    out = capsys.readouterr().out
+    assert len(re.findall(r"^\| (a file each|in memory) .*\*\*\d+\.\d ×\*\* \|$", out, re.M)) == 2
+    assert not os.listdir(tmp_path)
 
 
 def test_demixing_is_nearer_to_the_truth_than_masks():

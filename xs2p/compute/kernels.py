@@ -19,11 +19,12 @@ COMPILING = threading.Lock()
 
 def njit(func: Kernel) -> Kernel:
     """Compile at first call, cached on disk where a cache folder can be written."""
-    # numpy's error model: no test for divisors of 0.
+    # numpy's error model: no test for divisors of 0. Nobody calls a kernel from C.
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=True)(func)
+        return numba.njit(cache=True, **how)(func)
     except RuntimeError:  # numba finds no folder that it may write a cache to
-        return numba.njit(nogil=True, error_model="numpy")(func)
+        return numba.njit(**how)(func)
 
 
 def native(array: np.ndarray) -> np.ndarray:

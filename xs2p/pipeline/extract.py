@@ -9,7 +9,7 @@ import xarray as xr
 
 from xs2p._attrs import attributes, coefficient_in, restated
 from xs2p._names import explain_names, without_other
-from xs2p.pipeline.apply import extractor
+from xs2p.pipeline.apply import extractor, in_groups
 from xs2p.pipeline.dff import relative
 from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois
@@ -232,6 +232,7 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
     if frames is None and job.movie.chunks is not None:
         of_movie = job.movie.chunksizes["time"]
         frames = long_chunks(of_movie, job.rois.sizes["roi"], job.reach)
+    job = in_groups(job, frames or ())
     traces = join_traces([_of_part(part, job, frames) for part in job.parts], job.rois.roi.values)
     traces = job.counting(traces)
     return traces if job.fs is None else _at(traces, job.fs)

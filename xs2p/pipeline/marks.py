@@ -29,18 +29,18 @@ class Marks(NamedTuple):
     """What is marked of a stage."""
 
     done: np.ndarray
-    """Over regions; or over chunks of ROIs, and regions."""
+    """Over regions; or over chunks of ROIs, and shards of time."""
     sums: np.ndarray
     """Size and checksum of each file, as :func:`sum_of` gives them; files are the last axis."""
 
 
 def create_marks(group: Any, grids: dict[str, tuple[int, ...]]) -> None:
-    """Make the arrays that marks are kept in, of variables in so many chunks along each dim."""
-    n_rois, n_regions = next(iter(grids.values()))[-2:]
-    for stage, lead in enumerate(((n_regions,), (n_rois, n_regions))):
+    """Make the arrays that marks are kept in, of variables in so many files along each dim."""
+    for stage in range(len(DONE)):
         names = [name for name in grids if (name in MADE) == bool(stage)]
+        lead = grids[names[0]][-1 - stage :]
         each = sum(int(np.prod(grids[name][: -len(lead)])) for name in names)
-        dims = [f"{DONE[stage]}_file", *["roi_chunk", "region"][-len(lead) :]]
+        dims = [f"{DONE[stage]}_file", *(("region",), ("roi_chunk", "shard"))[stage]]
         group.create_array(
             DONE[stage],
             shape=(each + 1, *lead),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
 import operator
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,11 +40,12 @@ from xs2p.pipeline.marks import (
     write_mark,
 )
 from xs2p.pipeline.sessions import empty_sessions
+from xs2p.pipeline.shards import cut, grid_of, layouts, written_of
+from xs2p.pipeline.shards import written as written_in
 from xs2p.pipeline.whole import Writer
 from xs2p.traces.blocks import rechunk
 
 _UNFINISHED = "some frames are NaN; extract_to_zarr resumes the run"
-_CHUNK_SAMPLES, _CHUNK_ROIS = 2**20, 500  # of a variable in a chunk of the store, at most
 _CHUNKS_AT_ONCE = 256  # of the movie in one graph: each takes some 0.1 MB there
 
 
@@ -60,13 +63,13 @@ def create(writer: Writer, ds: xr.Dataset, frames: int, run: str) -> None:
         empty = empty.assign_attrs({RUN: run, UNFINISHED: _UNFINISHED})
         empty.to_zarr(new, compute=False, encoding=encoding, consolidated=False)
         group: Any = zarr.open_group(new, mode="r+")
-        grids = {name: group[name].cdata_shape for name in encoding}
+        grids = {name: grid_of(group[name]) for name in encoding}
         create_marks(group, grids)
         empty_ledger(new)
         empty_sessions(new)
         # Folders of chunks are made now: on disk they are before anything lies in them.
         for name in (*grids, *DONE):
-            for lead in np.ndindex(*group[name].cdata_shape[:-1]):
+            for lead in np.ndindex(*grid_of(group[name])[:-1]):
                 os.makedirs(os.path.join(new, name, "c", *map(str, lead)))
         put_in_place(new, growing, overwrite=False, durable=writer.durable)
     except BaseException:
@@ -95,23 +98,20 @@ def _empty(ds: xr.Dataset, frames: int) -> tuple[dict[str, Any], xr.Dataset]:
     import dask.array as da
     from zarr.codecs import ZstdCodec
 
-    n_rois = ds.sizes["roi"]
-    widest = max(ds["F"].chunksizes["roi"], default=1)
-    most = max(min(_CHUNK_SAMPLES // frames, _CHUNK_ROIS, widest), 1)
-    per_chunk = max(-(-n_rois // max(-(-n_rois // most), 1)), 1)
     encoding: dict[str, Any] = {}
     empty: dict[str, Any] = {}
     ds = ds.drop_vars([name for name, array in ds.data_vars.items() if "time" not in array.dims])
-    for name, array in ds.data_vars.items():
-        chunks = (*(1,) * (array.ndim - 2), per_chunk, frames)
-        encoding[str(name)] = {
-            "chunks": chunks,
+    for name, layout in layouts(ds, frames).items():
+        array = ds[name]
+        encoding[name] = {
+            "chunks": layout.chunks,
+            **({"shards": layout.shards} if layout.shards else {}),
             "fill_value": np.nan,
             "_FillValue": np.float32(np.nan),
             "compressors": ZstdCodec(level=0, checksum=True),  # whoever reads it sees what broke
         }
-        data = da.zeros(array.shape, dtype=array.dtype, chunks=chunks)
-        empty[str(name)] = (array.dims, data, array.attrs)
+        data = da.zeros(array.shape, dtype=array.dtype, chunks=layout.shards or layout.chunks)
+        empty[name] = (array.dims, data, array.attrs)
     return encoding, ds.assign(empty)
 
 
@@ -170,7 +170,7 @@ def write_traces(
             for region in some.tolist():
                 span, written = spans[region], []
                 for name, array in traces.data_vars.items():
-                    chunks = (*stored[name].data.chunks[:-1], (span.stop - span.start,))
+                    chunks = (*_lead(stored[name]), (span.stop - span.start,))
                     data = rechunk(array.data[..., span], chunks)
                     written.append(_write(data, writer, str(name), span.start).all())
                 whole = functools.reduce(operator.and_, written)
@@ -180,17 +180,18 @@ def write_traces(
 
 
 @naming_what_was_lost()
-def write_rest(writer: Writer, ds: xr.Dataset, frames: int, progress: bool) -> None:
+def write_rest(writer: Writer, ds: xr.Dataset, progress: bool) -> None:
     """Write what is made from stored traces, of the regions that are not on disk yet."""
     done = done_regions(writer.store, 1)
     if done is None or done.all():
         return
     stored = open_store(writer.store)
-    written = []
+    written: list[Any] = []
     made = [name for name in MADE if name in ds]
+    frames = written_of(stored[made[0]])[-1]
     for name in made:
         data = ds[name].data
-        chunks = (*stored[name].data.chunks[:-1], _whole_regions(data.chunks[-1], frames))
+        chunks = (*_lead(stored[name]), _whole_shards(data.chunks[-1], frames))
         ok = _write(rechunk(data, chunks), writer, name, 0)
         written.append(ok.all(axis=tuple(range(ok.ndim - 2))) if ok.ndim > 2 else ok)
     whole = functools.reduce(operator.and_, written)
@@ -256,8 +257,13 @@ def _batches(what: np.ndarray, chunks_each: float) -> list[np.ndarray]:
     return [what[start : start + per_batch] for start in range(0, what.size, per_batch)]
 
 
-def _whole_regions(chunks: tuple[int, ...], frames: int) -> tuple[int, ...]:
-    """Chunks of time moved to the next border of a region: no two write to one chunk of a store."""
+def _lead(stored: xr.DataArray) -> tuple[tuple[int, ...], ...]:
+    """Chunks along all dims but time in which a variable is written."""
+    return tuple(map(cut, stored.shape[:-1], written_of(stored)[:-1]))
+
+
+def _whole_shards(chunks: tuple[int, ...], frames: int) -> tuple[int, ...]:
+    """Chunks of time moved to the next border of a shard: no two write to one file of a store."""
     edges = -(-np.cumsum([0, *chunks]) // frames) * frames
     return tuple(np.diff(np.unique(np.minimum(edges, sum(chunks)))).tolist())
 
@@ -287,11 +293,13 @@ def _write_block(
     where = (*(slice(a, b) for a, b in lead), slice(start + offset, stop + offset))
     writer.hold.check()  # a task that a failed run left over has another's
     array: Any = zarr.open_group(writer.store, mode="r+", use_consolidated=False)[variable]
-    for span, size, whole in zip(where, array.chunks, array.shape, strict=True):
+    for span, size, whole in zip(where, written_in(array), array.shape, strict=True):
         if span.start % size or (span.stop % size and span.stop != whole):
             raise RuntimeError(
-                f"{variable} {where} cuts a chunk of {writer.store}, which others write to"
+                f"{variable} {where} cuts a file of {writer.store}, which others write to"
             )
+    if array.shards:  # Zarr would add to what is there, which may be damaged
+        _unlink(array, writer.store, variable, where)
     array[where] = to_host(block)
     if writer.durable:
         _sync(array, writer.store, variable, where)
@@ -323,14 +331,24 @@ def _mark_block(ok: np.ndarray, writer: Writer, stage: int, where: tuple[Any, ..
 
 def _sync(array: Any, store: str, name: str, where: tuple[slice, ...]) -> None:
     """See to it that chunks are on disk, and not on their way there."""
-    first = [w.start // size for w, size in zip(where, array.chunks, strict=True)]
-    last = [-(-w.stop // size) for w, size in zip(where, array.chunks, strict=True)]
     folders = set()
-    for index in np.ndindex(*(b - a for a, b in zip(first, last, strict=True))):
-        at = tuple(a + i for a, i in zip(first, index, strict=True))
-        path = os.path.join(store, name, array.metadata.encode_chunk_key(at))
+    for path in _files(array, store, name, where):
         if os.path.exists(path):  # Zarr writes no chunk that holds the fill value only
             sync_file(path)
             folders.add(os.path.dirname(path))
     for folder in folders:
         sync_folder(folder)
+
+
+def _unlink(array: Any, store: str, name: str, where: tuple[slice, ...]) -> None:
+    for path in _files(array, store, name, where):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+def _files(array: Any, store: str, name: str, where: tuple[slice, ...]) -> Iterator[str]:
+    """Files that a part of an array is in."""
+    sizes = written_in(array)
+    spans = [range(w.start // n, -(-w.stop // n)) for w, n in zip(where, sizes, strict=True)]
+    for at in itertools.product(*spans):
+        yield os.path.join(store, name, array.metadata.encode_chunk_key(at))

@@ -8,7 +8,7 @@ import xarray as xr
 from xs2p._warnings import names, warn
 from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import count_reads, reading, watch
-from xs2p.pipeline.apply import extractor
+from xs2p.pipeline.apply import extractor, in_groups
 from xs2p.pipeline.inputs import Job, Part
 from xs2p.rois.convert import contiguous, recompute_overlap
 from xs2p.rois.planes import join_planes
@@ -57,7 +57,7 @@ def _ratio(job: Job) -> xr.DataArray:
     """Signal to noise of every ROI, computed."""
     import dask
 
-    ratios = [_ratio_of_part(part, job) for part in job.parts]
+    ratios = [_ratio_of_part(part, job) for part in in_groups(job).parts]
     lazy = [ratio.data for ratio in ratios if ratio.chunks is not None]
     reads = count_reads(*lazy)
     movie = job.movie

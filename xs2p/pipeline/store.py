@@ -50,9 +50,10 @@ def extract_to_zarr(
     """Extract traces and spikes into a Zarr store, in a run that can be killed and resumed.
 
     The movie is read once. ``F`` and ``Fneu`` are written region by region, a region being some
-    thousand frames and a chunk of the store; then ``Fc``, ``F0`` and ``spks`` are made from what is
-    stored. A region is marked complete once it is on disk. Memory follows the movie's chunks and
-    the number of ROIs, not the number of frames.
+    thousand frames and a file of the store; then ``Fc``, ``F0`` and ``spks`` are made from what is
+    stored. A region is marked complete once it is on disk. With many ROIs a file is a shard of
+    Zarr's: some million samples, in chunks of 500 ROIs or fewer that are read alone. Memory follows
+    the movie's chunks and the number of ROIs, not the number of frames.
 
     Until it is complete the store is called ``<name>.partial.zarr`` and says in its attributes
     that it is unfinished; then it gets its name. A run that failed or was killed goes on with
@@ -255,7 +256,7 @@ def _write(writer: Writer, job: Job, traces: xr.Dataset, frames: int, progress: 
     variables = {n: v.drop_attrs(deep=False).assign_attrs(v.attrs) for n, v in traces.items()}
     same = xr.Dataset({n: v.copy(data=stored[n].data) for n, v in variables.items()})
     rest = finished(same, job, in_passes=True)
-    _regions.write_rest(writer, rest, frames, progress)
+    _regions.write_rest(writer, rest, progress)
     _write_found(writer, job, rest)
 
 

@@ -1,0 +1,102 @@
+"""What reading costs beside the work: small chunks, and formats beside decoding them alone.
+
+python -m benchmarks.reading
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from benchmarks.scaling import make_rois, table
+from benchmarks.suite.recordings import FS, TAU, make_frames
+
+THREADS = 2
+DIMS = ("time", "y", "x")
+
+
+def in_turn(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, tuple[float, float]]:
+    """Median seconds of the clock and of the processor, of works that take turns."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for n in range(repeats + 1):
+        for name, work in works.items():
+            start, busy = time.perf_counter(), time.process_time()
+            work()
+            took = time.perf_counter() - start, time.process_time() - busy
+            if n:
+                times[name].append(took)
+    return {name: tuple(np.median(each, 0).tolist()) for name, each in times.items()}  # type: ignore[misc]
+
+
+def small_chunks(n_frames: int, side: int, n_rois: int, repeats: int, folder: str) -> None:
+    """A file for each frame, as one chunk each and as 2000 together."""
+    import dask.array as da
+
+    frames = make_frames(n_frames, (side, side))
+    paths = np.array([os.path.join(folder, f"{n:06d}.npy") for n in range(n_frames)])
+    for path, frame in zip(paths, frames, strict=True):
+        np.save(path, frame[None])
+    rois = make_rois(n_rois, (side, side), 60.0)
+
+    def read(names: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.load(name) for name in names.ravel()])
+
+    def movie(chunk: int, reads: Any) -> xr.DataArray:
+        names = da.from_array(paths[:, None, None], chunks=(chunk, 1, 1))
+        data = da.map_blocks(
+            reads, names, chunks=(names.chunks[0], (side,), (side,)), dtype=frames.dtype,
+            meta=frames[:0],
+        )  # fmt: skip
+        return xr.DataArray(data, dims=DIMS, attrs={"fs": FS})
+
+    def in_memory(names: np.ndarray) -> np.ndarray:
+        return frames[: len(names)]
+
+    def work(chunk: int, reads: Any) -> Callable[[], Any]:
+        return lambda: movie(chunk, reads).s2p.extract(rois, tau=TAU).compute()
+
+    many = min(2000, n_frames)
+    took = in_turn(
+        {
+            "read, 1": work(1, read),
+            "read, many": work(many, read),
+            "made, 1": work(1, in_memory),
+            "made, many": work(many, in_memory),
+        },
+        repeats,
+    )
+    print(f"\n{n_frames:,} frames of {side} × {side} int16, {n_rois} ROIs, built and computed")
+    rows = []
+    for where, name in (("a file each", "read"), ("in memory", "made")):
+        one, more = took[f"{name}, 1"], took[f"{name}, many"]
+        rows.append((where, *(f"{s:.2f}" for s in (*one, *more)), f"**{one[1] / more[1]:.1f} ×**"))
+    table(f"frames | chunks of 1, s | of the cores | of {many}, s | of the cores | ratio", rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables."""
+    import dask
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=20_000)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--rois", type=int, default=50)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", help="where to write; a temporary one unless given")
+    options = parser.parse_args(arguments)
+    warnings.filterwarnings("ignore", message=".*ROIs lack a mask")
+    with dask.config.set(num_workers=THREADS):
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            small_chunks(options.frames, options.side, options.rois, options.repeats, folder)
+
+
+if __name__ == "__main__":
+    main()
