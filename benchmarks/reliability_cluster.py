@@ -233,7 +233,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(args)
+    given = parser.parse_args(args or [])
     from distributed import Client, LocalCluster
 
     faulthandler.register(signal.SIGUSR1)
@@ -263,4 +263,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xs2p._warnings import warn
+from xs2p.disk.hdf5_damage import check_heaps, check_types
 
 _DEEPEST = 16  # virtual datasets of virtual ones
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
@@ -169,14 +170,44 @@ def check_dataset(stored: Any, opened: str) -> Any:
     ``opened`` is the file that was opened: a link in it may lead to another.
     """
     name = f"{opened}{stored.name}"
-    if not _is_asked(stored.file.filename, opened):
+    _check_link(name, stored.file.filename, opened)
+    other_files(stored, name)
+    return stored
+
+
+def _check_link(name: str, target: str, opened: str) -> None:
+    if not _is_asked(target, opened):
         raise ValueError(
-            f"{name} is a link to {stored.file.filename}, outside of the folder of this file: "
+            f"{name} is a link to {target}, outside of the folder of this file: "
             "open that file itself, if you trust the link, or set the environment variable "
             "HDF5_EXT_PREFIX to its folder"
         )
-    other_files(stored, name)
-    return stored
+
+
+def check_hdf5(path: str, within: str = "/") -> None:
+    """Raise a ValueError where an HDF5 file cannot be read safely: what is in one of its groups.
+
+    It is damaged so that its library hangs or ends the process, or its datasets are in other
+    folders. Arrays are not read.
+    """
+    import h5py
+
+    check_heaps(path)
+    with h5py.File(path, "r") as file:
+        check_types(file, path)
+        group = file.get(within)
+        if not isinstance(group, h5py.Group):
+            return
+
+        def look(name: str, link: Any) -> None:
+            if isinstance(link, h5py.ExternalLink):
+                target = os.path.join(os.path.dirname(os.path.abspath(path)), link.filename)
+                _check_link(f"{path}{group.name.rstrip('/')}/{name}", target, path)
+            item = group.get(name)
+            if isinstance(item, h5py.Dataset):
+                check_dataset(item, path)
+
+        group.visititems_links(look)
 
 
 def _check_chunks(stored: Any, name: str) -> None:

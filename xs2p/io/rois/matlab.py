@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.hdf5_damage import check_hdf5
+from xs2p.movie.hdf5_sources import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from xs2p.disk.hdf5_damage import check_hdf5
+from xs2p.movie.hdf5_sources import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr
