@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import shutil
 import struct
 import tracemalloc
@@ -261,6 +262,18 @@ def test_chunks_of_zarr_that_are_lost(tmp_path):
     path.write_bytes(data[:last] + tail)
     with pytest.raises(ValueError, match=r"m\.zarr\.zip.*bytes of it are of no entry"):
         open_movie(path)
+
+
+@pytest.mark.parametrize("kind", ["zarr2", "zarr3", "ome_zarr3"])
+def test_chunks_of_zarr_that_have_a_fill_value_and_are_lost(tmp_path, kind):
+    path = tmp_path / MOVIES[kind](tmp_path).path
+    np.testing.assert_array_equal(open_movie(path), FRAMES)
+    lost = [p for p in path.rglob("*") if p.is_file() and re.search(r"\b1[./]0[./]0", str(p))]
+    lost[0].unlink()
+    with pytest.warns(UserWarning, match=r"1 of its 3 chunks are not there.* frames 2 to 3: "):
+        movie = open_movie(path)
+    np.testing.assert_array_equal(movie[:2], FRAMES[:2])
+    assert not movie[2:4].any()
 
 
 def test_a_video_that_was_cut(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.hdf5_damage import check_heaps, check_types
+from xs2p.movie.chunks import is_all
 
 _DEEPEST = 16  # virtual datasets of virtual ones
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
@@ -277,7 +278,7 @@ def check_found(stored: Any, key: Any, part: np.ndarray[Any, Any]) -> None:
             slice(n - start, min(corner + size, stop) - start)
             for n, corner, ((start, stop, _), size) in zip(at, place, grid, strict=True)
         )
-        if not _is_all(part[inside], stored.fillvalue):
+        if not is_all(part[inside], stored.fillvalue):
             continue
         told = _told(stored) if told is None else told
         if place not in told:
@@ -289,12 +290,6 @@ def check_found(stored: Any, key: Any, part: np.ndarray[Any, Any]) -> None:
                 f"its chunk at {place} is in the file, and its index does not lead there: the "
                 f"file is damaged ({error})"
             ) from error
-
-
-def _is_all(part: np.ndarray[Any, Any], value: Any) -> bool:
-    """Whether all is ``value``; of most parts some pixels tell that it is not."""
-    some = part[tuple(slice(None, None, max(n // 4, 1)) for n in part.shape)]
-    return bool((some == value).all() and (part == value).all())
 
 
 def _told(stored: Any) -> set[tuple[int, ...]]:
