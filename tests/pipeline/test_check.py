@@ -311,6 +311,6 @@ def test_two_processes_at_once_make_one_store(made, tmp_path):
 def test_a_store_from_before_there_were_checksums_is_refused(recording, tmp_path, monkeypatch):
     path, growing = tmp_path / "a.zarr", unfinished(recording, tmp_path, monkeypatch)
     shutil.rmtree(growing / "xs2p_files")
-    with pytest.raises(ValueError, match="before there were checksums began it"):
+    with pytest.raises(ValueError, match="began it, before stores had checksums"):
         xs2p.extract_to_zarr(*recording, path, dff=True, resume=True, **OPTIONS)
     assert growing.exists()

@@ -17,19 +17,18 @@ def check_types(file: Any, path: str) -> None:
     """Look at the types of all that has a length of its own: others than two have no functions."""
     import h5py
 
+    found: list[tuple[str, bytes]] = []
+
     def look(name: str, item: Any) -> None:
         kinds = [item.attrs.get_id(key).get_type() for key in item.attrs]
         kinds += [item.id.get_type()] if isinstance(item, h5py.Dataset) else []
-        for kind in kinds:
-            _check_type(path, name, kind.encode()[2:])
+        found.extend((name, kind.encode()[2:]) for kind in kinds)
 
     look("/", file)
     file.visititems(look)
-
-
-def _check_type(path: str, name: str, told: bytes) -> None:
-    if told[0] & 15 == _VLEN and told[1] & 15 > 1:
-        raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
+    for name, told in found:
+        if told[0] & 15 == _VLEN and told[1] & 15 > 1:
+            raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
 
 
 def check_heaps(path: str, most: int = _MOST) -> None:

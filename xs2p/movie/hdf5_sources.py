@@ -16,9 +16,12 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.hdf5_damage import check_heaps, check_types
+from xs2p.disk.reads import check_claim
 from xs2p.movie.chunks import is_all
 
 _DEEPEST = 16  # virtual datasets of virtual ones
+_UNSEEN = 2**25  # bytes that a dataset of results may have whatever the size of its file
+_PACKED = 4000  # bytes that one may have been packed from
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
 
 
@@ -189,7 +192,7 @@ def check_hdf5(path: str, within: str = "/") -> None:
     """Raise a ValueError where an HDF5 file cannot be read safely: what is in one of its groups.
 
     It is damaged so that its library hangs or ends the process, or its datasets are in other
-    folders. Arrays are not read.
+    folders or claim much more than they can have been packed from. Arrays are not read.
     """
     import h5py
 
@@ -200,15 +203,27 @@ def check_hdf5(path: str, within: str = "/") -> None:
         if not isinstance(group, h5py.Group):
             return
 
-        def look(name: str, link: Any) -> None:
-            if isinstance(link, h5py.ExternalLink):
-                target = os.path.join(os.path.dirname(os.path.abspath(path)), link.filename)
-                _check_link(f"{path}{group.name.rstrip('/')}/{name}", target, path)
-            item = group.get(name)
-            if isinstance(item, h5py.Dataset):
-                check_dataset(item, path)
+        links: list[tuple[str, Any]] = []
+        # Out of what HDF5 calls itself no error comes as it is.
+        group.visititems_links(lambda name, link: links.append((name, link)))
+        for name, link in links:
+            _check_found(group, name, link, path)
 
-        group.visititems_links(look)
+
+def _check_found(group: Any, name: str, link: Any, path: str) -> None:
+    """Raise where what a link of a file leads to cannot be read safely."""
+    import h5py
+
+    if isinstance(link, h5py.ExternalLink):
+        target = os.path.join(os.path.dirname(os.path.abspath(path)), link.filename)
+        _check_link(f"{path}{group.name.rstrip('/')}/{name}", target, path)
+    item = group.get(name)
+    if isinstance(item, h5py.Dataset):
+        check_dataset(item, path)
+        own = not (item.is_virtual or item.external)
+        needed = math.prod(item.shape or ()) * item.id.get_type().get_size()
+        most = _UNSEEN + _PACKED * os.path.getsize(path)
+        check_claim(f"{path}{item.name}", "bytes", needed if own else 0, most)
 
 
 def _check_chunks(stored: Any, name: str) -> None:
