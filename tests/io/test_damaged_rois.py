@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 
 import h5py
@@ -251,3 +252,20 @@ def test_datasets_of_results_that_lead_elsewhere(tmp_path, kind, suffix):
     said = {"claims": "tells of 8000000000 bytes", "elsewhere": "outside of the folder"}
     with pytest.raises(ValueError, match=rf"c\.{suffix}.*{said.get(kind, 'a part itself')}"):
         xs2p.read_rois(path, shape=(6, 8))
+
+
+@pytest.mark.parametrize(("tag", "number"), [("RowsPerStrip", 2), ("ImageWidth", 3)])
+def test_directories_that_do_not_fit_where_nothing_is_logged(tmp_path, tag, number):
+    """Of both tifffile logs an error, and reads other labels."""
+    path = tmp_path / "l.tif"
+    labels = np.eye(12, 16, dtype=np.uint16)
+    tifffile.imwrite(path, labels, compression="zlib")
+    assert xs2p.read_rois(path, labels=True).sizes["roi"] == 1
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[tag].overwrite(number)
+    logging.disable()
+    try:
+        with pytest.raises(ValueError, match=r"l\.tif: .*damaged"):
+            xs2p.read_rois(path, labels=True)
+    finally:
+        logging.disable(logging.NOTSET)

@@ -14,7 +14,7 @@ from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
 from xs2p.movie.zarr_damage import sorted_out, sound_part
-from xs2p.movie.zarr_state import State, patient, stalls, state_of
+from xs2p.movie.zarr_state import State, patience, patient, state_of
 from xs2p.movie.zarr_store import check_chunks, check_filled, check_shape, check_there, check_zip
 
 if TYPE_CHECKING:
@@ -133,8 +133,7 @@ def _open(source: Any, told: str) -> Any:
             return source
         # A server that lists nothing can only be read by what was consolidated.
         how: dict[str, Any] = {"use_consolidated": None if remote else False}
-        if remote and source.startswith(("http://", "https://")):
-            how["storage_options"] = {"client_kwargs": {"timeout": stalls()}}
+        how |= patience(source) if remote else {}
         return patient(lambda: zarr.open(source, mode="r", **how))
     except ImportError as error:
         raise ImportError(
