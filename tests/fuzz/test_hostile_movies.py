@@ -80,16 +80,16 @@ def test_the_guard_lets_through_what_is_no_error_of_the_file():
             raise OSError("x")
 
 
-@pytest.mark.parametrize("what", ["offset", "count"])
+@pytest.mark.parametrize("what", ["offset", "count", "header"])
 @pytest.mark.parametrize("kind", ["tiff_pages", "tiff_deflate", "tiff_strips"])
 def test_pixels_that_are_nowhere(tmp_path, kind, what):
     path = tmp_path / MOVIES[kind](tmp_path).path
     with tifffile.TiffFile(path) as tif:
-        tag = tif.pages[3].tags["StripOffsets" if what == "offset" else "StripByteCounts"]
+        tag = tif.pages[3].tags["StripByteCounts" if what == "count" else "StripOffsets"]
         size = 2 if tag.dtype == 3 else 4
         at = tag.valueoffset + size * (tag.count - 1)
     data = bytearray(path.read_bytes())
-    data[at : at + size] = bytes(size)
+    data[at : at + size] = int(what == "header").to_bytes(size, "little")
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"m\.tif: the file is damaged.*page 3 is not readable"):
         open_movie(path)
