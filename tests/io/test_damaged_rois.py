@@ -269,3 +269,16 @@ def test_directories_that_do_not_fit_where_nothing_is_logged(tmp_path, tag, numb
             xs2p.read_rois(path, labels=True)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def test_columns_that_go_back_to_nothing(tmp_path):
+    """The last end of 0 says that there is nothing: scipy looks no further, and dies."""
+    path = tmp_path / "c.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, value in {
+            "data": np.ones(3), "indices": [0, 1, 2], "indptr": [0, 10**6, 0], "shape": [48, 2],
+        }.items():  # fmt: skip
+            file[f"estimates/A/{name}"] = value
+        file["estimates/dims"] = [6, 8]
+    with pytest.raises(ValueError, match=r"c\.hdf5: estimates/A is damaged"):
+        xs2p.read_rois(path)

@@ -67,6 +67,8 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
                 rows, columns = (int(n) for n in _column(A["shape"], "shape"))
                 footprints = csc_array(tuple(parts), shape=(rows, columns))
                 footprints.check_format()
+                if (np.diff(footprints.indptr) < 0).any():  # not looked at where the last is 0
+                    raise ValueError("its columns end before they begin")
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}: estimates/A is damaged ({error})") from error
         elif A.ndim == 2:
