@@ -1,6 +1,9 @@
 """What runs survive, in figures.
 
-python -m benchmarks.reliability [kills prefixes durable …]
+python -m benchmarks.reliability [kills prefixes mutants …]
+
+All of them take about an hour; most of it goes into the mutants, of which there are 2,000 of each
+reader (XS2P_FUZZ_MUTANTS sets another number).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ PARTS = [  # each in benchmarks/reliability_<part>.py
     "prefixes",
     "durable",
     "cluster",
+    "mutants",
 ]
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import json
 import os
 import random
 import signal
@@ -22,6 +21,7 @@ from pathlib import Path
 import dask
 
 import xs2p
+from benchmarks.store_files import files
 from xs2p.testing import simulate
 
 FS, SHAPE, N, CHUNK = 10.0, (40, 44), 400, 10
@@ -36,15 +36,15 @@ OPTIONS = {
 SLOW = 0.05  # seconds that a chunk takes, so that a run has a middle
 
 
-def slow(block):
-    time.sleep(SLOW)
+def slow(block, seconds):
+    time.sleep(seconds)
     return block
 
 
-def inputs(folder):
+def inputs(folder, seconds=SLOW):
     """Open the movie, on a slow disk, and the ROIs."""
     movie = xs2p.open_movie(folder / "data.bin", shape=SHAPE, fs=FS, chunks=CHUNK)
-    movie = movie.copy(data=movie.data.map_blocks(slow, dtype=movie.dtype))
+    movie = movie.copy(data=movie.data.map_blocks(slow, seconds, dtype=movie.dtype))
     return movie, xs2p.read_rois(folder / "rois.zarr")
 
 
@@ -56,14 +56,6 @@ def prepared(folder):
     with dask.config.set(scheduler="threads"):
         xs2p.extract_to_zarr(*inputs(folder), folder / "whole.zarr", **OPTIONS)
     return files(folder / "whole.zarr")
-
-
-def files(store):
-    """Every file of a store but for the history in its attributes."""
-    found = {str(p.relative_to(store)): p.read_bytes() for p in store.rglob("*") if p.is_file()}
-    metadata = json.loads(found["zarr.json"])
-    metadata["attributes"].pop("xs2p_history")
-    return found | {"zarr.json": json.dumps(metadata).encode()}
 
 
 def extracted(folder, path, most=20):
@@ -187,13 +179,16 @@ def scheduler_dies(folder, whole):
     )
     path, failed = folder / "scheduler.zarr", 0
     try:
-        with Client(scheduler_file=str(address), timeout=60) as client:
+        while not address.exists():
+            time.sleep(0.1)
+        with Client(scheduler_file=str(address), timeout=10) as client:  # it looks for it as long
             client.wait_for_workers(1, timeout=60)
             partial = folder / "scheduler.partial.zarr"
             timer = threading.Thread(target=kill_when, args=(started[0], partial))
             timer.start()
             try:
-                xs2p.extract_to_zarr(*inputs(folder), path, **OPTIONS)
+                # Slower, so that it is in the middle whatever else the machine does.
+                xs2p.extract_to_zarr(*inputs(folder, 6 * SLOW), path, **OPTIONS)
             except BaseException as error:
                 failed = 1
                 print(f"  without a scheduler: {type(error).__name__}: {error}", file=sys.stderr)
@@ -233,7 +228,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(args)
+    given = parser.parse_args(args or [])
     from distributed import Client, LocalCluster
 
     faulthandler.register(signal.SIGUSR1)
@@ -263,4 +258,4 @@ def main(args: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

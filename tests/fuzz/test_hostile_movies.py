@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import shutil
 import struct
 import tracemalloc
@@ -79,16 +80,16 @@ def test_the_guard_lets_through_what_is_no_error_of_the_file():
             raise OSError("x")
 
 
-@pytest.mark.parametrize("what", ["offset", "count"])
+@pytest.mark.parametrize("what", ["offset", "count", "header"])
 @pytest.mark.parametrize("kind", ["tiff_pages", "tiff_deflate", "tiff_strips"])
 def test_pixels_that_are_nowhere(tmp_path, kind, what):
     path = tmp_path / MOVIES[kind](tmp_path).path
     with tifffile.TiffFile(path) as tif:
-        tag = tif.pages[3].tags["StripOffsets" if what == "offset" else "StripByteCounts"]
+        tag = tif.pages[3].tags["StripByteCounts" if what == "count" else "StripOffsets"]
         size = 2 if tag.dtype == 3 else 4
         at = tag.valueoffset + size * (tag.count - 1)
     data = bytearray(path.read_bytes())
-    data[at : at + size] = bytes(size)
+    data[at : at + size] = int(what == "header").to_bytes(size, "little")
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"m\.tif: the file is damaged.*page 3 is not readable"):
         open_movie(path)
@@ -263,6 +264,18 @@ def test_chunks_of_zarr_that_are_lost(tmp_path):
         open_movie(path)
 
 
+@pytest.mark.parametrize("kind", ["zarr2", "zarr3", "ome_zarr3"])
+def test_chunks_of_zarr_that_have_a_fill_value_and_are_lost(tmp_path, kind):
+    path = tmp_path / MOVIES[kind](tmp_path).path
+    np.testing.assert_array_equal(open_movie(path), FRAMES)
+    lost = [p for p in path.rglob("*") if p.is_file() and re.search(r"\b1[./]0[./]0", str(p))]
+    lost[0].unlink()
+    with pytest.warns(UserWarning, match=r"1 of its 3 chunks are not there.* frames 2 to 3: "):
+        movie = open_movie(path)
+    np.testing.assert_array_equal(movie[:2], FRAMES[:2])
+    assert not movie[2:4].any()
+
+
 def test_a_video_that_was_cut(tmp_path):
     pytest.importorskip("av")
     path = tmp_path / MOVIES["mkv"](tmp_path).path
@@ -277,7 +290,7 @@ def test_heaps_and_settings_that_claim_what_nobody_has(tmp_path):
     first = data.index(b"GCOL") + 16  # an entry of no size, which HDF5 never gets past
     data[first : first + 16] = bytes(16)
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"m\.nwb: a heap of its texts has an entry of no size"):
+    with pytest.raises(ValueError, match=r"m\.nwb: the HDF5 file is damaged: the heap of texts at"):
         open_movie(path)
     path = tmp_path / MOVIES["lif"](tmp_path).path
     data = bytearray(path.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 
 import h5py
@@ -225,3 +226,59 @@ def test_a_type_of_hdf5_that_is_none(tmp_path):
     _changed(path, b"\x19\x01\x01\x00\x10\x00\x00\x00", b"\x19\xc7\x01\x00\x10\x00\x00\x00")
     with pytest.raises(ValueError, match=r"c.hdf5: .* type that is none"):
         xs2p.read_rois(path, shape=(6, 8))
+
+
+@pytest.mark.parametrize("kind", ["claims", "virtual of itself", "elsewhere"])
+@pytest.mark.parametrize("suffix", ["hdf5", "mat", "nc"])
+def test_datasets_of_results_that_lead_elsewhere(tmp_path, kind, suffix):
+    """As of movies: HDF5 dies in some of them, and follows others through the whole disk."""
+    folder = tmp_path / "from others"
+    folder.mkdir()
+    path = folder / f"c.{suffix}"
+    with h5py.File(tmp_path / "theirs.h5", "w") as file:
+        file["data"] = np.arange(8.0)
+    with h5py.File(path, "w", userblock_size=512 if suffix == "mat" else 0) as file:
+        if kind == "claims":
+            file.create_dataset("estimates/A/data", (10**9,), "f8", chunks=(10,))
+        elif kind == "elsewhere":
+            file["estimates/A/data"] = h5py.ExternalLink("../theirs.h5", "data")
+        else:
+            layout = h5py.VirtualLayout((8,), "f8")
+            layout[:] = h5py.VirtualSource(".", "estimates/A/data", (8,))
+            file.create_group("estimates/A").create_virtual_dataset("data", layout)
+    if suffix == "mat":
+        with open(path, "r+b") as raw:
+            raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM")
+    said = {"claims": "tells of 8000000000 bytes", "elsewhere": "outside of the folder"}
+    with pytest.raises(ValueError, match=rf"c\.{suffix}.*{said.get(kind, 'a part itself')}"):
+        xs2p.read_rois(path, shape=(6, 8))
+
+
+@pytest.mark.parametrize(("tag", "number"), [("RowsPerStrip", 2), ("ImageWidth", 3)])
+def test_directories_that_do_not_fit_where_nothing_is_logged(tmp_path, tag, number):
+    """Of both tifffile logs an error, and reads other labels."""
+    path = tmp_path / "l.tif"
+    labels = np.eye(12, 16, dtype=np.uint16)
+    tifffile.imwrite(path, labels, compression="zlib")
+    assert xs2p.read_rois(path, labels=True).sizes["roi"] == 1
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags[tag].overwrite(number)
+    logging.disable()
+    try:
+        with pytest.raises(ValueError, match=r"l\.tif: .*damaged"):
+            xs2p.read_rois(path, labels=True)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def test_columns_that_go_back_to_nothing(tmp_path):
+    """The last end of 0 says that there is nothing: scipy looks no further, and dies."""
+    path = tmp_path / "c.hdf5"
+    with h5py.File(path, "w") as file:
+        for name, value in {
+            "data": np.ones(3), "indices": [0, 1, 2], "indptr": [0, 10**6, 0], "shape": [48, 2],
+        }.items():  # fmt: skip
+            file[f"estimates/A/{name}"] = value
+        file["estimates/dims"] = [6, 8]
+    with pytest.raises(ValueError, match=r"c\.hdf5: estimates/A is damaged"):
+        xs2p.read_rois(path)

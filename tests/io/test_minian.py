@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 from loaders import LX, LY, T, opened
 
 import xs2p
@@ -54,3 +57,40 @@ def test_footprints(tmp_path, frames):
     movie = store(tmp_path / "Y.zarr", ("frame", "height", "width"), frames, "Y", frame=range(T))
     ds = xs2p.open_movie(movie, fs=20).s2p.extract(rois, tau=1.0)
     np.testing.assert_allclose(ds.F.sel(roi=2), frames[:, 4, 4])
+
+
+def test_footprints_are_read_chunk_by_chunk(tmp_path):
+    A = np.zeros((40, 250, 300))
+    for i in range(40):
+        A[i, i * 6 : i * 6 + 5, 20:30] = np.linspace(0.1, 1, 50).reshape(5, 10)
+    made = xr.DataArray(A, dims=("unit_id", "height", "width"), coords={"unit_id": np.arange(40)})
+    path, how = tmp_path / "A.zarr", {"A": {"chunks": (4, 125, 300)}}
+    made.to_dataset(name="A").to_zarr(path, zarr_format=2, consolidated=False, encoding=how)
+    xs2p.read_rois(path)  # what is imported for it
+    tracemalloc.start()
+    rois = xs2p.read_rois(path)
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < A.nbytes / 2
+    want = xs2p.rois_from_footprints(A)
+    xr.testing.assert_identical(
+        rois.drop_attrs().drop_vars("roi"), want.drop_attrs().drop_vars("roi")
+    )
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks", "what"),
+    [
+        ((3, 40_000, 40_000), (1, 40_000, 40_000), "A: it tells of 12800000000 bytes"),
+        ((10**7, 10, 10), (10**5, 10, 10), r"\w+: it tells of 80000000 bytes"),
+        ((10**5, 10, 10), (1, 10, 10), "A: it tells of 100000 chunks"),
+    ],
+)
+def test_footprints_that_claim_what_nobody_has(tmp_path, shape, chunks, what):
+    group = zarr.open_group(tmp_path / "A.zarr", mode="w", zarr_format=2)
+    A = group.create_array("A", shape=shape, chunks=chunks, dtype="f8")
+    A.attrs["_ARRAY_DIMENSIONS"] = ["unit_id", "height", "width"]
+    units = group.create_array("unit_id", shape=shape[:1], chunks=(10,), dtype="i8")
+    units.attrs["_ARRAY_DIMENSIONS"] = ["unit_id"]
+    with pytest.raises(ValueError, match=rf"A\.zarr/{what}"):
+        xs2p.read_rois(tmp_path / "A.zarr")

@@ -162,3 +162,16 @@ def test_what_another_hand_has_written(ds, tmp_path):
     for said in ('noise [xs2p variable {"units": "V"', "noise [xs2p variable {3}]", "about noise"):
         attrs = column_attrs("noise", said)
         assert attrs["long_name"] == "noise" and said.startswith(attrs["description"])
+
+
+def test_a_tau_of_each_roi_comes_back(recording, tmp_path):
+    movie, rois = recording
+    tau = xr.DataArray(np.linspace(0.5, 2.0, 8), dims="roi")
+    ds = movie.s2p.extract(rois, tau=tau, win_baseline=5.0).compute()
+    xs2p.write_nwb(ds, tmp_path / "a.nwb", session_start_time=START)
+    found = xs2p.read_nwb(tmp_path / "a.nwb")
+    np.testing.assert_array_equal(found.tau, ds.tau)
+    assert found.tau.dims == ("roi",) and not [name for name in found.coords if "nwb_" in str(name)]
+    xs2p.rois_from_nwb(tmp_path / "a.nwb")
+    spikes = [xs2p.deconvolve(one.Fc - one.F0, tau=one.tau, fs=10.0) for one in (found, ds)]
+    np.testing.assert_array_equal(*spikes)

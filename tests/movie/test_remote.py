@@ -105,3 +105,13 @@ def test_opening_is_patient_too(server, monkeypatch):
 
     monkeypatch.setattr(handler, "do_GET", busy)
     np.testing.assert_array_equal(opened(url), FRAMES)
+
+
+def test_chunks_that_are_lost_are_told(server, tmp_path):
+    url, _ = server
+    movie = opened(url)
+    lost = next(path for path in sorted(tmp_path.rglob("c/*/0/0")) if path.parts[-3] == "1")
+    lost.unlink()
+    with pytest.warns(UserWarning, match=r"m\.zarr.*its chunk c/1/0/0 is not there"):
+        found = movie.compute(scheduler="sync")
+    assert not np.array_equal(found, FRAMES)

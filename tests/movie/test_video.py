@@ -84,3 +84,42 @@ def test_what_is_no_grey_video(tmp_path, grey):
         file.mux(stream.encode(av.VideoFrame.from_ndarray(colours, format="bgr24")))
     with pytest.raises(ValueError, match="are of colours"):
         open_movie(tmp_path / "b.avi")
+
+
+@pytest.mark.parametrize("suffix", ["avi", "mkv"])
+def test_checksums_of_ffv1_are_compared(tmp_path, grey, suffix):
+    """FFmpeg conceals what is damaged by the frame before, and does not tell."""
+    path = write(tmp_path / f"a.{suffix}", grey, level="3", slicecrc="1")
+    with av.open(str(path)) as file:
+        places = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
+        settings = file.streams.video[0].codec_context.extradata
+    data = path.read_bytes()
+    for t, (at, size) in list(enumerate(places))[1::5]:
+        damaged = bytearray(data)
+        damaged[at + size // 2] ^= 4
+        path.write_bytes(damaged)
+        movie = opened(path, chunks=1)
+        np.testing.assert_array_equal(movie[t - 1], grey[t - 1])
+        with pytest.raises(OSError, match=rf"a\.{suffix}.*frames {t} to .*checksum of FFV1"):
+            movie[t].compute()
+    path.write_bytes(data.replace(settings[:8], bytes(8), 1))
+    with pytest.raises(ValueError, match=rf"a\.{suffix}: "):
+        open_movie(path)
+
+
+@pytest.mark.parametrize("options", [{"level": "1"}, {"level": "3", "slicecrc": "0"}])
+def test_ffv1_without_checksums_is_read_too(tmp_path, grey, options):
+    path = write(tmp_path / "a.avi", grey, **options)
+    np.testing.assert_array_equal(opened(path), grey)
+
+
+def test_a_cluster_of_matroska_that_is_lost(tmp_path, grey):
+    path = write(tmp_path / "a.mkv", grey, level="3", slicecrc="1", cluster_time_limit="300")
+    data = path.read_bytes()
+    assert opened(path).sizes["time"] == len(grey)
+    with av.open(str(path)) as file:
+        at = [p.pos for p in file.demux(video=0) if p.size][-1] - 3
+    assert data[at] == 0xA3  # a frame; what is of no known kind is passed over
+    path.write_bytes(data[:at] + b"\xec" + data[at + 1 :])
+    with pytest.raises(ValueError, match=r"a\.mkv: it tells of 23 frames, and 22 are in it"):
+        open_movie(path)

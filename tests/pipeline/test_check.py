@@ -182,6 +182,34 @@ def test_from_a_shell(recording, tmp_path, capsys, monkeypatch):
     assert shell("check", "a.zarr")[0] == 0
 
 
+def test_the_command_repairs_what_is_of_channels_and_planes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    movie, rois, _ = simulate(6, (30, 32), 60, fs=10.0)
+    both = np.stack([movie.values, movie.values[::-1]], 1).astype("u2")
+    np.save("m.npy", np.stack([both, both + 7], 2))  # (time, channel, plane, y, x)
+    rois = rois.assign_coords(plane=("roi", np.arange(6) % 2))
+    xs2p.write_rois(xs2p.recompute_overlap(rois), "rois.zarr")
+
+    def shell(*args):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(list(map(str, args)))
+        return stopped.value.code, capsys.readouterr().err
+
+    how = "--fs 10 --dims tczyx --channel 0 --channel-chan2 1".split()
+    options = "--no-durable --tau 0.2 --min-neuropil-pixels 50 -q".split()
+    code, err = shell("extract", "m.npy", "rois.zarr", "a.zarr", *how, *options)
+    assert code == 0, err
+    before = files(Path("a.zarr"))
+    for name in ("F_chan2/c/0/0", "spks/c/0/0"):
+        flip(Path("a.zarr") / name)
+    code, err = shell("check", "a.zarr", "--repair", "m.npy", *how[:-1], "0")
+    assert code == 2 and "other movie_chan2" in err
+    code, err = shell("check", "a.zarr", *how)
+    assert code == 2 and "go with --repair" in err
+    code, err = shell("check", "a.zarr", "--repair", "m.npy", *how)
+    assert code == 0 and files(Path("a.zarr")) == before, err
+
+
 # Going on
 
 
@@ -311,6 +339,6 @@ def test_two_processes_at_once_make_one_store(made, tmp_path):
 def test_a_store_from_before_there_were_checksums_is_refused(recording, tmp_path, monkeypatch):
     path, growing = tmp_path / "a.zarr", unfinished(recording, tmp_path, monkeypatch)
     shutil.rmtree(growing / "xs2p_files")
-    with pytest.raises(ValueError, match="before there were checksums began it"):
+    with pytest.raises(ValueError, match="began it, before stores had checksums"):
         xs2p.extract_to_zarr(*recording, path, dff=True, resume=True, **OPTIONS)
     assert growing.exists()

@@ -128,6 +128,11 @@ def test_stores_of_other_versions(recording, tmp_path, monkeypatch):
         said(results_format=number)
         with pytest.raises(ValueError, match=r"resumed: xs2p 0\.0\.9 made it, .*xs2p==0\.0\.9"):
             xs2p.extract_to_zarr(*recording[:2], path, resume=True, **OPTIONS)
+    said(results_format=identity.RESULTS)
+    (partial / "xs2p_files").rename(tmp_path / "aside")
+    with pytest.raises(ValueError, match=r"xs2p 0\.0\.9 began it, before stores had checksums"):
+        xs2p.extract_to_zarr(*recording[:2], path, resume=True, **OPTIONS)
+    (tmp_path / "aside").rename(partial / "xs2p_files")
     # The older one did not know this option, and did what it does by default.
     said(results_format=identity.RESULTS, polarity="none of it")
     with pytest.raises(ValueError, match="polarity=1, and -1 is given now"):

@@ -8,12 +8,14 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 import tracemalloc
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -24,6 +26,7 @@ from counting import CountingFrames
 from stores import files
 
 import xs2p
+from xs2p.disk import replace
 from xs2p.movie import chunks
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline import shards, store
@@ -382,6 +385,50 @@ def test_a_replacement_that_was_killed_says_how_to_go_on(recording, whole, tmp_p
     half = tmp_path / "out.partial.zarr" / "xs2p_done_rest"
     xs2p.extract_to_zarr(movie, rois, path, resume=True, overwrite=True, **OPTIONS)
     assert files(path) == whole and not half.exists()
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_a_replacement_that_was_killed_has_left(recording, whole, tmp_path, monkeypatch, half):
+    """After the new store has its place, and before the old one is gone; and between the two."""
+    movie, rois = recording
+    path, other = tmp_path / "out.zarr", tmp_path / ".out.zarr.0123abcd.old"
+    other.mkdir()
+    (other / "theirs.txt").write_text("not of xs2p")
+    xs2p.extract_to_zarr(movie, rois, path, **{**OPTIONS, "tau": 0.5})
+    monkeypatch.setattr(store, "clear", lambda final: None)
+    monkeypatch.setattr(replace, "remove", lambda old: os.remove(Path(old) / "zarr.json"))
+    if not half:
+        monkeypatch.setattr(replace, "remove", lambda old: None)
+    xs2p.extract_to_zarr(movie, rois, path, overwrite=True, **OPTIONS)
+    monkeypatch.undo()
+    (old,) = set(tmp_path.glob(".out.zarr.*.old")) - {other}
+    with pytest.warns(UserWarning, match=rf"{old.name} is what .*out\.zarr was before a run that"):
+        assert xs2p.check_store(path).empty
+    path.rename(tmp_path / "out.partial.zarr")
+    with pytest.raises(FileNotFoundError, match=rf"no store .*{old.name} is what it was before"):
+        xs2p.check_store(path)
+    xs2p.extract_to_zarr(movie, rois, path, resume=True, **OPTIONS)
+    assert files(path) == whole and set(os.listdir(tmp_path)) == {"out.zarr", other.name}
+
+
+def test_a_frame_rate_that_is_given_is_that_of_the_movie(recording, tmp_path, monkeypatch):
+    movie, rois = recording
+    movie = movie.drop_vars("time").assign_attrs(fs=FS)
+    bare = movie.copy()
+    del bare.attrs["fs"]
+    for first, then in (
+        ((movie, {}), (movie, {"fs": FS})),
+        ((movie, {"fs": FS}), (bare, {"fs": int(FS)})),
+        ((bare, {"fs": FS}), (movie, {})),
+    ):
+        path = tmp_path / "out.zarr"
+        with stopped_after(monkeypatch, "_mark_block", 3):
+            xs2p.extract_to_zarr(first[0], rois, path, **OPTIONS, **first[1])
+        with pytest.raises(ValueError, match=r"fs=10.* is given now"):
+            xs2p.extract_to_zarr(bare, rois, path, resume=True, fs=11, **OPTIONS)
+        found = xs2p.extract_to_zarr(then[0], rois, path, resume=True, **OPTIONS, **then[1])
+        assert found.attrs["fs"] == FS
+        shutil.rmtree(path)
 
 
 @pytest.mark.parametrize("more", [{"fs": np.float32(10)}, {"tau": np.array(0.1)}], ids=str)

@@ -612,6 +612,16 @@ def test_the_command_resumes_after_it_was_killed(folder, from_shell):
     assert not (folder / "out.partial.zarr").exists()
 
 
+@pytest.mark.slow
+def test_a_scheduler_that_dies_in_the_middle(tmp_path, capsys):
+    """The run ends and is named; another, on threads of this process, goes on to the same bytes."""
+    cluster = pytest.importorskip("benchmarks.reliability_cluster")
+    cluster.scheduler_dies(tmp_path, cluster.prepared(tmp_path))
+    out, err = capsys.readouterr()
+    assert "| the scheduler dies | 1 | 1 | 1 | 1 of 1 |" in out
+    assert re.search(r"without a scheduler: \w+Error: .*scheduler", err), err
+
+
 # Progress
 
 

@@ -9,14 +9,11 @@ import typer
 from xs2p._warnings import hearing
 from xs2p.cli.cluster import cluster
 from xs2p.cli.inputs import (
+    MovieOptions,
+    movies_of,
     of_plane,
-    of_second_movie,
-    parse_dtype,
     parse_numbers,
-    parse_shape,
-    pick_channels,
     rate_unknown,
-    require_shape,
 )
 from xs2p.cli.options import (
     WITH_WINDOW,
@@ -344,21 +341,10 @@ def extract(
 
         check_target(out, resume, overwrite, paths_read(*sources))
 
-        frame = None if shape is None else parse_shape(shape)
-        require_shape(movie, frame)
-        kind = None if dtype is None else parse_dtype(dtype)
-        how: dict[str, Any] = {"shape": frame, "fs": fs, "dtype": kind}
-        how |= {"channels": channels, "planes": planes, "order": order, "dims": dims}
-        how["registration"] = registration
-        parts = None if segments is None else segments.value
-        frames = xs2p.open_movie(movie, variable=variable, segments=parts, **how)
-        second = None
-        if movie_chan2 is not None:
-            options_of_it = of_second_movie(movie_chan2, how)
-            second = xs2p.open_movie(movie_chan2, variable=variable_chan2, **options_of_it)
-        elif variable_chan2 is not None:
-            raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
-        frames, second = pick_channels(frames, second, channel, channel_chan2)
+        part = None if segments is None else segments.value
+        of_it = (fs, shape, dtype, variable, channels, planes, order, dims, part)
+        of_both = (channel, channel_chan2, movie_chan2, variable_chan2, registration)
+        frames, second = movies_of(movie, MovieOptions(*of_it, *of_both))
         binned = neuropil_coefficient == "binned"
         wanted = tau or dff or options["detrend"] or baseline.value in WITH_WINDOW or binned
         if fs is None and "fs" not in frames.attrs and wanted:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,6 +31,45 @@ def require_shape(movie: str, shape: tuple[int, int] | None) -> None:
             f"{movie} does not say the size of its frames; give rows x columns in pixels, as "
             "--shape 512x512"
         )
+
+
+class MovieOptions(NamedTuple):
+    """How a movie is opened, and the channels that are taken of it, as the shell says them."""
+
+    fs: float | None = None
+    shape: str | None = None
+    dtype: str | None = None
+    variable: str | None = None
+    channels: int | None = None
+    planes: int | None = None
+    order: str | None = None
+    dims: str | None = None
+    segments: str | None = None
+    channel: int | None = None
+    channel_chan2: int | None = None
+    movie_chan2: str | None = None
+    variable_chan2: str | None = None
+    registration: str | None = None
+
+
+def movies_of(path: str, given: MovieOptions) -> tuple[xr.DataArray, xr.DataArray | None]:
+    """Open the movie, and the second channel where one is asked for."""
+    import xs2p
+
+    frame = None if given.shape is None else parse_shape(given.shape)
+    require_shape(path, frame)
+    kind = None if given.dtype is None else parse_dtype(given.dtype)
+    how: dict[str, Any] = {"shape": frame, "fs": given.fs, "dtype": kind}
+    how |= {name: getattr(given, name) for name in ("channels", "planes", "order", "dims")}
+    how["registration"] = given.registration
+    own: dict[str, Any] = {"variable": given.variable, "segments": given.segments}
+    movie, second = xs2p.open_movie(path, **own, **how), None
+    if given.movie_chan2 is not None:
+        of_it = of_second_movie(given.movie_chan2, how)
+        second = xs2p.open_movie(given.movie_chan2, variable=given.variable_chan2, **of_it)
+    elif given.variable_chan2 is not None:
+        raise ValueError("--variable-chan2 needs --movie-chan2, the store that holds it")
+    return pick_channels(movie, second, given.channel, given.channel_chan2)
 
 
 def of_second_movie(path: str, how: dict[str, Any]) -> dict[str, Any]:

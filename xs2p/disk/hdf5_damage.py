@@ -10,54 +10,45 @@ from typing import Any
 _SIGNATURE = b"GCOL\1\0\0\0"
 _VLEN = 9
 _MOST = 2**28  # bytes of a file that are looked through: what describes it lies at its beginning
+BEGINNING = 2**24  # of files as large as movies
 
 
-def check_hdf5(path: str) -> None:
-    """Raise a ValueError where an HDF5 file is damaged so that reading hangs or ends the process.
-
-    What is checked is what mutants were found to do; arrays are not read.
-    """
-    check_heaps(path)
-    _check_types(path)
-
-
-def _check_types(path: str) -> None:
+def check_types(file: Any, path: str) -> None:
     """Look at the types of all that has a length of its own: others than two have no functions."""
     import h5py
+
+    found: list[tuple[str, bytes]] = []
 
     def look(name: str, item: Any) -> None:
         kinds = [item.attrs.get_id(key).get_type() for key in item.attrs]
         kinds += [item.id.get_type()] if isinstance(item, h5py.Dataset) else []
-        for kind in kinds:
-            _check_type(path, name, kind.encode()[2:])
+        found.extend((name, kind.encode()[2:]) for kind in kinds)
 
-    with h5py.File(path, "r") as file:
-        look("/", file)
-        file.visititems(look)
-
-
-def _check_type(path: str, name: str, told: bytes) -> None:
-    if told[0] & 15 == _VLEN and told[1] & 15 > 1:
-        raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
+    look("/", file)
+    file.visititems(look)
+    for name, told in found:
+        if told[0] & 15 == _VLEN and told[1] & 15 > 1:
+            raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
 
 
-def check_heaps(path: str) -> None:
+def check_heaps(path: str, most: int = _MOST) -> None:
     """Raise a ValueError where a heap of texts is damaged so that the HDF5 library hangs in it.
 
-    It goes from one object of a heap to the next by their sizes, and does not look whether they
-    lead anywhere: an object of no size is the next one of itself.
+    The first ``most`` bytes are looked through. HDF5 goes from one object of a heap to the next by
+    their sizes, and does not look whether they lead anywhere: an object of no size is the next one
+    of itself.
     """
-    size = os.path.getsize(path)
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
     if size < 64:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        most = min(size, _MOST)
+        most = min(size, most)
         at = data.find(_SIGNATURE, 0, most)
         while at >= 0:
             stop = at + min(struct.unpack_from("<Q", data, at + 8)[0], size - at)
             if at + 16 <= stop and not _ends(data, at + 16, stop):
                 raise ValueError(
-                    f"{path}: the HDF5 file is damaged: the heap at byte {at} does not end"
+                    f"{path}: the HDF5 file is damaged: the heap of texts at byte {at} does not end"
                 )
             at = data.find(_SIGNATURE, at + 8, most)
 

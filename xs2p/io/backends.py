@@ -40,6 +40,7 @@ class MovieBackend(BackendEntrypoint):
         order: Any = None,
         dims: Any = None,
         segments: Any = None,
+        registration: Any = None,
     ) -> xr.Dataset:
         """Open a movie as the variable ``movie`` of a Dataset, lazily.
 
@@ -49,7 +50,7 @@ class MovieBackend(BackendEntrypoint):
             What :func:`xs2p.open_movie` takes for a path.
         drop_variables
             Coordinates that are not wanted.
-        shape, fs, dtype, variable, channels, planes, order, dims, segments
+        shape, fs, dtype, variable, channels, planes, order, dims, segments, registration
             As there. ``chunks`` is xarray's: ``{}`` for those that xs2p would choose, None for
             an array that is read where it is sliced, without Dask.
 
@@ -71,6 +72,7 @@ class MovieBackend(BackendEntrypoint):
             order=order,
             dims=dims,
             segments=segments,
+            registration=registration,
         )
         found = movie.to_dataset(name="movie")
         found["movie"] = _undasked(movie)

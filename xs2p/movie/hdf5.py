@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xs2p.disk.hdf5_damage import BEGINNING, check_heaps, check_types
 from xs2p.disk.reads import check_claim
 from xs2p.movie.boxes import BoxFrames
 from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
-from xs2p.movie.hdf5_heaps import check_heaps
 from xs2p.movie.hdf5_sources import check_dataset, check_found, other_files
 from xs2p.movie.sources import ADVICE
 
@@ -197,7 +197,7 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
     """Find the dataset of an HDF5 file that is a movie: (time, y, x), or of the axes ``dims``."""
     import h5py
 
-    check_heaps(name)
+    check_heaps(name, BEGINNING)
     try:
         file = h5py.File(name, "r")
     except OSError as error:
@@ -205,6 +205,7 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
         mend = f"; of MATLAB's versions up to 7: {ADVICE['.mat']}" if old else ""
         raise ValueError(f"{name}: not a readable HDF5 file ({error}){mend}") from error
     with file:
+        check_types(file, name)
         if variable is not None:
             chosen = file.get(variable)
             if isinstance(chosen, h5py.Dataset):

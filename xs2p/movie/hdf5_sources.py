@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 
 from xs2p._warnings import warn
+from xs2p.disk.hdf5_damage import check_heaps, check_types
+from xs2p.disk.reads import check_claim
+from xs2p.movie.chunks import is_all
 
 _DEEPEST = 16  # virtual datasets of virtual ones
+_UNSEEN = 2**25  # bytes that a dataset of results may have whatever the size of its file
+_PACKED = 4000  # bytes that one may have been packed from
 _PREFIXES = ("HDF5_VDS_PREFIX", "HDF5_EXTFILE_PREFIX", "HDF5_EXT_PREFIX")
 
 
@@ -169,14 +174,56 @@ def check_dataset(stored: Any, opened: str) -> Any:
     ``opened`` is the file that was opened: a link in it may lead to another.
     """
     name = f"{opened}{stored.name}"
-    if not _is_asked(stored.file.filename, opened):
+    _check_link(name, stored.file.filename, opened)
+    other_files(stored, name)
+    return stored
+
+
+def _check_link(name: str, target: str, opened: str) -> None:
+    if not _is_asked(target, opened):
         raise ValueError(
-            f"{name} is a link to {stored.file.filename}, outside of the folder of this file: "
+            f"{name} is a link to {target}, outside of the folder of this file: "
             "open that file itself, if you trust the link, or set the environment variable "
             "HDF5_EXT_PREFIX to its folder"
         )
-    other_files(stored, name)
-    return stored
+
+
+def check_hdf5(path: str, within: str = "/") -> None:
+    """Raise a ValueError where an HDF5 file cannot be read safely: what is in one of its groups.
+
+    It is damaged so that its library hangs or ends the process, or its datasets are in other
+    folders or claim much more than they can have been packed from. Arrays are not read.
+    """
+    import h5py
+
+    check_heaps(path)
+    with h5py.File(path, "r") as file:
+        check_types(file, path)
+        group = file.get(within)
+        if not isinstance(group, h5py.Group):
+            return
+
+        links: list[tuple[str, Any]] = []
+        # Out of what HDF5 calls itself no error comes as it is.
+        group.visititems_links(lambda name, link: links.append((name, link)))
+        for name, link in links:
+            _check_found(group, name, link, path)
+
+
+def _check_found(group: Any, name: str, link: Any, path: str) -> None:
+    """Raise where what a link of a file leads to cannot be read safely."""
+    import h5py
+
+    if isinstance(link, h5py.ExternalLink):
+        target = os.path.join(os.path.dirname(os.path.abspath(path)), link.filename)
+        _check_link(f"{path}{group.name.rstrip('/')}/{name}", target, path)
+    item = group.get(name)
+    if isinstance(item, h5py.Dataset):
+        check_dataset(item, path)
+        own = not (item.is_virtual or item.external)
+        needed = math.prod(item.shape or ()) * item.id.get_type().get_size()
+        most = _UNSEEN + _PACKED * os.path.getsize(path)
+        check_claim(f"{path}{item.name}", "bytes", needed if own else 0, most)
 
 
 def _check_chunks(stored: Any, name: str) -> None:
@@ -246,7 +293,7 @@ def check_found(stored: Any, key: Any, part: np.ndarray[Any, Any]) -> None:
             slice(n - start, min(corner + size, stop) - start)
             for n, corner, ((start, stop, _), size) in zip(at, place, grid, strict=True)
         )
-        if not _is_all(part[inside], stored.fillvalue):
+        if not is_all(part[inside], stored.fillvalue):
             continue
         told = _told(stored) if told is None else told
         if place not in told:
@@ -258,12 +305,6 @@ def check_found(stored: Any, key: Any, part: np.ndarray[Any, Any]) -> None:
                 f"its chunk at {place} is in the file, and its index does not lead there: the "
                 f"file is damaged ({error})"
             ) from error
-
-
-def _is_all(part: np.ndarray[Any, Any], value: Any) -> bool:
-    """Whether all is ``value``; of most parts some pixels tell that it is not."""
-    some = part[tuple(slice(None, None, max(n // 4, 1)) for n in part.shape)]
-    return bool((some == value).all() and (part == value).all())
 
 
 def _told(stored: Any) -> set[tuple[int, ...]]:

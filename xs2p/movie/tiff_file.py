@@ -73,6 +73,11 @@ def check_number(file: Opened, n_frames: int, expected: tuple[int, ...]) -> None
         )
 
 
+def told_by(tif: Any) -> list[str]:
+    """Whose metadata a file has that say what is in it."""
+    return [kind for kind in _TELLING if getattr(tif, f"is_{kind}")]
+
+
 def check_followed(file: Opened, series: Sequence[Any]) -> None:
     """Raise where a file tells of a stack, and tifffile could not follow it.
 
@@ -80,7 +85,7 @@ def check_followed(file: Opened, series: Sequence[Any]) -> None:
     logs of that may be shown nowhere.
     """
     tif, first = file.tif, series[0]
-    said = [kind for kind in _TELLING if getattr(tif, f"is_{kind}")]
+    said = told_by(tif)
     page = tif.pages.first
     left = (
         file.stamp.size - page.dataoffsets[-1] - page.databytecounts[-1] if page.dataoffsets else 0

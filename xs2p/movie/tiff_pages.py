@@ -182,7 +182,7 @@ def _check_places(places: dict[int, np.ndarray[Any, Any]], end: int) -> int:
             sizes = np.ones(1, "u1")
         elif sizes.size != at.size:
             raise struct.error(f"it has {at.size} strips or tiles, and sizes of {sizes.size}")
-        if not at.all() or not sizes.all():
+        if int(at.min(initial=8)) < 8 or not sizes.all():  # the file itself begins with 8 others
             raise struct.error("a strip or tile of its pixels is nowhere, or of 0 bytes")
         if int(at.max()) > end or int(sizes.max()) > end:
             raise struct.error("its pixels end beyond the file")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p.movie.frames import Frames, Stamp
+from xs2p.movie.video_sums import check_packet, seconds_told
 
 if TYPE_CHECKING:
     from xs2p.movie.turns import Stack
@@ -39,16 +40,16 @@ class VideoFrames(Frames):
         out = np.empty((count, *self.shape[1:]), self.dtype)
         if not count:
             return out
-        stop, done = start + step * (count - 1) + 1, 0
+        done = 0
         for at, frame in self._decoded(start):
-            if at >= stop:
-                break
             if at < start or (at - start) % step:
                 continue
             if at != start + step * done:
                 break
             out[done] = grey(frame, self.dtype)
             done += 1
+            if done == count:  # what comes after may be damaged
+                break
         if done < count:
             raise OSError(f"frame {start + step * done} of it cannot be decoded")
         return out
@@ -60,9 +61,7 @@ class VideoFrames(Frames):
             if start:
                 file.seek(self.first + int(start * self.step), stream=stream, backward=True)
             strict(stream)
-            for frame in file.decode(stream):
-                if frame.is_corrupt:
-                    raise OSError("a frame of it is damaged")
+            for frame in decoded(file, stream):
                 if frame.pts is None:
                     raise OSError("a frame of it has no timestamp")
                 yield round((frame.pts - self.first) / self.step), frame
@@ -83,10 +82,14 @@ def video_stack(name: str) -> Stack:
         if not times or not rate:
             raise ValueError(f"{name}: holds no frames")
         step = 1 / (rate * stream.time_base)
+        told = seconds_told(file, stream)
+    if told is not None:
+        number = max(number, round(told * rate))
     if len(times) < number:
         raise ValueError(
-            f"{name}: it tells of {number} frames, and {len(times)} are in it: it was cut while it "
-            "was written or copied; write those anew with: ffmpeg -i in -c:v ffv1 out.avi"
+            f"{name}: it tells of {number} frames, and {len(times)} are in it: it is damaged, or "
+            "was cut while it was written or copied; write those anew with: "
+            "ffmpeg -i in -c:v ffv1 out.avi"
         )
     numbers = [round((t - times[0]) / step) for t in times]
     if numbers != list(range(len(times))):
@@ -96,8 +99,9 @@ def video_stack(name: str) -> Stack:
             "-c:v ffv1 out.avi, or as TIFF in Fiji"
         )
     with opened(name) as file:
-        strict(file.streams.video[0])
-        frame = next(file.decode(video=0))
+        stream = file.streams.video[0]
+        strict(stream)
+        frame = next(decoded(file, stream))
         dtype = np.dtype("u2" if _sixteen(frame) else "u1")
         shape = (len(times), *grey(frame, dtype).shape)
     note = f"the video says {float(rate):g} Hz, which is what it is played with; fs= says another"
@@ -139,6 +143,21 @@ def _check_whole(name: str, size: int) -> None:
 def strict(stream: Any) -> None:
     """Have a decoder check what its codec has checksums for, and stop where it finds damage."""
     stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
+
+
+def decoded(file: Any, stream: Any) -> Iterator[Any]:
+    """Decode from where a file is, and raise an OSError at the first frame that is damaged."""
+    codec = stream.codec_context
+    for packet in file.demux(stream):
+        try:
+            check_packet(codec, bytes(packet))
+        except OSError:
+            yield from codec.decode(None)  # frames before it, which threads still have
+            raise
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise OSError("a frame of it is damaged")
+            yield frame
 
 
 def _timestamps(file: Any, stream: Any) -> list[int]:

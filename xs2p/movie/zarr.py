@@ -14,8 +14,8 @@ from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
 from xs2p.movie.zarr_damage import sorted_out, sound_part
-from xs2p.movie.zarr_state import State, patient, stalls, state_of
-from xs2p.movie.zarr_store import check_shape, check_there, check_zip
+from xs2p.movie.zarr_state import State, patience, patient, state_of
+from xs2p.movie.zarr_store import check_chunks, check_filled, check_shape, check_there, check_zip
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,8 +133,7 @@ def _open(source: Any, told: str) -> Any:
             return source
         # A server that lists nothing can only be read by what was consolidated.
         how: dict[str, Any] = {"use_consolidated": None if remote else False}
-        if remote and source.startswith(("http://", "https://")):
-            how["storage_options"] = {"client_kwargs": {"timeout": stalls()}}
+        how |= patience(source) if remote else {}
         return patient(lambda: zarr.open(source, mode="r", **how))
     except ImportError as error:
         raise ImportError(
@@ -262,7 +261,7 @@ class _NamedReads:
     dtype: np.dtype[Any]
     time: int  # which dim is time
     state: State
-    stored: Any = None  # the array of Zarr's, where chunks that are not there have no value
+    stored: Any  # the array of Zarr's, which this may be decoded from
 
     @property
     def ndim(self) -> int:
@@ -271,9 +270,11 @@ class _NamedReads:
     def __getitem__(self, key: Any) -> np.ndarray[Any, Any]:
         start, stop, _ = key[self.time].indices(self.shape[self.time])
         with named_read(self.path, start, stop), self.state.holding(key):
-            if self.stored is not None:
+            if self.stored.metadata.fill_value is None:  # chunks that are not there have no value
                 check_there(self.stored, key)
-            return np.asarray(patient(lambda: self.array[key])).astype(self.dtype, copy=False)
+            part = np.asarray(patient(lambda: self.array[key])).astype(self.dtype, copy=False)
+            check_filled(self.stored, key, part, self.path)
+            return part
 
 
 def array_to_dask(array: Any, chunks: int | None) -> Any:
@@ -316,8 +317,9 @@ def _to_dask(values: Any, array: Any, dims: Any, sizes: tuple[int, ...], name: s
     if signs.startswith(dtype.kind):
         dtype = np.dtype(f"{signs[1]}{dtype.itemsize}")
     check_shape(array, name)
-    bare = array if array.metadata.fill_value is None else None
-    reads = _NamedReads(values, name, values.shape, dtype, tuple(dims).index("time"), state, bare)
+    time = tuple(dims).index("time")
+    check_chunks(array, name, time)
+    reads = _NamedReads(values, name, values.shape, dtype, time, state, array)
     return from_array(reads, sizes, (state.token, str(dtype)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import logging
@@ -20,6 +21,7 @@ MOST_FILES = 10_000  # of a store's chunks, that are looked at to tell its state
 _METADATA = ("zarr.json", ".zarray")
 # Seconds between two tries of a server that fails; a try itself ends by the library's own limits.
 PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
+_OF_S3 = ("ConnectTimeoutError", "EndpointConnectionError")  # which s3fs does not try again
 STALLED = 60.0  # seconds without a byte, of an http server
 
 
@@ -136,12 +138,28 @@ def stalls() -> Any:
     return aiohttp.ClientTimeout(total=None, sock_connect=STALLED / 2, sock_read=STALLED)
 
 
+def patience(address: str) -> dict[str, Any]:
+    """Options of a store elsewhere, so that no try of it takes for ever.
+
+    s3fs tries again itself some times, and botocore as often within each of these.
+    """
+    if address.startswith(("http://", "https://")):
+        return {"storage_options": {"client_kwargs": {"timeout": stalls()}}}
+    if address.startswith("s3://"):
+        limits = {"connect_timeout": STALLED / 2, "read_timeout": STALLED / 4}
+        own = {**limits, "retries": {"max_attempts": 0}}
+        return {"storage_options": {"config_kwargs": own}}
+    return {}
+
+
 def passing(error: BaseException) -> bool:
     """Whether an error is of a server or the way to it, and may pass: busy, stalled, hung up."""
     status = getattr(error, "status", None) or getattr(error, "status_code", None)
     if isinstance(status, int):
         return status in (408, 429) or status >= 500
+    if isinstance(error, OSError) and error.errno == errno.EBUSY:  # what s3fs makes of 503
+        return True
     kinds = {kind.__name__ for kind in type(error).__mro__ if kind.__module__ != "builtins"}
-    if kinds & {"ClientConnectionError", "ClientPayloadError", "FSTimeoutError", "HTTPClientError"}:
+    if kinds & {"ClientConnectionError", "ClientPayloadError", "FSTimeoutError", *_OF_S3}:
         return True
     return isinstance(error, ConnectionError | TimeoutError)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import TRACES
-from xs2p._warnings import names
+from xs2p._warnings import names, warn
 from xs2p.disk.lock import locked
 from xs2p.disk.replace import put_in_place
 from xs2p.pipeline import regions as _regions
@@ -23,7 +23,7 @@ from xs2p.pipeline.identity import check_same, identity_of
 from xs2p.pipeline.inputs import Job, check_job
 from xs2p.pipeline.ledger import faults, read_ledger
 from xs2p.pipeline.marks import DONE, files_of, grids_of, write_mark
-from xs2p.pipeline.place import lock_of, partial_path
+from xs2p.pipeline.place import clear, left_behind, lock_of, partial_path
 from xs2p.pipeline.snr_filter import keep_rois
 from xs2p.pipeline.spans import on_its_way, regions_of
 from xs2p.pipeline.store import fill, with_defaults
@@ -73,6 +73,11 @@ def check_store(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     store = _finished(path)
     ledger, _ = read_ledger(store)
+    for old in left_behind(store):
+        warn(
+            f"{old} is what {store} was before a run that was killed as it replaced it; the next "
+            "run into that store removes it, or delete it"
+        )
     rows = [(name, *_where(store, name), why) for name, why in faults(store, ledger).items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -148,6 +153,7 @@ def repair_store(
             )
         hold.check()
         put_in_place(growing, final, overwrite=True)
+        clear(final)
     return damaged
 
 
@@ -176,7 +182,9 @@ def _link(old: str, new: str) -> None:
 def _finished(path: str | os.PathLike[str]) -> str:
     store = os.path.abspath(os.fspath(path))
     if not os.path.isdir(store):
-        raise FileNotFoundError(f"there is no store {os.fspath(path)!r}")
+        old = left_behind(store)
+        mend = f"; {old[-1]} is what it was before a run that was killed: rename it" if old else ""
+        raise FileNotFoundError(f"there is no store {os.fspath(path)!r}{mend}")
     if store.endswith(".partial.zarr"):
         raise ValueError(
             f"{store} is not finished: extract_to_zarr goes on with it with resume=True, and "

@@ -19,6 +19,7 @@ from xs2p.pipeline.inputs import Job
 from xs2p.pipeline.marks import RUN
 from xs2p.rois.pixels import pixel_table
 
+_MOVIES = ("movie", "movie_chan2")
 FORMAT = "results_format"  # of a run: the number that says what its results are
 
 
@@ -96,7 +97,7 @@ def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = No
         raise ValueError(
             f"{store} is no store that extract_to_zarr made; overwrite=True replaces it"
         ) from error
-    run = json.loads(json.dumps(run))
+    run, kept = _with_rate(json.loads(json.dumps(run))), _with_rate(kept)
     _check_format(run, kept, store)
     differs = []
     for name in dict.fromkeys([*run, *kept]):
@@ -119,6 +120,14 @@ def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = No
             "it was made with, choose another store, or start anew with overwrite=True, "
             "resume=False"
         )
+
+
+def _with_rate(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run with the frame rate that it goes by: given, or what the movie says, is one."""
+    said = [run.get("fs"), *((run.get(name) or {}).get("fs") for name in _MOVIES)]
+    rate = next((fs for fs in said if fs is not None), None)
+    movies = {name: {**run[name], "fs": rate} for name in _MOVIES if run.get(name)}
+    return {**run, **movies, "fs": rate}
 
 
 def _default(name: str) -> Any:

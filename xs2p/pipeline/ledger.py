@@ -13,7 +13,7 @@ from typing import Any
 
 from xs2p._warnings import names
 from xs2p.disk.replace import put_bytes
-from xs2p.pipeline.marks import size_of, sum_of
+from xs2p.pipeline.marks import RUN, size_of, sum_of
 
 LEDGER = "xs2p_files"  # a group
 
@@ -78,14 +78,34 @@ def read_ledger(store: str) -> tuple[dict[str, int], str]:
         return dict(ledger["files"]), str(ledger["run"])
     except FileNotFoundError:
         raise ValueError(
-            f"{store} has no checksums to be checked by: extract_to_zarr writes them into a store "
-            "that is complete, and earlier ones have none"
+            f"{store} has no checksums to be checked by: {_maker(store)} made it, and "
+            "extract_to_zarr did not write them yet, or another program has removed them; extract "
+            "anew with overwrite=True for a store that has them"
         ) from None
     except (ValueError, KeyError, TypeError, UnicodeError) as error:
         raise ValueError(
             f"{path}, the checksums of {store}, is damaged itself ({error}): what is in the store "
             "cannot be checked; extract anew with overwrite=True"
         ) from error
+
+
+def check_ledger(store: str) -> None:
+    """Raise a ValueError, naming the version, where an unfinished store is of before ledgers."""
+    if not os.path.isdir(os.path.join(store, LEDGER)):
+        maker = _maker(store)
+        raise ValueError(
+            f"{store} cannot be resumed: {maker} began it, before stores had checksums. Go on with "
+            f"{maker}, choose another store, or start anew with overwrite=True, resume=False"
+        )
+
+
+def _maker(store: str) -> str:
+    try:
+        with open(os.path.join(store, "zarr.json"), "rb") as file:
+            attributes = json.load(file)["attributes"]
+        return f"xs2p {json.loads(attributes[RUN])['xs2p_version']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "a version of xs2p that it does not tell"
 
 
 def faults(store: str, ledger: Mapping[str, int], checksums: bool = True) -> dict[str, str]:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
+import re
 from collections.abc import Iterable
 
-from xs2p.disk.replace import check_place, foreign_store
+from xs2p.disk.replace import check_place, foreign_store, holds_only_zarr, remove
 from xs2p.pipeline.marks import RUN
+
+log = logging.getLogger("xs2p")
+_foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN))
 
 
 def partial_path(path: str) -> str:
@@ -54,8 +59,7 @@ def check_target(
         return final, growing
     _check_unfinished(final, growing, resume, overwrite, inputs)
     if overwrite or not resume:
-        foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN))
-        check_place(final, overwrite=overwrite, foreign=foreign, inputs=inputs)
+        check_place(final, overwrite=overwrite, foreign=_foreign, inputs=inputs)
     return final, growing
 
 
@@ -77,3 +81,27 @@ def _check_unfinished(
             f"{growing} exists, from a run that did not end; resume=True goes on with it, "
             "overwrite=True starts anew"
         )
+
+
+def left_behind(final: str) -> list[str]:
+    """Return stores that a run had replaced, or was about to, when it was killed.
+
+    They have names that nobody else gives, and hold what this package made, or what is left of it.
+    """
+    folder, name = os.path.split(final)
+    ours = re.compile(rf"\.{re.escape(name)}\.[0-9a-f]{{8}}\.old")
+    inside = os.listdir(folder) if os.path.isdir(folder) else []
+    found = [os.path.join(folder, other) for other in sorted(inside) if ours.fullmatch(other)]
+    return [old for old in found if _is_ours(old)]
+
+
+def _is_ours(old: str) -> bool:
+    half = not os.path.lexists(os.path.join(old, "zarr.json"))  # it was being removed
+    return holds_only_zarr(old) if half else _foreign(old) is None
+
+
+def clear(final: str) -> None:
+    """Remove what killed runs had replaced, now that a complete store is in its place."""
+    for old in left_behind(final):
+        log.warning("%s is removed: a run was killed as it replaced it by %s", old, final)
+        remove(old)

@@ -24,8 +24,8 @@ from xs2p.pipeline.extract import extract, extracted, finished, relative_in
 from xs2p.pipeline.history import Earlier, Session
 from xs2p.pipeline.identity import check_same, digests_of, identity_of
 from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
-from xs2p.pipeline.ledger import LEDGER, check_whole
-from xs2p.pipeline.place import check_target, lock_of, partial_path
+from xs2p.pipeline.ledger import check_ledger, check_whole
+from xs2p.pipeline.place import check_target, clear, lock_of, partial_path
 from xs2p.pipeline.snr_filter import drop_noisy_rois, keep_rois
 from xs2p.pipeline.spans import on_its_way, regions_of
 from xs2p.pipeline.whole import Writer, complete, is_whole
@@ -183,6 +183,7 @@ def _run(
         fill(writer, job, traces, regions[0], how.progress, session)
         hold.check()
         put_in_place(growing, final, how.overwrite, how.durable)
+        clear(final)
     return _regions.open_store(final)
 
 
@@ -194,11 +195,7 @@ def _begun(
     goes_on = how.resume and os.path.exists(growing)
     if goes_on:
         check_same(run, growing)
-        if not os.path.isdir(os.path.join(growing, LEDGER)):
-            raise ValueError(
-                f"{growing} cannot be resumed: a version of xs2p before there were checksums began "
-                "it. Choose another store, or start anew with overwrite=True, resume=False"
-            )
+        check_ledger(growing)
     if job.snr_threshold > 0:
         # A run that goes on has the ratio in its store.
         known = _regions.open_store(growing)["snr"] if goes_on else None

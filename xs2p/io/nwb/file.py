@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from xs2p.disk.hdf5_damage import check_hdf5
+from xs2p.movie.hdf5_sources import check_hdf5
 
 
 def require_pynwb() -> Any:
@@ -45,7 +45,7 @@ def opened(path: str) -> Iterator[Any]:
         io = None
         try:
             if os.path.isfile(path):
-                check_hdf5(path)
+                check_hdf5(path, "/processing")
             io = reader(path, "r")
             file = io.read()
         except Exception as error:

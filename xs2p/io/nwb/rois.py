@@ -263,7 +263,9 @@ def _columns(table: Any, where: str) -> dict[str, xr.Variable]:
             found[f"{name}_prob"] = xr.Variable("roi", values[:, 1], {**attrs, "units": "1"})
             continue
         key = name
-        if name in (*TAKEN, *_OF_PIXELS, *_MEASURED) and not _is_of_rois(name, values):
+        of_ours = name == "tau" and values.dtype.kind == "f" and is_ours(table)
+        of_rois = of_ours or _is_of_rois(name, values)
+        if name in (*TAKEN, *_OF_PIXELS, *_MEASURED) and not of_rois:
             key = _PREFIX + name
             while key in table.colnames:
                 key = _PREFIX + key

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.hdf5_damage import check_hdf5
 from xs2p.disk.reads import naming
+from xs2p.movie.hdf5_sources import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,6 +67,8 @@ def read_caiman(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
                 rows, columns = (int(n) for n in _column(A["shape"], "shape"))
                 footprints = csc_array(tuple(parts), shape=(rows, columns))
                 footprints.check_format()
+                if (np.diff(footprints.indptr) < 0).any():  # not looked at where the last is 0
+                    raise ValueError("its columns end before they begin")
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}: estimates/A is damaged ({error})") from error
         elif A.ndim == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -98,7 +99,7 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
             found = file.series[0].shape
             single = overlays is None and _is_image(found)
             if single:
-                _check_there(file.series[0], os.path.getsize(path))
+                _check_there(file, os.path.getsize(path))
             image = file.series[0].asarray() if single else None
     except ValueError:
         if found is not None and not _is_image(found):  # what else is wrong with it does not matter
@@ -114,8 +115,16 @@ def read_tif(path: str, shape: tuple[int, int] | None, insist: bool = False) -> 
 _MOST = 1100  # bytes that one of a compressed file can hold at most (of deflate's, 1032)
 
 
-def _check_there(series: Any, size: int) -> None:
-    """Raise where parts of an image are nowhere in the file, which tifffile takes for zeros."""
+def _check_there(file: Any, size: int) -> None:
+    """Raise where parts of an image are nowhere in the file, which tifffile takes for zeros.
+
+    Or where its directory does not fit its metadata, which tifffile only logs.
+    """
+    from xs2p.movie.tiff_file import told_by
+
+    series, page, told = file.series[0], file.pages.first, told_by(file)
+    if (told and series.kind not in told) or len(page.dataoffsets) != math.prod(page.chunked):
+        raise ValueError("the file is damaged: what it tells of its image does not fit together")
     for page in series.pages:
         if page is None or not all(page.dataoffsets) or not all(page.databytecounts):
             raise ValueError("the file is damaged: parts of the image are not in it")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.hdf5_damage import check_hdf5
+from xs2p.movie.hdf5_sources import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -65,6 +65,8 @@ def _read(item: Any, name: str, shape: tuple[int, int] | None) -> xr.Dataset:
         places = np.empty(0, np.int64) if empty else item["ir"][()].astype(np.int64)
         matrix = csc_array((data, places, ends), shape=(rows, ends.size - 1))
         matrix.check_format()
+        if (np.diff(ends) < 0).any():  # which is not looked at where the last says: nothing
+            raise ValueError(f"{name}: its columns end before they begin: the file is damaged")
         return rois_of_columns(matrix, None, shape, {}, name)
     array = item[()].T
     if array.ndim == 3:

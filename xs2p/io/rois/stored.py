@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING
 
-from xs2p.disk.hdf5_damage import check_hdf5
+from xs2p.disk.reads import check_claim
+from xs2p.movie.hdf5_sources import check_hdf5
 
 if TYPE_CHECKING:
     import xarray as xr
 
+_UNSEEN = 2**25  # bytes that an array may have whatever the size of its store
+_PACKED = 4000  # bytes that one may have been packed from, and chunks of nothing beside one
 _PIXELS = ("npix", "ypix", "xpix", "lam", "overlap")
 
 
@@ -52,6 +57,23 @@ def _check_whole(rois: xr.Dataset) -> None:
         raise ValueError(f"status is {', '.join(map(repr, sorted(odd - set(KNOWN_STATUS))))}")
 
 
+def _check_claims(path: str) -> None:
+    """Raise where arrays of a store claim much more than its files can have been packed from.
+
+    What has a dimension of its own is read whole, of others a chunk at a time.
+    """
+    import zarr
+
+    files = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
+    size = sum(map(os.path.getsize, files))
+    for name, array in zarr.open_group(path, mode="r", use_consolidated=False).arrays():
+        stored = array.shape if array.ndim == 1 else array.chunks
+        needed = math.prod(stored) * array.dtype.itemsize
+        check_claim(f"{path}/{name}", "bytes", needed, _UNSEEN + _PACKED * size)
+        chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+        check_claim(f"{path}/{name}", "chunks", chunks, _PACKED * (1 + len(files)))
+
+
 def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     """Read the ROI set of a Zarr store or NetCDF file; of traces beside it nothing is read."""
     import xarray as xr
@@ -63,6 +85,7 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
             check_hdf5(path)
             stored = xr.open_dataset(path)
         else:
+            _check_claims(path)
             stored = xr.open_zarr(path, consolidated=False)
         with stored:
             footprints = footprints_in(stored)

@@ -1,6 +1,6 @@
 """Read damaged files of ROIs one after the other; a line of JSON for each says how it ended.
 
-As a process of its own, which may die: ``python mutate_rois.py FOLDER READER SEED FIRST STOP``.
+As a process of its own, which may die: ``python trial_rois.py FOLDER READER SEED FIRST STOP``.
 """
 
 from __future__ import annotations
