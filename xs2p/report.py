@@ -25,6 +25,8 @@ from xs2p.plot import plot_summary, plot_traces
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.raster import bins_of
 from xs2p.plot.times import time_axis
+from xs2p.plot.traces import check_traces_of
+from xs2p.rois.pixels import pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +35,7 @@ _BYTES = 4_000_000  # of traces in a report, two for each bin of time
 _MOST_BINS, _FEWEST_BINS = 800, 50
 _SHOWN = ("dFF", "Fc", "F")  # whose trace a click shows, the first that is there
 _EXAMPLES = 4  # ROIs that are best, and as many that are worst
-_MADE_HERE = "xs2p report"  # in a file that a report may replace
+_MADE_HERE = b"<!-- xs2p report -->"  # in a file that a report may replace
 
 
 def write_report(
@@ -75,8 +77,15 @@ def write_report(
     check_flag("overwrite", overwrite)
     target = os.fspath(path)
     _check_target(target, overwrite)
+    if not isinstance(traces, xr.Dataset | str | os.PathLike):
+        raise ValueError(
+            "write_report takes a Dataset of traces, or the path of a store, got "
+            f"{type(traces).__name__}"
+        )
     source = None if isinstance(traces, xr.Dataset) else os.fspath(traces)
     ds = traces if isinstance(traces, xr.Dataset) else _opened(os.fspath(traces))
+    check_traces_of(ds)
+    pixel_table(ds)
     if UNFINISHED in ds.attrs:
         raise ValueError(f"write_report: the traces are not complete: {ds.attrs[UNFINISHED]}")
     page = _page(ds, source, background, os.path.basename(target))
@@ -97,7 +106,7 @@ def _check_target(target: str, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     with open(target, "rb") as file:
-        ours = _MADE_HERE.encode() in file.read(4000)
+        ours = _MADE_HERE in file.read(200)
     if not ours:
         raise FileExistsError(f"{target} exists and is no report of xs2p; choose another name")
     if not overwrite:
@@ -130,8 +139,8 @@ def _page(ds: xr.Dataset, source: str | None, background: Any, name: str) -> str
         "ROWS": rows,
         "PICTURES": pictures,
         "MADE": "".join(f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in made),
-        # A text that would end the script is none in JSON with its slashes escaped.
-        "DATA": json.dumps(data).replace("</", "<\\/"),
+        # No text can end the script, or begin another.
+        "DATA": json.dumps(data).replace("<", "\\u003c"),
     }
     page = (Path(__file__).parent / "report.html").read_text(encoding="utf-8")
     parts = page.split("%%")  # names at odd places
@@ -198,8 +207,9 @@ def _table(ds: xr.Dataset, measures: xr.Dataset) -> tuple[str, str]:
         for name, cells in columns.items()
     }
     headings = ['<th tabindex="0">roi</th>'] + [
-        f'<th tabindex="0"{_class(text[name])} title="{_told(ds, measures, name)}">{name}</th>'
-        for name in map(html.escape, columns)
+        f'<th tabindex="0"{_class(text[name])} title="{_told(ds, measures, name)}">'
+        f"{html.escape(name)}</th>"
+        for name in columns
     ]
     rows = []
     for k, label in enumerate(labels.tolist()):
@@ -231,7 +241,7 @@ def _cells(variable: xr.DataArray) -> Iterable[tuple[str, str]]:
         if isinstance(value, bool):
             yield str(int(value)), "yes" if value else "no"
         elif isinstance(value, int | float):
-            yield f"{value!r}", "" if value != value else f"{value:.4g}"
+            yield f"{value!r}".replace("inf", "Infinity"), "" if value != value else f"{value:.4g}"
         else:
             yield "", str(value)
 
@@ -273,7 +283,7 @@ def _made(ds: xr.Dataset, source: str | None) -> tuple[list[tuple[str, str]], li
     except ValueError:  # traces that no store holds tell their parameters alone
         skipped = {"ops", HISTORY}
         attrs = {k: v for k, v in ds.attrs.items() if k not in skipped}
-        return [*_lines(attrs), ("report by", f"{_MADE_HERE}, {__version__}")], []
+        return [*_lines(attrs), ("report by", f"xs2p {__version__}")], []
     made = [("store", source or "")] * (source is not None)
     for key in ("movie", "movie_chan2", "rois"):
         if told[key]:
@@ -283,7 +293,7 @@ def _made(ds: xr.Dataset, source: str | None) -> tuple[list[tuple[str, str]], li
     made += _lines(told["parameters"])
     made += [("versions", ", ".join(f"{k} {v}" for k, v in told["versions"].items()))]
     made += [(key, str(told[key])) for key in ("device", "kernels", "start", "end", "resumes")]
-    return [*made, ("report by", f"{_MADE_HERE}, {__version__}")], list(told["warnings"])
+    return [*made, ("report by", f"xs2p {__version__}")], list(told["warnings"])
 
 
 def _lines(values: Mapping[Any, Any]) -> list[tuple[str, str]]:

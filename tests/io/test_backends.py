@@ -1,6 +1,7 @@
 """Movies and suite2p's folders through xarray's own doors."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -66,6 +67,24 @@ def test_what_is_sliced_is_what_is_read(folder, key):
     lazy = xr.open_dataset(folder, engine=Suite2pBackend)
     for name in ("F", "spks"):
         xr.testing.assert_identical(lazy[name].isel(key).compute(), expected[name].isel(key))
+
+
+def test_a_stretch_of_time_reads_no_whole_rows(tmp_path):
+    rows = np.zeros((60, 40_000), "f4")
+    rows[:] = np.arange(60)[:, None] + 1
+    for n in range(2):
+        folder = tmp_path / f"plane{n}"
+        folder.mkdir()
+        np.save(folder / "F.npy", rows)
+        np.save(folder / "ops.npy", {"fs": 10.0})
+    for lazy in (xr.open_dataset(path, engine=Suite2pBackend) for path in (tmp_path, folder)):
+        tracemalloc.start()
+        found = lazy.F.isel(time=slice(10, 20), roi=[5, 7, 30]).values
+        whole = lazy.F.isel(time=slice(10, 20)).values
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 500_000 and found[:, 0].tolist() == [6.0, 8.0, 31.0]
+        assert whole.shape == (lazy.sizes["roi"], 10)
 
 
 def test_the_statuses_of_zeros_are_known_without_reading_all(folder, monkeypatch):

@@ -102,7 +102,7 @@ def test_a_row_for_each_roi(ds, recording):
         assert table[name].tolist() == ds[name].values.tolist()
     for name in ("snr", "skew", "std"):
         np.testing.assert_array_equal(table[name], getattr(ds.Fc.s2p, name)())
-    assert table.attrs["units"]["med_y"] == "pixel"
+    assert table.attrs["units"]["med_y"] == "1"
     alone = recording[1].s2p.to_dataframe()
     assert "snr" not in alone and alone.radius.tolist() == table.radius.tolist()
     # What is there is kept: the values that a filter judged by.

@@ -168,3 +168,28 @@ def test_groups_keep_to_their_size(frames, monkeypatch):
     monkeypatch.setattr(groups, "_BYTES", 20 * frames[0].nbytes)
     movie, _ = counting(frames)
     assert set(grouped(movie).chunksizes["time"]) == {20}
+
+
+def test_labels_that_were_cut_with_the_movie_come_along():
+    values = np.arange(300 * 12, dtype="i2").reshape(300, 3, 4)
+    movie = xr.DataArray(values, {"seen": ("time", np.arange(300))}, ("time", "y", "x"))
+    found = groups.grouped(movie.chunk(time=1))
+    assert len(found.chunksizes["time"]) < 300
+    xr.testing.assert_identical(found.compute(), movie)
+
+
+def test_a_crop_reads_its_own_part_alone():
+    class Source:
+        shape, dtype, ndim, read = (300, 4, 8, 8), np.dtype("i2"), 4, 0
+
+        def __getitem__(self, key):
+            part = np.zeros(self.shape, self.dtype)[key]
+            self.read += part.nbytes
+            return part
+
+    source = Source()
+    data = da.from_array(source, chunks=(1, 4, 8, 8))[:, 2]
+    movie = groups.grouped(xr.DataArray(data, dims=("time", "y", "x")))
+    assert len(movie.chunksizes["time"]) < 300
+    movie.compute()
+    assert source.read == 300 * 8 * 8 * 2

@@ -95,6 +95,32 @@ def test_nan_and_infinity_are_not_hidden():
         assert np.isnan(found[name].values).sum() == np.isnan(found[name].values[1, 1]) == 1
 
 
+@pytest.mark.parametrize("frame", [0, 2])
+def test_infinity_is_the_same_wherever_it_is(frame):
+    values = np.ones((4, 3, 3)) * np.arange(4.0)[:, None, None]
+    values[frame, 1, 1] = np.inf
+    movie = xr.DataArray(values, dims=("time", "y", "x")).chunk(time=1)
+    with np.errstate(invalid="ignore"):
+        found = movie.s2p.summary_images()
+    assert np.isinf(found["mean"].values).sum() == np.isinf(found["max"].values).sum() == 1
+    assert found["mean"][1, 1] == found["max"][1, 1] == np.inf
+
+
+def test_largest_values_are_exact_and_no_whole_movie_comes_into_memory(tmp_path):
+    values = np.array([-1e9, 0.1, 0.3]).reshape(3, 1, 1)
+    assert xr.DataArray(values, dims=("time", "y", "x")).s2p.summary_images("max")["max"] == 0.3
+    long = xr.DataArray(np.zeros((3, 1, 1), "i8"), dims=("time", "y", "x"))
+    with pytest.raises(ValueError, match="more digits than are kept"):
+        long.s2p.summary_images()
+    assert long.s2p.mean_image() == 0.0
+    path = tmp_path / "m.bin"
+    xs2p.sample_movie().values.astype("<i2").tofile(path)
+    opened = xr.open_dataset(path, engine="xs2p", shape=(64, 64)).movie
+    images = opened.s2p.summary_images()
+    xr.testing.assert_equal(images["mean"], xs2p.sample_movie().s2p.mean_image().drop_vars([]))
+    assert not opened.variable._in_memory
+
+
 def test_one_pass_and_each_chunk_once():
     reads = []
 

@@ -229,3 +229,13 @@ def test_parts_of_ops_and_traces(stored, recording, tmp_path):
     moved = whole.s2p.extract(rois, **how).F
     memory = xr.DataArray(whole.values, dims=whole.dims, attrs=whole.attrs).s2p.extract(rois, **how)
     np.testing.assert_array_equal(moved, memory.F)
+
+
+@pytest.mark.parametrize("name", ["", "data.bin"])
+def test_what_is_registered_already_is_not_moved_again(tmp_path, name):
+    folder = tmp_path / "suite2p" / "plane0"
+    folder.mkdir(parents=True)
+    np.zeros((10, 4, 6), "<i2").tofile(folder / "data.bin")
+    np.save(folder / "ops.npy", {"Ly": 4, "Lx": 6, "yoff": np.ones(10, int), "nframes": 10})
+    with pytest.raises(ValueError, match="is registered already .data.bin of suite2p's"):
+        xs2p.open_movie(folder / name, registration=folder)

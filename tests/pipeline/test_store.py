@@ -395,7 +395,7 @@ def test_what_a_replacement_that_was_killed_has_left(recording, whole, tmp_path,
     other.mkdir()
     (other / "theirs.txt").write_text("not of xs2p")
     xs2p.extract_to_zarr(movie, rois, path, **{**OPTIONS, "tau": 0.5})
-    monkeypatch.setattr(store, "clear", lambda final: None)
+    monkeypatch.setattr(store, "clear", lambda *_: None)
     monkeypatch.setattr(replace, "remove", lambda old: os.remove(Path(old) / "zarr.json"))
     if not half:
         monkeypatch.setattr(replace, "remove", lambda old: None)

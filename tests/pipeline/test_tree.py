@@ -1,6 +1,7 @@
 """Planes and sessions as the groups of a tree."""
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import xarray as xr
@@ -56,6 +57,23 @@ def test_all_groups_are_one_graph(tmp_path):
     with xr.open_datatree(tmp_path / "traces.zarr", engine="zarr", consolidated=False) as back:
         for name in "ab":
             xr.testing.assert_equal(back[name].to_dataset().compute(), done[name].to_dataset())
+
+
+def test_planes_of_one_array_are_read_once():
+    reads = []
+
+    def read(block):
+        reads.append(block.nbytes)
+        return block
+
+    frames = np.zeros((300, 2, *MOVIE.shape[1:]), MOVIE.dtype)
+    both = da.from_array(frames, chunks=(1, 2, -1, -1)).map_blocks(
+        read, dtype=frames.dtype, meta=frames[:0]
+    )
+    planes = {f"p{n}": xr.DataArray(both[:, n], dims=("time", "y", "x")) for n in range(2)}
+    held = {name: plane.to_dataset(name="movie") for name, plane in planes.items()}
+    xr.DataTree.from_dict(held).s2p.extract(ROIS, baseline="none").load()
+    assert sum(reads) == frames.nbytes
 
 
 def test_rois_of_the_group_or_of_one_above_it():

@@ -131,7 +131,7 @@ def test_what_stands_there_is_the_drop_in_and_logs(theirs, caplog):
     said = [(r.name, r.getMessage()) for r in caplog.records]
     assert {name for name, _ in said} == {"suite2p.extraction.extract", "suite2p.extraction.dcnv"}
     assert any("21 of 60 frames" in text for _, text in said)
-    assert any("Extracted fluorescence from 7 ROIs in 60 frames" in text for _, text in said)
+    assert any("traces of 7 ROIs over 60 frames" in text for _, text in said)
     with patched(keep_masks=True):
         got = theirs.extraction.extraction_wrapper(stat, frames, settings=settings)
     for roi, mask in zip(stat, masks, strict=True):

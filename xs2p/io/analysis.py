@@ -59,7 +59,8 @@ def to_cascade(ds: xr.Dataset) -> Cascade:
     -----
     ν is the median step of dF/F from a frame to the next over √fs, in per cent: Rupprecht et al.
     2021, doi:10.1038/s41593-021-00895-5. Frames that do not count and borders of segments are left
-    out of it, and stay in ``dFF``.
+    out of it. ``dFF`` of xs2p is NaN in frames that do not count: leave them out before, by
+    ``ds.isel(time=np.flatnonzero(ds.valid))``, or choose another stretch.
 
     Examples
     --------
@@ -174,7 +175,7 @@ def _complete(dFF: xr.DataArray, step: str) -> np.ndarray:
             f"{step}: dFF is NaN in {int(lost[some[0]].sum())} of {lost.shape[1]} frames of roi "
             f"{dFF['roi'].values[some[0]] if 'roi' in dFF.coords else some[0]} (and of "
             f"{some.size - 1} more ROIs), near which Cascade would make NaN; choose frames that "
-            "have numbers, as by ds.sel(time=slice(…))"
+            "have numbers, as by ds.isel(time=np.flatnonzero(ds.valid))"
         )
     rows = np.flatnonzero(~lost.all(axis=1))
     if not rows.size:

@@ -124,6 +124,10 @@ class Suite2pBackend(BackendEntrypoint):
         from xs2p.io.suite2p.lazy import open_rows
 
         name = os.fspath(filename_or_obj)
+        if movie and not os.path.isdir(name):
+            raise ValueError(
+                f"movie=True needs a folder of suite2p's, with data.bin; {name} is none"
+            )
         found = read_folder(name, shape, segments, open_rows)
         if movie:
             registered = open_movie(name, shape=shape)
@@ -181,9 +185,10 @@ def _planes_in(name: str) -> list[str]:
     """Plane folders with results; the folder itself where it is one."""
     if not os.path.isdir(name):
         return []
-    if set(_TRACES) & set(os.listdir(name)):
+    here = set(os.listdir(name))
+    if set(_TRACES) & here:
         # Any program may write an F.npy; what suite2p writes has its ROIs or its ops beside it.
-        return [name] if {"stat.npy", "ops.npy"} & set(os.listdir(name)) else []
+        return [name] if {"stat.npy", "ops.npy"} & here else []
     return [path for path in plane_folders(name) if set(_TRACES) & set(os.listdir(path))]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import contextvars
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +17,19 @@ if TYPE_CHECKING:
 _FEW = 256  # chunks that Dask is at ease with, whatever they hold
 _BYTES = 2**24  # of a group, at most
 _MOST = 128  # chunks of a group: so many tasks become one
+
+
+_joins = contextvars.ContextVar("xs2p joins small chunks", default=True)
+
+
+@contextlib.contextmanager
+def apart() -> Iterator[None]:
+    """Leave small chunks as they are: movies that share them are computed in one graph."""
+    token = _joins.set(False)
+    try:
+        yield
+    finally:
+        _joins.reset(token)
 
 
 class _Group(NamedTuple):
@@ -50,14 +65,19 @@ def grouped(movie: xr.DataArray, frames: Iterable[int] = ()) -> xr.DataArray:
     its own. No group crosses the borders of chunks of so many ``frames``, where chunks of the movie
     do not.
     """
-    if movie.chunks is None or not _is_cut_small(movie):
+    if movie.chunks is None or not _joins.get() or not _is_cut_small(movie):
         return movie
     sizes = movie.chunksizes["time"]
     spans = list(_spans(sizes, max(movie.nbytes // movie.sizes["time"], 1), frames))
     if len(spans) == len(sizes):
         return movie
     data = _joined(movie.data, spans)
-    return movie if data is None else movie.copy(data=data)
+    if data is None:
+        return movie
+    # Labels that were cut with the movie are lazy, in its chunks.
+    lazy = {n: c for n, c in movie.coords.items() if c.chunks and "time" in c.dims}
+    whole = {n: c.chunk(time=data.chunks[-3]) for n, c in lazy.items()}
+    return movie.drop_vars(list(lazy)).copy(data=data).assign_coords(whole)
 
 
 def _is_cut_small(movie: xr.DataArray) -> bool:
@@ -91,7 +111,8 @@ def _joined(data: Any, spans: list[slice]) -> Any:
     if any(getattr(layer, "annotations", None) for layer in data.dask.layers.values()):
         return None  # where and how its tasks are to run
     keys = list(flatten(data.__dask_keys__()))
-    graph = convert_legacy_graph(dict(data.dask.cull(set(keys))))
+    # As Dask would before it runs them: a selection of each frame goes into its read.
+    graph = convert_legacy_graph(dict(data.__dask_optimize__(data.dask, keys)))
     needed = set(keys).union(*(task.dependencies for task in graph.values()))
     if not needed <= graph.keys():
         return None  # results that are on a cluster

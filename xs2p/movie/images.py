@@ -14,6 +14,7 @@ from xs2p.compute.arrays import is_cupy, to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.compute.progress import READS, reading, watch
 from xs2p.movie.check import LABELLED, check_dims, check_dtype
+from xs2p.movie.chunks import even_chunks
 from xs2p.movie.image_sums import FIRST_PAIR, LARGEST, N_SUMS, PAIRS, SQUARE, SUM
 
 KINDS = ("mean", "max", "std", "correlation")
@@ -102,11 +103,17 @@ def summary_images(
         )
     check_dims(movie, LABELLED, "movie")
     check_dtype(movie.dtype, "movie")
+    if "max" in names and movie.dtype.kind in "iu" and movie.dtype.itemsize == 8:
+        raise ValueError(
+            f"the largest values of {movie.dtype} may have more digits than are kept; leave 'max' "
+            "out of which, or give movie.astype('int32')"
+        )
     counted = _counted(movie)
     pairs = bool({"std", "correlation"} & set(names))
     first = counted.isel(time=slice(0, 1)).data
     first = np.asarray(to_host(first.compute() if hasattr(first, "compute") else first))
     first = first[..., 0, :, :].astype(np.float64)
+    first = np.where(np.isfinite(first), first, 0.0)
     sums = _sums(counted, first, pairs, progress)
     made = _images(sums, first, counted.sizes["time"], names)
     return _labelled(movie, made)
@@ -129,6 +136,10 @@ def _sums(movie: xr.DataArray, first: np.ndarray, pairs: bool, progress: bool) -
     """Add up all frames, ``([channel, plane,] SUMS, y, x)``, of what differs from the first."""
     import dask
 
+    if movie.chunks is None and not movie.variable._in_memory:
+        sizes = movie.sizes
+        shape = sizes["time"], sizes["y"], sizes["x"]
+        movie = movie.chunk(time=even_chunks(shape, movie.dtype.itemsize))
     if movie.chunks is None:
         return _sums_of(movie.data, first, pairs)
     axis = movie.ndim - 3
@@ -193,7 +204,7 @@ def _images(
         if name == "mean":
             found[name] = (first + off / n_frames).astype(np.float32)
         elif name == "max":
-            found[name] = np.where(np.isnan(off), np.nan, sums[..., LARGEST, :, :] + first)
+            found[name] = np.where(np.isnan(off), np.nan, sums[..., LARGEST, :, :])
         elif name == "std":
             found[name] = np.sqrt(np.maximum(squares, 0.0) / n_frames).astype(np.float32)
         else:

@@ -18,8 +18,8 @@ def _plain(frames, first, out):  # type: ignore[no-untyped-def]
     for y in range(frames.shape[1]):
         for t in range(frames.shape[0]):
             for x in range(frames.shape[2]):
-                value = np.float64(frames[t, y, x]) - first[y, x]
-                out[0, y, x] += value
+                value = np.float64(frames[t, y, x])
+                out[0, y, x] += value - first[y, x]
                 out[2, y, x] = out[2, y, x] if out[2, y, x] >= value else value
 
 
@@ -36,7 +36,8 @@ def _with_pairs(frames, first, row, below, out):  # type: ignore[no-untyped-def]
                 value = row[x]
                 out[0, y, x] += value
                 out[1, y, x] += value * value
-                out[2, y, x] = out[2, y, x] if out[2, y, x] >= value else value
+                whole = np.float64(frames[t, y, x])
+                out[2, y, x] = out[2, y, x] if out[2, y, x] >= whole else whole
             for x in range(n_columns - 1):
                 out[3, y, x] += row[x] * row[x + 1]
             if last:

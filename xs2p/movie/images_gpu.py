@@ -23,9 +23,10 @@ def frame_sums(frames: Any, first: np.ndarray, pairs: bool) -> np.ndarray:
     out[LARGEST] = -np.inf
     step = max(1, _VALUES // max(1, size[0] * size[1]))
     for start in range(0, frames.shape[0], step):
-        some = frames[start : start + step].astype(cp.float64) - begin
-        out[SUM] += some.sum(axis=0)
+        some = frames[start : start + step].astype(cp.float64)
         out[LARGEST] = cp.maximum(out[LARGEST], some.max(axis=0))
+        some -= begin
+        out[SUM] += some.sum(axis=0)
         if not pairs:
             continue
         out[SQUARE] += (some * some).sum(axis=0)

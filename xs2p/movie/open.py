@@ -132,7 +132,8 @@ def open_movie(
         or the folder of all planes, with ``ops.npy`` or ``reg_outputs.npy``. Each chunk is moved as
         it is read, to the frames that suite2p has in ``data.bin``: int16, rigid shifts to the bit,
         non-rigid ones of suite2p 1.1.0 to rounding. All channels are moved alike; of a movie of
-        several planes the folder's own is taken. Rate, ``tau`` and ``badframes`` are those of ops.
+        several planes the folder's own is taken. ``tau`` and ``badframes`` are
+        those of ops, and the rate, where the recording has none.
 
     Returns
     -------
@@ -231,9 +232,10 @@ def open_movie(
         refuse(turns, variable if not is_store(path) else None, "an array or a store")
         refuse_segments(by, "an array or a store")
         movie, told = open_object(path, chunks, variable, axes, fs, **of_frame), None
+        sources: Sequence[str] = ()
     else:
         source = _files.find(path)
-        told = source.told
+        told, sources = source.told, source.names
         with naming(told, *source.names):
             movie, rate = open_source(
                 source, frame, kind, chunks, fs, variable, turns, axes, of_frame, by
@@ -246,7 +248,7 @@ def open_movie(
     if registration is not None:
         from xs2p.movie.registration import registered
 
-        movie, rate = registered(movie, registration, told or type(path).__name__)
+        movie, rate = registered(movie, registration, told or type(path).__name__, sources)
         fs = rate if fs is None and "fs" not in movie.attrs else fs
     movie = _labelled(movie, told, fs, None if by else segments)
     _tell(movie, told or type(path).__name__, chunks)

@@ -43,9 +43,10 @@ class Moves(NamedTuple):
 
 
 def registered(
-    movie: xr.DataArray, registration: Any, told: str
+    movie: xr.DataArray, registration: Any, told: str, sources: Sequence[str] = ()
 ) -> tuple[xr.DataArray, float | None]:
     """Move the frames of a raw movie as suite2p did; the frame rate too, where it says one."""
+    _check_raw(sources, told)
     folders = _folders(registration)
     ops = [shifts_said(folder) for folder in folders]
     numbers = [_number(folder, said) for folder, said in zip(folders, ops, strict=True)]
@@ -81,7 +82,27 @@ def registered(
         "description": "Frames of a raw recording, moved as suite2p registered them, opened by "
         "xs2p.open_movie.",
     }
-    return moved, next((rate for said in ops if (rate := rate_in(said)) is not None), None)
+    rate = next((rate for said in ops if (rate := rate_in(said)) is not None), None)
+    own = movie.attrs.get("fs")
+    if own is not None and rate is not None and not math.isclose(own, rate, rel_tol=0.01):
+        warn(
+            f"{told} says {own:g} Hz, and the ops of {folders[0]} {rate:g}: the first is taken; "
+            "fs= says another"
+        )
+    return moved, rate
+
+
+def _check_raw(sources: Sequence[str], told: str) -> None:
+    """Raise where a movie is what suite2p has moved already: it would be moved twice."""
+    for path in map(os.path.abspath, sources):
+        folder, name = os.path.split(path)
+        if os.path.isfile(os.path.join(path, "data.bin")):
+            name = "data.bin"
+        if name in ("data.bin", "data_chan2.bin") or os.path.basename(folder).startswith("reg_tif"):
+            raise ValueError(
+                f"{told} is registered already ({name} of suite2p's): give the raw recording with "
+                "registration=, or open this without"
+            )
 
 
 def _folders(registration: Any) -> list[str]:

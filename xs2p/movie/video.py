@@ -84,7 +84,8 @@ def video_stack(name: str) -> Stack:
         step = 1 / (rate * stream.time_base)
         told = seconds_told(file, stream)
     if told is not None:
-        number = max(number, round(told * rate))
+        # What is told is when the last frame ends; the first may begin later than at 0.
+        number = max(number, round((told - float(times[0] * stream.time_base)) * rate))
     if len(times) < number:
         raise ValueError(
             f"{name}: it tells of {number} frames, and {len(times)} are in it: it is damaged, or "

@@ -138,6 +138,12 @@ def repair_store(
         writer = Writer(growing, hold, durable=True)
         traces = extracted(job, regions)
         _regions.create(writer, finished(traces, job), regions[0], text)
+        if _lie_otherwise(final, growing):
+            _regions.discard(growing)
+            raise ValueError(
+                f"{final} cannot be repaired, and is as it was: its arrays are in other files than "
+                "this version of xs2p writes; extract anew with overwrite=True"
+            )
         _adopt(final, growing, set(damaged["file"]))
         fill(writer, job, traces, regions[0], progress, Earlier(final))
         made, _ = read_ledger(growing)
@@ -155,6 +161,21 @@ def repair_store(
         put_in_place(growing, final, overwrite=True)
         clear(final)
     return damaged
+
+
+def _lie_otherwise(final: str, growing: str) -> bool:
+    """Whether any array that can be read is in other files than it would be written in now."""
+    for name in {name for stage in range(len(DONE)) for name in grids_of(growing, stage)}:
+        shapes = []
+        for store in (final, growing):
+            try:
+                with open(os.path.join(store, name, "zarr.json"), "rb") as file:
+                    shapes.append(json.load(file)["chunk_grid"]["configuration"]["chunk_shape"])
+            except (OSError, ValueError, KeyError, TypeError):  # that is what is damaged
+                break
+        if len(shapes) == 2 and shapes[0] != shapes[1]:
+            return True
+    return False
 
 
 def _adopt(final: str, growing: str, damaged: set[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import ARBITRARY
-from xs2p._version import RESULTS, __version__
+from xs2p._version import RESULTS, RESULTS_TOO, __version__
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
 from xs2p.pipeline.extract import extract
@@ -142,7 +142,7 @@ def _check_format(run: dict[str, Any], kept: dict[str, Any], store: str) -> None
     Before there was the number, results went by the version.
     """
     then, now = kept.get("xs2p_version"), run["xs2p_version"]
-    if kept.get(FORMAT, None if then != now else run[FORMAT]) == run[FORMAT]:
+    if kept.get(FORMAT, None if then != now else run[FORMAT]) in (run[FORMAT], *RESULTS_TOO):
         return
     raise ValueError(
         f"{store} cannot be resumed: xs2p {then} made it, whose results are of format "

@@ -97,11 +97,20 @@ def left_behind(final: str) -> list[str]:
 
 def _is_ours(old: str) -> bool:
     half = not os.path.lexists(os.path.join(old, "zarr.json"))  # it was being removed
-    return holds_only_zarr(old) if half else _foreign(old) is None
+    try:
+        return holds_only_zarr(old) if half else _foreign(old) is None
+    except OSError:  # just now
+        return False
 
 
-def clear(final: str) -> None:
-    """Remove what killed runs had replaced, now that a complete store is in its place."""
+def clear(final: str, inputs: Iterable[str] = ()) -> None:
+    """Remove what killed runs had replaced, now that a complete store is in its place.
+
+    What is among the ``inputs`` of the run stays.
+    """
+    kept = {os.path.abspath(path) for path in inputs}
     for old in left_behind(final):
+        if any(path == old or path.startswith(old + os.sep) for path in kept):
+            continue
         log.warning("%s is removed: a run was killed as it replaced it by %s", old, final)
         remove(old)

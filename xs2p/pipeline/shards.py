@@ -65,4 +65,4 @@ def written_of(variable: xr.DataArray) -> tuple[int, ...]:
 def cut(length: int, size: int) -> tuple[int, ...]:
     """Cut a dim into chunks of one size, the last shorter where it has to be."""
     rest = length % size
-    return (*(size,) * (length // size), *((rest,) if rest else ()))
+    return (*(size,) * (length // size), *((rest,) if rest or not length else ()))

@@ -183,7 +183,8 @@ def _run(
         fill(writer, job, traces, regions[0], how.progress, session)
         hold.check()
         put_in_place(growing, final, how.overwrite, how.durable)
-        clear(final)
+        if how.overwrite or how.resume:
+            clear(final, given)
     return _regions.open_store(final)
 
 

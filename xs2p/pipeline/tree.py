@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import xarray as xr
 
 from xs2p._names import explain_names, with_options_of
+from xs2p.movie.groups import apart
 from xs2p.pipeline.extract import extract
 
 _OF_ROIS = {"npix", "ypix", "xpix", "lam"}  # variables that an ROI set has
@@ -72,6 +74,7 @@ def extract_tree(
             f"{_groups(tree)}; movie= names it"
         )
     own = _by_path(rois, nodes)
+    shared = _share([node.dataset[movie] for node in nodes.values()])
     found: dict[str, xr.Dataset] = {}
     for path, node in nodes.items():
         its_rois = own.get(path) if rois is not None else _nearest(node)
@@ -81,7 +84,8 @@ def extract_tree(
                 "one ROI set for all"
             )
         try:
-            found[path] = extract(node.dataset[movie], its_rois, **options)
+            with apart() if shared else contextlib.nullcontext():
+                found[path] = extract(node.dataset[movie], its_rois, **options)
         except Exception as error:
             error.add_note(f"in the group {path!r} of the DataTree")
             raise
@@ -90,6 +94,12 @@ def extract_tree(
     above = {parent.path: parent for node in nodes.values() for parent in node.parents}
     bare = {path: xr.Dataset(attrs=node.attrs) for path, node in above.items()}
     return xr.DataTree.from_dict({**bare, **found}, name=tree.name)
+
+
+def _share(movies: list[xr.DataArray]) -> bool:
+    """Whether lazy movies are parts of one, as planes in turn are, and read the same chunks."""
+    layers = [set(movie.data.dask.layers) for movie in movies if movie.chunks is not None]
+    return len(set().union(*layers)) < sum(map(len, layers))
 
 
 def _check_apart(path: str, found: Mapping[str, xr.Dataset]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from xs2p._attrs import unit_shown
 from xs2p._flags import DEMIX_FLAG, DFF_FLAG, NOISE, VIF, count_flags, flags_of
 
 _OF = {DEMIX_FLAG: "Demixing", DFF_FLAG: "dF/F"}
@@ -53,7 +54,7 @@ def facts_of(ds: xr.Dataset, place: int) -> list[str]:
             continue
         own = ds[name].isel(roi=place)
         value = float(own.as_numpy().values)
-        units = str(own.attrs.get("units", "")).removeprefix("1")
+        units = unit_shown(name, own.attrs) if name == NOISE else ""
         facts += [] if np.isnan(value) else [f"{name} {value:.3g} {units}".rstrip()]
     doubts = doubts_of(ds, [place])
     return facts + [word for word in doubts or () if word]

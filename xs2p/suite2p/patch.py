@@ -157,7 +157,7 @@ def _extraction_wrapper(keep_masks: bool) -> Callable[..., Any]:
             settings,
         )
         told = (*traces[0].shape, time.perf_counter() - start)
-        log.info("Extracted fluorescence from %d ROIs in %d frames, %.2f sec.", *told)
+        log.info("xs2p: traces of %d ROIs over %d frames in %.2f s", *told)
         return traces
 
     return extraction_wrapper

@@ -57,7 +57,10 @@ class Rows(BackendArray):
             if 0 in self.shape:  # nothing can be mapped
                 return np.empty(self.shape, np.float32)[rows][..., frames]
             mapped = np.memmap(path, self.stored, "r", self.offset, self.shape, order)
-            found = np.array(mapped[rows][..., frames], np.float32, subok=False)
+            # What a slice leaves out is not touched; indices copy.
+            some = mapped[:, frames] if isinstance(frames, slice) else mapped
+            some = some[rows] if isinstance(frames, slice) else some[rows][..., frames]
+            found = np.array(some, np.float32, subok=False)
             self.stamp.check()
         return found
 
@@ -83,6 +86,8 @@ class Joined(BackendArray):
         for n in np.unique(of).tolist():
             part, here = self.parts[n], np.flatnonzero(of == n)
             own = wanted[here] - (ends[n] - part.sizes["roi"])
+            if own.size == own[-1] - own[0] + 1 and (np.diff(own) == 1).all():
+                own = slice(int(own[0]), int(own[-1]) + 1)
             found[here] = part.isel(roi=own, time=key[1] if frames.ndim else times).values
         return found.reshape(rows.shape + frames.shape)
 
