@@ -406,6 +406,45 @@ def test_a_gpu_that_failed_once_is_tried_again(cupy, monkeypatch):
     assert devices.gpu_status() == (True, "stand-in")
 
 
+def test_threads_that_begin_at_once_look_one_by_one_and_once(monkeypatch):
+    """The first tasks of a worker begin together, and CuPy is looked at by one thread at a time."""
+    inside, most, looks = 0, 0, 0
+
+    def look():
+        nonlocal inside, most, looks
+        inside, looks = inside + 1, looks + 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        inside -= 1
+        return True, "stand-in"
+
+    monkeypatch.setattr(devices, "_look", look)
+    monkeypatch.setattr(devices, "_found", {})
+    barrier = threading.Barrier(8)
+
+    def begin(_):
+        barrier.wait()
+        return devices.gpu_status()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(begin, range(8))) == {(True, "stand-in")}
+    assert (most, looks) == (1, 1)
+
+
+def test_cupy_is_imported_with_all_that_is_used_of_it(monkeypatch, tmp_path):
+    """`import cupy` alone leaves cupyx to whoever needs it first: threads, which saw half of it."""
+    for name in ("cupy", "cupyx"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+        for module in [m for m in sys.modules if m.partition(".")[0] == name]:
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert devices._import.__wrapped__() == ""
+    assert {"cupy", "cupyx"} <= set(sys.modules)
+    for name in ("cupy", "cupyx"):
+        monkeypatch.delitem(sys.modules, name)
+
+
 def on_workers_alone():
     """What a GPU's status is where workers have one and their client has none."""
     on_client = threading.current_thread() is threading.main_thread()
