@@ -158,7 +158,8 @@ def extract(
         are NaN in every variable. Where ``movie.attrs`` say ``line_period`` or ``plane_period`` in
         s, as those of ScanImage's files do, ``time_offset(roi)`` is how long after the time of the
         frame each ROI is scanned; only ``ds.s2p.align_time()`` takes it into account. A joint
-        compute reads each chunk of the movie once.
+        compute reads each chunk of the movie once; where these are hundreds and small, several are
+        read in one task, and what else is computed of the movie reads them again.
 
     Raises
     ------
