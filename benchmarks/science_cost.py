@@ -18,6 +18,7 @@ from benchmarks.suite.recordings import FS, TAU, make_frames, make_traces
 from xs2p.compute.threads import cores
 from xs2p.traces.detrend import trend_of
 from xs2p.traces.neuropil import Neuropil, correct
+from xs2p.traces.ranks import percentile_of_numpy
 
 THREADS = 2
 RATIO = 0.7
@@ -52,6 +53,7 @@ class Step(NamedTuple):
 
 
 STEPS = (
+    "prctile",
     "rolling_prctile",
     "rolling_median",
     "inactive_median",
@@ -84,8 +86,15 @@ def steps(ds: xr.Dataset) -> dict[str, Step]:
     valid = np.random.default_rng(0).random(ds.sizes["time"]) > 0.1
     holes = flat.assign_coords(valid=("time", valid))
     bare = ds.drop_vars(["dFF", "noise", "dff_flag"])
+    long = np.tile(Fc[: max(len(Fc) // 2, 1)], (1, 10))
     filters = "`scipy.ndimage.median_filter`"
     return {
+        "prctile": Step(
+            lambda: percentile_of_numpy(long, 8.0),
+            f"`numpy.percentile`, {long.shape[0]} × {long.shape[1]:,} by both",
+            lambda: np.percentile(long, 8, axis=1),
+            within,
+        ),
         "rolling_prctile": Step(
             lambda: xs2p.baseline(ds.Fc, "rolling_prctile").values,
             "`scipy.ndimage.percentile_filter`",
