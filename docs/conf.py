@@ -53,6 +53,7 @@ nitpick_ignore_regex = [
     ("py:class", r"(?!xs2p\.[a-z]).+"),
     ("py:class", r"xs2p\.(masks\.layout\.Layout|masks\.packing\.MaskArrays)"),
     ("py:class", r"xs2p\.(compute\.progress\.T|pipeline\.(concat|segment)\.Recording)"),
+    ("py:class", r"xs2p\.io\.analysis\.Cascade"),
     ("py:(obj|func|meth|mod)", r"(?!xs2p\.)\w+\..+"),
 ]
 
