@@ -308,3 +308,32 @@ def test_a_damaged_neighbour_closes_only_itself(tmp_path, frames, kind, inner):
             open_movie(path, variable=f"{inner}movie")
     with pytest.raises(ValueError, match=r"store\.zarr"):
         open_movie(path, variable=f"{inner}other")
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_blosc_chunk_that_claims_more_than_it_has_is_not_unpacked(tmp_path, zarr_format):
+    """Blosc's library reads on behind the end of such a chunk, which may end the process."""
+    import numcodecs
+
+    path, frames = tmp_path / "m.zarr", np.arange(40 * 12, dtype="i2").reshape(40, 3, 4)
+    packer = numcodecs.Blosc() if zarr_format == 2 else zarr.codecs.BloscCodec()
+    array = zarr.create_array(
+        path, shape=frames.shape, chunks=(10, 3, 4), dtype="i2", compressors=packer,
+        zarr_format=zarr_format,
+    )  # fmt: skip
+    array[:] = frames
+    movie = xs2p.open_movie(path)
+    np.testing.assert_array_equal(movie, frames)
+    (chunk,) = (p for p in path.rglob("*") if p.name in ("1.0.0",) or p.match("c/1/0/0"))
+    whole = chunk.read_bytes()
+    for damaged in (
+        whole[:-1],
+        whole[:10],
+        whole[:12] + (2**28).to_bytes(4, "little") + whole[16:],
+        whole[:4] + (2**28).to_bytes(4, "little") + whole[8:],
+    ):
+        chunk.write_bytes(damaged)
+        movie = xs2p.open_movie(path, chunks=10)
+        with pytest.raises(OSError, match=r"m\.zarr.* frames 10 to 19.*it is damaged, or was cut"):
+            movie.compute()
+        np.testing.assert_array_equal(movie[20:].compute(), frames[20:])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import struct
 from typing import Any
+
+from xs2p.disk.reads import check_claim
 
 _SIGNATURE = b"GCOL\1\0\0\0"
 _VLEN = 9
@@ -14,13 +17,23 @@ BEGINNING = 2**24  # of files as large as movies
 
 
 def check_types(file: Any, path: str) -> None:
-    """Look at the types of all that has a length of its own: others than two have no functions."""
+    """Look at the types of all that has a length of its own: others than two have no functions.
+
+    And at how many of them there are said to be: h5py makes room for all before it reads one.
+    """
     import h5py
 
     found: list[tuple[str, bytes]] = []
+    size = os.path.getsize(path)
 
     def look(name: str, item: Any) -> None:
-        kinds = [item.attrs.get_id(key).get_type() for key in item.attrs]
+        own = [item.attrs.get_id(key) for key in item.attrs]
+        kinds = [one.get_type() for one in own]
+        for key, one, kind in zip(item.attrs, own, kinds, strict=True):
+            check_claim(f"{path}: {name} {key}", "bytes", _bytes(one.shape, kind), size)
+        if isinstance(item, h5py.Dataset) and item.dtype.kind == "O" and item.chunks is None:
+            claimed = _bytes(item.shape or (), item.id.get_type())
+            check_claim(f"{path}: {name}", "bytes", claimed, size)
         kinds += [item.id.get_type()] if isinstance(item, h5py.Dataset) else []
         found.extend((name, kind.encode()[2:]) for kind in kinds)
 
@@ -29,6 +42,11 @@ def check_types(file: Any, path: str) -> None:
     for name, told in found:
         if told[0] & 15 == _VLEN and told[1] & 15 > 1:
             raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
+
+
+def _bytes(shape: tuple[int, ...], kind: Any) -> int:
+    """Bytes of a file that so many items take."""
+    return math.prod(shape) * int(kind.get_size())
 
 
 def check_heaps(path: str, most: int = _MOST) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from xs2p._warnings import warn
 from xs2p.disk.hdf5_damage import check_heaps, check_types
+from xs2p.disk.hdf5_texts import check_references
 from xs2p.disk.reads import check_claim
 from xs2p.movie.chunks import is_all
 
@@ -199,6 +200,7 @@ def check_hdf5(path: str, within: str = "/") -> None:
     check_heaps(path)
     with h5py.File(path, "r") as file:
         check_types(file, path)
+        check_references(file, path)
         group = file.get(within)
         if not isinstance(group, h5py.Group):
             return

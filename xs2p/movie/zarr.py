@@ -13,6 +13,7 @@ from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
+from xs2p.movie.zarr_blosc import check_blosc
 from xs2p.movie.zarr_damage import sorted_out, sound_part
 from xs2p.movie.zarr_state import State, patience, patient, state_of
 from xs2p.movie.zarr_store import check_chunks, check_filled, check_shape, check_there, check_zip
@@ -272,6 +273,7 @@ class _NamedReads:
         with named_read(self.path, start, stop), self.state.holding(key):
             if self.stored.metadata.fill_value is None:  # chunks that are not there have no value
                 check_there(self.stored, key)
+            check_blosc(self.stored, key)
             part = np.asarray(patient(lambda: self.array[key])).astype(self.dtype, copy=False)
             check_filled(self.stored, key, part, self.path)
             return part

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xs2p.disk.reads import check_claim
 from xs2p.movie.hdf5_sources import check_hdf5
+from xs2p.movie.zarr_blosc import check_blosc
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,6 +73,7 @@ def _check_claims(path: str) -> None:
         check_claim(f"{path}/{name}", "bytes", needed, _UNSEEN + _PACKED * size)
         chunks = math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
         check_claim(f"{path}/{name}", "chunks", chunks, _PACKED * (1 + len(files)))
+        check_blosc(array)
 
 
 def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
