@@ -30,6 +30,13 @@ class Writer:
     durable: bool
     """Whether what is written is on disk before it is marked."""
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A worker unpacks what it is sent in one thread and runs tasks in others: where two of them
+        # are the first to import Zarr, one sees half of it, and the worker is lost.
+        import zarr  # noqa: F401
+
+        self.__dict__.update(state)
+
 
 def complete(writer: Writer) -> None:
     """Take away what only an unfinished store has.
