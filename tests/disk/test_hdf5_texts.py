@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from xs2p.disk import hdf5_texts
+from xs2p.disk.hdf5_damage import objects_in
 from xs2p.disk.hdf5_texts import check_references
 
 TEXTS = ["a", "some longer text", "", "ü" * 300]
@@ -34,7 +35,7 @@ def write(path, **how):
 
 def check(path):
     with h5py.File(path) as file:
-        check_references(file, str(path))
+        check_references(objects_in(file), str(path))
 
 
 @pytest.mark.parametrize("how", FORMS, ids=str)

@@ -6,17 +6,25 @@ import math
 import mmap
 import os
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 from xs2p.disk.reads import check_claim
 
-_SIGNATURE = b"GCOL\1\0\0\0"
-_VLEN = 9
-_MOST = 2**28  # bytes of a file that are looked through: what describes it lies at its beginning
+VLEN = 9  # class of a type whose items are references to a heap
+MOST = 2**28  # bytes of a file that are looked through: what describes it lies at its beginning
+_HEAP = b"GCOL\1\0\0\0"
 BEGINNING = 2**24  # of files as large as movies
 
 
-def check_types(file: Any, path: str) -> None:
+def objects_in(file: Any) -> list[tuple[str, Any]]:
+    """List the groups and datasets of an open file, itself first, by their names."""
+    found = [("/", file)]
+    file.visititems(lambda name, item: found.append((name, item)))
+    return found
+
+
+def check_types(items: list[tuple[str, Any]], path: str) -> None:
     """Look at the types of all that has a length of its own: others than two have no functions.
 
     And at how many of them there are said to be: h5py makes room for all before it reads one.
@@ -25,8 +33,7 @@ def check_types(file: Any, path: str) -> None:
 
     found: list[tuple[str, bytes]] = []
     size = os.path.getsize(path)
-
-    def look(name: str, item: Any) -> None:
+    for name, item in items:
         own = [item.attrs.get_id(key) for key in item.attrs]
         kinds = [one.get_type() for one in own]
         for key, one, kind in zip(item.attrs, own, kinds, strict=True):
@@ -37,10 +44,8 @@ def check_types(file: Any, path: str) -> None:
         kinds += [item.id.get_type()] if isinstance(item, h5py.Dataset) else []
         found.extend((name, kind.encode()[2:]) for kind in kinds)
 
-    look("/", file)
-    file.visititems(look)
     for name, told in found:
-        if told[0] & 15 == _VLEN and told[1] & 15 > 1:
+        if told[0] & 15 == VLEN and told[1] & 15 > 1:
             raise ValueError(f"{path}: the HDF5 file is damaged: {name} is of a type that is none")
 
 
@@ -49,7 +54,7 @@ def _bytes(shape: tuple[int, ...], kind: Any) -> int:
     return math.prod(shape) * int(kind.get_size())
 
 
-def check_heaps(path: str, most: int = _MOST) -> None:
+def check_heaps(path: str, most: int = MOST) -> None:
     """Raise a ValueError where a heap of texts is damaged so that the HDF5 library hangs in it.
 
     The first ``most`` bytes are looked through. HDF5 goes from one object of a heap to the next by
@@ -60,15 +65,20 @@ def check_heaps(path: str, most: int = _MOST) -> None:
     if size < 64:
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        most = min(size, most)
-        at = data.find(_SIGNATURE, 0, most)
-        while at >= 0:
+        for at in heaps_in(data, min(size, most)):
             stop = at + min(struct.unpack_from("<Q", data, at + 8)[0], size - at)
             if at + 16 <= stop and not _ends(data, at + 16, stop):
                 raise ValueError(
                     f"{path}: the HDF5 file is damaged: the heap of texts at byte {at} does not end"
                 )
-            at = data.find(_SIGNATURE, at + 8, most)
+
+
+def heaps_in(data: mmap.mmap, most: int = MOST) -> Iterator[int]:
+    """Find where heaps of texts lie in the first bytes of a file."""
+    at = data.find(_HEAP, 0, most)
+    while at >= 0:
+        yield at
+        at = data.find(_HEAP, at + 8, most)
 
 
 def _ends(data: mmap.mmap, at: int, stop: int) -> bool:

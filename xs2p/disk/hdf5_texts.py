@@ -11,35 +11,31 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-_HEAP = b"GCOL\1\0\0\0"
-_VLEN = 9  # class of a type whose items are references to a heap
+from xs2p.disk.hdf5_damage import MOST, VLEN, heaps_in
+
 _REFERENCE = struct.Struct("<IQI")  # number of items, address of the heap, which of its objects
 _ATTRIBUTE, _GOES_ON = 0x0C, 0x10  # messages of an object's header
 _MOST_MESSAGES = 10_000
 _MOST_REFERENCES = 2**16  # of a dataset that are looked at
-_MOST = 2**28  # bytes of a file within which all heaps are looked for
 
 
-def check_references(file: Any, path: str) -> None:
-    """Raise a ValueError where a text or list of an open file is said to be where no heap is."""
+def check_references(items: list[tuple[str, Any]], path: str) -> None:
+    """Raise a ValueError where a text or list of an open file is said to be where no heap is.
+
+    ``items`` are what :func:`xs2p.disk.hdf5_damage.objects_in` finds, the file itself first.
+    """
     import h5py
 
     size = os.path.getsize(path)
     if size < 64:
         return
-    places: list[tuple[str, int, Any]] = []
-
-    def look(name: str, item: Any) -> None:
-        places.append((name, h5py.h5o.get_info(item.id).addr, item))
-
     try:
-        look("/", file)
-        file.visititems(look)
+        places = [(name, h5py.h5o.get_info(item.id).addr, item) for name, item in items]
     except RuntimeError as error:  # HDF5's own checksums
         raise ValueError(f"{path}: the HDF5 file is damaged ({error})") from error
     with open(path, "rb") as raw, mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        base = file.userblock_size  # before what HDF5 counts from, as MATLAB's files have it
-        heaps = {at - base for at in _heaps(data)} if size <= _MOST else None
+        base = items[0][1].userblock_size  # before what HDF5 counts from, as MATLAB's files have it
+        heaps = {at - base for at in heaps_in(data)} if size <= MOST else None
         for name, address, item in places:
             own = () if base else _in_dataset(data, item)
             for found in (*_in_attributes(data, address + base, base), *own):
@@ -51,18 +47,11 @@ def check_references(file: Any, path: str) -> None:
                     )
 
 
-def _heaps(data: mmap.mmap) -> Iterator[int]:
-    at = data.find(_HEAP)
-    while at >= 0:
-        yield at
-        at = data.find(_HEAP, at + 8)
-
-
 def _in_dataset(data: mmap.mmap, item: Any) -> Iterator[tuple[int, int, int]]:
     """Read the references of a dataset whose items lie in the file as they are."""
     if not hasattr(item, "shape") or item.dtype.kind != "O" or item.shape is None:
         return
-    if item.id.get_type().get_class() != _VLEN and not _is_text(item):
+    if item.id.get_type().get_class() != VLEN and not _is_text(item):
         return
     spans = []
     if item.chunks is None and item.id.get_offset() is not None:
@@ -103,7 +92,7 @@ def _in_attribute(message: bytes) -> Iterator[tuple[int, int, int]]:
     at = 9 if version == 3 else 8
     sizes = [(n + 7) // 8 * 8 if version == 1 else n for n in (name, kind, space)]
     at += sizes[0]
-    if at < len(message) and message[at] & 15 == _VLEN:
+    if at < len(message) and message[at] & 15 == VLEN:
         yield from _references(message, at + sizes[1] + sizes[2], len(message))
 
 

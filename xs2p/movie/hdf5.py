@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p.disk.hdf5_damage import BEGINNING, check_heaps, check_types
+from xs2p.disk.hdf5_damage import BEGINNING, check_heaps, check_types, objects_in
 from xs2p.disk.reads import check_claim
 from xs2p.movie.boxes import BoxFrames
 from xs2p.movie.check import DIMS
@@ -205,7 +205,7 @@ def find_movie(name: str, variable: str | None, dims: tuple[str, ...] | None) ->
         mend = f"; of MATLAB's versions up to 7: {ADVICE['.mat']}" if old else ""
         raise ValueError(f"{name}: not a readable HDF5 file ({error}){mend}") from error
     with file:
-        check_types(file, name)
+        check_types(objects_in(file), name)
         if variable is not None:
             chosen = file.get(variable)
             if isinstance(chosen, h5py.Dataset):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from xs2p._warnings import warn
-from xs2p.disk.hdf5_damage import check_heaps, check_types
+from xs2p.disk.hdf5_damage import check_heaps, check_types, objects_in
 from xs2p.disk.hdf5_texts import check_references
 from xs2p.disk.reads import check_claim
 from xs2p.movie.chunks import is_all
@@ -199,8 +199,9 @@ def check_hdf5(path: str, within: str = "/") -> None:
 
     check_heaps(path)
     with h5py.File(path, "r") as file:
-        check_types(file, path)
-        check_references(file, path)
+        items = objects_in(file)
+        check_types(items, path)
+        check_references(items, path)
         group = file.get(within)
         if not isinstance(group, h5py.Group):
             return

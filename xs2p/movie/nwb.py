@@ -68,7 +68,7 @@ def open_nwb_movie(
     import h5py
     import xarray as xr
 
-    from xs2p.disk.hdf5_damage import BEGINNING, check_heaps, check_types
+    from xs2p.disk.hdf5_damage import BEGINNING, check_heaps, check_types, objects_in
     from xs2p.movie.check import check_dtype
     from xs2p.movie.hdf5 import h5_frames, h5_to_dask
     from xs2p.movie.hdf5_sources import check_dataset
@@ -83,7 +83,7 @@ def open_nwb_movie(
     except OSError as error:
         raise ValueError(f"{name}: cannot be read as HDF5 ({error})") from error
     with file:
-        check_types(file, name)
+        check_types(objects_in(file), name)
         series = pick_series(_series(file), name, variable)
         where = f"{name}{series.name}"
         for item in (series.get(key) for key in _READ):
