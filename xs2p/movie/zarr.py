@@ -13,10 +13,16 @@ from xs2p.disk.reads import named_read
 from xs2p.movie.check import DIMS, LABELLED
 from xs2p.movie.dims import MOST, dims_of
 from xs2p.movie.ome_zarr import find_image, with_times
-from xs2p.movie.zarr_blosc import check_blosc
 from xs2p.movie.zarr_damage import sorted_out, sound_part
 from xs2p.movie.zarr_state import State, patience, patient, state_of
-from xs2p.movie.zarr_store import check_chunks, check_filled, check_shape, check_there, check_zip
+from xs2p.movie.zarr_store import (
+    check_blosc,
+    check_chunks,
+    check_filled,
+    check_shape,
+    check_there,
+    check_zip,
+)
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 import re
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +21,8 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _MOST_METADATA = 2**21  # bytes that metadata may be unpacked to, or as many as the whole file has
 _MOST_NAMES = 10**6  # of chunks in a .zip, that are looked at
 _CHUNK = re.compile(r"(c[./])?\d+([./]\d+)*")
+_BLOSC_HEADER = 16  # bytes: versions, flags, size of an item, then three sizes
+_MORE = 4  # times a chunk's own bytes that one of Blosc's may unpack to
 _GAP = 64  # bytes between the entries of a .zip: what their headers have more than their names
 
 
@@ -190,6 +193,42 @@ def check_filled(array: Any, key: tuple[slice, ...], part: np.ndarray[Any, Any],
                 f"lost, or never written, or is of {fill} alone, which Zarr leaves out and all of "
                 "it is taken for"
             )
+
+
+def check_blosc(array: Any, key: tuple[slice, ...] | None = None) -> None:
+    """Raise where a chunk in a folder says that it is longer than its file, or unpacks to more.
+
+    Blosc's library believes that, and reads on behind the end. ``key`` is the part that is going to
+    be read, all by default. Stores that are no folders are not looked at: archives and servers
+    have checksums and lengths of their own.
+    """
+    import zarr
+
+    if not isinstance(array.store, zarr.storage.LocalStore) or not _has_blosc(array):
+        return
+    most = _MORE * math.prod(array.chunks) * array.dtype.itemsize
+    folder = os.path.join(array.store.root, array.path)
+    for at in _touched(array, key or (slice(None),) * array.ndim):
+        path = os.path.join(folder, *array.metadata.encode_chunk_key(at).split("/"))
+        try:
+            with open(path, "rb") as file:
+                head, size = file.read(_BLOSC_HEADER), os.fstat(file.fileno()).st_size
+        except OSError:  # not there, or not to be read: Zarr says what it makes of that
+            continue
+        whole = len(head) == _BLOSC_HEADER
+        unpacked, packed = struct.unpack_from("<I4xI", head, 4) if whole else (0, 0)
+        if not packed or packed > size or unpacked > most:
+            raise OSError(
+                f"the chunk {os.path.relpath(path, array.store.root)} says that it is {packed} "
+                f"bytes, unpacked {unpacked}, and it is {size}: it is damaged, or was cut"
+            )
+
+
+def _has_blosc(array: Any) -> bool:
+    """Whether files of an array are what Blosc makes, with at most a checksum behind."""
+    packers = array.metadata.codecs if hasattr(array.metadata, "codecs") else array.compressors
+    kinds = [type(codec).__name__ for codec in packers or ()]
+    return any(kind in ("Blosc", "BloscCodec") for kind in kinds)
 
 
 def _touched(array: Any, key: tuple[slice, ...]) -> Iterator[tuple[int, ...]]:

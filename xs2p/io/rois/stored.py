@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from xs2p.disk.reads import check_claim
 from xs2p.movie.hdf5_sources import check_hdf5
-from xs2p.movie.zarr_blosc import check_blosc
+from xs2p.movie.zarr_store import check_blosc
 
 if TYPE_CHECKING:
     import xarray as xr
