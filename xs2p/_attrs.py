@@ -114,6 +114,12 @@ def check_polarity(value: Any) -> None:
         )
 
 
+def check_complete(ds: xr.Dataset, step: str) -> None:
+    """Raise where traces are of a store that is not complete; ``step`` is who asks."""
+    if UNFINISHED in ds.attrs:
+        raise ValueError(f"{step}: the traces are not complete: {ds.attrs[UNFINISHED]}")
+
+
 def resolve(name: str, value: float | None, array: xr.DataArray) -> float:
     """Return the argument, else the array's attribute, as a positive number.
 

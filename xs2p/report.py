@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import HISTORY, UNFINISHED, check_flag, unit_shown
+from xs2p._attrs import HISTORY, check_complete, check_flag, unit_shown
 from xs2p._flags import flags_of, meanings_of
 from xs2p._version import __version__
 from xs2p.compute.progress import compute, progress_bar
-from xs2p.disk.replace import put_bytes
+from xs2p.disk.replace import check_place, put_bytes
 from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
 from xs2p.plot import plot_summary, plot_traces
@@ -86,8 +86,7 @@ def write_report(
     ds = traces if isinstance(traces, xr.Dataset) else _opened(os.fspath(traces))
     check_traces_of(ds)
     pixel_table(ds)
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"write_report: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "write_report")
     page = _page(ds, source, background, os.path.basename(target))
     put_bytes(page.encode(), target)
 
@@ -103,14 +102,16 @@ def _check_target(target: str, overwrite: bool) -> None:
         raise ValueError(f"a report is a file whose name ends in .html, got {target!r}")
     if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
         raise FileNotFoundError(f"no folder {os.path.dirname(target)!r} for the report {target!r}")
-    if not os.path.lexists(target):
-        return
-    with open(target, "rb") as file:
-        ours = _MADE_HERE in file.read(200)
-    if not ours:
-        raise FileExistsError(f"{target} exists and is no report of xs2p; choose another name")
-    if not overwrite:
-        raise FileExistsError(f"{target} exists; overwrite=True replaces it")
+    check_place(target, overwrite=overwrite, foreign=_foreign, step="write_report")
+
+
+def _foreign(path: str) -> str | None:
+    """Say why a file is none of ours; None where it is."""
+    try:
+        with open(path, "rb") as file:
+            return None if _MADE_HERE in file.read(200) else "is no report of xs2p"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _page(ds: xr.Dataset, source: str | None, background: Any, name: str) -> str:
@@ -177,7 +178,7 @@ def _pictures(ds: xr.Dataset, measures: xr.Dataset) -> str:
     values = measures[by].values.astype(np.float64)
     order = np.argsort(-values[np.isfinite(values)], kind="stable")
     places = np.flatnonzero(np.isfinite(values))[order]
-    labels = ds["roi"].values if "roi" in ds.coords else np.arange(ds.sizes["roi"])
+    labels = ds["roi"].values
     number = min(_EXAMPLES, places.size)
     worst = places[max(number, places.size - _EXAMPLES) :]
     found = []
@@ -201,7 +202,7 @@ def _table(ds: xr.Dataset, measures: xr.Dataset) -> tuple[str, str]:
     for name in dict.fromkeys(map(str, names)):
         variable = measures[name] if name in measures else ds[name]
         columns[name] = list(_cells(compute(variable).as_numpy()))
-    labels = ds["roi"].values if "roi" in ds.coords else np.arange(ds.sizes["roi"])
+    labels = ds["roi"].values
     text = {
         name: name.endswith("flag") or not any(value for value, _ in cells)
         for name, cells in columns.items()
@@ -263,7 +264,7 @@ def _traces(ds: xr.Dataset) -> tuple[dict[str, Any], str]:
     pairs = np.stack([low, high], axis=-1)
     scaled = (pairs - least[:, None, None]) / span[:, None, None] * 254
     coded = np.where(np.isfinite(scaled), np.round(scaled), 255).astype(np.uint8)
-    labels = ds["roi"].values if "roi" in ds.coords else np.arange(ds.sizes["roi"])
+    labels = ds["roi"].values
     unit = unit_shown(name, ds[name].attrs)
     data = {
         "what": f"{name} ({unit})" if unit else name,

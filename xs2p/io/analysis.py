@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TRACES, UNFINISHED, resolve
+from xs2p._attrs import TRACES, check_complete, resolve
 from xs2p._frames import gaps_of, named, starts_of, valid_of
 from xs2p._time import check_increasing, check_known, seconds_of
 from xs2p.compute.progress import compute
@@ -80,7 +80,7 @@ def to_cascade(ds: xr.Dataset) -> Cascade:
     fs = resolve("fs", ds.attrs.get("fs"), dFF)
     both = compute(xr.Dataset({"dFF": dFF, "nu": noise_level(dFF, fs, "cpu")})).as_numpy()
     rows = _complete(both["dFF"], "to_cascade")
-    labels = both["roi"].values if "roi" in both.coords else np.arange(both.sizes["roi"])
+    labels = both["roi"].values
     values = both["dFF"].values[rows].astype(np.float32, copy=False)
     return Cascade(values, fs, both["nu"].values[rows], labels[rows])
 
@@ -136,7 +136,7 @@ def to_pynapple(ds: xr.Dataset, variable: str | None = None) -> Any:
     support, counts = _support(nap, ds[name], seconds, fs)
     known = [str(n) for n, v in ds.variables.items() if v.dims == ("roi",) and n != "roi"]
     whole = compute(ds[[name]].assign({n: ds[n] for n in known})).as_numpy()
-    labels = whole["roi"].values if "roi" in whole.coords else np.arange(whole.sizes["roi"])
+    labels = whole["roi"].values
     return nap.TsdFrame(
         t=seconds[counts],
         d=whole[name].transpose("time", "roi").values[counts],
@@ -157,8 +157,7 @@ def _pynapple() -> Any:
 def _check(ds: Any, step: str) -> None:
     if not isinstance(ds, xr.Dataset):
         raise ValueError(f"{step} takes a Dataset, got {type(ds).__name__}")
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"{step}: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, step)
     if not any(name in ds.data_vars for name in TRACES):
         raise ValueError(
             f"{step} needs traces over (roi, time), the Dataset has "
@@ -173,7 +172,7 @@ def _complete(dFF: xr.DataArray, step: str) -> np.ndarray:
     if some.size:
         raise ValueError(
             f"{step}: dFF is NaN in {int(lost[some[0]].sum())} of {lost.shape[1]} frames of roi "
-            f"{dFF['roi'].values[some[0]] if 'roi' in dFF.coords else some[0]} (and of "
+            f"{dFF['roi'].values[some[0]]} (and of "
             f"{some.size - 1} more ROIs), near which Cascade would make NaN; choose frames that "
             "have numbers, as by ds.isel(time=np.flatnonzero(ds.valid))"
         )
@@ -204,7 +203,8 @@ def _support(
     return nap.IntervalSet(begin, end, metadata=own), here
 
 
-def _segments(traces: xr.DataArray) -> list[Any]:
+def _segments(traces: xr.DataArray) -> list[str]:
+    """Name of the segment of each frame; none where there are no segments."""
     if "segment" not in traces.coords or traces["segment"].dims != ("time",):
         return []
     labels = traces["segment"]
@@ -226,10 +226,10 @@ def _events(nap: Any, events: xr.Dataset) -> Any:
         )
     roi, onset = events["roi"].values, events["onset"].values
     labels, first = np.unique(roi, return_index=True)
-    rows = [np.flatnonzero(roi == label) for label in labels[np.argsort(first)]]
+    numbers = labels[np.argsort(first)]  # as they come
+    rows = [np.flatnonzero(roi == label) for label in numbers]
     if not rows:
         raise ValueError("to_pynapple: there are no events, and a TsGroup of none has no times")
-    numbers = labels[np.argsort(first)]
     if numbers.dtype.kind not in "iu":
         numbers = np.arange(len(rows))  # a TsGroup counts; the labels are among its metadata
     end = onset + events["duration"].values

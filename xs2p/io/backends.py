@@ -134,51 +134,29 @@ class Suite2pBackend(BackendEntrypoint):
             found = found.assign(movie=_undasked(registered.drop_vars("time", errors="ignore")))
         return found.drop_vars(_named(drop_variables), errors="ignore")
 
-    def open_groups_as_dict(  # type: ignore[override]
-        self,
-        filename_or_obj: Any,
-        *,
-        drop_variables: str | Iterable[str] | None = None,
-        shape: tuple[int, int] | None = None,
-        segments: Any = None,
-        movie: bool = False,
-    ) -> dict[str, xr.Dataset]:
-        """Open each plane folder as a group, ``"/plane0"`` and so on."""
+    def open_groups_as_dict(self, filename_or_obj: Any, **options: Any) -> dict[str, xr.Dataset]:
+        """Open each plane folder as a group, ``"/plane0"`` and so on.
+
+        ``options`` are the parameters of :meth:`open_dataset`.
+        """
         name = os.fspath(filename_or_obj)
         planes = _planes_in(name)
         if not planes:
             raise FileNotFoundError(
                 f"{name!r} has no plane folder of suite2p's with any of {', '.join(_TRACES)}"
             )
-        options: dict[str, Any] = {"drop_variables": drop_variables, "shape": shape}
-        options |= {"segments": segments, "movie": movie}
         root = xr.Dataset(attrs={"source": name})
         return {"/": root} | {
             f"/{os.path.basename(os.path.abspath(path))}": self.open_dataset(path, **options)
             for path in planes
         }
 
-    def open_datatree(  # type: ignore[override]
-        self,
-        filename_or_obj: Any,
-        *,
-        drop_variables: str | Iterable[str] | None = None,
-        shape: tuple[int, int] | None = None,
-        segments: Any = None,
-        movie: bool = False,
-    ) -> xr.DataTree:
+    def open_datatree(self, filename_or_obj: Any, **options: Any) -> xr.DataTree:
         """Open the planes of a folder as a DataTree with a group for each plane.
 
-        The parameters are those of :meth:`open_dataset`.
+        ``options`` are the parameters of :meth:`open_dataset`.
         """
-        groups = self.open_groups_as_dict(
-            filename_or_obj,
-            drop_variables=drop_variables,
-            shape=shape,
-            segments=segments,
-            movie=movie,
-        )
-        return xr.DataTree.from_dict(groups)
+        return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
 
 
 def _planes_in(name: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import TRACES, UNFINISHED, parameters_in, resolve
+from xs2p._attrs import TRACES, check_complete, parameters_in, resolve
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
 from xs2p._time import check_increasing
@@ -90,8 +90,7 @@ def _check(ds: Any) -> list[str]:
             f"align_time takes a Dataset of traces, got {type(ds).__name__}; xs2p.extract(movie, "
             "rois, ...) makes one"
         )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"align_time: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "align_time")
     names = [n for n in TRACES if n in ds.data_vars and {"roi", "time"} <= set(ds[n].dims)]
     if not names:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import UNFINISHED, check_polarity, coefficient_in, parameters_in, resolve
+from xs2p._attrs import check_complete, check_polarity, coefficient_in, parameters_in, resolve
 from xs2p._flags import DFF_FLAG, NOISE
 from xs2p._frames import warn_of_gaps
 from xs2p._names import explain_names, without_other
@@ -69,8 +69,7 @@ def dff_of(
             f"dff needs Fc and F0; ds has no {' and no '.join(missing)}: "
             "ds.s2p.reprocess(dff=True) makes them of F and Fneu"
         )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"dff: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "dff")
     check_increasing(ds["Fc"], "Fc")
     known = parameters_in(ds)
     polarity = known.get("polarity", 1) if polarity is None else polarity

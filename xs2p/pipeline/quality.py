@@ -9,8 +9,8 @@ import xarray as xr
 
 from xs2p._attrs import (
     ARBITRARY,
-    UNFINISHED,
     attributes,
+    check_complete,
     check_flag,
     coefficient_in,
     parameters_in,
@@ -222,8 +222,7 @@ def _check(ds: Any) -> list[str]:
             f"quality takes a Dataset of traces or ROIs, got {type(ds).__name__}; of one array: "
             "xs2p.noise, xs2p.snr, xs2p.skew and xs2p.std"
         )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"quality: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "quality")
     known = ("Fc", "F", "Fneu", "F0", "dFF")
     traces = [n for n in known if n in ds and {"roi", "time"} <= set(ds[n].dims)]
     pixels = {"npix", "lam"} <= set(ds.variables)

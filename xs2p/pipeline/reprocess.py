@@ -9,7 +9,7 @@ import xarray as xr
 from xs2p._attrs import (
     HISTORY,
     TRACES,
-    UNFINISHED,
+    check_complete,
     coefficient_in,
     parameters_in,
     resolve,
@@ -175,8 +175,7 @@ def _check_traces(ds: Any) -> None:
             "reprocess needs F or Fc over roi and time, of one frame or more; the Dataset has "
             f"{sorted(map(str, ds.data_vars))} of sizes {dict(ds.sizes)}"
         )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"reprocess: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "reprocess")
 
 
 def _rate(ds: xr.Dataset, fs: float | None, known: float | None) -> float | None:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from xs2p._attrs import UNFINISHED
+from xs2p._attrs import check_complete
 from xs2p.disk.replace import check_place
 from xs2p.io.nwb.columns import by_channel, column_names
 from xs2p.io.nwb.file import SERIES
@@ -74,8 +74,7 @@ def check_traces(ds: xr.Dataset) -> None:
             f"write_nwb: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs that "
             "xs2p.extract(movie, rois, ...) gives"
         )
-    if UNFINISHED in ds.attrs:
-        raise ValueError(f"write_nwb: the traces are not complete: {ds.attrs[UNFINISHED]}")
+    check_complete(ds, "write_nwb")
     here = [name for name in SERIES if name in ds]
     if not here:
         raise ValueError(
