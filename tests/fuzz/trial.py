@@ -20,6 +20,7 @@ import dask  # noqa: E402
 import numpy as np  # noqa: E402
 
 import xs2p  # noqa: E402
+from fuzz.memory import highest, highest_from_here  # noqa: E402
 from fuzz.movies import FRAMES, MOVIES  # noqa: E402
 from fuzz.mutate import mutant  # noqa: E402
 
@@ -93,20 +94,13 @@ def _pixels(data: bytes) -> np.ndarray:
 
 def _opened(folder, case):
     movie = xs2p.open_movie(str(folder / case.path), **case.options)
-    peak = _peak()
+    peak = highest()
     with dask.config.set(scheduler="synchronous"):
         return movie.compute(), peak
 
 
-def _peak() -> int:
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-
-
 def _tried(folder, case, valid, hard, size):
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    before = _peak()
+    before = highest_from_here()
     told: list[str] = []
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -114,7 +108,7 @@ def _tried(folder, case, valid, hard, size):
             found, peak = _opened(folder, case)
         told = [str(w.message) for w in caught]
     except BaseException as error:
-        return _of_error(error, folder, _peak() - before, size)
+        return _of_error(error, folder, highest() - before, size)
     if peak - before > BOUND + 4 * size:
         return {"fault": "memory", "said": f"{peak - before >> 20} MB"}
     if not _plain(found):

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np  # noqa: E402
 
+from fuzz.memory import highest, highest_from_here  # noqa: E402
 from fuzz.mutate import mutant  # noqa: E402
 from fuzz.rois import CHECKED, READERS  # noqa: E402
 from xs2p.rois.pixels import pixel_table  # noqa: E402
@@ -61,22 +62,15 @@ def _read(folder, case):
     return case.read(str(folder / case.path), **case.options).load()
 
 
-def _peak() -> int:
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM"))
-
-
 def _tried(folder, case, valid, size, whole_or_none):
-    with open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-    before = _peak()
+    before = highest_from_here()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = _read(folder, case)
     except BaseException as error:
-        return _of_error(error, folder, _peak() - before, size)
-    used = _peak() - before
+        return _of_error(error, folder, highest() - before, size)
+    used = highest() - before
     if used > BOUND + 4 * size:
         return {"fault": "memory", "said": f"{used >> 20} MB"}
     try:
