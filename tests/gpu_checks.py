@@ -250,6 +250,18 @@ def check_decay_and_times(backend, cupy, device):
     np.testing.assert_array_equal(checked(moved.F, backend, cupy), one.s2p.align_time().F)
 
 
+def check_images(backend, cupy):
+    """Images of the whole movie, on the host wherever the movie is, in one batch and in several."""
+    movie = recording()[0]
+    expected = movie.s2p.summary_images()
+    for given in (on(backend, movie, cupy), on(backend, movie, cupy, (29, 16))):
+        found = given.s2p.summary_images()
+        for name, image in expected.items():
+            assert type(found[name].data) is np.ndarray and found[name].dtype == image.dtype
+            np.testing.assert_allclose(found[name], image, rtol=1e-6, atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(given.s2p.mean_image(), found["mean"])
+
+
 def check_demix(backend, cupy, device, kernels):
     """What is fitted to the last bit, or to rounding, is what the CPU fits."""
     movie, rois = recording()

@@ -33,6 +33,7 @@ import xs2p
 from xs2p.compute import arrays, gpu, gpu_copies, gpu_frames, gpu_memory, gpu_traces
 from xs2p.compute import device as devices
 from xs2p.masks.layout import layout
+from xs2p.movie import images_gpu
 from xs2p.testing import raise_if_dask_computes
 from xs2p.traces import (
     columns,
@@ -603,6 +604,12 @@ def test_neuropil_of_each_roi(cupy, kernels, backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_decay_and_times(cupy, backend):
     checks.check_decay_and_times(backend, cupy, "gpu")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_images(cupy, backend, monkeypatch):
+    monkeypatch.setattr(images_gpu, "_VALUES", 20_000)  # some frames at once
+    checks.check_images(backend, cupy)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -98,6 +98,10 @@ def test_decay_and_times(cupy, backend):
     checks.check_decay_and_times(backend, cupy, "gpu")
 
 
+def test_images(cupy, backend):
+    checks.check_images(backend, cupy)
+
+
 def test_demix(cupy, kernels, backend):
     checks.check_demix(backend, cupy, "gpu", kernels)
 
