@@ -256,3 +256,18 @@ def test_of_many_that_take_over_at_once_one_holds(path, tmp_path):
     with locked(path, "it"):  # where the last one died
         pass
     assert os.listdir(tmp_path) == ["log"]
+
+
+def test_what_is_left_of_a_chain_that_has_gone_is_removed(tmp_path):
+    """Of what was deleted as the power went, the first file may be gone and its end still there."""
+    path = str(tmp_path / ".a.lock")
+    with locked(path, "a"):
+        held = set(os.listdir(tmp_path))
+    left = tmp_path / f".a.lock.{'0123abcd' * 4}"
+    others = {".a.lock.txt", f".b.lock.{'0' * 32}", f".a.lock.{'0' * 31}"}
+    for name in (left.name, *others):
+        (tmp_path / name).write_text("")
+    with locked(path, "a") as hold:
+        assert set(os.listdir(tmp_path)) == held | others
+        hold.check()
+    assert set(os.listdir(tmp_path)) == others

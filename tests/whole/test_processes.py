@@ -231,3 +231,15 @@ def test_an_interpreter_that_ends_while_work_goes_on(tmp_path):
     ds = xs2p.extract_to_zarr(movie, rois, path, resume=True, **options)
     whole = movie.s2p.extract(rois, tau=0.1).compute()
     np.testing.assert_array_equal(ds.F, whole.F)
+
+
+def test_processes_take_no_names_of_each_others_cached_code(tmp_path):
+    """numba counts them: two at once would take 1, each for its own signature."""
+    code = """
+    import numpy as np
+    from xs2p.compute.kernels import njit
+    from xs2p.traces.oasis_cpu import oasis_pools
+    names = {oasis_pools._cache._cache_file._data_name(1) for _ in range(3)}
+    assert len(names) == 3 and all(name.endswith(".nbc") for name in names), names
+    """
+    ended(started(code))

@@ -7,6 +7,7 @@ is serial and releases the GIL: threads are Dask's.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -22,9 +23,26 @@ def njit(func: Kernel) -> Kernel:
     # numpy's error model: no test for divisors of 0. Nobody calls a kernel from C.
     how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     try:
-        return numba.njit(cache=True, **how)(func)
+        kernel = numba.njit(cache=True, **how)(func)
     except RuntimeError:  # numba finds no folder that it may write a cache to
         return numba.njit(**how)(func)
+    _name_files_apart(kernel)
+    return kernel
+
+
+def _name_files_apart(kernel: Any) -> None:
+    """Give each file of a kernel's cache a name that no other process takes.
+
+    numba numbers them. Two processes that compile at once take the same number, each for the
+    signature that it has come to, and the index of one then leads to the code of the other's.
+    """
+    files = kernel._cache._cache_file
+    numbered = files._data_name_pattern
+
+    def named(number: int) -> str:
+        return str(numbered.format(number=number)).replace(".nbc", f".{uuid.uuid4().hex}.nbc")
+
+    files._data_name = named
 
 
 def native(array: np.ndarray) -> np.ndarray:

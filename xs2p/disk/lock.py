@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -89,6 +90,7 @@ def locked(path: str, what: str, wait: float = 0.0) -> Iterator[Hold]:
     try:
         held, file = _acquire(path, token, what, wait)
         try:
+            _sweep(path, token)
             with _beating(held, file):
                 yield Hold(path, token)
         finally:
@@ -151,6 +153,18 @@ def _take_over(old: _Entry, what: str, why: str) -> None:
         file.write(_TAKEN)
     if not old.said.get("released"):
         _log.warning("%s: the lock of %s is taken over: %s", what, old.holder, why)
+
+
+def _sweep(path: str, token: str) -> None:
+    """Remove files of chains that have gone, of which the power took their end alone."""
+    folder, name = os.path.split(path)
+    ended = re.compile(rf"{re.escape(name)}\.([0-9a-f]{{32}})")
+    found = [ended.fullmatch(other) for other in os.listdir(folder or os.curdir)]
+    ours = {entry.token for entry in _chain(path)}
+    for one in found:
+        # Whoever is just creating one finds that it is no part of the chain, and removes it too.
+        if one is not None and one[1] not in ours and _is_last(path, token):
+            _unlink(os.path.join(folder, one[0]))
 
 
 def _release(path: str, token: str) -> None:
