@@ -12,6 +12,7 @@ from pictures import TOLERANCE, axes, check_legible, difference, words
 
 import xs2p
 from xs2p.plot.drawing import outline_paths
+from xs2p.plot.outlines import apart
 from xs2p.plot.roi import _around
 from xs2p.plot.rois import filled_image
 from xs2p.rois.pixels import pixel_table
@@ -89,7 +90,7 @@ def test_outlines_are_those_of_each_roi(few):
 
 def test_colours_by_numbers(sample, few):
     image, rois, ds = sample
-    ax = ds.s2p.plot(color="snr", background=image)
+    ax = ds.s2p.plot(color="snr", background=image, filled=False)
     check_legible(ax.figure)
     assert "snr: suite2p SNR, 1 − ½ var(diff)/var" in words(ax.figure)
     drawn = ax.collections[0].get_edgecolor()
@@ -97,10 +98,11 @@ def test_colours_by_numbers(sample, few):
     order = np.argsort(quality)
     assert drawn[order[-1], 1] > 0.9 and drawn[order[0], 1] < 0.2  # plasma ends in yellow
     same = xs2p.plot.plot_rois(
-        ds.assign_coords(snr=("roi", quality)), background=image, color="snr"
+        ds.assign_coords(snr=("roi", quality)), background=image, color="snr", filled=False
     )
     np.testing.assert_allclose(same.collections[0].get_edgecolor(), drawn, atol=1e-6)
-    array = rois.s2p.plot(color=ds.Fc.s2p.snr()[::-1], background=image)  # by label, not by place
+    by_label = ds.Fc.s2p.snr()[::-1]  # not by place
+    array = rois.s2p.plot(color=by_label, background=image, filled=False)
     np.testing.assert_allclose(array.collections[0].get_edgecolor(), drawn, atol=1e-6)
 
     ax = few.s2p.plot(color="quality", vmin=0, vmax=1, cmap="gray", filled=True, labels=True)
@@ -120,7 +122,13 @@ def test_colours_by_kind(few):
         "False (4)",
     } <= set(words(ax.figure))
     shades = {to_hex(c) for c in ax.collections[0].get_edgecolor()}
-    assert shades == {"#e69f00", "#56b4e9"}
+    assert shades == {"#e69f00", "#bdbdbd"}  # rejected ones are grey
+    ax = few.rename(iscell="responds").assign_coords(
+        responds=("roi", few.iscell.values, {"units": "a.u.", "long_name": "it responds"})
+    )
+    ax = ax.s2p.plot(color="responds")
+    assert "responds: it responds" in words(ax.figure)  # and no unit
+    assert "#56b4e9" in {to_hex(c) for c in ax.collections[0].get_edgecolor()}
     ax = few.s2p.plot(color="status", filled=True)
     assert {"ok (7)", "no_cell_pixels (1)"} <= set(words(ax.figure))
     many = few.assign_coords(kind=("roi", list("abcdefgh")))
@@ -129,8 +137,10 @@ def test_colours_by_kind(few):
     assert "2 others (2)" in words(ax.figure)
     assert len({to_hex(c) for c in ax.collections[0].get_edgecolor()}) == 7
     ax = few.s2p.plot(color="#ff0000", legend=False, labels=[5, 1])
-    assert to_hex(ax.collections[0].get_edgecolor()[0]) == "#ff0000"
-    assert set(words(ax.figure)) == {"5", "1", "10 pixels"}
+    drawn = [to_hex(c) for c in ax.collections[0].get_edgecolor()]
+    assert drawn == ["#bdbdbd"] * 4 + ["#ff0000"] * 4  # rejected ones behind
+    assert set(words(ax.figure)) == {"5", "1", "10 pixels", "8 ROIs, 4 of them rejected"}
+    assert {"accepted (4)", "rejected (4)"} <= set(words(few.s2p.plot().figure))
 
 
 def test_pixels_of_several_rois_are_seen(few):
@@ -282,7 +292,7 @@ def test_inputs_stay_as_they_are(sample):
 
 
 def test_a_tuple_is_a_colour(few):
-    ax = few.isel(roi=[0, 1, 2]).s2p.plot(color=(1.0, 0.0, 0.0))
+    ax = few.drop_vars("iscell").isel(roi=[0, 1, 2]).s2p.plot(color=(1.0, 0.0, 0.0))
     assert {to_hex(c) for c in ax.collections[0].get_edgecolors()} == {"#ff0000"}
 
 
@@ -293,7 +303,10 @@ def test_a_panel_for_each_plane():
     images = xr.DataArray(np.stack([np.zeros((64, 64)), np.eye(64)]), dims=("plane", "y", "x"))
     first = rois.s2p.plot(background=images, highlight=[2, 3])
     panels = first.figure.axes
-    assert [ax.get_title(loc="left") for ax in panels] == ["Plane 0", "Plane 1"]
+    assert [ax.get_title(loc="left") for ax in panels] == [
+        "Plane 0: 49 ROIs",
+        "Plane 1: 49 ROIs",
+    ]
     assert [len(ax.collections[0].get_paths()) for ax in panels] == [
         (own == n).sum() for n in (0, 1)
     ]
@@ -303,3 +316,92 @@ def test_a_panel_for_each_plane():
     marked = [ax.collections[0].get_edgecolors()[-1] for ax in panels]
     assert not np.array_equal(*marked)
     pyplot.close("all")
+
+
+def crowd(n, shape=(60, 70), seed=0):
+    """Discs with weights that fall to their edge, many on top of each other."""
+    rng = np.random.default_rng(seed)
+    y, x = np.indices(shape)
+    stat = []
+    for cy, cx in rng.uniform(5, np.array(shape) - 5, (n, 2)):
+        far = (y - cy) ** 2 + (x - cx) ** 2
+        ypix, xpix = np.nonzero(far < 16)
+        stat.append({"ypix": ypix, "xpix": xpix, "lam": np.exp(-far[ypix, xpix] / 8)})
+    return xs2p.rois_from_stat(stat, shape)
+
+
+def test_a_crowd_is_filled_each_pixel_by_its_strongest_roi():
+    rois = crowd(80)
+    table = pixel_table(rois)
+    ax = rois.s2p.plot(color=np.arange(80.0), vmin=0, vmax=79, cmap="gray")
+    (tint,) = (np.asarray(im.get_array()) for im in ax.images)
+    for y, x in ((20, 30), (40, 50), (11, 9), (33, 33)):
+        here = np.flatnonzero((table.ypix == y) & (table.xpix == x))
+        share = [table.lam[i] / table.lam[table.owner == table.owner[i]].max() for i in here]
+        if not here.size:
+            assert tint[y, x, 3] == 0
+            continue
+        strongest = table.owner[here[np.argmax(share)]]
+        np.testing.assert_allclose(tint[y, x, 0], strongest / 79, atol=0.01)
+    # A line wherever the colours differ, and nowhere else.
+    (lines,) = ax.collections
+    steps = sum(int((np.diff(tint[..., 0] + 2 * tint[..., 3], axis=k) != 0).sum()) for k in (0, 1))
+    assert len(lines.get_segments()) == steps
+    assert ax.get_title(loc="left") == "80 ROIs"
+    check_legible(ax.figure)
+    # Fewer ROIs, fewer shared pixels, or filled=False: outlines.
+    for ax in (
+        rois.isel(roi=slice(0, 40)).s2p.plot(),
+        crowd(80, (200, 200)).s2p.plot(),
+        rois.s2p.plot(filled=False),
+        rois.s2p.plot(highlight=[3]),
+    ):
+        assert not ax.images
+
+
+def test_rois_that_share_pixels_have_different_colours_and_rejects_are_behind():
+    rois = crowd(60)
+    flags = np.arange(60) % 3 > 0
+    ax = rois.assign_coords(iscell=("roi", flags)).s2p.plot()
+    tint = np.asarray(ax.images[0].get_array())
+    table = pixel_table(rois)
+    kept = np.zeros((60, 70), bool)
+    kept[table.ypix[flags[table.owner]], table.xpix[flags[table.owner]]] = True
+    grey = np.abs(tint[..., :3] - to_rgba("#BDBDBD")[:3]).max(-1) < 1e-6
+    has = tint[..., 3] > 0
+    np.testing.assert_array_equal(has & grey, has & ~kept)
+    assert ax.get_title(loc="left") == "60 ROIs, 20 of them rejected"
+    colors = apart(table, 7)
+    pairs = same = 0
+    pixels = [set(table.flat[table.owner == i].tolist()) for i in range(60)]
+    for i in range(60):
+        for j in range(i):
+            if pixels[i] & pixels[j]:
+                pairs, same = pairs + 1, same + (colors[i] == colors[j])
+    assert pairs > 90 and same <= 2
+
+
+def test_contours_at_a_weight():
+    rois = crowd(5)
+    ax = rois.s2p.plot(contour=0.5)
+    table = pixel_table(rois)
+    for i, path in enumerate(ax.collections[0].get_paths()):
+        own = slice(*table.offsets[i : i + 2])
+        core = table.lam[own] >= 0.5 * table.lam[own].max()
+        assert 0 < core.sum() < core.size
+        expected = pixel_edges(table.ypix[own][core], table.xpix[own][core])
+        found = path.vertices.reshape(-1, 2, 2)
+        assert sorted(map(str, found.tolist())) == sorted(map(str, expected.tolist()))
+    # What is outside counts for nothing: the cores of this crowd share few pixels.
+    many = crowd(70, (90, 90))
+    assert many.s2p.plot().images and not many.s2p.plot(contour=0.9).images
+    with pytest.raises(ValueError, match="contour must be a number from 0 to 1"):
+        rois.s2p.plot(contour=30)
+
+
+def test_lines_are_thinner_the_more_there_are():
+    widths = [
+        crowd(n, (300, 300)).s2p.plot(filled=False).collections[0].get_linewidths()[0]
+        for n in (20, 200, 800)
+    ]
+    np.testing.assert_allclose(widths, [1.5, 0.75, 0.4])

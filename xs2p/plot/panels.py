@@ -57,12 +57,12 @@ def image_of_plane(image: Any, plane: Any, name: str = "background") -> Any:
 
 
 def draw_outlines(
-    ax: Axes, paths: list[Any], rgba: np.ndarray, widths: np.ndarray, marked: list[int]
+    ax: Axes, paths: list[Any], rgba: np.ndarray, widths: np.ndarray, last: list[int]
 ) -> None:
-    """Draw outlines, those that are marked over the others."""
+    """Draw outlines, the `last` of them over the others."""
     from matplotlib.collections import PathCollection
 
-    order = [*np.setdiff1d(np.arange(len(paths)), marked), *marked]
+    order = [*np.setdiff1d(np.arange(len(paths)), last), *last]
     ax.add_collection(
         PathCollection(
             [paths[i] for i in order],

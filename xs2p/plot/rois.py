@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag
-from xs2p._flags import flags_of, meanings_of
-from xs2p.compute.progress import progress_bar
+from xs2p._attrs import check_flag, check_number
 from xs2p.plot.drawing import (
-    COLORS,
-    EXCLUDED,
-    FAINT,
     INK,
     NORMAL,
     SMALL,
     check_image,
-    color_scale,
     draw_length,
     frame_extent,
     label_roi,
@@ -29,17 +22,17 @@ from xs2p.plot.drawing import (
     position_of,
     show_image,
 )
+from xs2p.plot.outlines import accepted_in, borders, is_dense, owners, within
 from xs2p.plot.panels import by_plane, draw_outlines, filled_image, image_of_plane, panels
+from xs2p.plot.shades import Shades, apart_shades, explain, highlights, shades_of
 from xs2p.rois.convert import contiguous
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito without black, in an order in which neighbours differ most.
-CATEGORIES = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#D55E00", "#F0E442", "#0072B2")
-_ON_IMAGE, _ON_PAPER, _PAPER = "#F0E442", "#0072B2", "#F4F4F4"
-_FROM_TRACES = ("snr", "skew", "std")
+_PAPER = "#F4F4F4"
+_STRENGTH = 0.55  # of colours over an image
 
 
 def plot_rois(
@@ -48,7 +41,8 @@ def plot_rois(
     *,
     background: Any = None,
     color: Any = None,
-    filled: bool = False,
+    filled: bool | None = None,
+    contour: float | None = None,
     cmap: Any = None,
     vmin: float | None = None,
     vmax: float | None = None,
@@ -73,9 +67,17 @@ def plot_rois(
         over ``roi``; or one colour of matplotlib's for all. Text, booleans and flags
         (``"dff_flag"``, ``"demix_flag"``) get a legend, numbers a colour bar. Of traces, ``"snr"``,
         ``"skew"`` and ``"std"`` are computed from ``Fc`` where they are not there; of lazy traces
-        that reads them all.
+        that reads them all. None, or one colour, draws ROIs that ``iscell`` (``accepted``) says are
+        rejected in grey, behind the others.
     filled
-        Fill the ROIs; pixels of several are more opaque and have the mean of their colours.
+        True fills the ROIs; pixels of several are more opaque and have the mean of their colours.
+        None does so where outlines cannot be told apart: of 50 ROIs and more that share more than
+        30 % of their pixels each pixel has the colour of the one ROI that it weighs the most in,
+        with a thin line between ROIs; without ``color``, ROIs that share pixels have different
+        ones. False never fills.
+    contour
+        Draw outlines at this share, 0 to 1, of each ROI's largest weight: of soft ROIs the core.
+        What lies outside is not filled, nor counted as shared. None draws them around all pixels.
     cmap
         Colour map for numbers; by default viridis, or the brighter part of plasma over an image.
     vmin, vmax
@@ -89,13 +91,15 @@ def plot_rois(
     legend
         Draw the legend or the colour bar.
     linewidth
-        Of the outlines in points; by default 1.5, of more than 100 ROIs 1, of more than 500 0.6.
+        Of the outlines in points; by default 1.5 up to 50 ROIs and thinner the more there are, as
+        0.75 of 200 and 0.4 of 800.
 
     Returns
     -------
     matplotlib.axes.Axes
         Rows downwards and columns to the right, in pixels, with a bar of a length in pixels. Of
-        several panels the first; ``ax.figure.axes`` has all.
+        several panels the first; ``ax.figure.axes`` has all. Axes of its own have the number of
+        ROIs as their title.
 
     Raises
     ------
@@ -113,8 +117,11 @@ def plot_rois(
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
-    check_flag("filled", filled)
+    if filled is not None:
+        check_flag("filled", filled)
     check_flag("legend", legend)
+    if contour is not None:
+        check_number("contour", contour, 0, 1)
     table = pixel_table(rois)
     named = (
         [] if isinstance(labels, bool | np.bool_) else [position_of(table.roi, n) for n in labels]
@@ -126,43 +133,64 @@ def plot_rois(
             f"highlight={list(highlight)} chooses the colours, and so do color and filled; give "
             "one of them"
         )
+    accepted = accepted_in(rois) if highlight is None else None
     if highlight is None:
-        shades = _shades(rois, color, background is not None, cmap, vmin, vmax)
+        shades = shades_of(rois, color, background is not None, cmap, vmin, vmax, accepted)
     else:
-        shades = _highlights(table.roi.size, marked, background is not None)
+        shades = highlights(table.roi.size, marked, background is not None)
         chosen = chosen if labels is True else list(dict.fromkeys([*marked, *named]))
-    style = _Style(filled, legend, linewidth, highlight is not None)
-    if ax is None and (parts := by_plane(rois)):
-        images = [image_of_plane(background, plane) for plane in parts]
-        images = [None if image is None else check_image(image, table.shape) for image in images]
-        axes = panels(list(parts), table.shape)
-        for panel, image, where in zip(axes, images, parts.values(), strict=True):
-            own = pixel_table(contiguous(rois.isel(roi=where)))
-            at = {int(i): k for k, i in enumerate(where)}
-            some, strong = ([at[i] for i in each if i in at] for each in (chosen, marked))
-            tints = shades._replace(rgba=shades.rgba[where])
-            now = style._replace(legend=legend and panel is axes[-1])
-            _draw(panel, own, image, tints, some, strong, now)
-        return axes[0]
-    image = None if background is None else check_image(background, table.shape)
-    if ax is None:
-        ly, lx = table.shape
-        ax = new_axes((6.4, float(np.clip(5.0 * ly / lx + 0.4, 2.5, 9.0))))
-    return _draw(ax, table, image, shades, chosen, marked, style)
+        filled = False
+    kept = (
+        np.ones(table.roi.size, bool) if accepted is None or shades.scale is not None else accepted
+    )
+    style = _Style(filled, legend, linewidth, contour, highlight is not None, color is None)
+    parts = by_plane(rois) if ax is None else {}
+    if not parts:
+        image = None if background is None else check_image(background, table.shape)
+        own_axes = ax is None
+        if ax is None:
+            ly, lx = table.shape
+            ax = new_axes((6.4, float(np.clip(5.0 * ly / lx + 0.4, 2.5, 9.0))))
+        if own_axes:
+            _count(ax, kept if highlight is None else None, table.roi.size)
+        return _draw(ax, table, image, shades, kept, chosen, marked, style)
+    images = [image_of_plane(background, plane) for plane in parts]
+    images = [None if image is None else check_image(image, table.shape) for image in images]
+    axes = panels(list(parts), table.shape)
+    for panel, image, (plane, where) in zip(axes, images, parts.items(), strict=True):
+        own = pixel_table(contiguous(rois.isel(roi=where)))
+        at = {int(i): k for k, i in enumerate(where)}
+        some, strong = ([at[i] for i in each if i in at] for each in (chosen, marked))
+        tints = shades._replace(rgba=shades.rgba[where])
+        now = style._replace(legend=legend and panel is axes[-1])
+        _count(panel, kept[where], where.size, f"Plane {plane}: ")
+        _draw(panel, own, image, tints, kept[where], some, strong, now)
+    return axes[0]
+
+
+def _count(ax: Axes, kept: np.ndarray | None, n_rois: int, before: str = "") -> None:
+    """Write over axes how many ROIs they show."""
+    rejected = 0 if kept is None else int((~kept).sum())
+    more = f", {rejected} of them rejected" if rejected else ""
+    noun = "ROI" if n_rois == 1 else "ROIs"
+    ax.set_title(f"{before}{n_rois} {noun}{more}", loc="left", fontsize=NORMAL, color=INK)
 
 
 class _Style(NamedTuple):
-    filled: bool
+    filled: bool | None
     legend: bool
     linewidth: float | None
+    contour: float | None
     pale: bool  # but for those that are marked
+    plain: bool  # no colours were asked for
 
 
 def _draw(
     ax: Axes,
     table: PixelTable,
     image: np.ndarray | None,
-    shades: _Shades,
+    shades: Shades,
+    kept: np.ndarray,
     chosen: Sequence[int],
     marked: list[int],
     style: _Style,
@@ -171,17 +199,25 @@ def _draw(
     show_image(ax, image, table.shape)
     if image is None:
         ax.set_facecolor(_PAPER)
-    if style.filled:
-        tint = filled_image(table, shades.rgba)
-        ax.imshow(tint, interpolation="nearest", extent=frame_extent(table.shape))
+    table = within(table, style.contour)
     linewidth = style.linewidth
     if linewidth is None:
-        linewidth = 1.5 if table.roi.size <= 100 else 1.0 if table.roi.size <= 500 else 0.6
+        linewidth = float(np.clip(1.5 * (50 / max(table.roi.size, 1)) ** 0.5, 0.4, 1.5))
         linewidth *= 0.6 if style.filled else 1.0
     paths = outline_paths(table)
-    widths = np.full(len(paths), 0.5 if style.pale else linewidth)
-    widths[marked] = max(linewidth, 1.8)
-    draw_outlines(ax, paths, shades.rgba, widths, marked)
+    if style.filled is None and is_dense(table):
+        if style.plain:
+            shades = apart_shades(shades, table, kept)
+        _fill_dense(ax, table, shades, kept, linewidth, image is not None)
+    else:
+        if style.filled:
+            tint = filled_image(table, shades.rgba)
+            ax.imshow(tint, interpolation="nearest", extent=frame_extent(table.shape))
+        widths = np.full(len(paths), 0.5 if style.pale else linewidth)
+        widths[marked] = max(linewidth, 1.8)
+        draw_outlines(
+            ax, paths, shades.rgba, widths, [*np.setdiff1d(np.flatnonzero(kept), marked), *marked]
+        )
     for i in chosen:
         if len(paths[i].vertices):
             outline = paths[i].vertices.reshape(-1, 2, 2)
@@ -190,193 +226,32 @@ def _draw(
             label_roi(ax, outline, str(table.roi[i]), color_of, table.shape, size)
     draw_length(ax)
     if style.legend:
-        _explain(ax, shades)
+        explain(ax, shades)
     return ax
 
 
-class _Shades(NamedTuple):
-    """The colour of each ROI, and what says what it means."""
+def _fill_dense(
+    ax: Axes,
+    table: PixelTable,
+    shades: Shades,
+    kept: np.ndarray,
+    linewidth: float,
+    on_image: bool,
+) -> None:
+    """Fill each pixel by one ROI, and draw a line where the next one begins."""
+    from matplotlib.collections import LineCollection
 
-    rgba: np.ndarray
-    title: str = ""
-    entries: tuple[tuple[str, Any], ...] = ()
-    scale: Any = None
-    extend: str = "neither"
-
-
-def _shades(
-    rois: xr.Dataset, color: Any, on_image: bool, cmap: Any, vmin: Any, vmax: Any
-) -> _Shades:
-    from matplotlib.colors import is_color_like, to_rgba
-
-    n = rois.sizes["roi"]
-    if color is None:
-        color = _ON_IMAGE if on_image else _ON_PAPER
-    values = _values(rois, color)
-    if values is None:
-        if not is_color_like(color):
-            raise ValueError(_unknown(rois, color))
-        return _Shades(np.tile(to_rgba(color), (n, 1)))
-    if meanings_of(values):
-        words = [",\n".join(words) or "no flag" for words in flags_of(values)]
-        return _categories(values.copy(data=np.array(words, object)))
-    if values.dtype.kind in "OUSb":
-        return _categories(values)
-    return _numbers(values, on_image, cmap, vmin, vmax)
-
-
-def _highlights(n_rois: int, marked: Sequence[int], on_image: bool) -> _Shades:
-    """Give each of some ROIs a colour of its own, and the others a pale one."""
-    from matplotlib.colors import to_rgba
-
-    rgba = np.tile(to_rgba("white", 0.3) if on_image else to_rgba(FAINT, 0.6), (n_rois, 1))
-    for k, i in enumerate(marked):
-        rgba[i] = to_rgba(COLORS[k % len(COLORS)])
-    return _Shades(rgba)
-
-
-def _values(rois: xr.Dataset, color: Any) -> xr.DataArray | None:
-    """Values over ``roi`` that the ROIs are to be coloured by; None if it is no such thing."""
-    from matplotlib.colors import is_color_like
-
-    labels = rois["roi"].values
-    if isinstance(color, str):
-        traces = next((rois[name] for name in ("Fc", "F") if name in rois), None)
-        if color in rois.variables and not _is_stale(rois[color], traces):
-            values = rois[color]
-            if values.dims != ("roi",):
-                raise ValueError(
-                    f"color={color!r} has the dims {values.dims}, expected ('roi',). "
-                    + _coordinates(rois)
-                )
-            return values.compute()
-        if color in _FROM_TRACES and traces is not None and traces.dims == ("roi", "time"):
-            from xs2p.traces import quality
-
-            with progress_bar():
-                found: xr.DataArray = getattr(quality, color)(traces).compute().as_numpy()
-            return found
-        return None
-    if isinstance(color, xr.DataArray):
-        if color.dims != ("roi",):
-            raise ValueError(f"color has the dims {color.dims}, expected ('roi',)")
-        if "roi" in color.coords:
-            absent = np.setdiff1d(labels, color["roi"].values)
-            if absent.size:
-                raise ValueError(f"color has no values for {absent.size} ROIs, as roi {absent[0]}")
-            return color.sel(roi=labels).compute()
-    array = np.asarray(color)
-    one_colour = isinstance(color, tuple) and is_color_like(color)
-    if one_colour or array.shape != labels.shape or array.dtype.kind not in "OUSbiuf":
-        return None
-    name = color.name if isinstance(color, xr.DataArray) else None
-    return xr.DataArray(array, dims="roi", coords={"roi": labels}, name=name)
-
-
-def _unknown(rois: xr.Dataset, color: Any) -> str:
-    shown = f"={color!r}" if isinstance(color, str) else f" of shape {np.shape(color)}"
-    more = ""
-    if isinstance(color, str) and color in _FROM_TRACES:
-        more = f" It is made of traces: color=ds.Fc.s2p.{color}()."
-    return (
-        f"color{shown} is neither a coordinate over roi, nor {rois.sizes['roi']} values, one for "
-        f"each ROI, nor a colour.{more} " + _coordinates(rois)
+    of = owners(table, last=~kept)
+    tint = np.where((of >= 0)[..., None], shades.rgba[of], 0.0)
+    tint[..., 3] *= _STRENGTH if on_image else 0.9
+    extent = frame_extent(table.shape)
+    ax.imshow(tint, interpolation="nearest", extent=extent)
+    ax.add_collection(
+        LineCollection(
+            list(borders(of)),
+            colors="black" if on_image else "white",
+            linewidths=linewidth,
+            capstyle="projecting",
+        ),
+        autolim=False,
     )
-
-
-def _is_stale(values: xr.DataArray, traces: xr.DataArray | None) -> bool:
-    """Whether a statistic is of traces that were replaced since."""
-    from xs2p.traces.quality import is_of
-
-    return values.name in _FROM_TRACES and traces is not None and not is_of(values, traces)
-
-
-def _coordinates(rois: xr.Dataset) -> str:
-    over_roi = sorted(str(name) for name, v in rois.variables.items() if v.dims == ("roi",))
-    made = [name for name in _FROM_TRACES if name not in over_roi and {"F", "Fc"} & set(rois)]
-    return f"There are {', '.join(over_roi + made)}"
-
-
-def _title(values: xr.DataArray) -> str:
-    """Say what values are, with their unit: ``radius: twice … (pixel)``."""
-    long_name, unit = values.attrs.get("long_name", ""), values.attrs.get("units", "")
-    name = "" if values.name is None else str(values.name)
-    if long_name in ("", "suite2p stat field", name):
-        text = name
-    else:
-        text = f"{name}: {long_name}" if name else long_name
-    return text if unit in ("", "1") else f"{text} ({unit})"
-
-
-def _categories(values: xr.DataArray) -> _Shades:
-    from matplotlib.colors import to_rgba
-
-    words = np.array([str(value) for value in values.values], dtype=object)
-    kinds, counts = np.unique(words, return_counts=True)
-    # What most ROIs are comes first, but True before False: their colours do not change.
-    order = (
-        np.argsort(kinds == "False") if values.dtype.kind == "b" else np.lexsort((kinds, -counts))
-    )
-    kinds = kinds[order]
-    rgba = np.tile(to_rgba(EXCLUDED), (words.size, 1))
-    entries = []
-    fits = len(CATEGORIES) if kinds.size <= len(CATEGORIES) else len(CATEGORIES) - 1
-    for kind, shade in zip(kinds[:fits], CATEGORIES, strict=False):
-        shade = CATEGORIES[1] if values.dtype.kind == "b" and kind == "False" else shade
-        rgba[words == kind] = to_rgba(shade)
-        entries.append((f"{kind} ({(words == kind).sum()})", shade))
-    if kinds.size > fits:
-        others = np.isin(words, kinds[fits:]).sum()
-        entries.append((f"{kinds.size - fits} others ({others})", EXCLUDED))
-    return _Shades(rgba, _title(values), tuple(entries))
-
-
-def _numbers(values: xr.DataArray, on_image: bool, cmap: Any, vmin: Any, vmax: Any) -> _Shades:
-    from matplotlib.colors import to_rgba
-
-    scale = color_scale(values, on_image, cmap, vmin, vmax)
-    numbers = np.asarray(values.values, dtype=np.float64)
-    rgba = np.asarray(scale.to_rgba(numbers))
-    missing = ~np.isfinite(numbers)
-    grey = "white" if on_image else EXCLUDED
-    rgba[missing] = to_rgba(grey)
-    low, high = scale.get_clim()
-    below, above = (numbers < low).any(), (numbers > high).any()
-    extend = {(False, False): "neither", (True, False): "min", (False, True): "max"}
-    entries = ((f"no value ({missing.sum()})", grey),) if missing.any() else ()
-    shown = None if missing.all() else scale
-    title = _title(values)
-    return _Shades(rgba, title, entries, shown, extend.get((bool(below), bool(above)), "both"))
-
-
-def _explain(ax: Axes, shades: _Shades) -> None:
-    """Draw the legend or the colour bar, right of the axes."""
-    from matplotlib.patches import Patch
-
-    title = "\n".join(textwrap.wrap(shades.title, 44 if shades.scale is not None else 24))
-    if shades.scale is not None:
-        bar = ax.figure.colorbar(
-            shades.scale, ax=ax, extend=shades.extend, fraction=0.046, pad=0.03
-        )
-        bar.set_label(title, fontsize=SMALL, color=INK)
-        bar.ax.tick_params(labelsize=SMALL, colors=INK)
-        bar.outline.set_visible(False)
-    if shades.entries:
-        below = shades.scale is not None
-        ax.legend(
-            handles=[
-                Patch(facecolor=shade, label=text, edgecolor=INK if shade == "white" else "none")
-                for text, shade in shades.entries
-            ],
-            title=None if below else title,
-            loc="upper left",
-            bbox_to_anchor=(0.0, -0.01) if below else (1.02, 1.0),
-            borderaxespad=0.2 if below else 0,
-            frameon=False,
-            fontsize=SMALL,
-            title_fontsize=SMALL,
-            alignment="left",
-            handlelength=1.0,
-            handletextpad=0.6,
-            labelcolor=INK,
-        )
