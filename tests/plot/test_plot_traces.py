@@ -10,6 +10,7 @@ from pictures import TOLERANCE, axes, check_legible, difference, words
 
 import xs2p
 from xs2p.plot import plot_summary, plot_traces
+from xs2p.plot.drawing import color_scale
 from xs2p.testing import raise_if_dask_computes, simulate
 
 
@@ -350,8 +351,8 @@ def test_the_summary_has_a_panel_for_each_plane(sample):
         np.testing.assert_array_equal(ax.images[0].get_array(), np.eye(64) * (k + 1))
     # A colour means the same in all panels: that of the histogram beside them.
     colors = [ax.collections[0].get_edgecolors() for ax in figure.axes[:2]]
-    together = sample[1].s2p.plot_summary(background=np.eye(64))
-    expected = together.axes[1].collections[0].get_edgecolors()
+    quality = sample[1].Fc.s2p.snr()
+    expected = color_scale(quality, on_image=True).to_rgba(quality.values)
     for k in (0, 1):
         np.testing.assert_allclose(colors[k], expected[k::2])
     check_legible(figure)

@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
 NEUROPIL, EXCLUDED, INK, FAINT = "#5E4B8B", "#BDBDBD", "#222222", "#767676"
 SMALL, NORMAL = 8.5, 10.0
-COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7")
-"""Colours that colour-blind people tell apart (Okabe and Ito), one for each trace shown."""
+COLORS = (
+    *("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7"),
+    *("#0072B2", "#882255", "#999933", "#44AA99", "#8C564B"),
+)
+"""Colours that colour-blind people tell apart (Okabe and Ito, then Tol), one for each trace."""
 
 
 def check_image(background: Any, shape: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,8 @@ _NONE = "no trace"
 _TOP = 0.94  # of a row, that its trace reaches
 _WORDS = SMALL - 1  # points of words over a trace
 _LOWEST = 24  # points of a row that has room for them
+OTHERS = ("#222222", "#767676", "#0072B2")  # colours of lines beside the first
+RED = "#C1121F"
 
 
 class Row(NamedTuple):
@@ -35,6 +37,14 @@ class Row(NamedTuple):
     """Frames that count; None where all do."""
     doubts: str = ""
     """What speaks against its dF/F, in words."""
+    others: tuple[np.ndarray, ...] = ()
+    """More lines on the same scale."""
+    units: str = ""
+    name: str = ""
+    """Of what is drawn, where an ROI has several rows."""
+    number: int | None = None
+    """Of the ROI among those that are shown, by which its colour is chosen."""
+    saturated: np.ndarray | None = None
 
 
 def why(ds: xr.Dataset, position: Any = ()) -> str:
@@ -60,22 +70,26 @@ def draw_rows(
     runs: np.ndarray,
     ends: tuple[float, float],
     label: str,
-    units: str,
     columns: int,
     colors: Sequence[str],
     same_scale: bool = False,
 ) -> None:
     """Draw rows of one unit of height each, the first on top, with their time axis.
 
-    ``runs`` are the stretches of time that the samples are in: lines break between them.
+    ``runs`` are the stretches of time that the samples are in: lines break between them, and where
+    frames do not count.
     """
-    from matplotlib.collections import LineCollection
-
     limits, tops = [_limits(row) for row in rows], _tops(ax, rows, same_scale)
-    common = max((high - low for low, high in limits), default=1.0) if same_scale else None
+    common: dict[str, float] = {}
+    for row, (low, high) in zip(rows, limits, strict=True):
+        common[row.name] = max(common.get(row.name, 0.0), high - low)
     start, width = ends[0], max(ends[1] - ends[0], 1e-9)
+    shades = [
+        colors[(k if row.number is None else row.number) % len(colors)]
+        for k, row in enumerate(rows)
+    ]
     for k, row in enumerate(rows):
-        floor, color = float(len(rows) - 1 - k), colors[k % len(colors)]
+        floor = float(len(rows) - 1 - k)
         low, high = limits[k]
         nothing = has_nothing(row.main, row.why)
         if nothing or is_said(row.why):  # over a trace, as that of a corrected zero, above it
@@ -88,30 +102,80 @@ def draw_rows(
         if tops[k] < _TOP and not is_said(row.why):
             ax.text(start, floor + 0.98, row.doubts, va="top", fontsize=_WORDS, color=FAINT)
         foot = floor + (0.28 if row.spikes is not None else 0.06)
-        scale = (floor + tops[k] - foot) / (common or (high - low))
-        draw_value(ax, foot, common or (high - low), units, scale)
-        styles: list[tuple[np.ndarray | None, dict[str, Any]]] = [
-            (row.neuropil, {"color": NEUROPIL, "linewidth": 0.8, "alpha": 0.6}),
-            (row.main, {"color": color, "linewidth": 1.0}),
-            (row.baseline, {"color": INK, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}),
-        ]
-        for values, style in styles:
-            if values is not None:
-                kept = _kept(values, runs, columns)
-                y = foot + (_within(values, row.valid, low, high)[kept] - low) * scale
-                line = broken(time[kept], y, runs[kept])
-                ax.plot(*line, solid_joinstyle="round", **style)
+        span = common[row.name] if same_scale else high - low
+        scale = (floor + tops[k] - foot) / span
+        draw_value(ax, foot, span, row.units, scale)
+        _draw_lines(ax, row, time, runs, columns, shades[k], (low, foot, scale))
         if row.spikes is not None:
-            heights = np.nan_to_num(row.spikes)
-            kept = _kept(heights, runs, columns)
-            kept = kept[heights[kept] > 0]
-            tall = 0.2 * heights[kept] / max(heights.max(initial=0.0), 1e-30)
-            feet = np.full(kept.size, floor + 0.03)
-            lines = np.stack([np.stack([time[kept]] * 2, 1), np.stack([feet, feet + tall], 1)], 2)
-            ax.add_collection(
-                LineCollection(list(lines), colors=INK, linewidths=0.8), autolim=False
-            )
-    _frame(ax, [row.label for row in rows], colors, start, width, label)
+            _draw_spikes(ax, row, time, runs, columns, floor)
+        if row.saturated is not None:
+            _draw_saturated(ax, row.saturated, time, floor + tops[k] + 0.02)
+    _frame(ax, rows, shades, start, width, label)
+
+
+def _draw_lines(
+    ax: Axes,
+    row: Row,
+    time: np.ndarray,
+    runs: np.ndarray,
+    columns: int,
+    color: str,
+    place: tuple[float, float, float],
+) -> None:
+    """Draw the lines of a row; ``place`` is its lowest value, where that lies, and its scale."""
+    low, foot, scale = place
+    styles: list[tuple[np.ndarray | None, dict[str, Any]]] = [
+        (row.neuropil, {"color": NEUROPIL, "linewidth": 0.8, "alpha": 0.6}),
+        (row.main, {"color": color, "linewidth": 1.0}),
+        (row.baseline, {"color": INK, "linewidth": 0.8, "linestyle": (0, (3, 1.5))}),
+    ]
+    for k, other in enumerate(row.others):
+        styles.append((other, {"color": OTHERS[k % len(OTHERS)], "linewidth": 0.8}))
+    valid = row.valid
+    if valid is not None:  # a stretch ends where frames do not count, as it does at a gap
+        runs = runs + np.cumsum(np.diff(valid, prepend=valid[:1]))
+    for values, style in styles:
+        if values is not None:
+            if valid is not None:
+                values = np.where(valid, values, np.nan)
+            kept = _kept(values, runs, columns)
+            kept = kept if valid is None else kept[valid[kept]]
+            if kept.size:
+                line = broken(time[kept], foot + (values[kept] - low) * scale, runs[kept])
+                ax.plot(*line, solid_joinstyle="round", **style)
+
+
+def _draw_spikes(
+    ax: Axes, row: Row, time: np.ndarray, runs: np.ndarray, columns: int, floor: float
+) -> None:
+    from matplotlib.collections import LineCollection
+
+    heights = np.nan_to_num(np.asarray(row.spikes))
+    if row.valid is not None:
+        heights = np.where(row.valid, heights, 0.0)
+    kept = _kept(heights, runs, columns)
+    kept = kept[heights[kept] > 0]
+    tall = 0.2 * heights[kept] / max(heights.max(initial=0.0), 1e-30)
+    feet = np.full(kept.size, floor + 0.03)
+    lines = np.stack([np.stack([time[kept]] * 2, 1), np.stack([feet, feet + tall], 1)], 2)
+    ax.add_collection(LineCollection(list(lines), colors=INK, linewidths=0.8), autolim=False)
+
+
+def _draw_saturated(ax: Axes, saturated: np.ndarray, time: np.ndarray, height: float) -> None:
+    """Draw a bar over each run of saturated frames."""
+    from matplotlib.collections import LineCollection
+
+    if not saturated.any():
+        return
+    steps = np.diff(np.concatenate([[0], saturated.astype(np.int8), [0]]))
+    first, last = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0) - 1
+    half = 0.5 * float(np.median(np.diff(time))) if time.size > 1 else 0.5
+    x = np.stack([time[first] - half, time[last] + half], 1)
+    lines = np.stack([x, np.full_like(x, height)], 2)
+    ax.add_collection(
+        LineCollection(list(lines), colors=RED, linewidths=2.5, capstyle="butt", zorder=3),
+        autolim=False,
+    )
 
 
 def _tops(ax: Axes, rows: list[Row], same_scale: bool) -> list[float]:
@@ -125,18 +189,14 @@ def _tops(ax: Axes, rows: list[Row], same_scale: bool) -> list[float]:
 
 def _limits(row: Row) -> tuple[float, float]:
     """Lowest and highest value of the frames that count."""
-    values = [v for v in (row.main, row.neuropil, row.baseline) if v is not None]
+    lines = (row.main, row.neuropil, row.baseline, *row.others)
+    values = [v for v in lines if v is not None]
     joined = np.concatenate([v if row.valid is None else v[row.valid] for v in values])
     finite = joined[np.isfinite(joined)]
     if not finite.size:
         return 0.0, 1.0
     low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low - 0.5, low + 0.5)
-
-
-def _within(values: np.ndarray, valid: np.ndarray | None, low: float, high: float) -> np.ndarray:
-    """Keep frames that do not count within the scale of the others."""
-    return values if valid is None else np.where(valid, values, np.clip(values, low, high))
 
 
 def _kept(values: np.ndarray, runs: np.ndarray, columns: int) -> np.ndarray:
@@ -148,18 +208,21 @@ def _kept(values: np.ndarray, runs: np.ndarray, columns: int) -> np.ndarray:
 
 
 def _frame(
-    ax: Axes, labels: list[Any], colors: Sequence[str], start: float, width: float, label: str
+    ax: Axes, rows: list[Row], shades: list[str], start: float, width: float, label: str
 ) -> None:
     """Time axis beneath, labels of the ROIs at the left."""
-    n = len(labels)
+    n = len(rows)
     # The scale bars stand in the last tenth.
     ax.set_xlim(start - 0.01 * width, start + 1.1 * width)
     ax.set_ylim(-0.02, max(n, 1) + 0.02)
     middle = [n - 1 - k + 0.55 for k in range(n)]
-    names = [f"ROI {name}" if len(str(name)) < 5 else f"ROI\n{name}" for name in labels]
+    names = []
+    for row in rows:
+        name = f"ROI {row.label}" if len(str(row.label)) < 5 else f"ROI\n{row.label}"
+        names.append(f"{name}\n{row.name}" if row.name else name)
     ax.set_yticks(middle, names, fontsize=NORMAL if n <= 15 else SMALL - 1, fontweight="bold")
     for k, tick in enumerate(ax.get_yticklabels()):
-        tick.set_color(darker(colors[k % len(colors)]))
+        tick.set_color(darker(shades[k]))
     ax.tick_params(axis="y", length=0)
     for side, spine in ax.spines.items():
         spine.set_visible(side == "bottom")

@@ -57,8 +57,8 @@ def shades_of(
         if accepted is None or accepted.all():
             return Shades(rgba)
         rgba[~accepted] = to_rgba(EXCLUDED)
-        words = (f"accepted ({accepted.sum()})", f"rejected ({(~accepted).sum()})")
-        return Shades(rgba, "", tuple(zip(words, (color, EXCLUDED), strict=True)))
+        yes, no = f"accepted ({accepted.sum()})", f"rejected ({(~accepted).sum()})"
+        return Shades(rgba, "", ((yes, color), (no, EXCLUDED)))
     if meanings_of(values):
         words = [",\n".join(words) or "no flag" for words in flags_of(values)]
         return _categories(values.copy(data=np.array(words, object)))

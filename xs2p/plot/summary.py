@@ -83,7 +83,8 @@ def plot_summary(
     Returns
     -------
     matplotlib.figure.Figure
-        In a notebook it is shown once, as what the cell returns. Where ``ds`` has
+        In a notebook it is shown once, as what the cell returns. The axes that pyplot draws into,
+        ``plt.gca()``, stay what they were. Where ``ds`` has
         ``dff_flag(roi)`` or ``demix_flag(roi)``, a line beneath the map says how many ROIs have
         which flag; where it has measures of :func:`xs2p.quality`, another says what they are in
         the middle of all ROIs.
@@ -126,6 +127,7 @@ def plot_summary(
     made = _compute(ds, [view.image for view in views], bins.first, marks.valid, more, color)
 
     down, _ = rows_and_columns(len(parts))
+    before = pyplot.gcf().number if pyplot.get_fignums() else None
     figure = new_figure((10.0, 7.0 + 3.6 * down))
     grid = figure.add_gridspec(3, 1, height_ratios=(3.6 * down, 2.9, 3.3))
     if parts:
@@ -141,16 +143,18 @@ def plot_summary(
     if any(lines):
         text = "\n".join(textwrap.fill(line, 130) for line in lines if line)
         raster_ax.set_xlabel(text, loc="left", fontsize=SMALL, color=FAINT)
-    shown = [_row(ds, made, int(i)) for i in order[:n_traces]]
+    units = unit_shown("F", ds["Fc" if "Fc" in ds else "F"].attrs)
+    shown = [_row(ds, made, int(i))._replace(units=units) for i in order[:n_traces]]
     example = figure.add_subplot(grid[2])
     places, runs = np.repeat((bins.start + bins.stop) / 2, 2), np.repeat(bins.runs, 2)
-    units = unit_shown("F", ds["Fc" if "Fc" in ds else "F"].attrs)
-    draw_rows(example, shown, places, runs, bins.ends, axis.label, units, BINS, COLORS)
+    draw_rows(example, shown, places, runs, bins.ends, axis.label, BINS, COLORS)
     draw_marks(example, marks, order[:n_traces].tolist())
     _heading(example, _what(made.found, bins, marks.valid is not None))
     if "inline" in matplotlib.get_backend():
         # Jupyter shows what a cell returns and every open figure: it would be there twice.
         pyplot.close(figure)
+    if before is not None:
+        pyplot.figure(before)  # what was current stays so: a page is no place to draw into
     return figure
 
 

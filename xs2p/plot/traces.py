@@ -8,26 +8,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import check_flag, coefficient_in, parameters_in, unit_shown
-from xs2p._warnings import warn
+from xs2p._attrs import check_flag, check_number, unit_shown
 from xs2p.compute.progress import progress_bar
-from xs2p.plot.drawing import (
-    COLORS,
-    INK,
-    NEUROPIL,
-    SMALL,
-    has_baseline,
-    new_axes,
-    position_of,
+from xs2p.plot.choice import (
+    SATURATED,
+    by_unit,
+    check_variables,
+    default_row,
+    default_variables,
+    of_segments,
+    others_in,
+    rows_of,
+    saturated_in,
 )
+from xs2p.plot.drawing import COLORS, INK, NEUROPIL, SMALL, new_axes, position_of
 from xs2p.plot.flags import doubts_of
-from xs2p.plot.marks import GREY, draw_marks, marks_of
-from xs2p.plot.rows import Row, draw_rows, why
+from xs2p.plot.marks import GREY, Marks, draw_marks, marks_of
+from xs2p.plot.rows import OTHERS, RED, Row, draw_rows
+from xs2p.plot.stimuli import draw_happened, happened
 from xs2p.plot.times import frames_in, time_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_ACROSS = 6  # entries of a legend in a line
 _JUDGED = 2000  # frames of lazy traces that the ROIs to show are chosen by
 
 
@@ -37,6 +41,10 @@ def plot_traces(
     ax: Axes | None = None,
     *,
     time: tuple[float | None, float | None] | None = None,
+    segments: Any = None,
+    variables: Sequence[str] | None = None,
+    events: Any = None,
+    saturation: float | None = None,
     corrected: bool = False,
     neuropil_coefficient: float | None = None,
     same_scale: bool = False,
@@ -66,6 +74,22 @@ def plot_traces(
         or frames where neither ``ds.time`` nor ``ds.attrs["fs"]`` says the time. Of dates, s from
         the first, or dates as ``ds.time`` has them. None, also for one of the two, is as far as the
         recording goes.
+    segments
+        Names or labels of the segments to show, or one of them; None shows all. Where others lie
+        between them the axis has a gap.
+    variables
+        Names of traces to draw as they are, such as ``["dFF"]`` or ``["dFF", "Fc", "F0", "spks"]``.
+        Those of one unit share a row, dF/F has one of its own, spikes stand in the first. None
+        draws fluorescence over neuropil and baseline, as above.
+    events
+        What happened, drawn behind the traces: onsets ``(event,)`` as dashed lines, intervals
+        ``(event, 2)`` as spans; a table with ``start_time`` and ``stop_time`` (NWB), ``start`` and
+        ``end`` (pynapple) or ``onset`` and ``duration``; a dict of any of these by name; or what
+        :func:`xs2p.events` found, each behind its own ROI. Times as in ``time``.
+    saturation
+        ``F`` from which the detector is saturated, in the units of ``F``: such frames have a red
+        bar above the trace. None marks frames in which ``ds.saturated``, over ``time`` or
+        ``(roi, time)``, is True or above 0, where there is one.
     corrected
         Draw ``Fc = F − c · Fneu`` and ``F0`` instead.
     neuropil_coefficient
@@ -87,14 +111,14 @@ def plot_traces(
         place of one, ``zero_trace`` too. What ``dff_flag(roi)`` and ``demix_flag(roi)`` say is
         written over its trace, unless it is lazy and yet to be made of the traces. Lines break at
         gaps in time: steps of more than one and a half times the usual one; and between segments,
-        where a thin line stands. Grey are frames that do not count (``valid``): each ROI's scale is
-        that of the others, and what is beyond it in them is drawn at its end.
+        where a thin line stands. Grey are frames that do not count (``valid``): lines break there,
+        and each ROI's scale is that of the others.
 
     Raises
     ------
     ValueError
-        If there is no such ROI, no time in the range, time goes back or repeats, or ``ds`` has no
-        traces or several channels.
+        If there is no such ROI, segment or variable, no time in the range, time goes back or
+        repeats, events are no times, or ``ds`` has no traces or several channels.
 
     Examples
     --------
@@ -106,39 +130,106 @@ def plot_traces(
     >>> from matplotlib import pyplot
     >>> pyplot.close("all")
     """
-    check_flag("same_scale", same_scale)
-    check_flag("corrected", corrected)
-    check_flag("legend", legend)
+    for name, flag in (("same_scale", same_scale), ("corrected", corrected), ("legend", legend)):
+        check_flag(name, flag)
     check_traces_of(ds)
+    if saturation is not None:
+        check_number("saturation", saturation)
+        if "F" not in ds:
+            raise ValueError("saturation is a level of F, which ds has not")
+    names = None if variables is None else check_variables(ds, variables)
+    groups = None if names is None else by_unit(ds, names)
+    if names is not None and (corrected or neuropil_coefficient is not None):
+        raise ValueError(
+            "variables are drawn as they are; corrected and neuropil_coefficient are for the rest"
+        )
+    ds = of_segments(ds, segments)
     axis = time_axis(ds)
+    around = happened(events, axis)
     frames = frames_in(axis, time)
     labels = _chosen(ds, rois, frames)
     places = [position_of(ds["roi"].values, label) for label in labels]
-    show, coefficient = _variables(ds, corrected, neuropil_coefficient)
-    some = ds[show].isel(roi=places, time=frames)
-    # The variables alone: coordinates over pixel would only be copied. One compute for all.
-    some = some.drop_vars([n for n, c in some.coords.items() if n not in ("roi", "status")])
-    with progress_bar():
-        some = some.compute().as_numpy()
+    show, coefficient = (
+        (names, None) if names else default_variables(ds, corrected, neuropil_coefficient)
+    )
+    some = _computed(ds, show, places, frames, saturation)
     marks = marks_of(ds, axis)
-    each = _of_each(coefficient, places)
-    rows = [_row(some.isel(roi=k), each[k], corrected) for k in range(len(places))]
-    doubts = doubts_of(ds, places) or [""] * len(rows)
-    rows = [row._replace(doubts=words) for row, words in zip(rows, doubts, strict=True)]
-    if marks.valid is not None:
-        count = np.broadcast_to(marks.valid, (ds.sizes["roi"], axis.values.size))[places, frames]
-        rows = [row._replace(valid=own) for row, own in zip(rows, count, strict=True)]
+    rows = _rows(some, show, groups, coefficient, places)
+    rows = _marked(rows, ds, some, marks, places, frames, saturation)
     if ax is None:
         ax = new_axes((10.0, 1.1 * max(len(rows), 1) + 1.1))
     columns = max(int(ax.get_window_extent().width), 1000)
-    units = unit_shown(show[0], ds[show[0]].attrs)
     shown, runs = axis.values[frames], axis.runs[frames]
     ends = (float(shown[0]), float(shown[-1])) if shown.size else (0.0, 1.0)
-    draw_rows(ax, rows, shown, runs, ends, axis.label, units, columns, colors, same_scale)
-    grey = draw_marks(ax, marks, places, frames)
+    draw_rows(ax, rows, shown, runs, ends, axis.label, columns, colors, same_scale)
+    of_rows = [places[row.number or 0] for row in rows]
+    grey = draw_marks(ax, marks, of_rows, frames)
+    entries = draw_happened(ax, around, [row.label for row in rows], ends)
     if legend and rows:
-        _legend(ax, rows, coefficient, show[0], colors, grey, "Fc" in show[1:])
+        words = _words(rows[0], show, coefficient) if groups is None else _words_of(groups)
+        _legend(ax, rows, words, colors, grey, entries)
     return ax
+
+
+def _computed(
+    ds: xr.Dataset, show: list[str], places: list[int], frames: slice, saturation: float | None
+) -> xr.Dataset:
+    """Compute what is shown, all in one pass."""
+    extra = ["F"] * (saturation is not None and "F" not in show)
+    extra += [SATURATED] * (saturation is None and SATURATED in ds.variables)
+    some = ds.reset_coords([n for n in extra if n in ds.coords])[[*show, *extra]]
+    some = some.isel(roi=places, time=frames)
+    # The variables alone: coordinates over pixel would only be copied. One compute for all.
+    some = some.drop_vars([n for n, c in some.coords.items() if n not in ("roi", "status")])
+    with progress_bar():
+        return some.compute().as_numpy()
+
+
+def _rows(
+    some: xr.Dataset,
+    show: list[str],
+    groups: list[tuple[str, list[str]]] | None,
+    coefficient: float | xr.DataArray | None,
+    places: list[int],
+) -> list[Row]:
+    """Rows of all ROIs, from top to bottom; ``groups`` are variables to draw as they are."""
+    if groups is not None:
+        spikes = "spks" in show and groups[0][1] != ["spks"]
+        each = [rows_of(some.isel(roi=k), groups, spikes, k) for k in range(len(places))]
+        return sum(each, [])
+    own = _of_each(coefficient, places)
+    units = unit_shown(show[0], some[show[0]].attrs)
+    one = some[show]
+    return [default_row(one.isel(roi=k), own[k], k, units) for k in range(len(places))]
+
+
+def _marked(
+    rows: list[Row],
+    ds: xr.Dataset,
+    some: xr.Dataset,
+    marks: Marks,
+    places: list[int],
+    frames: slice,
+    saturation: float | None,
+) -> list[Row]:
+    """Say in each row which frames count, which are saturated, and what speaks against it."""
+    doubts = doubts_of(ds, places) or [""] * len(places)
+    saturated = saturated_in(some, saturation)
+    count = None
+    if marks.valid is not None:
+        count = np.broadcast_to(marks.valid, (ds.sizes["roi"], ds.sizes["time"]))[places, frames]
+    found, seen = [], set()
+    for row in rows:
+        k = row.number or 0
+        found.append(
+            row._replace(
+                doubts="" if k in seen else doubts[k],
+                valid=None if count is None else count[k],
+                saturated=None if saturated is None or k in seen else saturated[k],
+            )
+        )
+        seen.add(k)
+    return found
 
 
 def check_traces_of(ds: xr.Dataset) -> None:
@@ -193,87 +284,72 @@ def _of_each(coefficient: float | xr.DataArray | None, places: list[int]) -> lis
     return list(coefficient.isel(roi=places).as_numpy().values.tolist())
 
 
-def _variables(
-    ds: xr.Dataset, corrected: bool, coefficient: float | None
-) -> tuple[list[str], float | xr.DataArray | None]:
-    """Names of what is needed, what is drawn in colour first; and the neuropil coefficient."""
-    if corrected and "Fc" not in ds:
-        raise ValueError("corrected=True needs Fc, which ds has not; leave it out to see F")
-    main = "Fc" if corrected or "F" not in ds else "F"
-    show = [main]
-    known: float | xr.DataArray | None = coefficient
-    if main == "F" and "Fneu" in ds:
-        show.append("Fneu")
-        if coefficient is None:
-            known = coefficient_in(ds)
-    if has_baseline(ds):
-        if "Fneu" in show and "Fc" in ds and parameters_in(ds).get("neuropil") == "centred":
-            show += ["Fc", "F0"]  # F0 is not a baseline of F − c · Fneu
-        elif "Fneu" in show and known is None:
-            warn(
-                "F0 is not drawn: it is a baseline of F − c · Fneu, and c is not known; give "
-                "neuropil_coefficient=..."
-            )
-        else:
-            show.append("F0")
-    return show + (["spks"] if "spks" in ds else []), known
+def _words(row: Row, show: list[str], coefficient: float | xr.DataArray | None) -> dict[str, str]:
+    """Say what the lines of a row are, by the part of it."""
+    each = isinstance(coefficient, xr.DataArray)
+    times = "Fneu" if coefficient is None else f"{'c' if each else f'{coefficient:g}'} · Fneu"
+    over = "" if row.neuropil is None else "F − Fc + " if "Fc" in show[1:] else f"{times} + "
+    return {
+        "main": "F" if show[0] == "F" else "Fc, corrected for neuropil",
+        "neuropil": f"{times} (neuropil)",
+        "baseline": f"{over}F0 (baseline)",
+    }
 
 
-def _row(one: xr.Dataset, coefficient: float | None, corrected: bool) -> Row:
-    values = {str(n): v.values.astype(np.float64) for n, v in one.data_vars.items()}
-    main = values["F" if "F" in values else "Fc"]
-    neuropil = baseline = None
-    if "Fneu" in values:
-        neuropil = values["Fneu"] * (1.0 if coefficient is None else coefficient)
-    if "F0" in values:
-        baseline = values["F0"] if neuropil is None else values["F0"] + neuropil
-        if {"F", "Fc"} <= set(values):
-            baseline = values["F0"] + (values["F"] - values["Fc"])
-    return Row(one["roi"].item(), main, neuropil, baseline, values.get("spks"), why(one))
+def _words_of(groups: list[tuple[str, list[str]]]) -> dict[str, str]:
+    """Say what the lines are of variables that are drawn as they are."""
+    return {
+        "main": ", ".join(names[0] for _, names in groups),
+        "neuropil": "Fneu (neuropil)",
+        "baseline": "F0 (baseline)",
+        **{f"other {k}": name for _, names in groups for k, name in enumerate(others_in(names))},
+    }
 
 
 def _legend(
     ax: Axes,
     rows: list[Row],
-    coefficient: float | xr.DataArray | None,
-    main: str,
+    words: dict[str, str],
     colors: Sequence[str],
     grey: bool,
-    centred: bool,
+    more: list[tuple[Any, str]],
 ) -> None:
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    row = rows[0]
-    each = isinstance(coefficient, xr.DataArray)
-    times = "Fneu" if coefficient is None else f"{'c' if each else f'{coefficient:g}'} · Fneu"
-    shown = tuple(Line2D([], [], color=colors[k % len(colors)]) for k in range(min(len(rows), 3)))
-    handles: list[Any] = [shown]
-    words = ["F" if main == "F" else "Fc, corrected for neuropil"]
-    if row.neuropil is not None:
-        handles.append(Line2D([], [], color=NEUROPIL, alpha=0.6))
-        words.append(f"{times} (neuropil)")
-    if row.baseline is not None:
-        handles.append(Line2D([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=1.0))
-        over = "" if row.neuropil is None else "F − Fc + " if centred else f"{times} + "
-        words.append(f"{over}F0 (baseline)")
-    if row.spikes is not None:
-        handles.append(
-            Line2D([], [], color=INK, marker="|", markersize=8, markeredgewidth=1, linestyle="none")
-        )
-        words.append("spikes, to each ROI's largest")
+    n_rois = len({row.number for row in rows})
+    shown = tuple(Line2D([], [], color=colors[k % len(colors)]) for k in range(min(n_rois, 3)))
+    entries: list[tuple[Any, str]] = [(shown, words["main"])]
+    if any(row.neuropil is not None for row in rows):
+        entries.append((Line2D([], [], color=NEUROPIL, alpha=0.6), words["neuropil"]))
+    if any(row.baseline is not None for row in rows):
+        dashed = Line2D([], [], color=INK, linestyle=(0, (3, 1.5)), linewidth=1.0)
+        entries.append((dashed, words["baseline"]))
+    for k in range(max(len(row.others) for row in rows)):
+        entries.append((Line2D([], [], color=OTHERS[k % len(OTHERS)]), words[f"other {k}"]))
+    if any(row.spikes is not None for row in rows):
+        bar: dict[str, Any] = {
+            "marker": "|",
+            "markersize": 8,
+            "markeredgewidth": 1,
+            "linestyle": "none",
+        }
+        entries.append((Line2D([], [], color=INK, **bar), "spikes, to each ROI's largest"))
+    if any(row.saturated is not None and row.saturated.any() for row in rows):
+        entries.append((Line2D([], [], color=RED, linewidth=2.5), "saturated"))
     if grey:
-        handles.append(Patch(color=GREY))
-        words.append("not counted")
+        entries.append((Patch(color=GREY), "not counted"))
+    entries += more
+    handles, labels = zip(*entries, strict=True)
     ax.legend(
         handles,
-        words,
+        labels,
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.0)},
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
         borderaxespad=0.2,
-        ncols=len(handles),
+        ncols=min(len(handles), _ACROSS),
         frameon=False,
         fontsize=SMALL,
         labelcolor=INK,
