@@ -21,6 +21,7 @@ from xs2p.io import (
     read_rois,
     read_suite2p,
     rois_from_nwb,
+    write_iscell,
     write_nwb,
     write_rois,
     write_suite2p,
@@ -38,6 +39,7 @@ from xs2p.pipeline.store import extract_to_zarr
 from xs2p.report import write_report
 from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
 from xs2p.rois.convert import recompute_overlap
+from xs2p.rois.curation import curated
 from xs2p.sample import sample_movie, sample_rois
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.coefficient import neuropil_coefficient
@@ -59,6 +61,7 @@ __all__ = [
     "cell_image",
     "check_store",
     "concat",
+    "curated",
     "deconvolve",
     "demix",
     "dff",
@@ -91,6 +94,7 @@ __all__ = [
     "snr",
     "std",
     "summary_images",
+    "write_iscell",
     "write_nwb",
     "write_report",
     "write_rois",

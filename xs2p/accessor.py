@@ -27,6 +27,7 @@ from xs2p.pipeline.tree import extract_tree
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.report import write_report
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
+from xs2p.rois.curation import curated
 from xs2p.traces.baseline import baseline, preprocess
 from xs2p.traces.deconvolve import deconvolve
 from xs2p.traces.demix import demix
@@ -156,6 +157,7 @@ class S2pDataset(_Methods):
     plot_traces = _method(plot_traces)
     plot_summary = _method(plot_summary)
     browse = _method(browse)
+    curated = _method(curated)
     write_report = _method(write_report)
     compute = _method(compute)
 

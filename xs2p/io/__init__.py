@@ -3,7 +3,7 @@
 from xs2p.disk.npy import UnsafePickleError, load_npy
 from xs2p.io.nwb import read_nwb, rois_from_nwb, write_nwb
 from xs2p.io.read_rois import read_rois
-from xs2p.io.suite2p import read_stat, read_suite2p, write_suite2p
+from xs2p.io.suite2p import read_stat, read_suite2p, write_iscell, write_suite2p
 from xs2p.io.write_rois import write_rois
 from xs2p.movie.nwb import open_nwb_movie
 from xs2p.movie.open import open_movie
@@ -18,6 +18,7 @@ __all__ = [
     "read_stat",
     "read_suite2p",
     "rois_from_nwb",
+    "write_iscell",
     "write_nwb",
     "write_rois",
     "write_suite2p",

@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xs2p._attrs import unit_shown
-from xs2p.plot.drawing import (
-    COLORS,
-    FAINT,
-    INK,
-    has_baseline,
-    position_of,
-)
+from xs2p.disk.replace import put_bytes
+from xs2p.plot.controls import Controls, listening
+from xs2p.plot.curating import KEYS, Curation, measures_at_hand
+from xs2p.plot.drawing import has_baseline, position_of
 from xs2p.plot.flags import doubts_of, facts_of
 from xs2p.plot.frame import FrameMap
-from xs2p.plot.marks import BORDER, GREY, marks_of
+from xs2p.plot.lanes import OverTime, dress, shade_of
+from xs2p.plot.marks import marks_of
+from xs2p.plot.page import check_page, page_of
 from xs2p.plot.reader import Reader, frames_in_view
 from xs2p.plot.rows import is_said, why
-from xs2p.plot.times import broken, time_axis
+from xs2p.plot.shades import shades_of_map
+from xs2p.plot.times import time_axis
 from xs2p.plot.traces import best_rois, check_traces_of
+from xs2p.rois.curation import accepted_of, curated, write_choices
 from xs2p.rois.pixels import pixel_table
 from xs2p.traces.quality import SNR, is_of
 
 _FIRST = 5000  # frames in view at first
-_MOST_BORDERS = 200  # of segments that are drawn
-_MAIN = "#0072B2"
-_SHADES = {"F": COLORS[0], "Fneu": COLORS[4], "Fc": _MAIN, "F0": INK, "spks": INK, "dFF": COLORS[2]}
 
 
 def browse(
@@ -49,6 +47,12 @@ def browse(
     title of its traces, unless it is lazy and yet to be made of them. panel loads its scripts from
     the web; where there is none, call ``panel.extension(inline=True)`` first.
 
+    ROIs are accepted and rejected one after another, by buttons or by keys once the browser was
+    clicked on: a accepts and r rejects, and each goes on to the next; n or → is next, p or ← is
+    previous, u takes the last choice back. What they begin with is ``iscell``, else all are
+    accepted. The ROIs can be sorted, filtered and coloured by any number over ``roi`` that is known
+    without computing the traces; ``ds.assign(ds.s2p.quality().compute())`` has many.
+
     Of ROIs of several planes, by ``plane(roi)``, the image shows those in the plane of the ROI that
     is chosen; beneath it another plane can be chosen.
 
@@ -61,8 +65,8 @@ def browse(
         planes also ``(plane, y, x)``; None shows ``ds.meanImg``, of a plane ``ds.meanImg_plane0``
         and so on, where there is one, else the weights of the ROIs' pixels.
     variables
-        Which traces to show; by default ``Fc`` (else ``F``), ``F0`` and ``spks``. ``spks`` has
-        axes of its own.
+        Which traces to show; by default ``Fc`` (else ``F``), ``F0``, ``Fneu`` and ``spks``. dF/F,
+        spikes and, unless it is beside ``F``, neuropil have axes of their own.
     roi
         Label of the ROI to show first; by default one of a high signal to noise, as
         :func:`xs2p.plot.plot_traces` chooses.
@@ -72,7 +76,9 @@ def browse(
     Browser
         Shows itself in a notebook; ``browser.show()`` opens it in a window of the web browser.
         ``browser.roi`` is the label of the ROI that is shown, ``browser.select(label)`` shows
-        another, ``browser.show_range(start, end)`` another range of time.
+        another, ``browser.show_range(start, end)`` another range of time. ``browser.curated()`` is
+        ``ds`` with the choices, ``browser.save_choices("choices.csv")`` a table of them, and
+        ``browser.save("browse.html")`` the browser as one file, for those without Jupyter.
 
     Raises
     ------
@@ -109,7 +115,7 @@ def browse(
 def _names(ds: xr.Dataset, variables: list[str] | None) -> list[str]:
     known = [str(n) for n, v in ds.data_vars.items() if set(v.dims) == {"roi", "time"}]
     if variables is None:
-        names = ["Fc" if "Fc" in ds else "F", "F0", "spks"]
+        names = ["Fc" if "Fc" in ds else "F", "F0", "Fneu", "spks"]
         return [n for n in names if n in known and (n != "F0" or has_baseline(ds))]
     absent = [name for name in variables if name not in known]
     if absent or not variables or isinstance(variables, str):
@@ -129,6 +135,10 @@ class Browser:
         Label of the ROI that is shown.
     image, traces, spikes
         bokeh's figures; ``spikes`` is None without ``spks``.
+    figures
+        All figures over time, from top to bottom.
+    curation
+        The choices, and the order in which ROIs are gone through.
     lines
         bokeh's data source of each variable: ``time`` and ``value``.
     layout
@@ -143,8 +153,7 @@ class Browser:
         self._table = pixel_table(ds)
         self._map = FrameMap(ds, self._table, background)
         axis = time_axis(ds)
-        self._time, self._label, self._runs = axis.values, axis.label, axis.runs
-        self._marks = marks_of(ds, axis)
+        self._time, self._marks = axis.values, marks_of(ds, axis)
         self._reader = Reader(ds, names)
         self._doubts = doubts_of(ds) or [""] * ds.sizes["roi"]
         if roi is None:
@@ -152,9 +161,14 @@ class Browser:
         self._place = position_of(self._table.roi, roi)
         self._range = float(self._time[0]), float(self._time[min(_FIRST, self._time.size) - 1])
 
+        self.curation = Curation(accepted_of(ds), measures_at_hand(ds))
+        self._color: str | None = None
+        self._background, self._names = background, names
         self.image = self._map.figure
-        _dress(self.image)
-        self.traces, self.spikes, self.lines = self._make_traces(names)
+        dress(self.image)
+        self._over_time = OverTime(ds, names, axis, self._marks, self._range)
+        self.lines, self.figures = self._over_time.lines, self._over_time.figures
+        self.traces, self.spikes = self._over_time.traces, self._over_time.spikes
         self._choice = panel.widgets.Select(
             options=self._table.roi.tolist(), value=self.roi, width=110
         )
@@ -164,17 +178,26 @@ class Browser:
         self._plane.param.watch(lambda event: self._to_plane(event.new), "value")
         self._about = panel.pane.Markdown("", margin=(5, 10))
         self.image.on_event(Tap, self._tapped)
-        self.traces.on_event(RangesUpdate, self._moved)
-        right = [self.traces] if self.spikes is None else [self.traces, self.spikes]
-        self.layout = panel.Row(
+        self.figures[0].on_event(RangesUpdate, self._moved)
+        self._controls = Controls(self, list(self.curation.measures))
+        both = panel.Row(
             panel.Column(
-                panel.pane.Bokeh(self.image),
+                panel.pane.Bokeh(self.image, sizing_mode="scale_width"),
                 panel.Row(*(["Plane", self._plane] if planes else []), "ROI", self._choice),
                 self._about,
+                self._controls.layout,
+                sizing_mode="stretch_width",
+                max_width=900,
             ),
-            panel.Column(*map(panel.pane.Bokeh, right), sizing_mode="stretch_width"),
-            sizing_mode="stretch_width",
+            panel.Column(
+                *(panel.pane.Bokeh(plot, sizing_mode=plot.sizing_mode) for plot in self.figures),
+                sizing_mode="stretch_both",
+                min_height=560,
+            ),
+            sizing_mode="stretch_both",
         )
+        self.layout = listening(both, self.press)
+        self._paint()
         self._update()
 
     @property
@@ -207,6 +230,115 @@ class Browser:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
         return self.layout._repr_mimebundle_(include, exclude)
 
+    def press(self, key: str) -> None:
+        """Do what a key does, as it is called in the web browser: ``"a"``, ``"ArrowRight"``."""
+        if key in KEYS:
+            getattr(self, KEYS[key])()
+
+    def accept(self) -> None:
+        """Accept the ROI that is shown, and go on to the next."""
+        self._decide(True)
+
+    def reject(self) -> None:
+        """Reject the ROI that is shown, and go on to the next."""
+        self._decide(False)
+
+    def next(self) -> None:
+        """Show the next ROI, in the order that was chosen."""
+        self._go(self.curation.step(self._place, 1))
+
+    def previous(self) -> None:
+        """Show the ROI before."""
+        self._go(self.curation.step(self._place, -1))
+
+    def undo(self) -> None:
+        """Take the last choice back, and show its ROI."""
+        place = self.curation.undo()
+        if place is not None:
+            self._paint()
+            self._go(place)
+
+    def sort(self, by: str | None, descending: bool = True) -> None:
+        """Go through the ROIs in the order of a number over ``roi``; None as they are listed."""
+        self.curation.sort(by, descending)
+        self._go(self.curation.step(-1, 0) if self.curation.order.size else self._place)
+
+    def filter(self, by: str | None, low: float | None = None, high: float | None = None) -> None:
+        """Go through ROIs of which a number is within ends, or ``"accepted"`` or ``"rejected"``."""
+        self.curation.filter(by, low, high)
+        inside = self._place in self.curation.order or not self.curation.order.size
+        self._paint()
+        self._go(self._place if inside else int(self.curation.order[0]))
+
+    def color(self, by: str | None) -> None:
+        """Colour the map by a number over ``roi``; None by what is accepted."""
+        if by is not None and by not in self.curation.measures:
+            known = ", ".join(self.curation.measures)
+            raise ValueError(f"there are no numbers {by!r} over roi; there are {known}")
+        self._color = by
+        self._paint()
+
+    def curated(self) -> xr.Dataset:
+        """Return the Dataset with the choices as its coordinate ``iscell``, bool ``(roi,)``."""
+        own = xr.DataArray(self.curation.accepted, {"roi": self._table.roi}, "roi")
+        return curated(self._ds, own)
+
+    def save_choices(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the choices as a CSV file, which ``ds.s2p.curated(path)`` reads.
+
+        ``overwrite`` replaces one that is there; no other file is replaced.
+        """
+        write_choices(self._table.roi, self.curation.accepted, path, overwrite)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the browser as one HTML file, which needs no server and nothing beside it.
+
+        Keys and lists are the same; choices stay in the web browser, and its key s saves them as a
+        CSV file, which ``ds.s2p.curated(path)`` reads. Of long recordings the lowest and the
+        highest value of each of up to 2000 bins of time are kept. All traces are computed, once.
+
+        Parameters
+        ----------
+        path
+            The file, whose name ends in ``.html``.
+        overwrite
+            Replace such a file that is there; no other file is replaced.
+
+        Raises
+        ------
+        FileExistsError
+            The file exists, and is no browser or ``overwrite`` is False.
+        """
+        target = os.fspath(path)
+        check_page(target, overwrite)
+        page = page_of(
+            self._ds,
+            self._names,
+            {name: shade_of(name) for name in self._names},
+            self._background,
+            self.curation.accepted,
+            self.curation.measures,
+            self._place,
+            os.path.splitext(os.path.basename(target))[0],
+        )
+        put_bytes(page.encode(), target)
+
+    def _decide(self, yes: bool) -> None:
+        place = self.curation.decide(self._place, yes)
+        self._paint()
+        self._go(place)
+
+    def _go(self, place: int) -> None:
+        self._place = place
+        self._update()
+
+    def _paint(self) -> None:
+        """Colour the map, and say how many ROIs are accepted."""
+        some = self.curation
+        rgba = shades_of_map(some.accepted, some.measures.get(self._color or ""))
+        rgba[~np.isin(np.arange(len(rgba)), some.order), 3] *= 0.3
+        self._map.paint(rgba, ~some.accepted)
+
     def _tapped(self, event: Any) -> None:
         """Choose the ROI where the image was clicked; again, the next of several there."""
         place = self._map.pick(event.y, event.x, self._place)
@@ -231,37 +363,22 @@ class Browser:
         """Show the ROI and the range that are chosen."""
         frames = frames_in_view(self._time, *self._range)
         found = self._reader.read(self._place, frames)
-        low, high = np.inf, -np.inf
-        for name, line in found.items():
-            time, value = self._time[line.frames], line.values
-            if name == "spks":
-                # From a foot at 0, only where there is any.
-                fired = value > 0
-                time, value = time[fired], value[fired]
-                self._fit(self.spikes, 0.0, float(value.max(initial=0.0)))
-            elif np.isfinite(value).any():
-                low, high = min(low, float(np.nanmin(value))), max(high, float(np.nanmax(value)))
-                time, value = broken(time, value, self._runs[line.frames])
-            self.lines[name].data = {"time": time, "value": value}
-        shown = bool(high >= low)
         reason = why(self._ds, self._place)
+        shown = self._over_time.show(found, self._place)
         told = "" if shown and not is_said(reason) else reason
-        if shown:
-            self._fit(self.traces, low, high)
-        self._grey.data = dict(zip(("x0", "x1"), self._marks.spans(self._place).T, strict=True))
         self._map.show(self._place)
         self._about.object = self._facts(told)
         words = ", ".join(word for word in (told, self._doubts[self._place]) if word)
         self.traces.title.text = f"ROI {self.roi}" + (f": {words}" if words else "")
         if self._choice.value != self.roi:
             self._choice.value = self.roi
+        some = self.curation.accepted
+        now = "accepted" if some[self._place] else "**rejected**"
+        self._controls.state.object = (
+            f"ROI {self.roi} is {now}; {int(some.sum())} of {some.size} are accepted"
+        )
         if self._map.planes:
             self._plane.value = self._map.planes[self._map.plane_of(self._place)]
-
-    @staticmethod
-    def _fit(figure: Any, low: float, high: float) -> None:
-        span = high - low if high > low else 1.0
-        figure.y_range.update(start=low - 0.04 * span, end=high + 0.06 * span)
 
     def _facts(self, told: str) -> str:
         words = [f"{np.diff(self._table.offsets)[self._place]} pixels"]
@@ -269,84 +386,3 @@ class Browser:
         if snr is not None and snr.dims == ("roi",) and is_of(snr, main):
             words.append(f"{SNR}: {float(snr[self._place]):.2f}")
         return ", ".join([*words, *facts_of(self._ds, self._place), *([told] if told else [])])
-
-    def _make_traces(self, names: list[str]) -> tuple[Any, Any, dict[str, Any]]:
-        from bokeh.models import ColumnDataSource, Range1d, Span
-        from bokeh.plotting import figure
-
-        first, last = float(self._time[0]), float(self._time[-1])
-        tools: dict[str, Any] = {
-            "tools": "xpan,xwheel_zoom,xbox_zoom,reset",
-            "active_scroll": "xwheel_zoom",
-            "sizing_mode": "stretch_width",
-            "min_width": 500,
-        }
-        along = Range1d(*self._range, bounds=(first, last) if last > first else None)
-        along.reset_start, along.reset_end = self._range
-        lines = {name: ColumnDataSource({"time": [], "value": []}) for name in names}
-        spikes = None
-        main = [name for name in names if name != "spks"]
-        units = unit_shown((main or names)[0], self._ds[(main or names)[0]].attrs)
-        alone = "spks" not in names
-        plot = figure(
-            height=330 if not alone else 420,
-            x_range=along,
-            y_range=Range1d(0, 1),
-            y_axis_label="dF/F" if main == ["dFF"] else f"fluorescence ({units})",
-            x_axis_label=self._label if alone else None,
-            title=" ",
-            **tools,
-        )
-        self._grey = ColumnDataSource({"x0": [], "x1": []})
-        plot.vstrip("x0", "x1", source=self._grey, color=GREY, level="underlay")
-        for place in self._marks.borders[:_MOST_BORDERS].tolist():
-            plot.add_layout(Span(location=place, dimension="height", line_color=BORDER))
-        for name in main:
-            plot.line(
-                "time",
-                "value",
-                source=lines[name],
-                color=_SHADES.get(name, FAINT),
-                line_width=1.2,
-                line_dash="dashed" if name == "F0" else "solid",
-                legend_label=name,
-            )
-        if main:
-            plot.legend.update(
-                location="top_left", orientation="horizontal", click_policy="hide", padding=4
-            )
-            plot.add_layout(plot.legend[0], "above")
-        if not alone:
-            units = unit_shown("spks", self._ds["spks"].attrs)
-            spikes = _make_spikes(lines["spks"], along, self._label, units, tools)
-        _dress(plot)
-        return plot, spikes, lines
-
-
-def _make_spikes(source: Any, along: Any, label: str, units: str, tools: dict[str, Any]) -> Any:
-    """Make the plot of spikes below that of the traces, over the same time."""
-    from bokeh.models import Range1d
-    from bokeh.plotting import figure
-
-    plot = figure(
-        height=190,
-        x_range=along,
-        y_range=Range1d(0, 1),
-        x_axis_label=label,
-        y_axis_label=f"spks ({units})",
-        **tools,
-    )
-    plot.segment("time", 0, "time", "value", source=source, color=INK)
-    _dress(plot)
-    return plot
-
-
-def _dress(plot: Any) -> None:
-    plot.toolbar.logo = None
-    plot.grid.visible = False
-    plot.outline_line_color = None
-    plot.title.text_font_style = "normal"
-    plot.axis.axis_label_text_font_style = "normal"
-    plot.axis.axis_label_text_color = INK
-    plot.axis.major_label_text_font_size = "12px"
-    plot.min_border_left = 60

@@ -9,7 +9,8 @@ import xarray as xr
 
 from xs2p.plot.drawing import outline_paths
 from xs2p.plot.images import finished, pictures
-from xs2p.plot.panels import by_plane, filled_image
+from xs2p.plot.outlines import owners, some_pixels
+from xs2p.plot.panels import by_plane
 from xs2p.plot.reader import pick_roi
 from xs2p.rois.pixels import PixelTable
 
@@ -40,6 +41,8 @@ class FrameMap:
         self._pictures = pictures(ds, background, None, table.shape)
         self._paths = outline_paths(table)
         self._shown: int | None = None
+        self._rgba = np.zeros((table.roi.size, 4))
+        self._behind = np.zeros(table.roi.size, bool)
         self._sources: dict[str, Any] = {n: ColumnDataSource({n: []}) for n in ("image", "tint")}
         sides = ("x0", "y0", "x1", "y1")
         self._edges, self.outline = (ColumnDataSource({s: [] for s in sides}) for _ in range(2))
@@ -65,8 +68,6 @@ class FrameMap:
         self.outline.data = _ends(self._paths[place].vertices)
 
     def _show_plane(self, n: int) -> None:
-        from matplotlib.colors import to_rgba
-
         self._shown = n
         table, rois = self._of(n), self._rois[n]
         picture = self._pictures[n if self.planes else 0]
@@ -78,30 +79,32 @@ class FrameMap:
         grey = np.clip((image - low) / max(high - low, 1e-30), 0, 1)
         shown = np.uint8(np.round(255 * np.nan_to_num(grey)))
         pixels = np.stack([shown, shown, shown, np.full_like(shown, 255)], axis=-1)
-        tint = filled_image(table, np.tile(to_rgba("#56B4E9"), (table.roi.size, 1)))
-        tint[..., 3] *= 0.3
-        small = np.ascontiguousarray(np.uint8(np.round(255 * tint)))
         self._sources["image"].data = {"image": [pixels.view(np.uint32)[..., 0]]}
-        self._sources["tint"].data = {"tint": [small.view(np.uint32)[..., 0]]}
+        self._tint(n)
         points = np.concatenate([self._paths[k].vertices for k in rois])
         self._edges.data = _ends(points if len(points) <= 2 * _EDGES else points[:0])
         where = f"Plane {self.planes[n]}: " if self.planes else ""
         self.figure.title.text = f"{where}{rois.size} ROIs: click on one"
 
+    def paint(self, rgba: np.ndarray, behind: np.ndarray) -> None:
+        """Give the ROIs colours ``(roi, 4)``; some of them stand behind the others."""
+        self._rgba, self._behind = rgba, behind
+        if self._shown is not None:
+            self._tint(self._shown)
+
+    def _tint(self, n: int) -> None:
+        of = owners(self._of(n), self._behind)
+        tint = np.where((of >= 0)[..., None], self._rgba[of], 0.0)
+        small = np.ascontiguousarray(np.uint8(np.round(255 * tint)))
+        self._sources["tint"].data = {"tint": [small.view(np.uint32)[..., 0]]}
+
     def _of(self, n: int) -> PixelTable:
         """Pixels of the ROIs of a plane; those of the others are left out, and they stay."""
         if not self.planes:
             return self._table
-        table, owner = self._table, self._table.owner
-        here = np.isin(owner, self._rois[n])
-        npix = np.bincount(owner[here], minlength=table.roi.size)
-        return table._replace(
-            offsets=np.concatenate([[0], np.cumsum(npix)]),
-            ypix=table.ypix[here],
-            xpix=table.xpix[here],
-            lam=table.lam[here],
-            overlap=table.overlap[here],
-        )
+        table = self._table
+        here = np.isin(table.owner, self._rois[n])
+        return some_pixels(table, here)
 
     def _make(self) -> Any:
         from bokeh.plotting import figure
@@ -109,8 +112,10 @@ class FrameMap:
         ly, lx = self._table.shape
         side = 420 / max(ly, lx)
         plot = figure(
-            width=int(max(lx * side, 120)) + 60,
-            height=int(max(ly * side, 120)) + 60,
+            sizing_mode="scale_width",
+            aspect_ratio=(max(lx * side, 120) + 60) / (max(ly * side, 120) + 60),
+            min_width=300,
+            max_width=int(900 * max(min(lx / ly, 2), 0.4)),
             x_range=(-0.5, lx - 0.5),
             y_range=(ly - 0.5, -0.5),
             match_aspect=True,

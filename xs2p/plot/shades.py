@@ -67,6 +67,20 @@ def shades_of(
     return _numbers(values, on_image, cmap, vmin, vmax)
 
 
+def shades_of_map(accepted: np.ndarray, values: np.ndarray | None) -> np.ndarray:
+    """Give ROIs colours ``(roi, 4)`` to shine through: of values, and grey where rejected."""
+    from matplotlib.colors import to_rgba
+
+    rgba = np.tile(to_rgba("#56B4E9", 0.4), (accepted.size, 1))
+    if values is not None and values.size:
+        known = np.isfinite(values)
+        scale = color_scale(xr.DataArray(np.where(known, values, np.nan)), on_image=True)
+        rgba = np.asarray(scale.to_rgba(values, alpha=0.6))
+        rgba[~known] = to_rgba("white", 0.3)
+    rgba[~accepted] = to_rgba(EXCLUDED, 0.5)
+    return rgba
+
+
 def apart_shades(shades: Shades, table: PixelTable, kept: np.ndarray) -> Shades:
     """Give ROIs that share pixels different colours; those that are rejected keep theirs."""
     from matplotlib.colors import to_rgba_array
