@@ -252,3 +252,71 @@ def test_inputs_stay_as_they_are(sample):
     copy = sample[1].copy(deep=True)
     zoom(copy.s2p.browse(roi=3), 3, 5)
     xr.testing.assert_identical(copy, sample[1])
+
+
+def test_choices_are_made_sorted_and_taken_back(sample, tmp_path):
+    _, ds = sample
+    score = np.arange(98.0)[::-1]
+    ds = ds.assign_coords(iscell=("roi", np.arange(98) % 2 == 0), score=("roi", score))
+    browser = ds.s2p.browse(roi=5)
+    browser.press("a")
+    assert browser.roi == 6 and browser._about is not None
+    browser.press("r")
+    browser.press("ArrowLeft")
+    assert browser.roi == 6 and "**rejected**" in browser._controls.state.object
+    browser.press("u")
+    assert browser.roi == 6 and bool(browser.curated().iscell[6])
+    expected = ds.iscell.values.copy()
+    expected[5] = True
+    np.testing.assert_array_equal(browser.curated().iscell, expected)
+    xr.testing.assert_identical(browser.curated().drop_vars("iscell"), ds.drop_vars("iscell"))
+    browser.save_choices(tmp_path / "c.csv")
+    np.testing.assert_array_equal(ds.s2p.curated(tmp_path / "c.csv").iscell, expected)
+    browser.sort("score", descending=False)
+    assert browser.roi == 97
+    browser.next()
+    assert browser.roi == 96
+    browser.filter("score", 10, 20)
+    browser.previous()
+    assert browser.roi == 87  # the lowest that passes
+    with pytest.raises(ValueError, match="no numbers 'size' over roi; there are"):
+        browser.color("size")
+
+
+def test_the_map_is_coloured_by_choice_or_number(sample):
+    _, ds = sample
+    ds = ds.assign_coords(score=("roi", np.arange(98.0)))
+    browser = ds.s2p.browse(roi=5)
+
+    def shade(roi):
+        tint = browser.image.renderers[1].data_source.data["tint"][0].view(np.uint8)
+        alone = np.flatnonzero((ds.pixel_roi == roi).values & ~ds.overlap.values)[0]
+        y, x = int(ds.ypix[alone]), int(ds.xpix[alone])
+        return tint.reshape(64, 64, 4)[y, x]
+
+    blue = shade(40)
+    browser.select(40)
+    browser.reject()
+    assert shade(40)[0] == shade(40)[2] == 0xBD and not np.array_equal(blue, shade(40))
+    browser.color("score")
+    assert shade(90)[0] > shade(8)[0] and shade(90)[2] < shade(8)[2]  # from blue to yellow
+    assert shade(40)[0] == shade(40)[2]
+    before = shade(90)[3]
+    browser.filter("score", 0, 50)
+    assert shade(90)[3] < before
+
+
+def test_pages_replace_nothing_else(sample, tmp_path):
+    browser = sample[1].s2p.browse(variables=["F"])
+    (tmp_path / "mine.html").write_text("mine")
+    with pytest.raises(FileExistsError, match="is no browser of xs2p"):
+        browser.save(tmp_path / "mine.html", overwrite=True)
+    browser.save(tmp_path / "b.html")
+    with pytest.raises(FileExistsError, match="overwrite=True replaces it"):
+        browser.save(tmp_path / "b.html")
+    browser.save(tmp_path / "b.html", overwrite=True)
+    for path, error in (("a.pdf", ValueError), ("none/a.html", FileNotFoundError)):
+        with pytest.raises(error):
+            browser.save(tmp_path / path)
+    text = (tmp_path / "b.html").read_text()
+    assert "http" not in text and "<script src" not in text

@@ -7,6 +7,7 @@ the system, or of ``playwright install chromium``.
 import csv
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -166,3 +167,47 @@ def test_the_window_is_filled_and_traces_are_the_extremes(page, tmp_path):
     if folder := os.environ.get("XS2P_PICTURES"):
         shown.set_viewport_size({"width": 1400, "height": 850})
         shown.screenshot(path=f"{folder}/page.png")
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:panel")
+def test_keys_of_the_browser_that_python_serves(chromium):
+    panel = pytest.importorskip("panel")
+    ds = recording()
+    browser = ds.s2p.browse(roi=3)
+    server = panel.serve(browser.layout, port=0, show=False, threaded=True, verbose=False)
+    context = chromium.new_context(viewport={"width": 1800, "height": 1000})
+    try:
+        shown = context.new_page()
+        for _ in range(100):
+            if server.is_alive() and getattr(server, "_port", None) or panel.state._servers:
+                break
+            time.sleep(0.1)
+        port = next(iter(panel.state._servers.values()))[0].port
+        shown.goto(f"http://localhost:{port}")
+        shown.wait_for_selector("text=ROI 3 is accepted")
+        shown.keyboard.press("r")  # nobody clicked on it yet: the key is not for it
+        shown.mouse.click(*middle_of(shown.locator("text=ROI 3 is accepted")))
+        for key, told in (
+            ("r", "ROI 4 is accepted"),
+            ("ArrowLeft", "ROI 3 is rejected"),
+            ("u", "ROI 3 is accepted"),
+            ("n", "ROI 4 is accepted"),
+            ("n", "ROI 5 is rejected"),
+            ("a", "ROI 6 is accepted"),
+        ):
+            shown.keyboard.press(key)
+            shown.wait_for_selector(f"text={told}")
+        if folder := os.environ.get("XS2P_PICTURES"):
+            shown.wait_for_timeout(500)
+            shown.screenshot(path=f"{folder}/panel.png")
+        expected = ds.iscell.values.copy()
+        expected[5] = True
+        np.testing.assert_array_equal(browser.curated().iscell, expected)
+    finally:
+        context.close()
+        server.stop()
+
+
+def middle_of(locator):
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

@@ -164,14 +164,14 @@ def test_the_browser():
 
     browser = recording(400, (20, 21), of=1).s2p.browse(roi=2)
     np.testing.assert_allclose(
-        [browser._grey.data["x0"], browser._grey.data["x1"]], [[1.95], [2.15]]
+        [browser._over_time.grey.data["x0"], browser._over_time.grey.data["x1"]], [[1.95], [2.15]]
     )
     places = [part.location for part in browser.traces.center if isinstance(part, Span)]
     np.testing.assert_allclose(places, [14.95])
     time, value = (np.asarray(browser.lines["F"].data[key]) for key in ("time", "value"))
     assert np.isnan(value[int(np.flatnonzero(time == 14.9)[-1]) + 1])
     browser.select(1)
-    assert len(browser._grey.data["x0"]) == 0
+    assert len(browser._over_time.grey.data["x0"]) == 0
 
 
 def test_segments_are_named_where_there_is_room():

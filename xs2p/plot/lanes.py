@@ -92,7 +92,7 @@ class OverTime:
         return shown
 
     def _make_lane(self, names: list[str], along: Any, first: bool, last: bool) -> Any:
-        from bokeh.models import Range1d, Span
+        from bokeh.models import BasicTicker, Range1d, Span
         from bokeh.plotting import figure
 
         unit = unit_shown(names[0], self._ds[names[0]].attrs)
@@ -126,6 +126,8 @@ class OverTime:
                 location="top_left", orientation="horizontal", click_policy="hide", padding=4
             )
             plot.add_layout(plot.legend[0], "above")
+        if not first:
+            plot.yaxis.ticker = BasicTicker(desired_num_ticks=3, num_minor_ticks=0)
         dress(plot)
         return plot
 
