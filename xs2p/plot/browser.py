@@ -146,9 +146,6 @@ class Browser:
     """
 
     def __init__(self, ds: xr.Dataset, background: Any, names: list[str], roi: Any) -> None:
-        import panel
-        from bokeh.events import RangesUpdate, Tap
-
         self._ds = ds
         self._table = pixel_table(ds)
         self._map = FrameMap(ds, self._table, background)
@@ -169,6 +166,15 @@ class Browser:
         self._over_time = OverTime(ds, names, axis, self._marks, self._range)
         self.lines, self.figures = self._over_time.lines, self._over_time.figures
         self.traces, self.spikes = self._over_time.traces, self._over_time.spikes
+        self.layout = listening(self._make_layout(), self.press)
+        self._paint()
+        self._update()
+
+    def _make_layout(self) -> Any:
+        """Put figures and widgets side by side, and let them hear what happens."""
+        import panel
+        from bokeh.events import RangesUpdate, Tap
+
         self._choice = panel.widgets.Select(
             options=self._table.roi.tolist(), value=self.roi, width=110
         )
@@ -180,7 +186,7 @@ class Browser:
         self.image.on_event(Tap, self._tapped)
         self.figures[0].on_event(RangesUpdate, self._moved)
         self._controls = Controls(self, list(self.curation.measures))
-        both = panel.Row(
+        return panel.Row(
             panel.Column(
                 panel.pane.Bokeh(self.image, sizing_mode="scale_width"),
                 panel.Row(*(["Plane", self._plane] if planes else []), "ROI", self._choice),
@@ -196,9 +202,6 @@ class Browser:
             ),
             sizing_mode="stretch_both",
         )
-        self.layout = listening(both, self.press)
-        self._paint()
-        self._update()
 
     @property
     def roi(self) -> Any:
