@@ -184,6 +184,38 @@ def test_oasis_pools_are_those_of_the_naive_version(n_frames, tau, seed):
     assert (value[:-1] * decay <= value[1:]).all()
 
 
+def test_rois_with_as_much_in_a_segment_follow_each_other():
+    rng = np.random.default_rng(0)
+    masks = layout(random_masks(rng, (30, 47), 12)[0])
+    for part, place in ((masks.cell, masks.cell.place), (masks.runs, masks.runs.start)):
+        groups, steps = part.groups, 0
+        for s in range(masks.segments.first.size):
+            these = slice(*groups.bounds[s : s + 2])
+            edges = np.r_[part.bounds[s], groups.end[these]]
+            assert edges[-1] == part.bounds[s + 1]
+            assert (np.diff(edges) > 0).all() and (np.diff(edges, 2) >= 0).all()
+            assert len(set(groups.roi[these])) == groups.roi[these].size
+            for roi, *ends in zip(groups.roi[these], edges, edges[1:], strict=False):
+                assert (part.roi[slice(*ends)] == roi).all()
+                assert (np.diff(place[slice(*ends)].astype(int)) > 0).all()
+            steps += np.diff(edges, 2).any()
+        assert steps > 1
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_pixels_of_a_cell_are_added_in_their_order(dtype):
+    rng = np.random.default_rng(1)
+    masks, cells, _ = random_masks(rng, (30, 47), 12)
+    frames = (1e4 * rng.normal(size=(LANES, 30, 47))).astype(dtype)
+    sums, flat = mask_sums(frames, masks, 12)[0], frames.reshape(LANES, -1).astype(np.float64)
+    weights = np.split(masks.cell_weights.astype(np.float64), masks.cell_indptr[1:-1])
+    for of_roi, pixels, cell_weights in zip(sums, cells, weights, strict=True):
+        wanted = np.zeros(LANES)
+        for pixel, weight in zip(pixels, cell_weights, strict=True):
+            wanted += weight * flat[:, pixel]
+        np.testing.assert_array_equal(of_roi, wanted)
+
+
 @pytest.mark.parametrize("dtype", ["int16", ">i2", "float16", "float32"])
 def test_extracting_a_block_needs_little_beside_it(dtype):
     rng = np.random.default_rng(0)

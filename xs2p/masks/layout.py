@@ -27,21 +27,34 @@ class Segments(NamedTuple):
     high: np.ndarray
 
 
+class Groups(NamedTuple):
+    """What an ROI has in a segment: by segment, then by how many pixels or runs that is.
+
+    A loop over as many as before ends where the processor expects it to.
+    """
+
+    roi: np.ndarray
+    end: np.ndarray  # the first pixel or run behind its own, of all
+    bounds: np.ndarray  # groups bounds[s]:bounds[s + 1] are those of segment s
+
+
 class Pixels(NamedTuple):
-    """Weighted pixels of the cell masks: by segment, then by ROI."""
+    """Weighted pixels of the cell masks: by segment, then by group."""
 
     roi: np.ndarray
     place: np.ndarray  # in the segment
     weight: np.ndarray
+    groups: Groups
     bounds: np.ndarray  # pixels bounds[s]:bounds[s + 1] are those of segment s
 
 
 class Runs(NamedTuple):
-    """Runs ``start:stop`` of neuropil pixels: by segment, then by ROI."""
+    """Runs ``start:stop`` of neuropil pixels: by segment, then by group."""
 
     roi: np.ndarray
     start: np.ndarray  # in the segment
     stop: np.ndarray
+    groups: Groups
     bounds: np.ndarray
 
 
@@ -64,14 +77,17 @@ def layout(masks: MaskArrays) -> Layout:
     start, stop, ring = _runs(indptr, indices)
     pixel = masks.cell_indices.astype(np.int64)
     owner = np.repeat(np.arange(masks.cell_indptr.size - 1), np.diff(masks.cell_indptr))
-    # Stable sorts: within a segment the ROIs, and an ROI's pixels, keep their order.
-    by_segment = np.argsort(start // SEGMENT, kind="stable")
-    start, stop, ring = start[by_segment], stop[by_segment], ring[by_segment]
-    by_segment = np.argsort(pixel // SEGMENT, kind="stable")
-    pixel, owner, weight = pixel[by_segment], owner[by_segment], masks.cell_weights[by_segment]
+    order, grouped_rings = _grouped(start // SEGMENT, ring)
+    start, stop, ring = start[order], stop[order], ring[order]
+    order, grouped_cells = _grouped(pixel // SEGMENT, owner)
+    pixel, owner, weight = pixel[order], owner[order], masks.cell_weights[order]
 
     used = np.union1d(pixel // SEGMENT, start // SEGMENT)
     bounds = [np.searchsorted(p // SEGMENT, np.append(used, 2**62)) for p in (pixel, start)]
+    cells, rings = (
+        Groups(whose, end, np.searchsorted(end, edges, side="right"))
+        for (whose, end), edges in zip((grouped_cells, grouped_rings), bounds, strict=True)
+    )
     low, high = np.full(used.size, SEGMENT), np.zeros(used.size, np.int64)
     for first, last, edges in ((pixel, pixel + 1, bounds[0]), (start, stop, bounds[1])):
         some = np.diff(edges) > 0
@@ -87,17 +103,38 @@ def layout(masks: MaskArrays) -> Layout:
             owner.astype(np.uint32),
             (pixel % SEGMENT).astype(np.uint32),
             weight.astype(np.float64),
+            cells,
             bounds[0],
         ),
         Runs(
             ring.astype(np.uint32),
             start_place.astype(np.uint32),
             (start_place + stop - start).astype(np.uint32),
+            rings,
             bounds[1],
         ),
         np.diff(masks.cell_indptr),
         npix,
     )
+
+
+def _grouped(
+    segment: np.ndarray, roi: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Order pixels or runs by segment and group; and of each group its ROI and its end."""
+    # Stable sorts: what an ROI has keeps its order.
+    order = np.argsort(segment, kind="stable")
+    segment, roi = segment[order], roi[order]
+    begins = np.ones(roi.size, bool)
+    begins[1:] = (np.diff(segment) != 0) | (np.diff(roi) != 0)
+    first = np.flatnonzero(begins)
+    count = np.diff(np.append(first, roi.size))
+    most = count.max(initial=0)
+    groups = np.argsort(segment[first] * (most + 1) + count, kind="stable")
+    first, count = first[groups], count[groups]
+    end = np.cumsum(count)
+    inside = np.repeat(first - (end - count), count) + np.arange(roi.size)
+    return order[inside], (roi[first].astype(np.uint32), end)
 
 
 def check_layout(masks: Layout, n_pixels: int) -> None:

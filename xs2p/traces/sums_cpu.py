@@ -62,15 +62,13 @@ def _load_segment(stage, offset, low, high, buffer):  # type: ignore[no-untyped-
 
 
 @njit
-def _weigh(cell, start, stop, buffer, weighted):  # type: ignore[no-untyped-def]
+def _weigh(cell, s, buffer, weighted):  # type: ignore[no-untyped-def]
     """Add the pixels of the cell masks in a segment, ROI by ROI."""
     rows, step = np.int64(buffer.ctypes.data), np.uintp(buffer.strides[0])
     places, weights = np.int64(cell.place.ctypes.data), np.int64(cell.weight.ctypes.data)
-    k = start
-    while k < stop:
-        n, end = cell.roi[k], k + 1
-        while end < stop and cell.roi[end] == n:
-            end += 1
+    k = cell.bounds[s]
+    for group in range(cell.groups.bounds[s], cell.groups.bounds[s + 1]):
+        n, end = cell.groups.roi[group], cell.groups.end[group]
         target = np.int64(weighted.ctypes.data) + np.int64(n) * weighted.strides[0]
         place, weight = np.uintp(places + 4 * k), np.uintp(weights + 8 * k)
         count = np.uintp(end - k)
@@ -88,15 +86,13 @@ def _weigh(cell, start, stop, buffer, weighted):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _add_up(runs, start, stop, buffer, plain):  # type: ignore[no-untyped-def]
+def _add_up(runs, s, buffer, plain):  # type: ignore[no-untyped-def]
     """Add the pixels of the neuropil masks in a segment, ROI by ROI."""
     rows, step = np.int64(buffer.ctypes.data), np.uintp(buffer.strides[0])
     starts, stops = np.int64(runs.start.ctypes.data), np.int64(runs.stop.ctypes.data)
-    k = start
-    while k < stop:
-        n, end = runs.roi[k], k + 1
-        while end < stop and runs.roi[end] == n:
-            end += 1
+    k = runs.bounds[s]
+    for group in range(runs.groups.bounds[s], runs.groups.bounds[s + 1]):
+        n, end = runs.groups.roi[group], runs.groups.end[group]
         target = np.int64(plain.ctypes.data) + np.int64(n) * plain.strides[0]
         first, last = np.uintp(starts + 4 * k), np.uintp(stops + 4 * k)
         count = np.uintp(end - k)
@@ -135,8 +131,8 @@ def _sums(frames, segments, cell, runs, stage, buffer, weighted, plain):  # type
         while s < end:
             low, high = segments.low[s] // 8 * 8, segments.high[s]
             _load_segment(stage, first[s] - start, low, high, buffer)
-            _weigh(cell, cell.bounds[s], cell.bounds[s + 1], buffer, weighted)
-            _add_up(runs, runs.bounds[s], runs.bounds[s + 1], buffer, plain)
+            _weigh(cell, s, buffer, weighted)
+            _add_up(runs, s, buffer, plain)
             s += 1
 
 
