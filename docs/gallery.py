@@ -72,9 +72,10 @@ for ax, (name, image) in zip(axes, images.items()):
 import matplotlib.pyplot as plt
 
 one = ds.sel(roi=4, time=slice(10, 50))
-figure, axes = plt.subplots(2, 1, figsize=(9, 4), sharex=True, layout="constrained")
-one.dFF.plot(ax=axes[0])
-one.spks.plot(ax=axes[1])""",
+figure, axes = plt.subplots(2, 1, figsize=(9, 5), sharex=True, layout="constrained")
+for ax, name in zip(axes, ("dFF", "spks")):
+    one[name].plot(ax=ax)
+    ax.set(title=name, ylabel="")""",
     ),
 ]
 

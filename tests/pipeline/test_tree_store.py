@@ -16,8 +16,8 @@ from stores import files
 import xs2p
 from xs2p import cli
 from xs2p.disk.lock import locked
+from xs2p.disk.traces import groups_in
 from xs2p.pipeline import regions
-from xs2p.pipeline.groups import groups_in
 from xs2p.testing import raise_if_dask_computes, simulate
 
 N, REGION = 300, 100

@@ -90,7 +90,7 @@ class MovieBackend(BackendEntrypoint):
         A store of one movie is the group ``"/"``; of one that is not complete, groups that are not
         begun are left out.
         """
-        from xs2p.pipeline.groups import open_groups
+        from xs2p.disk.traces import open_groups
 
         name = os.fspath(filename_or_obj)
         try:

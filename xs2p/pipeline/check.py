@@ -16,9 +16,9 @@ from xs2p._attrs import TRACES
 from xs2p._warnings import names, warn
 from xs2p.disk.lock import locked
 from xs2p.disk.replace import put_in_place
+from xs2p.disk.traces import groups_in, place_of
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished
-from xs2p.pipeline.groups import groups_in, place_of
 from xs2p.pipeline.history import Earlier
 from xs2p.pipeline.identity import check_same, identity_of
 from xs2p.pipeline.inputs import Job, check_job

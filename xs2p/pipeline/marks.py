@@ -20,7 +20,6 @@ from xs2p._attrs import UNFINISHED
 from xs2p.disk.replace import put_bytes, sync_folder
 
 RUN = "xs2p_run"  # attribute: what the traces were made from
-GROUPS = "xs2p_groups"  # attribute of a store that has a store in each of these groups
 DONE = ("xs2p_done_traces", "xs2p_done_rest")
 MADE = ("Fc", "F0", "spks", "denoised", "dFF")  # of what the movie was read for: the second stage
 _READ = 2**22  # bytes at once

@@ -8,8 +8,9 @@ import os
 import re
 from collections.abc import Iterable
 
+from xs2p._attrs import GROUPS
 from xs2p.disk.replace import check_place, foreign_store, holds_only_zarr, remove
-from xs2p.pipeline.marks import GROUPS, RUN
+from xs2p.pipeline.marks import RUN
 
 log = logging.getLogger("xs2p")
 _foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN, GROUPS))

@@ -8,10 +8,9 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import HISTORY, UNFINISHED
-from xs2p.pipeline.groups import groups_in, place_of
+from xs2p._attrs import GROUPS, HISTORY, UNFINISHED
+from xs2p.disk.traces import groups_in, place_of
 from xs2p.pipeline.identity import FORMAT
-from xs2p.pipeline.marks import GROUPS
 from xs2p.pipeline.regions import RUN
 from xs2p.pipeline.sessions import sessions_in
 

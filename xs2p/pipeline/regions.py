@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import math
 import operator
 import os
@@ -29,6 +28,7 @@ from xs2p.disk.replace import (
     sync_file,
     sync_folder,
 )
+from xs2p.disk.traces import open_store
 from xs2p.pipeline.ledger import empty_ledger, fault
 from xs2p.pipeline.marks import (
     DONE,
@@ -114,22 +114,6 @@ def _empty(ds: xr.Dataset, frames: int) -> tuple[dict[str, Any], xr.Dataset]:
         data = da.zeros(array.shape, dtype=array.dtype, chunks=layout.shards or layout.chunks)
         empty[name] = (array.dims, data, array.attrs)
     return encoding, ds.assign(empty)
-
-
-def open_store(store: str, over_dask: bool = True) -> xr.Dataset:
-    """Traces lazy, over Dask unless not ``over_dask``; labels in memory."""
-    ds = xr.open_zarr(store, chunks={} if over_dask else None, consolidated=is_consolidated(store))
-    labels = {name: coord.load() for name, coord in ds.coords.items()}
-    # Zarr gives text a dtype of its own; in memory it is object.
-    # NetCDF knows neither that dtype nor the encoding that says it.
-    text = {n: c.astype(object).drop_encoding() for n, c in labels.items() if c.dtype.kind in "OT"}
-    return ds.assign_coords({**labels, **text})
-
-
-def is_consolidated(store: str) -> bool:
-    """Whether the metadata of a store's members are in its own: it is complete."""
-    with open(os.path.join(store, "zarr.json"), "rb") as file:
-        return json.load(file).get("consolidated_metadata") is not None
 
 
 def recheck(writer: Writer, checksums: bool) -> None:

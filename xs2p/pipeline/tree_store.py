@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import UNFINISHED
+from xs2p._attrs import GROUPS, LEDGER, UNFINISHED
 from xs2p._names import explain_names, with_options_of
 from xs2p._version import __version__
 from xs2p._warnings import hearing
@@ -21,12 +21,12 @@ from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.lock import locked
 from xs2p.disk.replace import put_bytes, put_in_place, remove_written
+from xs2p.disk.traces import groups_in, groups_to, open_tree, place_of
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract
-from xs2p.pipeline.groups import groups_in, groups_to, open_tree, place_of
 from xs2p.pipeline.identity import check_same
-from xs2p.pipeline.ledger import LEDGER, check_ledger, check_whole, empty_ledger, write_ledger
-from xs2p.pipeline.marks import GROUPS, sum_of
+from xs2p.pipeline.ledger import check_ledger, check_whole, empty_ledger, write_ledger
+from xs2p.pipeline.marks import sum_of
 from xs2p.pipeline.place import check_target, clear, lock_of, partial_path
 from xs2p.pipeline.store import How, Run, disk_named, extract_to_zarr, make, prepared, with_defaults
 from xs2p.pipeline.tree import check_beside, groups_above, naming_group, rois_of_groups

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xs2p._attrs import HISTORY, UNFINISHED
+from xs2p._attrs import HISTORY, LEDGER, UNFINISHED
 from xs2p.disk.lock import Hold
 from xs2p.disk.replace import HALF_WRITTEN, put_bytes
-from xs2p.pipeline.ledger import LEDGER, write_ledger
+from xs2p.pipeline.ledger import write_ledger
 from xs2p.pipeline.marks import DONE, RUN, marked_files
 from xs2p.pipeline.sessions import sessions_in
 

@@ -1,4 +1,4 @@
-"""A store of several groups, each of which is the store of a movie: which there are, and where."""
+"""Stores of traces opened: of one movie, or with a group for each of several."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p.pipeline.ledger import LEDGER
-from xs2p.pipeline.marks import GROUPS
-from xs2p.pipeline.regions import open_store
+from xs2p._attrs import GROUPS, LEDGER
+
+
+def open_store(store: str, over_dask: bool = True) -> xr.Dataset:
+    """Traces lazy, over Dask unless not ``over_dask``; labels in memory."""
+    ds = xr.open_zarr(store, chunks={} if over_dask else None, consolidated=is_consolidated(store))
+    labels = {name: coord.load() for name, coord in ds.coords.items()}
+    # Zarr gives text a dtype of its own; in memory it is object.
+    # NetCDF knows neither that dtype nor the encoding that says it.
+    text = {n: c.astype(object).drop_encoding() for n, c in labels.items() if c.dtype.kind in "OT"}
+    return ds.assign_coords({**labels, **text})
+
+
+def is_consolidated(store: str) -> bool:
+    """Whether the metadata of a store's members are in its own: it is complete."""
+    with open(os.path.join(store, "zarr.json"), "rb") as file:
+        return json.load(file).get("consolidated_metadata") is not None
 
 
 def groups_in(store: str) -> list[str] | None:
