@@ -82,6 +82,7 @@ def setup(app):
     (HERE / "reference" / "house.txt").write_text(house, encoding="utf-8")
     backends = importlib.import_module("backends").picture()
     (HERE / "reference" / "backends.svg").write_text(backends, encoding="utf-8")
+    importlib.import_module("gallery").write(HERE / "reference")
     shown = HERE / "notebooks"
     shutil.rmtree(shown, ignore_errors=True)
     shown.mkdir()

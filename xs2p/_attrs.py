@@ -27,6 +27,8 @@ TEXT = np.dtype(object, metadata={"element_type": str})
 ARBITRARY = "1"  # the unit of light, as UDUNITS and CF have it: what a pixel counts says nothing
 _NO_UNIT = ("", "dimensionless", "n.a.", "na", "none", "unknown", "px", "pixels", "a.u.", "lumens")
 UNFINISHED = "xs2p_unfinished"  # attribute of a store of traces that is not complete
+GROUPS = "xs2p_groups"  # attribute of a store that has a store in each of these groups
+LEDGER = "xs2p_files"  # a group of a store: size and checksum of its files
 HISTORY = "xs2p_history"  # attribute of one that is: who made it, when and by what
 
 _HOW = {

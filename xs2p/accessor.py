@@ -24,6 +24,7 @@ from xs2p.pipeline.reprocess import reprocess
 from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.pipeline.tree import extract_tree
+from xs2p.pipeline.tree_store import extract_tree_to_zarr
 from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
 from xs2p.report import write_report
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
@@ -173,4 +174,5 @@ class S2pDataTree(_Methods):
         return f"DataTree of {len(self._obj.groups)} groups"
 
     extract = _method(extract_tree)
+    extract_to_zarr = _method(extract_tree_to_zarr)
     compute = _method(compute)

@@ -41,6 +41,14 @@ def told_of_store(store: str, as_json: bool) -> str:
     told = provenance(store)
     if as_json:
         return json.dumps(told, indent=2)
+    if "groups" not in told:
+        return _of_one(store, told)
+    state = "" if told["complete"] else ", unfinished"
+    head = f"{store}{state}: {len(told['groups'])} groups"
+    return "\n\n".join([head, *(_of_one(f"{store}{g}", of) for g, of in told["groups"].items())])
+
+
+def _of_one(store: str, told: dict[str, Any]) -> str:
     lines = [("store", store if told["complete"] else f"{store}, unfinished")]
     lines += [(key, _read(told[key])) for key in ("movie", "movie_chan2", "rois") if told[key]]
     parameters = told["parameters"].items()

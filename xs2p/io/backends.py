@@ -22,8 +22,12 @@ _TRACES = ("F.npy", "Fneu.npy", "spks.npy", "stat.npy")
 
 
 class MovieBackend(BackendEntrypoint):
-    """``engine="xs2p"``: a movie of any format that :func:`xs2p.open_movie` reads."""
+    """``engine="xs2p"``: a movie of any format that :func:`xs2p.open_movie` reads.
 
+    Of ``xr.open_datatree`` a store with a group for each plane or session.
+    """
+
+    supports_groups = True
     description = "Calcium-imaging movies: TIFF, HDF5, Zarr, suite2p's binaries, microscopes' files"
 
     def open_dataset(  # type: ignore[override]
@@ -77,6 +81,35 @@ class MovieBackend(BackendEntrypoint):
         found = movie.to_dataset(name="movie")
         found["movie"] = _undasked(movie)
         return found.drop_vars(_named(drop_variables), errors="ignore")
+
+    def open_groups_as_dict(
+        self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None
+    ) -> dict[str, xr.Dataset]:
+        """Open a store of ``tree.s2p.extract_to_zarr``: a Dataset of traces for each group.
+
+        A store of one movie is the group ``"/"``; of one that is not complete, groups that are not
+        begun are left out.
+        """
+        from xs2p.disk.traces import open_groups
+
+        name = os.fspath(filename_or_obj)
+        try:
+            found = open_groups(name, over_dask=False)
+        except Exception as error:
+            raise ValueError(
+                f"{name!r} is no store of traces: engine='xs2p' opens trees that "
+                "tree.s2p.extract_to_zarr made; xr.open_dataset opens movies, and engine='suite2p' "
+                "the folders of all planes"
+            ) from error
+        unwanted = _named(drop_variables)
+        return {path: ds.drop_vars(unwanted, errors="ignore") for path, ds in found.items()}
+
+    def open_datatree(self, filename_or_obj: Any, **options: Any) -> xr.DataTree:
+        """Open a store of ``tree.s2p.extract_to_zarr`` as a DataTree.
+
+        ``options`` are the parameters of :meth:`open_groups_as_dict`.
+        """
+        return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
 
 
 class Suite2pBackend(BackendEntrypoint):

@@ -16,6 +16,7 @@ from xs2p._attrs import TRACES
 from xs2p._warnings import names, warn
 from xs2p.disk.lock import locked
 from xs2p.disk.replace import put_in_place
+from xs2p.disk.traces import groups_in, place_of
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished
 from xs2p.pipeline.history import Earlier
@@ -44,7 +45,7 @@ def check_store(path: str | os.PathLike[str]) -> pd.DataFrame:
     Parameters
     ----------
     path
-        The finished store.
+        The finished store; also one of ``tree.s2p.extract_to_zarr``, or a group of it.
 
     Returns
     -------
@@ -78,7 +79,12 @@ def check_store(path: str | os.PathLike[str]) -> pd.DataFrame:
             f"{old} is what {store} was before a run that was killed as it replaced it; the next "
             "run into that store removes it, or delete it"
         )
-    rows = [(name, *_where(store, name), why) for name, why in faults(store, ledger).items()]
+    found = faults(store, ledger)
+    for group in groups_in(store) or ():
+        place = place_of(store, group)
+        its = faults(place, read_ledger(place)[0]) if os.path.isdir(place) else {"": "missing"}
+        found |= {f"{group.strip('/')}/{name}".rstrip("/"): why for name, why in its.items()}
+    rows = [(name, *_where(store, name), why) for name, why in found.items()]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -99,7 +105,8 @@ def repair_store(
     Parameters
     ----------
     path
-        The finished store.
+        The finished store; of one with several groups the path of a group in it, as
+        ``"traces.zarr/plane0"``.
     movie, rois
         What it was made from. ROIs are taken from the store, unless they are given.
     progress
@@ -122,6 +129,7 @@ def repair_store(
     BlockingIOError
         A run is writing a store of this name.
     """
+    _check_single(path)
     damaged = check_store(path)
     if damaged.empty:
         return damaged
@@ -131,10 +139,9 @@ def repair_store(
     growing = partial_path(final)
     with locked(lock_of(growing), growing) as hold:
         if os.path.lexists(growing):
-            raise FileExistsError(
-                f"{growing} exists, from a run that did not end; resume=True, overwrite=True of "
-                "extract_to_zarr goes on with it"
-            )
+            mend = "resume=True, overwrite=True of extract_to_zarr goes on with it"
+            mend = mend if final.endswith(".zarr") else "delete it"  # a repair of a group
+            raise FileExistsError(f"{growing} exists, from a run that did not end; {mend}")
         writer = Writer(growing, hold, durable=True)
         traces = extracted(job, regions)
         _regions.create(writer, finished(traces, job), regions[0], text)
@@ -161,6 +168,17 @@ def repair_store(
         put_in_place(growing, final, overwrite=True)
         clear(final)
     return damaged
+
+
+def _check_single(path: str | os.PathLike[str]) -> None:
+    """Raise a ValueError where a store has several groups: each is made of its own movie."""
+    groups = groups_in(os.fspath(path))
+    if groups is not None:
+        first = place_of(os.fspath(path), groups[0])
+        raise ValueError(
+            f"{os.fspath(path)} has the groups {names(groups)}, each of a movie of its own: repair "
+            f"the one that is damaged, as {first!r}"
+        )
 
 
 def _lie_otherwise(final: str, growing: str) -> bool:

@@ -23,7 +23,7 @@ class Session:
     """One process's work on a store, from its start to its end."""
 
     def __init__(self, job: Job, rois: Any, kernels: str | None, heard: list[str]) -> None:
-        self._heard, self._began = heard, time.monotonic()
+        self._began = time.monotonic()
         on_gpu = job.device != "cpu"
         self._said: dict[str, Any] = {
             "start": now(),
@@ -41,6 +41,11 @@ class Session:
             "workers": _workers(),
             "warnings": heard,
         }
+
+    def hears(self, heard: list[str]) -> None:
+        """Keep what is heard from now on, after what was heard before."""
+        heard[:0] = [text for text in self._said["warnings"] if text not in heard]
+        self._said["warnings"] = heard
 
     def begin(self, store: str) -> None:
         """Note the start in an unfinished store."""

@@ -11,11 +11,10 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from xs2p._attrs import LEDGER
 from xs2p._warnings import names
 from xs2p.disk.replace import put_bytes
 from xs2p.pipeline.marks import RUN, size_of, sum_of
-
-LEDGER = "xs2p_files"  # a group
 
 
 def empty_ledger(store: str) -> None:

@@ -8,11 +8,12 @@ import os
 import re
 from collections.abc import Iterable
 
+from xs2p._attrs import GROUPS
 from xs2p.disk.replace import check_place, foreign_store, holds_only_zarr, remove
 from xs2p.pipeline.marks import RUN
 
 log = logging.getLogger("xs2p")
-_foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN))
+_foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN, GROUPS))
 
 
 def partial_path(path: str) -> str:
@@ -74,7 +75,7 @@ def _check_unfinished(
             "resume=True, overwrite=True goes on with it"
         )
     # Whatever is done with it, it must be of a run.
-    foreign = functools.partial(foreign_store, marks=(RUN,))
+    foreign = functools.partial(foreign_store, marks=(RUN, GROUPS))
     check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
     if not (overwrite or resume):
         raise FileExistsError(

@@ -8,7 +8,8 @@ from typing import Any
 
 import xarray as xr
 
-from xs2p._attrs import HISTORY, UNFINISHED
+from xs2p._attrs import GROUPS, HISTORY, UNFINISHED
+from xs2p.disk.traces import groups_in, place_of
 from xs2p.pipeline.identity import FORMAT
 from xs2p.pipeline.regions import RUN
 from xs2p.pipeline.sessions import sessions_in
@@ -28,7 +29,8 @@ def provenance(traces: xr.Dataset | str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Of plain values, as JSON has them:
+        Of plain values, as JSON has them; of a store with several groups ``complete`` and
+        ``groups``, with such a dict for each path:
 
         - ``complete``: whether all of it is there;
         - ``movie``, ``movie_chan2``, ``rois``: ``source`` as it was given, ``files`` with ``path``
@@ -67,6 +69,11 @@ def provenance(traces: xr.Dataset | str | os.PathLike[str]) -> dict[str, Any]:
     else:
         told = os.fspath(traces)
         attrs = _attrs_of(told)
+        groups = groups_in(told) if GROUPS in attrs else None
+        if groups is not None:
+            there = [group for group in groups if os.path.isdir(place_of(told, group))]
+            each = {group: provenance(place_of(told, group)) for group in there}
+            return {"complete": UNFINISHED not in attrs, "groups": each}
         sessions = sessions_in(told) if RUN in attrs else []
     if RUN not in attrs:
         raise ValueError(

@@ -28,6 +28,7 @@ from xs2p.disk.replace import (
     sync_file,
     sync_folder,
 )
+from xs2p.disk.traces import open_store
 from xs2p.pipeline.ledger import empty_ledger, fault
 from xs2p.pipeline.marks import (
     DONE,
@@ -114,17 +115,6 @@ def _empty(ds: xr.Dataset, frames: int) -> tuple[dict[str, Any], xr.Dataset]:
         data = da.zeros(array.shape, dtype=array.dtype, chunks=layout.shards or layout.chunks)
         empty[name] = (array.dims, data, array.attrs)
     return encoding, ds.assign(empty)
-
-
-def open_store(store: str) -> xr.Dataset:
-    """Traces lazy, labels in memory."""
-    complete = not store.endswith(".partial.zarr")
-    ds = xr.open_zarr(store, chunks={}, consolidated=complete)
-    labels = {name: coord.load() for name, coord in ds.coords.items()}
-    # Zarr gives text a dtype of its own; in memory it is object.
-    # NetCDF knows neither that dtype nor the encoding that says it.
-    text = {n: c.astype(object).drop_encoding() for n, c in labels.items() if c.dtype.kind in "OT"}
-    return ds.assign_coords({**labels, **text})
 
 
 def recheck(writer: Writer, checksums: bool) -> None:

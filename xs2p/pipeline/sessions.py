@@ -6,9 +6,8 @@ import json
 import os
 from typing import Any
 
-from xs2p._attrs import HISTORY
+from xs2p._attrs import HISTORY, LEDGER
 from xs2p.disk.replace import put_bytes
-from xs2p.pipeline.ledger import LEDGER
 
 
 def empty_sessions(store: str) -> None:

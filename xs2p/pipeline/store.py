@@ -130,17 +130,13 @@ def extract_to_zarr(
     >>> ds = xs2p.extract_to_zarr(movie, rois, "traces.zarr", tau=1.0, resume=True)
     ... # doctest: +SKIP
     """
-    flags = {"resume": resume, "overwrite": overwrite, "progress": progress}
-    for name, flag in (flags | {"verify": verify, "durable": durable}).items():
-        check_flag(name, flag)
-    check_number("wait", wait, low=0, unit="s")
+    how = How(resume, overwrite, progress, frames_per_region, verify, wait, durable).checked()
     growing = partial_path(os.path.abspath(os.fspath(path)))
-    how = _How(resume, overwrite, progress, frames_per_region, verify, wait, durable)
-    with hearing() as heard, stoppable(), _disk_named(growing):
+    with hearing() as heard, stoppable(), disk_named(growing):
         return _run(movie, rois, path, options, heard, how)
 
 
-class _How(NamedTuple):
+class How(NamedTuple):
     """How a run goes; none of it is part of what it makes, but for the frames of a region."""
 
     resume: bool
@@ -151,36 +147,61 @@ class _How(NamedTuple):
     wait: float
     durable: bool
 
+    def checked(self) -> How:
+        """Raise a ValueError where something is of a wrong kind."""
+        for name in ("resume", "overwrite", "progress", "verify", "durable"):
+            check_flag(name, getattr(self, name))
+        check_number("wait", self.wait, low=0, unit="s")
+        return self
+
+    @property
+    def adds(self) -> bool:
+        """Whether what an earlier run has made is kept."""
+        return self.resume and not self.overwrite
+
+
+class Run(NamedTuple):
+    """What is to be made, of what, and in which regions."""
+
+    job: Job
+    identity: dict[str, Any]
+    regions: tuple[int, ...]
+    session: Session
+
+
+def prepared(
+    movie: Any, rois: Any, options: dict[str, Any], heard: list[str], frames: int | None
+) -> Run:
+    """Check a job, and tell what it is made from; ``options`` are all of ``extract``'s."""
+    job = on_its_way(check_job(movie, rois, **options))
+    # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
+    kernels = kernels_named(job.device)
+    options = {**options, "kernels": kernels, "device": "cpu" if kernels is None else "gpu"}
+    if options["tau"] is None and job.decay is not None:  # the movie said it
+        options["tau"] = job.decay.tau
+    regions = regions_of(job, frames)
+    session = Session(job, rois, kernels, heard)
+    return Run(job, identity_of(job, options, regions), regions, session)
+
 
 def _run(
-    movie: Any, rois: Any, path: Any, options: dict[str, Any], heard: list[str], how: _How
+    movie: Any, rois: Any, path: Any, options: dict[str, Any], heard: list[str], how: How
 ) -> xr.Dataset:
     given = paths_read(movie, rois, options.get("movie_chan2"))
     check_target(path, how.resume, how.overwrite, given)
-    options = with_defaults(options)
-    job = on_its_way(check_job(movie, rois, **options))
+    run = prepared(movie, rois, with_defaults(options), heard, how.frames_per_region)
     # Patterns and lists have become files by now.
-    given |= paths_read(job.movie, job.movie_chan2)
+    given |= paths_read(run.job.movie, run.job.movie_chan2)
     final, growing = check_target(path, how.resume, how.overwrite, given)
-    # Part of what a run is: a GPU may round otherwise than the CPU that goes on with it.
-    options["kernels"] = kernels_named(job.device)
-    options["device"] = "cpu" if options["kernels"] is None else "gpu"
-    if options["tau"] is None and job.decay is not None:  # the movie said it
-        options["tau"] = job.decay.tau
-    regions = regions_of(job, how.frames_per_region)
-    session = Session(job, rois, options["kernels"], heard)
-    run = identity_of(job, options, regions)
-    adds, lock = how.resume and not how.overwrite, lock_of(growing)
+    lock = lock_of(growing)
     ended = not os.path.lexists(growing) and not os.path.lexists(lock)
-    if adds and ended and os.path.exists(final):
-        return _whole(final, run, how.verify)
+    if how.adds and ended and os.path.exists(final):
+        return _whole(final, run.identity, how.verify)
     with locked(lock, growing, how.wait) as hold:
         check_target(path, how.resume, how.overwrite, given, alone=True)
-        if adds and os.path.exists(final):  # another made it meanwhile
-            return _whole(final, run, how.verify)
-        writer = Writer(growing, hold, how.durable)
-        job, traces = _begun(writer, job, run, regions, how)
-        fill(writer, job, traces, regions[0], how.progress, session)
+        if how.adds and os.path.exists(final):  # another made it meanwhile
+            return _whole(final, run.identity, how.verify)
+        make(Writer(growing, hold, how.durable), run, how)
         hold.check()
         put_in_place(growing, final, how.overwrite, how.durable)
         if how.overwrite or how.resume:
@@ -188,27 +209,31 @@ def _run(
     return _regions.open_store(final)
 
 
-def _begun(
-    writer: Writer, job: Job, run: dict[str, Any], regions: tuple[int, ...], how: _How
-) -> tuple[Job, xr.Dataset]:
+def make(writer: Writer, run: Run, how: How) -> None:
+    """Make a store, or what is missing of one that was begun."""
+    job, traces = _begun(writer, run, how)
+    fill(writer, job, traces, run.regions[0], how.progress, run.session)
+
+
+def _begun(writer: Writer, run: Run, how: How) -> tuple[Job, xr.Dataset]:
     """Make the store, or see what of it is there; return what is to be written into it."""
-    growing = writer.store
+    growing, job, identity = writer.store, run.job, run.identity
     goes_on = how.resume and os.path.exists(growing)
     if goes_on:
-        check_same(run, growing)
+        check_same(identity, growing)
         check_ledger(growing)
     if job.snr_threshold > 0:
         # A run that goes on has the ratio in its store.
         known = _regions.open_store(growing)["snr"] if goes_on else None
         job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
-    traces = extracted(job, regions)
+    traces = extracted(job, run.regions)
     whole = finished(traces, job)
-    run["labels"] = digests_of(whole)
+    identity["labels"] = digests_of(whole)
     if goes_on:
-        check_same(run, growing)
+        check_same(identity, growing)
         _regions.recheck(writer, how.verify)
     else:
-        _regions.create(writer, whole, regions[0], json.dumps(run))
+        _regions.create(writer, whole, run.regions[0], json.dumps(identity))
     return job, traces
 
 
@@ -282,7 +307,7 @@ def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _disk_named(store: str) -> Iterator[None]:
+def disk_named(store: str) -> Iterator[None]:
     """Name the store where its disk takes no more, is over the quota, read-only or broken.
 
     Errors of reading a movie name it themselves, and have no number.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import xarray as xr
@@ -67,6 +67,25 @@ def extract_tree(
     """
     known = inspect.signature(extract_tree).parameters
     explain_names("extract", extract_tree, {n: v for n, v in options.items() if n not in known})
+    given = rois_of_groups(tree, rois, movie)
+    movies = {path: tree[path].dataset[movie] for path in given}
+    shared = _share(list(movies.values()))
+    found: dict[str, xr.Dataset] = {}
+    for path, its_rois in given.items():
+        with naming_group(path), apart() if shared else contextlib.nullcontext():
+            found[path] = extract(movies[path], its_rois, **options)
+    check_beside(list(found))
+    return xr.DataTree.from_dict({**groups_above(tree, found), **found}, name=tree.name)
+
+
+def rois_of_groups(tree: xr.DataTree, rois: Any, movie: str) -> dict[str, Any]:
+    """ROIs of each group that has a movie, by its path.
+
+    Raises
+    ------
+    ValueError
+        No group has one, or one has no ROIs, or ``rois`` names a group that is not there.
+    """
     nodes = {node.path: node for node in tree.subtree if movie in node.data_vars}
     if not nodes:
         raise ValueError(
@@ -74,26 +93,30 @@ def extract_tree(
             f"{_groups(tree)}; movie= names it"
         )
     own = _by_path(rois, nodes)
-    shared = _share([node.dataset[movie] for node in nodes.values()])
-    found: dict[str, xr.Dataset] = {}
-    for path, node in nodes.items():
-        its_rois = own.get(path) if rois is not None else _nearest(node)
+    found = {p: own.get(p) if rois is not None else _nearest(node) for p, node in nodes.items()}
+    for path, its_rois in found.items():
         if its_rois is None:
             raise ValueError(
                 f"the group {path!r} has a movie and no ROIs; give them: rois={{{path!r}: …}}, or "
                 "one ROI set for all"
             )
-        try:
-            with apart() if shared else contextlib.nullcontext():
-                found[path] = extract(node.dataset[movie], its_rois, **options)
-        except Exception as error:
-            error.add_note(f"in the group {path!r} of the DataTree")
-            raise
-    for path in found:
-        _check_apart(path, found)
-    above = {parent.path: parent for node in nodes.values() for parent in node.parents}
-    bare = {path: xr.Dataset(attrs=node.attrs) for path, node in above.items()}
-    return xr.DataTree.from_dict({**bare, **found}, name=tree.name)
+    return found
+
+
+def groups_above(tree: xr.DataTree, paths: Iterable[str]) -> dict[str, xr.Dataset]:
+    """Return the groups that lead to some, by their path: of each nothing but its attributes."""
+    above = {parent.path: parent for path in paths for parent in tree[path].parents}
+    return {path: xr.Dataset(attrs=node.attrs) for path, node in sorted(above.items())}
+
+
+@contextlib.contextmanager
+def naming_group(path: str) -> Iterator[None]:
+    """Let errors say which group they are of."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"in the group {path!r} of the DataTree")
+        raise
 
 
 def _share(movies: list[xr.DataArray]) -> bool:
@@ -102,15 +125,16 @@ def _share(movies: list[xr.DataArray]) -> bool:
     return len(set().union(*layers)) < sum(map(len, layers))
 
 
-def _check_apart(path: str, found: Mapping[str, xr.Dataset]) -> None:
+def check_beside(paths: list[str]) -> None:
     """Raise where traces would lie in a group above those of others, whose labels differ."""
-    under = [other for other in found if other != path and _is_under(other, path)]
-    if under:
-        raise ValueError(
-            f"the groups {path!r} and {under[0]!r} have a movie each, one in the other: traces of "
-            "both cannot lie so, since ROIs and times of a group are those of all in it; put "
-            "them beside each other"
-        )
+    for path in paths:
+        under = [other for other in paths if other != path and _is_under(other, path)]
+        if under:
+            raise ValueError(
+                f"the groups {path!r} and {under[0]!r} have a movie each, one in the other: traces "
+                "of both cannot lie so, since ROIs and times of a group are those of all in it; "
+                "put them beside each other"
+            )
 
 
 def _is_under(path: str, above: str) -> bool:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xs2p._attrs import HISTORY, UNFINISHED
+from xs2p._attrs import HISTORY, LEDGER, UNFINISHED
 from xs2p.disk.lock import Hold
 from xs2p.disk.replace import HALF_WRITTEN, put_bytes
-from xs2p.pipeline.ledger import LEDGER, write_ledger
+from xs2p.pipeline.ledger import write_ledger
 from xs2p.pipeline.marks import DONE, RUN, marked_files
 from xs2p.pipeline.sessions import sessions_in
 
@@ -46,9 +46,7 @@ def complete(writer: Writer) -> None:
     """
     store = writer.store
     writer.hold.check()
-    for path in Path(store).rglob("*.partial"):
-        if HALF_WRITTEN.search(path.name):
-            path.unlink()
+    clear_half_written(store)
     root = _metadata_of_whole(store)
     if root is not None:
         sums = {name: number for _, _, name, number in marked_files(store)}
@@ -67,6 +65,13 @@ def complete(writer: Writer) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def clear_half_written(store: str) -> None:
+    """Remove files that a run was writing when it was killed."""
+    for path in Path(store).rglob("*.partial"):
+        if HALF_WRITTEN.search(path.name):
+            path.unlink()
+
+
 def is_whole(store: str) -> bool:
     """Whether all is written, and the metadata are those of a finished store."""
     root = json.loads((Path(store) / "zarr.json").read_bytes())
@@ -75,9 +80,6 @@ def is_whole(store: str) -> bool:
 
 def _metadata_of_whole(store: str) -> bytes | None:
     """Metadata of the finished store, with those of its arrays; None where it has them already."""
-    import zarr
-    from zarr.core.buffer import default_buffer_prototype
-
     files = {}
     for path in (Path(store), *sorted(Path(store).iterdir())):
         if path.name not in (*_UNTIL_WHOLE, LEDGER) and (path / "zarr.json").exists():
@@ -88,6 +90,14 @@ def _metadata_of_whole(store: str) -> bytes | None:
         return None
     root["attributes"][HISTORY] = json.dumps(sessions_in(store))
     files["zarr.json"] = json.dumps(root).encode()
+    return consolidated(files)
+
+
+def consolidated(files: dict[str, bytes]) -> bytes:
+    """Metadata of a group that hold those of its members too, of all by their keys."""
+    import zarr
+    from zarr.core.buffer import default_buffer_prototype
+
     buffer = default_buffer_prototype().buffer
     held: dict[str, Any] = {key: buffer.from_bytes(data) for key, data in files.items()}
     with warnings.catch_warnings():
