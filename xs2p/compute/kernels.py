@@ -6,7 +6,6 @@ is serial and releases the GIL: threads are Dask's.
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +14,6 @@ import numba
 import numpy as np
 
 Kernel = Callable[..., Any]
-COMPILING = threading.Lock()
 
 
 def njit(func: Kernel) -> Kernel:
@@ -28,6 +26,15 @@ def njit(func: Kernel) -> Kernel:
         return numba.njit(**how)(func)
     _name_files_apart(kernel)
     return kernel
+
+
+def inner(func: Kernel) -> Kernel:
+    """Compile what kernels of the same file call, and nobody else: no wrapper, and no cache.
+
+    Its code is in that of the kernels, and so in their caches.
+    """
+    how: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return numba.njit(nogil=True, error_model="numpy", **how)(func)
 
 
 def _name_files_apart(kernel: Any) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.kernels import Kernel, njit
+from xs2p.compute.kernels import Kernel, inner, njit
 
 
-@njit
+@inner
 def _count_above(values, limit):  # type: ignore[no-untyped-def]
     # Alone in a function, as all loops here that must become vector instructions.
     above = np.int32(0)
@@ -64,7 +64,7 @@ def rank_at_least(
     return out
 
 
-@njit
+@inner
 def _free(cell, y0, x0, y1, x1):  # type: ignore[no-untyped-def]
     """Count the pixels of a box that are in no cell."""
     cells = np.int32(0)
@@ -74,7 +74,7 @@ def _free(cell, y0, x0, y1, x1):  # type: ignore[no-untyped-def]
     return (y1 - y0) * (x1 - x0) - cells
 
 
-@njit
+@inner
 def _take_ring(ypix, xpix, inner, cell, ring):  # type: ignore[no-untyped-def]
     """Let pixels within city-block distance ``inner`` count as cells for now; how many are new."""
     ly, lx = cell.shape
@@ -90,7 +90,7 @@ def _take_ring(ypix, xpix, inner, cell, ring):  # type: ignore[no-untyped-def]
     return taken
 
 
-@njit
+@inner
 def _give_back(ring, taken, cell):  # type: ignore[no-untyped-def]
     for i in range(taken):
         cell[ring[i] // cell.shape[1], ring[i] % cell.shape[1]] = False

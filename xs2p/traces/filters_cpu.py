@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.kernels import njit
+from xs2p.compute.kernels import inner, njit
 from xs2p.traces.ranks import percentile_of_numpy
 from xs2p.traces.taps import gaussian_taps
 
@@ -40,7 +40,7 @@ _TILE = 2048
 _BLOCK = 2**17
 
 
-@njit
+@inner
 def _add_tap(before, behind, tap, sums):  # type: ignore[no-untyped-def]
     # Alone in a function: only so is it compiled to vector instructions.
     for i in range(sums.size):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
-from xs2p.compute.kernels import COMPILING, Kernel, njit
+from xs2p.compute.kernels import inner, njit
 from xs2p.compute.vectors import lowest_bit, transpose_8_by_8
 from xs2p.traces.decays import decay_length, far, forgotten, grown
 from xs2p.traces.oasis_vectors import TRACES, merge_frame, merge_holed_frame
@@ -17,7 +15,7 @@ from xs2p.traces.oasis_vectors import TRACES, merge_frame, merge_holed_frame
 __all__ = ["calcium", "oasis"]
 
 
-@njit
+@inner
 def _spikes(F, table, v, length, n, s):  # type: ignore[no-untyped-def]
     """Spikes ``s`` of a trace ``F`` with the pools ``1 … n``; NaN where it is NaN."""
     last = table.size - 1
@@ -112,7 +110,7 @@ def oasis_pools(F, tau_fs, table, known, v, w, length, s):  # type: ignore[no-un
     return n
 
 
-@njit
+@inner
 def _holes(trace):  # type: ignore[no-untyped-def]
     """How many NaN a trace has."""
     count = 0
@@ -121,7 +119,7 @@ def _holes(trace):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit
+@inner
 def _longest_hole(trace):  # type: ignore[no-untyped-def]
     """Most NaN in a row."""
     longest, here = 0, 0
@@ -136,7 +134,7 @@ _FRAMES = 64  # that are brought into order at once
 _FEW = 6  # traces: fewer are faster one by one
 
 
-@njit
+@inner
 def _rows_of(tau_fs, taus, known, row):  # type: ignore[no-untyped-def]
     """Give each trace a row of the table of decays, traces of one tau the same.
 
@@ -153,7 +151,7 @@ def _rows_of(tau_fs, taus, known, row):  # type: ignore[no-untyped-def]
     row[tau_fs.size :] = 0
 
 
-@njit
+@inner
 def _reach(table, known, taus, row, span, more, count):  # type: ignore[no-untyped-def]
     """Let the rows of the table hold what the last pools need that get so many ``more`` frames.
 
@@ -169,7 +167,7 @@ def _reach(table, known, taus, row, span, more, count):  # type: ignore[no-untyp
     return room
 
 
-@njit
+@inner
 def _in_order(F, start, size, frames):  # type: ignore[no-untyped-def]
     """Put ``size`` frames of traces ``(n, time)`` into rows: ``frames[t, i] = F[i, start + t]``."""
     for i in range(0, F.shape[0], 8):
@@ -190,7 +188,7 @@ def _in_order(F, start, size, frames):  # type: ignore[no-untyped-def]
                 frames[later, own] = F[own, start + later]
 
 
-@njit
+@inner
 def _merge(bits, row, table, values, under, lengths, n, v, w, length):  # type: ignore[no-untyped-def]
     """Merge the last pools of some traces with those before them; the longest that comes of it."""
     last, longest, one = table.shape[1] - 1, 0, np.uint64(1)
@@ -273,61 +271,64 @@ def _oasis_side_by_side(F, taus, table, known, row, frames, rows, n, stacks, s):
     return holed
 
 
-@functools.cache
-def _compiled_oasis() -> Kernel:
-    def kernel(F, tau_fs, s):  # type: ignore[no-untyped-def]
-        n_traces, room = min(F.shape[0], TRACES), F.shape[1] + 1
-        v = np.empty((n_traces, room), np.float32)
-        w = np.empty((n_traces, room), np.float32)
-        length = np.empty((n_traces, room), np.int64)
-        frames = np.empty((_FRAMES, TRACES), np.float32)
-        values, under = np.empty((4, TRACES), np.float32), np.empty(TRACES, np.float64)
-        lengths, n = np.empty((5, TRACES), np.int64), np.empty(TRACES, np.int64)
-        rows = values, under, lengths
-        longest = np.float32(0)
-        for tau in tau_fs:
-            longest = max(longest, tau)
-        # No more of it is touched than is needed.
-        table = np.empty((n_traces, decay_length(longest, F.shape[1])), np.float64)
-        taus, known = np.zeros(n_traces, np.float32), np.zeros(n_traces, np.int64)
-        row = np.empty(TRACES, np.int64)
-        for start in range(0, F.shape[0], TRACES):
-            some = slice(start, min(start + TRACES, F.shape[0]))
-            _rows_of(tau_fs[some], taus, known, row)
-            few = holed = some.stop - start < _FEW
-            if not few:
-                holed = _oasis_side_by_side(
-                    F[some], taus, table, known, row, frames, rows, n, (v, w, length), s[some]
-                )
-            for i in range(start, some.stop if holed else start):
-                tau, own = tau_fs[i], row[i - start]
-                if few or _longest_hole(F[i]) >= forgotten(tau):
-                    there = known[own : own + 1]
-                    oasis_pools(F[i], tau, table[own], there, v[0], w[0], length[0], s[i])
-
-    signature = "void(float32[:,:], float32[:], float32[:,:])"
-    layout = "(r,t),(r)->(r,t)"
-    try:
-        return numba.guvectorize([signature], layout, nopython=True, cache=True)(kernel)
-    except RuntimeError:  # numba finds no folder that it may write a cache to
-        return numba.guvectorize([signature], layout, nopython=True)(kernel)
+@njit
+def _side_by_side(F, tau_fs, gaps, s):  # type: ignore[no-untyped-def]
+    """Deconvolve traces ``(n, time)``, some at once; ``gaps`` becomes most NaN in a row of each."""
+    n_traces, room = min(F.shape[0], TRACES), F.shape[1] + 1
+    v = np.empty((n_traces, room), np.float32)
+    w = np.empty((n_traces, room), np.float32)
+    length = np.empty((n_traces, room), np.int64)
+    frames = np.empty((_FRAMES, TRACES), np.float32)
+    values, under = np.empty((4, TRACES), np.float32), np.empty(TRACES, np.float64)
+    lengths, n = np.empty((5, TRACES), np.int64), np.empty(TRACES, np.int64)
+    rows = values, under, lengths
+    longest = np.float32(0)
+    for tau in tau_fs:
+        longest = max(longest, tau)
+    # No more of it is touched than is needed.
+    table = np.empty((n_traces, decay_length(longest, F.shape[1])), np.float64)
+    taus, known = np.zeros(n_traces, np.float32), np.zeros(n_traces, np.int64)
+    row = np.empty(TRACES, np.int64)
+    for start in range(0, F.shape[0], TRACES):
+        some = slice(start, min(start + TRACES, F.shape[0]))
+        _rows_of(tau_fs[some], taus, known, row)
+        holed = _oasis_side_by_side(
+            F[some], taus, table, known, row, frames, rows, n, (v, w, length), s[some]
+        )
+        for i in range(start, some.stop if holed else start):
+            gaps[i] = _longest_hole(F[i])
 
 
-def oasis_gufunc() -> Kernel:
-    """Return the gufunc ``(roi, time), (roi) -> (roi, time)`` over leading dimensions."""
-    with COMPILING:  # two threads at once would compile it twice
-        return _compiled_oasis()
+@njit
+def _one_by_one(F, tau_fs, gaps, s):  # type: ignore[no-untyped-def]
+    """Deconvolve those of traces ``(n, time)`` that forget over a gap what was before it."""
+    room = F.shape[1] + 1
+    v, w = np.empty(room, np.float32), np.empty(room, np.float32)
+    length, table = np.empty(room, np.int64), np.empty(decay_length(tau_fs.max(), F.shape[1]))
+    known, tau = np.zeros(1, np.int64), np.float32(0)
+    for i in range(F.shape[0]):
+        if gaps[i] >= forgotten(tau_fs[i]):
+            if tau_fs[i] != tau:
+                known[0], tau = 0, tau_fs[i]
+            oasis_pools(F[i], tau, table, known, v, w, length, s[i])
 
 
 def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
     """Deconvolve traces ``(…, time)``; ``tau_fs``, float32, broadcasts over the leading dims."""
-    F = np.ascontiguousarray(F, dtype=np.float32)
+    F = np.require(F, np.float32, ["C", "W"])  # what is read-only is another type to numba
     spikes = np.empty(F.shape, np.float32)
     if F.size == 0:
         return spikes
-    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1])
-    with np.errstate(all="ignore"):  # what a vector does in the places of no trace
-        oasis_gufunc()(np.atleast_2d(F), np.atleast_1d(tau_fs), np.atleast_2d(spikes))
+    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1]).flatten()
+    traces, s = F.reshape(-1, F.shape[-1]), spikes.reshape(-1, F.shape[-1])
+    gaps = np.zeros(len(traces), np.int64)
+    # Most recordings take one of the two, and the other is not compiled.
+    if len(traces) >= _FEW:
+        _side_by_side(traces, tau_fs, gaps, s)
+    else:
+        gaps[:] = 2**62
+    if gaps.any():
+        _one_by_one(traces, tau_fs, gaps, s)
     return spikes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xs2p.compute.kernels import native, njit
+from xs2p.compute.kernels import inner, native, njit
 from xs2p.compute.vectors import (
     LONG,
     add_runs,
@@ -26,7 +26,7 @@ __all__ = ["batches", "map_sums", "mask_sums"]
 _STAGE = 2**14
 
 
-@njit
+@inner
 def _stage(frames, first, low, stop, stage):  # type: ignore[no-untyped-def]
     """Copy pixels ``first + low`` to ``stop`` of each frame to where ``first`` is the first.
 
@@ -40,7 +40,7 @@ def _stage(frames, first, low, stop, stage):  # type: ignore[no-untyped-def]
         copy_bytes(np.uintp(target), np.uintp(source), np.uintp(n_bytes))  # type: ignore[call-arg]
 
 
-@njit
+@inner
 def _load_segment(stage, offset, low, high, buffer):  # type: ignore[no-untyped-def]
     """Fill the rows of the buffer with a segment: pixels, or of integers sums of all before."""
     size, step = stage.itemsize, buffer.strides[0]
@@ -61,7 +61,7 @@ def _load_segment(stage, offset, low, high, buffer):  # type: ignore[no-untyped-
             target += 8 * step
 
 
-@njit
+@inner
 def _weigh(cell, start, stop, buffer, weighted):  # type: ignore[no-untyped-def]
     """Add the pixels of the cell masks in a segment, ROI by ROI."""
     rows, step = np.int64(buffer.ctypes.data), np.uintp(buffer.strides[0])
@@ -87,7 +87,7 @@ def _weigh(cell, start, stop, buffer, weighted):  # type: ignore[no-untyped-def]
         k = end
 
 
-@njit
+@inner
 def _add_up(runs, start, stop, buffer, plain):  # type: ignore[no-untyped-def]
     """Add the pixels of the neuropil masks in a segment, ROI by ROI."""
     rows, step = np.int64(buffer.ctypes.data), np.uintp(buffer.strides[0])
