@@ -17,6 +17,7 @@ from counting import CountingFrames
 from loaders import as_movie, square
 
 import xs2p
+from xs2p.pipeline import snr_filter
 from xs2p.testing import raise_if_dask_computes
 
 
@@ -79,8 +80,9 @@ def test_snr_filter(chunks):
 
 @pytest.mark.filterwarnings("ignore:.*are dropped")
 @pytest.mark.parametrize("to_zarr", [False, True])
-def test_snr_filter_keeps_no_traces(tmp_path, to_zarr):
+def test_snr_filter_keeps_traces_up_to_a_limit(tmp_path, to_zarr, monkeypatch):
     """F and Fneu of all ROIs would be 38 MB here; what is done at once is a few chunks of them."""
+    monkeypatch.setattr(snr_filter, "_KEPT", 38e6)
     n_rois, shape = 80, (24, 24)
     places = np.random.default_rng(0).integers(0, 20, (n_rois, 2))
     rois = xs2p.rois_from_stat([square(y, x, size=4) for y, x in places], shape)

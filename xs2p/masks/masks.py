@@ -276,6 +276,22 @@ def csc(npix: np.ndarray, indices: np.ndarray, data: Any, shape: tuple[int, int]
     )
 
 
+def same_masks(one: Masks, other: Masks) -> np.ndarray:
+    """Whether two sets of as many masks have, ROI by ROI, the same pixels and weights; bool."""
+    same = np.ones(one.n_rois, bool)
+    for a, b in ((one.cell, other.cell), (one.neuropil, other.neuropil)):
+        if a is None or b is None:
+            same &= a is b
+            continue
+        npix = np.diff(a.indptr)
+        same &= npix == np.diff(b.indptr)
+        # Of those with as many pixels these stand side by side.
+        in_a, in_b = (np.repeat(same, np.diff(m.indptr)) for m in (a, b))
+        differs = (a.indices[in_a] != b.indices[in_b]) | (a.data[in_a] != b.data[in_b])
+        same[np.repeat(np.arange(one.n_rois), npix)[in_a][differs]] = False
+    return same
+
+
 def equal_weights(npix: np.ndarray) -> np.ndarray:
     """Weights of masks whose pixels count the same."""
     return np.repeat((1.0 / np.maximum(npix, 1)).astype(np.float32), npix)

@@ -9,9 +9,9 @@ import xarray as xr
 
 from xs2p._attrs import attributes, coefficient_in, restated
 from xs2p._names import explain_names, without_other
-from xs2p.pipeline.apply import extractor, in_groups
+from xs2p.pipeline.apply import in_groups, traces_of
 from xs2p.pipeline.dff import relative
-from xs2p.pipeline.inputs import Job, Part, check_job, method_or_baseline
+from xs2p.pipeline.inputs import Job, check_job, method_or_baseline
 from xs2p.pipeline.snr_filter import drop_noisy_rois
 from xs2p.pipeline.spikes import baseline_and_activity
 from xs2p.rois.convert import contiguous
@@ -118,9 +118,11 @@ def extract(
     snr_threshold
         Above 0, ROIs whose ``Fc`` has a signal to noise of this or less (:func:`xs2p.snr`:
         suite2p's, ``1 − ½ var(diff)/var``, 0 to 1) are dropped, overlaps are recomputed without
-        them, and the ROIs that stay are extracted. This is the one option that computes while the
-        result is being built: it reads the whole movie once before :func:`extract` returns, for
-        the ratio alone, and keeps no traces. The coordinate ``snr`` has the ratios.
+        them, and ROIs that stay, but whose cell or neuropil mask is another one then, are extracted
+        again. This is the one option that computes while the result is being built: it reads the
+        whole movie once before :func:`extract` returns, and again only where masks have changed,
+        if ``F`` and ``Fneu`` of all ROIs are in memory or, lazily and without a cluster, would take
+        256 MB at most. The coordinate ``snr`` has the ratios.
     baseline, win_baseline, sig_baseline, prctile_baseline, detrend
         Method, window in seconds, Gaussian in frames, percentile, and whether bleaching is divided
         off before: see :func:`xs2p.baseline`.
@@ -222,7 +224,10 @@ def extract(
     )
     if job.snr_threshold > 0:
         job = drop_noisy_rois(job)
-    return finished(extracted(job), job)
+    traces = extracted(job)
+    # Nobody needs what a first pass kept of other ROIs any more.
+    job = job._replace(parts=[part._replace(first=None) for part in job.parts])
+    return finished(traces, job)
 
 
 def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
@@ -234,25 +239,9 @@ def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:
         of_movie = job.movie.chunksizes["time"]
         frames = long_chunks(of_movie, job.rois.sizes["roi"], job.reach)
     job = in_groups(job, frames or ())
-    traces = join_traces([_of_part(part, job, frames) for part in job.parts], job.rois.roi.values)
+    traces = join_traces([traces_of(part, job, frames) for part in job.parts], job.rois.roi.values)
     traces = job.counting(traces)
     return traces if job.fs is None else _at(traces, job.fs)
-
-
-def _of_part(part: Part, job: Job, frames: tuple[int, ...] | None) -> xr.Dataset:
-    extract_from = extractor(part, job)
-    traces = extract_from(part.movie, frames=frames)
-    if part.movie_chan2 is None:
-        return traces
-    second = extract_from(part.movie_chan2, frames=frames)
-    named = {
-        f"{name}_chan2": array.assign_attrs(
-            long_name=f"{array.attrs['long_name']}, second channel",
-            description=f"{array.attrs['description'][:-1]}, of movie_chan2.",
-        )
-        for name, array in second.data_vars.items()
-    }
-    return traces.assign(named)
 
 
 def finished(traces: xr.Dataset, job: Job, in_passes: bool = False) -> xr.Dataset:

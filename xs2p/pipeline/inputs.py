@@ -14,6 +14,7 @@ from xs2p._names import same_as
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
 from xs2p.masks.build import MaskOptions, check_mask_options, compare_overlap
+from xs2p.masks.masks import Masks
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
@@ -30,6 +31,14 @@ from xs2p.traces.noise import noise_window
 from xs2p.traces.sparsity import NOT_SPARSE, Sparsity, check_sparsity
 
 
+class First(NamedTuple):
+    """What a first pass over a part extracted, which stays where masks do."""
+
+    traces: xr.Dataset
+    masks: Masks | None
+    """None where the traces were demixed."""
+
+
 class Part(NamedTuple):
     """A plane of the movie: its frames, the second channel of them, and its ROIs."""
 
@@ -38,6 +47,8 @@ class Part(NamedTuple):
     rois: xr.Dataset
     plane: Any = None
     """Its label, where some of the ROIs are of planes that the movie has not."""
+    first: First | None = None
+    """What is known of it already."""
 
 
 class Job(NamedTuple):

@@ -24,6 +24,7 @@ from xs2p.movie.sources import is_paths
 from xs2p.rois.pixels import planes_of
 from xs2p.rois.planes import plane_of
 from xs2p.traces.blocks import in_chunks, storable
+from xs2p.traces.kept import Kept, with_kept
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -119,28 +120,45 @@ def extract_in_chunks(
     *,
     device: str,
     frames: tuple[int, ...] | None = None,
+    kept: Kept | None = None,
 ) -> xr.Dataset:
     """:func:`extract_traces` of what is checked; lazy traces in chunks of so many ``frames``.
 
-    Chunks are joined before ``F`` and ``Fneu`` are taken apart, so that a chunk of the movie takes
-    one task and no more.
+    Of ROIs whose traces are ``kept`` nothing is read.
+    """
+    if movie.chunks is not None:
+        frames = frames or movie.chunksizes["time"]
+    if kept is None:
+        values = _extracted(movie, masks, device, frames)
+    else:
+        some = masks.select(kept.changed)
+        fresh = _extracted(movie, some, device, frames) if some.n_rois else {}
+        values = with_kept(fresh, kept, frames if movie.chunks is not None else None)
+    return labelled(values, movie, masks.rois, masks.attrs, _DESCRIPTIONS, device)
+
+
+def _extracted(
+    movie: xr.DataArray, masks: Masks, device: str, frames: tuple[int, ...] | None
+) -> dict[str, Any]:
+    """``F`` and ``Fneu`` of a movie, ``([channel,] roi, time)``.
+
+    Chunks are joined before they are taken apart, so that a chunk of the movie takes one task and
+    no more.
     """
     kinds, packed = _names(masks), masks.arrays()
     if movie.chunks is None:
         work = functools.partial(_extract_into, masks=masks.layout, device=device)
         data = in_memory(movie.data, masks.layout, work, (len(kinds), masks.n_rois), device)
-        values = dict(zip(kinds, data, strict=True))
+        return dict(zip(kinds, data, strict=True))
+    if whole_frames(movie):
+        key = f"masks-{masks.token}"
+        blocks = map_blocks(movie.data, _extract_block, packed, key, device, masks.n_rois)
     else:
-        if whole_frames(movie):
-            key = f"masks-{masks.token}"
-            blocks = map_blocks(movie.data, _extract_block, packed, key, device, masks.n_rois)
-        else:
-            npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
-            finish = functools.partial(_finish_kinds, npix=npix)
-            blocks = map_tiles(movie.data, packed, masks.token, device, finish, masks.n_rois)
-        blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
-        values = {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
-    return labelled(values, movie, masks.rois, masks.attrs, _DESCRIPTIONS, device)
+        npix = [np.diff(m.indptr) for m in (masks.cell, masks.neuropil) if m is not None]
+        finish = functools.partial(_finish_kinds, npix=npix)
+        blocks = map_tiles(movie.data, packed, masks.token, device, finish, masks.n_rois)
+    blocks = in_chunks(blocks, frames or movie.chunksizes["time"])
+    return {name: blocks[..., kind, :, :] for kind, name in enumerate(kinds)}
 
 
 def labelled(

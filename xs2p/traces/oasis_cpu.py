@@ -236,7 +236,7 @@ def _oasis_side_by_side(F, taus, table, known, row, frames, rows, n, stacks, s):
     width = np.uint64((F.shape[0] + 7) // 8 * 8)
     mine = (one << count) - one
     frames[:], lengths[:], n[:], under[:] = 0, 0, 0, -np.inf
-    _reach(table, known, taus, row, lengths[0], 1, count)
+    _reach(table, known, taus, row, lengths[0], np.int64(1), count)
     values[0], values[1] = -np.inf, 1
     for i in range(width):
         lengths[2:, i] = row[i] * table.shape[1]
@@ -273,50 +273,70 @@ def _oasis_side_by_side(F, taus, table, known, row, frames, rows, n, stacks, s):
     return holed
 
 
-@functools.cache
-def _compiled_oasis() -> Kernel:
-    def kernel(F, tau_fs, s):  # type: ignore[no-untyped-def]
-        n_traces, room = min(F.shape[0], TRACES), F.shape[1] + 1
-        v = np.empty((n_traces, room), np.float32)
-        w = np.empty((n_traces, room), np.float32)
-        length = np.empty((n_traces, room), np.int64)
-        frames = np.empty((_FRAMES, TRACES), np.float32)
-        values, under = np.empty((4, TRACES), np.float32), np.empty(TRACES, np.float64)
-        lengths, n = np.empty((5, TRACES), np.int64), np.empty(TRACES, np.int64)
-        rows = values, under, lengths
-        longest = np.float32(0)
-        for tau in tau_fs:
-            longest = max(longest, tau)
-        # No more of it is touched than is needed.
-        table = np.empty((n_traces, decay_length(longest, F.shape[1])), np.float64)
-        taus, known = np.zeros(n_traces, np.float32), np.zeros(n_traces, np.int64)
-        row = np.empty(TRACES, np.int64)
-        for start in range(0, F.shape[0], TRACES):
-            some = slice(start, min(start + TRACES, F.shape[0]))
-            _rows_of(tau_fs[some], taus, known, row)
-            few = holed = some.stop - start < _FEW
-            if not few:
-                holed = _oasis_side_by_side(
-                    F[some], taus, table, known, row, frames, rows, n, (v, w, length), s[some]
-                )
-            for i in range(start, some.stop if holed else start):
-                tau, own = tau_fs[i], row[i - start]
-                if few or _longest_hole(F[i]) >= forgotten(tau):
-                    there = known[own : own + 1]
-                    oasis_pools(F[i], tau, table[own], there, v[0], w[0], length[0], s[i])
+def _side_by_side(F, tau_fs, gaps, s):  # type: ignore[no-untyped-def]
+    """Deconvolve traces ``(roi, time)``, some at once; ``gaps``: most NaN in a row of each."""
+    n_traces, room = min(F.shape[0], TRACES), F.shape[1] + 1
+    v = np.empty((n_traces, room), np.float32)
+    w = np.empty((n_traces, room), np.float32)
+    length = np.empty((n_traces, room), np.int64)
+    frames = np.empty((_FRAMES, TRACES), np.float32)
+    values, under = np.empty((4, TRACES), np.float32), np.empty(TRACES, np.float64)
+    lengths, n = np.empty((5, TRACES), np.int64), np.empty(TRACES, np.int64)
+    rows = values, under, lengths
+    longest = np.float32(0)
+    for tau in tau_fs:
+        longest = max(longest, tau)
+    # No more of it is touched than is needed.
+    table = np.empty((n_traces, decay_length(longest, F.shape[1])), np.float64)
+    taus, known = np.zeros(n_traces, np.float32), np.zeros(n_traces, np.int64)
+    row = np.empty(TRACES, np.int64)
+    for start in range(0, F.shape[0], TRACES):
+        some = slice(start, min(start + TRACES, F.shape[0]))
+        _rows_of(tau_fs[some], taus, known, row)
+        holed = _oasis_side_by_side(
+            F[some], taus, table, known, row, frames, rows, n, (v, w, length), s[some]
+        )
+        for i in range(start, some.stop):
+            gaps[i] = _longest_hole(F[i]) if holed else 0
 
-    signature = "void(float32[:,:], float32[:], float32[:,:])"
-    layout = "(r,t),(r)->(r,t)"
+
+def _one_by_one(F, tau_fs, gaps, s):  # type: ignore[no-untyped-def]
+    """Deconvolve those of traces ``(roi, time)`` that forget over a gap what was before it."""
+    room = F.shape[1] + 1
+    v, w = np.empty(room, np.float32), np.empty(room, np.float32)
+    length = np.empty(room, np.int64)
+    longest = np.float32(0)
+    for tau in tau_fs:
+        longest = max(longest, tau)
+    table = np.empty(decay_length(longest, F.shape[1]), np.float64)
+    known, tau = np.zeros(1, np.int64), np.float32(0)
+    for i in range(F.shape[0]):
+        if gaps[i] >= forgotten(tau_fs[i]):
+            if tau_fs[i] != tau:
+                known[0], tau = 0, tau_fs[i]
+            oasis_pools(F[i], tau, table, known, v, w, length, s[i])
+
+
+_LAYOUTS = {
+    _side_by_side: ("int64[:], float32[:,:]", "(r,t),(r)->(r),(r,t)"),
+    _one_by_one: ("int64[:], float32[:,:]", "(r,t),(r),(r)->(r,t)"),
+}
+
+
+@functools.cache
+def _compiled(kernel: Kernel) -> Kernel:
+    more, layout = _LAYOUTS[kernel]
+    signature = f"void(float32[:,:], float32[:], {more})"
     try:
         return numba.guvectorize([signature], layout, nopython=True, cache=True)(kernel)
     except RuntimeError:  # numba finds no folder that it may write a cache to
         return numba.guvectorize([signature], layout, nopython=True)(kernel)
 
 
-def oasis_gufunc() -> Kernel:
-    """Return the gufunc ``(roi, time), (roi) -> (roi, time)`` over leading dimensions."""
+def oasis_gufunc(kernel: Kernel = _side_by_side) -> Kernel:
+    """Return a gufunc over ``roi`` and ``time``, compiled the first time it is needed."""
     with COMPILING:  # two threads at once would compile it twice
-        return _compiled_oasis()
+        return _compiled(kernel)
 
 
 def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
@@ -325,9 +345,14 @@ def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
     spikes = np.empty(F.shape, np.float32)
     if F.size == 0:
         return spikes
-    tau_fs = np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1])
+    tau_fs = np.atleast_1d(np.broadcast_to(np.asarray(tau_fs, dtype=np.float32), F.shape[:-1]))
+    traces, s = np.atleast_2d(F), np.atleast_2d(spikes)
+    gaps = np.full(traces.shape[:-1], 2**62, np.int64)
     with np.errstate(all="ignore"):  # what a vector does in the places of no trace
-        oasis_gufunc()(np.atleast_2d(F), np.atleast_1d(tau_fs), np.atleast_2d(spikes))
+        if traces.shape[-2] >= _FEW:
+            oasis_gufunc()(traces, tau_fs, gaps, s)
+        if gaps.any():  # of most recordings none is, and this is not compiled
+            oasis_gufunc(_one_by_one)(traces, tau_fs, gaps, s)
     return spikes
 
 

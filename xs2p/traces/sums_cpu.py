@@ -118,7 +118,7 @@ def _sums(frames, segments, cell, runs, stage, buffer, weighted, plain):  # type
     Of integers a run's sum is the difference of two sums of all pixels before it: exact. Floats
     are added pixel by pixel: a NaN in one mask touches no other.
     """
-    s, first = 0, segments.first
+    s, first = np.int64(0), segments.first  # a literal 0 would be a type of its own to compile for
     while s < first.size:
         # Segments that follow each other are copied together.
         end = s + 1
