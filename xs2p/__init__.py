@@ -17,10 +17,12 @@ from xs2p import accessor as _accessor  # noqa: F401  (registers .s2p)
 from xs2p._version import __version__
 from xs2p.io import (
     open_movie,
+    read_alf,
     read_nwb,
     read_rois,
     read_suite2p,
     rois_from_nwb,
+    write_alf,
     write_nwb,
     write_rois,
     write_suite2p,
@@ -75,6 +77,7 @@ __all__ = [
     "preprocess",
     "provenance",
     "quality",
+    "read_alf",
     "read_nwb",
     "read_rois",
     "read_suite2p",
@@ -91,6 +94,7 @@ __all__ = [
     "snr",
     "std",
     "summary_images",
+    "write_alf",
     "write_nwb",
     "write_report",
     "write_rois",

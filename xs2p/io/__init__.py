@@ -1,6 +1,7 @@
-"""Read and write files: movies, ROI sets, suite2p's folders and NWB."""
+"""Read and write files: movies, ROI sets, suite2p's folders, NWB and ALF."""
 
 from xs2p.disk.npy import UnsafePickleError, load_npy
+from xs2p.io.alf import read_alf, write_alf
 from xs2p.io.nwb import read_nwb, rois_from_nwb, write_nwb
 from xs2p.io.read_rois import read_rois
 from xs2p.io.suite2p import read_stat, read_suite2p, write_suite2p
@@ -13,11 +14,13 @@ __all__ = [
     "load_npy",
     "open_movie",
     "open_nwb_movie",
+    "read_alf",
     "read_nwb",
     "read_rois",
     "read_stat",
     "read_suite2p",
     "rois_from_nwb",
+    "write_alf",
     "write_nwb",
     "write_rois",
     "write_suite2p",
