@@ -26,6 +26,7 @@ from xs2p.io import (
     write_nwb,
     write_rois,
     write_suite2p,
+    write_table,
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
@@ -99,6 +100,7 @@ __all__ = [
     "write_report",
     "write_rois",
     "write_suite2p",
+    "write_table",
 ]
 
 # Modules that are part of what is public, and imported when they are asked for.

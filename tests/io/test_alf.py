@@ -159,6 +159,14 @@ def test_lazily_and_of_rois_without_a_trace(recording, ds, tmp_path):
     assert other.attrs["fs"] == pytest.approx(10.0)
 
 
+def test_times_by_the_frame_rate_alone(ds, tmp_path):
+    bare = ds.drop_vars([n for n, c in ds.coords.items() if "time" in c.dims])
+    xs2p.write_alf(bare, tmp_path)
+    found = xs2p.read_alf(tmp_path)
+    np.testing.assert_allclose(found.time, np.arange(T) / 10)
+    assert not found.badframes.any() and found.badframes.size == T
+
+
 def test_planes_are_fields_of_view(ds, tmp_path):
     placed = xs2p.recompute_overlap(
         ds.drop_vars("meanImg").assign_coords(plane=("roi", np.arange(N) % 2 * 3))

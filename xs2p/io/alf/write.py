@@ -229,7 +229,7 @@ def _write_fov(
         _, rest = dask.compute(written, rest)
     rest = rest.as_numpy()
     _save(new, alf.TIMES, seconds)
-    _save(new, alf.BAD_FRAMES, _bad_frames(rest))
+    _save(new, alf.BAD_FRAMES, _bad_frames(rest, seconds.size))
     if alf.QC in rest.coords and rest[alf.QC].dims == ("time",):
         _write_quality(rest[alf.QC], new)
     if rest.sizes["roi"]:
@@ -265,12 +265,12 @@ def _write_names(new: Callable[[str], str], name: str, what: str, names: Mapping
     _write_text(new, name, rows)
 
 
-def _bad_frames(ds: xr.Dataset) -> np.ndarray:
+def _bad_frames(ds: xr.Dataset, n_frames: int) -> np.ndarray:
     """Frames that count for no ROI, or that are said to be bad."""
     valid = valid_of(ds)
     if valid is None:
         said = BAD in ds.coords and ds[BAD].dims == ("time",)
-        return ds[BAD].values.astype(bool) if said else np.zeros(ds.sizes["time"], bool)
+        return ds[BAD].values.astype(bool) if said else np.zeros(n_frames, bool)
     if "roi" not in valid.dims:
         return ~np.asarray(valid.values)
     any_roi = valid.values.any(axis=0)
