@@ -250,7 +250,7 @@ class TestEvents:
 
         found = xs2p.events(ds.spks, threshold=0.0)
         assert found.sizes["event"] >= 2
-        path = written(ds, tmp_path / "a.nwb", events=found)
+        path = written(ds, tmp_path / "a.nwb", events=found, session_start_time=START)
         assert not pynwb.validate(path=str(path))
         said = [m for m in inspect_nwbfile(nwbfile_path=str(path)) if "subject" not in m.message]
         worst = [m for m in said if m.importance.value >= Importance.BEST_PRACTICE_VIOLATION.value]
@@ -271,7 +271,7 @@ class TestEvents:
         ).astype("m8[ns]")
         later = later.assign_coords(time=("time", dates))
         found = xs2p.events(later.spks, threshold=0.0)
-        path = written(later, tmp_path / "a.nwb", events=found)
+        path = written(later, tmp_path / "a.nwb", events=found, session_start_time=START)
         with pynwb.NWBHDF5IO(path, "r") as io:
             file = io.read()
             start = file.intervals["calcium_events"]["start_time"][:]
@@ -288,5 +288,5 @@ class TestEvents:
             (ds.spks, "expected the Dataset over event"),
         ):
             with pytest.raises(ValueError, match=match):
-                written(ds, tmp_path / "a.nwb", events=events)
+                written(ds, tmp_path / "a.nwb", events=events, session_start_time=START)
             assert not list(tmp_path.iterdir())
