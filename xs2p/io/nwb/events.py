@@ -58,6 +58,8 @@ def add_events(
     if events is None:
         return
     start = times[_frames(events, ds)]
+    order = np.argsort(start, kind="stable")  # intervals of NWB go on in time
+    start, events = start[order], events.isel(event=order)
     stop = start + events["duration"].values
     known = {name: events[name] for name in ("amplitude", "size", "channel") if name in events}
     about = {
