@@ -82,8 +82,8 @@ def write_nwb(
         Write masks as images too, which roiextractors and viewers ask for; only the parts of them
         that hold pixels take space. ``pixel_mask`` is always written.
     events
-        What :func:`xs2p.events` found in these traces: a row each, in order of time, of the table of intervals
-        ``calcium_events``, with ``roi``, ``amplitude`` and ``size``.
+        What :func:`xs2p.events` found in these traces: a row each, in order of time, of the table
+        of intervals ``calcium_events``, with ``roi``, ``amplitude`` and ``size``.
     overwrite
         Replace an existing file, once the new one is complete.
     **fields
