@@ -17,14 +17,17 @@ from xs2p import accessor as _accessor  # noqa: F401  (registers .s2p)
 from xs2p._version import __version__
 from xs2p.io import (
     open_movie,
+    read_alf,
     read_nwb,
     read_rois,
     read_suite2p,
     rois_from_nwb,
+    write_alf,
     write_iscell,
     write_nwb,
     write_rois,
     write_suite2p,
+    write_table,
 )
 from xs2p.masks.build import build_masks, cell_image
 from xs2p.masks.masks import Masks
@@ -78,6 +81,7 @@ __all__ = [
     "preprocess",
     "provenance",
     "quality",
+    "read_alf",
     "read_nwb",
     "read_rois",
     "read_suite2p",
@@ -95,10 +99,12 @@ __all__ = [
     "std",
     "summary_images",
     "write_iscell",
+    "write_alf",
     "write_nwb",
     "write_report",
     "write_rois",
     "write_suite2p",
+    "write_table",
 ]
 
 # Modules that are part of what is public, and imported when they are asked for.

@@ -165,6 +165,14 @@ def _nwb(folder: Path, reads: Callable[..., xr.Dataset], **options: Any) -> Case
     return Case("s.nwb", reads, {"shape": (LY, LX)})
 
 
+def _alf(folder: Path, reads: Callable[..., xr.Dataset]) -> Case:
+    made = traces().assign_coords(iscell=("roi", np.array([True, False, True])))
+    made["meanImg"] = (("y", "x"), np.ones((LY, LX), "f4"))
+    masks = xs2p.build_masks(rois(), min_neuropil_pixels=20)
+    xs2p.write_alf(made, folder / "alf", masks=masks)
+    return Case("alf", reads)
+
+
 def _mat(folder: Path, value: Any) -> Case:
     savemat(folder / "m.mat", {"found": value}, do_compression=True)
     return Case("m.mat", options={"shape": (LY, LX)})
@@ -202,6 +210,8 @@ READERS: dict[str, Callable[[Path], Case]] = {
     "nwb_rois": lambda f: _nwb(f, xs2p.read_rois),
     "nwb_lists": lambda f: _nwb(f, xs2p.read_rois, image_masks=False),
     "nwb": lambda f: _nwb(f, xs2p.read_nwb),
+    "alf": lambda f: _alf(f, xs2p.read_alf),
+    "alf_rois": lambda f: _alf(f, xs2p.read_rois),
     "mat_labels": lambda f: _mat(f, labels().astype(float)),
     "mat_sparse": lambda f: _mat(f, _footprints()),
     "mat73": _mat73,

@@ -26,6 +26,7 @@ GROUPS = {
     "minian": ("minian",),
     "own": ("zarr", "nc"),
     "matlab": ("mat_labels", "mat_sparse", "mat73"),
+    "alf": ("alf", "alf_rois"),
     "nwb": ("nwb_rois", "nwb_lists", "nwb"),
 }
 DEAR = 4  # so many times fewer of NWB in CI: its library takes a quarter of a second for a file

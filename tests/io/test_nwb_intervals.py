@@ -242,3 +242,52 @@ def test_a_failed_write_leaves_a_given_file_as_it_was(ds, tmp_path, monkeypatch)
     monkeypatch.undo()
     back = xs2p.read_nwb(written(ds, tmp_path / "a.nwb", nwbfile=file))
     np.testing.assert_array_equal(back.segment, ds.segment)
+
+
+class TestEvents:
+    def test_each_is_a_row(self, ds, tmp_path):
+        from nwbinspector import Importance, inspect_nwbfile
+
+        found = xs2p.events(ds.spks, threshold=0.0)
+        assert found.sizes["event"] >= 2
+        path = written(ds, tmp_path / "a.nwb", events=found, session_start_time=START)
+        assert not pynwb.validate(path=str(path))
+        said = [m for m in inspect_nwbfile(nwbfile_path=str(path)) if "subject" not in m.message]
+        worst = [m for m in said if m.importance.value >= Importance.BEST_PRACTICE_VIOLATION.value]
+        assert not [m for m in worst if m.object_name == "calcium_events"]
+        with pynwb.NWBHDF5IO(path, "r") as io:
+            table = io.read().intervals["calcium_events"].to_dataframe()
+        found = found.isel(event=np.argsort(found.onset.values, kind="stable"))
+        np.testing.assert_array_equal(table.roi, found.roi)
+        np.testing.assert_allclose(table.start_time, found.onset)
+        np.testing.assert_allclose(table.stop_time - table.start_time, found.duration)
+        np.testing.assert_array_equal(table.amplitude, found.amplitude)
+        np.testing.assert_array_equal(table["size"], found["size"])
+        np.testing.assert_array_equal(xs2p.read_nwb(path).segment, ds.segment)
+
+    def test_times_are_the_sessions(self, ds, tmp_path):
+        later = ds.drop_vars(["valid", "segment"])
+        dates = np.datetime64(START.replace(tzinfo=None), "ns") + np.round(
+            (later.time.values + 60) * 1e9
+        ).astype("m8[ns]")
+        later = later.assign_coords(time=("time", dates))
+        found = xs2p.events(later.spks, threshold=0.0)
+        path = written(later, tmp_path / "a.nwb", events=found, session_start_time=START)
+        with pynwb.NWBHDF5IO(path, "r") as io:
+            file = io.read()
+            start = file.intervals["calcium_events"]["start_time"][:]
+            first = file.processing["ophys"]["Fluorescence"]["RoiResponseSeries"].starting_time
+        assert first == pytest.approx(60 + float(ds.time[0]))
+        np.testing.assert_allclose(start, np.sort(found.onset) + first, atol=1e-6)
+
+    def test_those_of_others_are_refused(self, ds, tmp_path):
+        found = xs2p.events(ds.spks, threshold=0.0)
+        for events, match in (
+            (found.assign(roi=found.roi + 100), "which the traces have not"),
+            (found.assign(onset=found.onset + 0.013), "no frame of the traces is there"),
+            (found.drop_vars("amplitude"), "have no amplitude"),
+            (ds.spks, "expected the Dataset over event"),
+        ):
+            with pytest.raises(ValueError, match=match):
+                written(ds, tmp_path / "a.nwb", events=events, session_start_time=START)
+            assert not list(tmp_path.iterdir())

@@ -18,8 +18,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-# What file managers leave in folders.
-_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini")
+# What file managers and Snakemake leave in folders.
+_LITTER = (".DS_Store", "Thumbs.db", "desktop.ini", ".snakemake_timestamp")
 _ZARR = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata", ".zarray")
 # What Zarr leaves of a write that was killed.
 HALF_WRITTEN = re.compile(r"\.[0-9a-f]{32}\.partial$")

@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _MOST_BYTES = 4e9
+_BEST = ("dFF", "Fc", "F")  # what is looked at, the first that is there
 _BOOKKEEPING = ("roi_id", "mask_id")
 
 
 def to_dataframe(
     ds: xr.Dataset,
-    what: Literal["traces", "rois"] | None = None,
+    what: Literal["traces", "frames", "rois"] | None = None,
     *,
     variables: Sequence[str] | None = None,
     max_bytes: float | None = _MOST_BYTES,
@@ -36,11 +37,13 @@ def to_dataframe(
     ds
         Traces ``([channel,] roi, time)`` with their ROI set, or an ROI set.
     what
-        ``"traces"``: a row for each ROI and frame. ``"rois"``: a row for each ROI, with what is
+        ``"traces"``: a row for each ROI and frame. ``"frames"``: a row for each frame and a column
+        for each ROI, of one variable. ``"rois"``: a row for each ROI, with what is
         known of it and, of traces, with ``snr``, ``skew`` and ``std``. By default traces, where
         there are any.
     variables
-        Which traces; by default all. Of a table of ROIs: which columns.
+        Which traces; by default all, and of frames the first of ``dFF``, ``Fc`` and ``F`` that is
+        there. Of a table of ROIs: which columns.
     max_bytes
         A larger table of traces, by calculation, is refused; None allows any.
 
@@ -50,6 +53,7 @@ def to_dataframe(
         Of traces: ``roi``, ``time`` as it is (``frame`` where there is none), ``channel`` where
         there are several, and a float32 column for each variable; ROI after ROI, time running
         fastest. Coordinates over ``time``, such as ``segment`` and ``valid``, are columns as well.
+        Of frames: ``time``, what else is over it, and the trace of each ROI under its label.
         Of ROIs: ``roi``, ``npix``, ``med_y``, ``med_x``, ``radius``, ``status`` and all else that
         is over ``roi``, as ``noise``, ``dff_flag`` and, of ``ds.assign(xs2p.quality(ds))``, its
         measures. ``snr`` (suite2p's, ``1 − ½ var(diff)/var``, 0 to 1), ``skew`` and ``std`` are of
@@ -94,9 +98,48 @@ def to_dataframe(
         what = "traces" if traces else "rois"
     if what == "traces":
         return _of_traces(ds, traces, variables, max_bytes)
+    if what == "frames":
+        return _of_frames(ds, traces, variables, max_bytes)
     if what == "rois":
         return _of_rois(ds, traces, variables)
-    raise ValueError(f"what={what!r}; choose 'traces' or 'rois'")
+    raise ValueError(f"what={what!r}; choose 'traces', 'frames' or 'rois'")
+
+
+def _of_frames(
+    ds: xr.Dataset, traces: list[str], variables: Sequence[str] | None, max_bytes: float | None
+) -> pd.DataFrame:
+    """Make a column of each ROI, of one variable."""
+    import pandas as pd
+
+    asked = [variables] if isinstance(variables, str) else list(variables or ())
+    name = asked[0] if asked else next((n for n in _BEST if n in traces), None)
+    fitting = [n for n in traces if set(ds[n].dims) == {"roi", "time"}]
+    if name not in fitting or len(asked) > 1:
+        raise ValueError(
+            f"to_dataframe('frames') takes one variable over (roi, time), got {variables!r}; "
+            f"choose from {', '.join(fitting) or 'none'}"
+        )
+    along = [str(n) for n, c in ds.coords.items() if c.dims == ("time",) and n != "time"]
+    size = ds[name].nbytes + ds.sizes["time"] * 8 * (1 + len(along))
+    if max_bytes is not None and size > max_bytes:
+        raise ValueError(
+            f"the table would take {size / 1e9:.1f} GB, more than max_bytes={max_bytes:g}: choose "
+            "ROIs or frames first, as in ds.isel(roi=slice(50)).s2p.to_dataframe('frames'), or "
+            "give max_bytes=None"
+        )
+    kept = {"roi", "time", *along}
+    wanted = ds[[name]].assign_coords({n: ds[n] for n in along})
+    held = _in_memory(wanted.drop_vars([n for n in wanted.coords if n not in kept]))
+    first = {"time": held["time"].values} if "time" in held.coords else {}
+    first = first or {"frame": np.arange(held.sizes["time"])}
+    before = pd.DataFrame(first | {n: held[n].values for n in along})
+    labels = held["roi"].values if "roi" in held.coords else np.arange(held.sizes["roi"])
+    after = pd.DataFrame(held[name].transpose("time", "roi").values, columns=labels)
+    table = pd.concat([before, after], axis=1)
+    unit = _units(held, [name])
+    table.attrs["units"] = _units(held, before.columns) | unit
+    table.attrs["variable"] = name
+    return table
 
 
 def _of_traces(

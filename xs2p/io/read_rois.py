@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_flag
 from xs2p.disk.reads import is_matlab_file, naming
+from xs2p.io.alf.names import holds_alf
 from xs2p.io.nwb.file import is_nwb_store
 from xs2p.movie.sources import ADVICE
 from xs2p.rois.given import register_reader
@@ -32,6 +33,7 @@ ACCEPTED = """
                   of pixels x ROIs, numbered down the columns of the frame
   Minian          its A(unit_id, height, width), a DataArray or a .zarr store
   NWB             .nwb, also .nwb.zarr with hdmf-zarr, or a pynwb PlaneSegmentation
+  ALF, of IBL     the folder of a field of view, such as alf/FOV_00
   roiextractors   a SegmentationExtractor
   xs2p            an ROI set or a result of extract: a Dataset, .zarr or .nc
 Footprints in other layouts: xs2p.rois_from_footprints"""
@@ -73,6 +75,7 @@ def read_rois(
           (for others: `xs2p.rois_from_footprints`).
         - Minian's footprints ``A(unit_id, height, width)``: a DataArray or its ``.zarr`` store.
         - an ``.nwb`` file (``.nwb.zarr`` with hdmf-zarr), or a `pynwb.ophys.PlaneSegmentation`.
+        - a folder under IBL's ALF names, such as ``alf/FOV_00``, or one above it.
         - a ``SegmentationExtractor`` of roiextractors. Its background components are left out.
         - an ROI set of xs2p or a result of `xs2p.extract`: the Dataset, a ``.zarr`` store or an
           ``.nc`` file.
@@ -338,6 +341,10 @@ def _read_folder(path: str, shape: Shape | None, moved: bool) -> xr.Dataset:
         return read_plane_rois(file, shape, moved)
     files = [os.path.join(plane, "stat.npy") for plane in plane_folders(path)]
     files = [file for file in files if os.path.exists(file)]
+    if not files and holds_alf(path):
+        from xs2p.io.alf.read import rois_of_alf
+
+        return rois_of_alf(path, None if moved else shape)
     if not files:
         raise FileNotFoundError(
             f"read_rois: the folder {path!r} has no stat.npy, neither has a plane folder in it, "

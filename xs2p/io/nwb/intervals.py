@@ -34,6 +34,7 @@ from xs2p._frames import (
 )
 from xs2p._warnings import warn
 from xs2p.io.nwb.columns import OBSERVED
+from xs2p.io.nwb.events import add_events
 from xs2p.io.nwb.parts import is_ours
 
 if TYPE_CHECKING:
@@ -48,9 +49,14 @@ _CELLS = 1 << 26  # frames of ROIs that are looked at in one go
 
 
 def add_intervals(
-    pynwb: Any, nwbfile: Any, ds: xr.Dataset, clock: dict[str, Any], undo: ExitStack
+    pynwb: Any,
+    nwbfile: Any,
+    ds: xr.Dataset,
+    clock: dict[str, Any],
+    events: xr.Dataset | None,
+    undo: ExitStack,
 ) -> None:
-    """Add the segments of traces and the frames that do not count; ``undo`` takes them away."""
+    """Add segments, frames that do not count and events; ``undo`` takes them away."""
     times, ends = _times_of(ds.sizes["time"], clock)
     for name, rows in (
         ("invalid_times", list(_not_valid(ds, times, ends))),
@@ -73,6 +79,7 @@ def add_intervals(
         else:
             setattr(nwbfile, name, table)
             undo.callback(nwbfile.fields.pop, called)
+    add_events(pynwb, nwbfile, events, ds, times, undo)
 
 
 def _times_of(n_frames: int, clock: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -176,7 +176,7 @@ def _attrs(series: Any) -> dict[str, Any]:
 def _images(file: Any, attrs: dict[str, Any]) -> Any:
     module = file.processing.get("ophys")
     images = None if module is None else module.data_interfaces.get("SegmentationImages")
-    ours = {theirs: key for key, theirs in IMAGES.items()}
+    ours = {theirs: key for key, theirs in IMAGES.items()} | {"MeanImage": "meanImg"}  # NeuroConv
     for name, image in () if images is None else images.images.items():
         data = np.asarray(image.data[:]).T
         if data.shape == (attrs["Ly"], attrs["Lx"]):

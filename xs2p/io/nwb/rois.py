@@ -309,7 +309,7 @@ def _plain(column: Any, length: int) -> np.ndarray | None:
 def _frame(table: Any, shape: tuple[int, int] | None, order: Order, where: str) -> tuple[int, int]:
     stored = None
     for width, height in _known_shapes(table):
-        stored = (height, width) if order.axes == "xy" else (width, height)
+        stored = (height, width) if order.frame_axes == "xy" else (width, height)
         break
     turned = shape is not None and stored is not None and tuple(shape) == stored[::-1] != stored
     if turned and order.given and "image_mask" not in table.colnames:
@@ -328,8 +328,8 @@ def _frame(table: Any, shape: tuple[int, int] | None, order: Order, where: str) 
     if frame is None:
         raise ValueError(
             f"{where}: the size of the frame is not known, since {table.name!r} has no image "
-            "masks or reference images and the file no movie of its imaging plane; give "
-            "shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
+            "masks or reference images, and the file no SegmentationImages and no movie of its "
+            "imaging plane; give shape=(Ly, Lx) in pixels, as in shape=(512, 512)"
         )
     return frame
 
@@ -358,3 +358,8 @@ def _known_shapes(table: Any) -> Iterator[tuple[int, int]]:
             size = [] if series.dimension is None else list(series.dimension[:])
         if len(size) >= 2:
             yield int(size[0]), int(size[1])
+    module = table.get_ancestor("ProcessingModule")
+    images = module and module.data_interfaces.get("SegmentationImages")  # as neuroconv calls them
+    sizes = {np.shape(image.data)[:2] for image in images.images.values()} if images else set()
+    if len(sizes) == 1:
+        yield from sizes

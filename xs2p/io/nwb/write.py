@@ -16,6 +16,7 @@ from xs2p.disk.replace import put_file_in_place, scratch_folder
 from xs2p.io.nwb.checks import CONTAINERS, check_path, check_traces, checked_file, new_file
 from xs2p.io.nwb.clock import clock_of
 from xs2p.io.nwb.columns import by_channel
+from xs2p.io.nwb.events import check_events
 from xs2p.io.nwb.file import SERIES
 from xs2p.io.nwb.intervals import add_intervals, observed
 from xs2p.io.nwb.parts import (
@@ -46,6 +47,7 @@ def write_nwb(
     excitation_lambda: float = float("nan"),
     emission_lambda: float = float("nan"),
     image_masks: bool = True,
+    events: xr.Dataset | None = None,
     overwrite: bool = False,
     **fields: Any,
 ) -> None:
@@ -79,6 +81,9 @@ def write_nwb(
     image_masks
         Write masks as images too, which roiextractors and viewers ask for; only the parts of them
         that hold pixels take space. ``pixel_mask`` is always written.
+    events
+        What :func:`xs2p.events` found in these traces: a row each, in order of time, of the table
+        of intervals ``calcium_events``, with ``roi``, ``amplitude`` and ``size``.
     overwrite
         Replace an existing file, once the new one is complete.
     **fields
@@ -120,7 +125,8 @@ def write_nwb(
         If ``ds`` has no traces or ROIs, the frame rate or the start of the session is not known,
         or the latter has no time zone; if ``time`` has no unit and is no seconds (frame numbers,
         ms) by ``fs``, or is before the start, or goes back where ``valid`` or ``segment`` are
-        there; if a coordinate over ``roi`` has a name with ``/`` or ``:``.
+        there; if a coordinate over ``roi`` has a name with ``/`` or ``:``; if ``events`` are of
+        other ROIs or times.
 
     Warns
     -----
@@ -150,6 +156,7 @@ def write_nwb(
     else:
         given = (session_start_time, session_description, identifier)
         made = checked_file(pynwb, nwbfile, given, fields)
+    check_events(events, ds, made)
     images = frame_images(ds)
     rois = _rois(ds)
     planes = _by_plane(rois, imaging_plane)
@@ -175,7 +182,7 @@ def write_nwb(
             table = roi_table(pynwb, module, own, suffix, plane, image_masks, more)
             add_series(pynwb, module, traces, held, ds, where, suffix, table, clock)
         add_images(pynwb, module, images)
-        add_intervals(pynwb, made, ds, clock, undo)
+        add_intervals(pynwb, made, ds, clock, events, undo)
         _write(pynwb, made, new)
         put_file_in_place(new, target, overwrite)
     except BaseException:

@@ -1,7 +1,9 @@
 """Programs whose NWB files number pixels in another order than the schema, and how they are told.
 
-The schema has x before y. suite2p's and Minian's own writers have y before x; CaImAn's reshapes
-pixels that it numbers down the columns of a frame as if they ran along its rows. It is known by the
+The schema has x before y. suite2p's and Minian's own writers have y before x. NeuroConv has it so
+in lists of pixels, which it takes as roiextractors numbers them, but not in images and movies.
+CaImAn's reshapes pixels that it numbers down the columns of a frame as if they ran along its rows,
+and is known by the
 description "CNMF_ROIs" of its table, together with its columns ``r`` and ``snr`` or its name in a
 text of the file.
 """
@@ -23,6 +25,12 @@ class Order(NamedTuple):
     source: str
     columns_first: bool = False  # image masks of CaImAn
     given: bool = False
+    lists_only: bool = False  # images and movies are as the schema has them
+
+    @property
+    def frame_axes(self) -> str:
+        """Order of the axes of images and movies."""
+        return "xy" if self.lists_only else self.axes
 
     @property
     def attrs(self) -> dict[str, str]:
@@ -37,8 +45,12 @@ def pixel_order(table: Any, kind: str, order: str | None, where: str) -> Order:
             f"order={order!r}: expected 'xy', as the NWB schema has pixels, 'yx' for files whose "
             "writer had y first, or None to tell it by the writer"
         )
+    lists = kind in LISTED and _by_neuroconv(table)
     if order is not None:
-        return Order(order, f"given: order={order!r}", given=True)
+        return Order(order, f"given: order={order!r}", given=True, lists_only=lists)
+    if lists:
+        told = "written by NeuroConv, which has y before x in lists of pixels"
+        return Order("yx", told, lists_only=True)
     about = _plain(table.description)
     file = table.get_ancestor("NWBFile")
     session = _plain(getattr(file, "session_description", ""))
@@ -61,6 +73,17 @@ def pixel_order(table: Any, kind: str, order: str | None, where: str) -> Order:
     if about.startswith(MADE_BY.lower()):
         return Order("xy", "written by xs2p, as the NWB schema has them")
     return Order("xy", "the NWB schema; the writer is not one that is known to differ")
+
+
+def _by_neuroconv(table: Any) -> bool:
+    """Whether NeuroConv wrote a table itself, not only the file: it has columns of its own."""
+    file = table.get_ancestor("NWBFile")
+    if "neuroconv" not in _plain(getattr(file, "source_script", "")):
+        return False
+    if _plain(table.description).startswith(MADE_BY.lower()):
+        return False
+    own = set(table.colnames)
+    return bool({"roi_name", "ROICentroids"} & own) or {"Accepted", "Rejected"} <= own
 
 
 def _names_caiman(table: Any, file: Any, said: tuple[str, ...]) -> bool:

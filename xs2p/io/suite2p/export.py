@@ -19,7 +19,7 @@ from xs2p.compute.arrays import to_host
 from xs2p.compute.progress import WRITES, watch
 from xs2p.disk.npy import data_offset, make_npy
 from xs2p.disk.suite2p_ops import read_ops
-from xs2p.io.suite2p.names import PARAMETERS, STORED
+from xs2p.io.suite2p.names import CROPPED, IMAGES, PARAMETERS, STORED
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -308,18 +308,30 @@ def ops_of(
     _tell_of_frames(ops, ds)
     frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
     ops.update(Ly=frame[0], Lx=frame[1], nframes=int(ds.sizes["time"]))
-    if "meanImg" in ds and ds["meanImg"].dims == ("y", "x") and ds["meanImg"].shape == frame:
-        ops["meanImg"] = ds["meanImg"].values
+    _add_images(ops, ds, frame)
     if not np.any(ops.get("meanImg", 0)):
         ops.pop("meanImg", None)
     # suite2p's viewer needs this one too.
     ops.setdefault("diameter", np.array([12.0, 12.0]))
+    ops.setdefault("align_by_chan", 1)
     ops.setdefault("nchannels", 2 if "F_chan2" in ds else 1)
     if n_planes > 1:
         ops.update(nplanes=n_planes)
     ops.setdefault("save_path", os.path.abspath(folder))
     ops["xs2p_version"] = __version__
     return {**DEFAULTS, **ops}
+
+
+def _add_images(ops: dict[str, Any], ds: xr.Dataset, frame: tuple[int, int]) -> None:
+    """Take images of the frame under suite2p's names, some cut to what it detected ROIs in."""
+    for key in IMAGES:
+        if key not in ds or ds[key].dims != ("y", "x") or ds[key].shape != frame:
+            continue
+        image = to_host(ds[key].data)
+        if key in CROPPED:
+            ranges = [ops.setdefault(f"{d}range", [0, n]) for d, n in zip("yx", frame, strict=True)]
+            image = image[tuple(slice(int(a), int(b)) for a, b in ranges)]
+        ops[key] = image
 
 
 def _tell_of_frames(ops: dict[str, Any], ds: xr.Dataset) -> None:

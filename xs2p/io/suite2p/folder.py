@@ -186,7 +186,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     there. suite2p's defaults stand for what nothing says. suite2p's names for ``maximin_legacy``
     and ``constant_global`` are ``maximin`` and ``constant``. suite2p's viewer needs a mean image:
     that is the variable ``meanImg`` over ``(y, x)``; without it no image is written, which the
-    logger ``xs2p`` says.
+    logger ``xs2p`` says. ``refImg``, ``meanImgE``, ``max_proj`` and ``Vcorr`` over ``(y, x)`` are
+    images of ops likewise, the last two cut to its ``yrange`` and ``xrange``.
 
     Parameters
     ----------

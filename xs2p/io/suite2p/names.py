@@ -17,6 +17,10 @@ STORED = {
     "Fneu_chan2": "neuropil fluorescence, second channel",
 }
 
+# Images of ops; those of the second kind are of the part of the frame that yrange and xrange say.
+CROPPED = ("max_proj", "Vcorr")
+IMAGES = ("meanImg", "meanImgE", "refImg", *CROPPED)
+
 FLAGS = {"iscell": "cell, by suite2p's classifier or by hand", "redcell": "red cell"}
 
 PLANE = {"long_name": "plane of the ROI", "description": "Number of suite2p's plane folder."}

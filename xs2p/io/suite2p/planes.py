@@ -103,10 +103,10 @@ def folders_of(ds: xr.Dataset, name: str) -> dict[str, xr.Dataset]:
             f"write_suite2p: the planes {planes.tolist()} are no numbers of suite2p's, 0, 1, 2 …; "
             "give them such: ds.assign_coords(plane=('roi', numbers))"
         )
-    return {os.path.join(name, f"plane{n}"): _plane(ds, n) for n in planes.astype(int).tolist()}
+    return {os.path.join(name, f"plane{n}"): of_plane(ds, n) for n in planes.astype(int).tolist()}
 
 
-def _plane(ds: xr.Dataset, n: int) -> xr.Dataset:
+def of_plane(ds: xr.Dataset, n: int) -> xr.Dataset:
     """Take what is of one plane: its ROIs, and under their own names its images and ops."""
     part = ds.isel(roi=np.flatnonzero(ds["plane"].values == n))
     ending = f"_plane{n}"

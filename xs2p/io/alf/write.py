@@ -1,0 +1,344 @@
+"""Write traces and their ROIs under ALF's names."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xs2p._attrs import HISTORY, check_complete, check_flag
+from xs2p._frames import BAD, valid_of
+from xs2p._time import check_increasing, check_known, rate_shown, seconds_of
+from xs2p._version import __version__
+from xs2p._warnings import warn
+from xs2p.io.alf import names as alf
+from xs2p.masks.masks import Masks
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_NOT_KEPT = ("source", "xs2p_run", HISTORY, "ops", "long_name", "units", "description")
+
+
+def write_alf(
+    ds: xr.Dataset,
+    path: str | os.PathLike[str],
+    *,
+    masks: Masks | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write traces and their ROIs under the names of the International Brain Laboratory's ALF.
+
+    Each plane is a field of view, a folder ``FOV_00`` and so on, that ONE loads with
+    ``one.alf.io.load_object(folder, "mpci")``. Everything lazy is computed in one pass for each
+    plane, and traces go to their files block by block: they need not fit in memory. All files are
+    complete under temporary names before the first gets its own.
+
+    Parameters
+    ----------
+    ds
+        ``F`` over ``(roi, time)``, and ``Fneu`` and ``spks`` where there; the ROI set as
+        coordinates; ``time`` in what its ``units`` say, or ``attrs["fs"]`` in Hz. ALF's times
+        are in s from the start of the session: dates are counted from the first frame.
+    path
+        The folder ``alf`` of the session, in which each plane gets its folder, ``FOV_00`` where
+        the plane is not known; or, for one plane, that folder itself.
+    masks
+        What ``F`` and ``Fneu`` were extracted with, of :func:`xs2p.build_masks`, for
+        ``mpciROIs.neuropilMasks``; only of one plane. Without it they are those of
+        ``neuropil_mask`` of suite2p's stat or of :func:`read_alf`, or left out.
+    overwrite
+        Replace the files of an earlier `write_alf`; of no other program.
+
+    Raises
+    ------
+    FileExistsError
+        A file of the set exists and ``overwrite`` is False, or it was not written here, or what
+        is still to be computed is read from it.
+    ValueError
+        The Dataset has no ``F``, no ROI set or no times, ROIs of several planes were to go into
+        the folder of one, or ``masks`` are of other ROIs.
+
+    Warns
+    -----
+    UserWarning
+        ROIs have frames of their own that do not count: ALF holds frames that count for none.
+
+    Notes
+    -----
+    Of ``mpci``: ``ROIActivityF``, ``ROINeuropilActivityF``, ``ROIActivityDeconvolved``, float32
+    ``(frame, roi)``, NaN where an ROI has no trace; ``times``, float64 in s; ``badFrames``, bool,
+    of ``valid``, else of ``badframes``; ``mpciFrameQC`` of ``frame_qc``. Of ``mpciROIs``:
+    ``masks`` and ``neuropilMasks``, which pydata's ``sparse.load_npz`` reads as ``(roi, y, x)``;
+    ``mpciROITypes``, 1 for a cell and 0 for none, and ``cellClassifier`` (without ``iscell`` all
+    are cells with 1); ``stackPos``, whole pixels ``(y, x, 0)``; ``uuids``, new ones where there
+    is no coordinate of this name. ``mpciMeanImage.images`` of ``meanImg``. ``roi``, ``status`` and
+    the parameters go to ``_xs2p_ROIData.attributes.json``. What else is in the Dataset, as ``Fc``,
+    ``F0`` and ``dFF``, has no name in ALF and is left out.
+
+    Examples
+    --------
+    >>> write_alf(ds, "session/alf", masks=xs2p.build_masks(rois))  # doctest: +SKIP
+    """
+    from xs2p.disk.inputs import paths_read
+    from xs2p.disk.replace import check_absent, check_place, file_set
+
+    check_flag("overwrite", overwrite)
+    _check(ds)
+    parts = _folders_of(ds, os.fspath(path))
+    _check_masks(masks, ds, len(parts))
+    read = paths_read(ds)
+    for folder in parts:
+        if not overwrite:
+            check_absent(folder, alf.KNOWN)
+        for name in alf.KNOWN:
+            check_place(
+                os.path.join(folder, name),
+                overwrite=True,
+                foreign=_foreign,
+                inputs=read,
+                step="write_alf",
+            )
+    seconds = _seconds(ds)
+    with contextlib.ExitStack() as sets:
+        for folder, part in parts.items():
+            new = sets.enter_context(file_set(folder, alf.KNOWN, overwrite=overwrite))
+            _write_fov(part, new, seconds, masks)
+
+
+def _check(ds: Any) -> None:
+    """Raise unless the Dataset has what is needed, before anything is computed."""
+    import xarray as xr
+
+    from xs2p.rois.pixels import pixel_order
+
+    if not isinstance(ds, xr.Dataset):
+        raise ValueError(
+            f"write_alf: ds is a {type(ds).__name__}, expected the Dataset of traces and ROIs that "
+            "xs2p.extract(movie, rois, ...) gives"
+        )
+    check_complete(ds, "write_alf")
+    if "F" not in ds:
+        raise ValueError(
+            "write_alf: the Dataset has no F(roi, time), only "
+            f"{sorted(map(str, ds.data_vars))}; make it with xs2p.extract(movie, rois, ...)"
+        )
+    for key in alf.TRACES:
+        if key in ds and set(ds[key].dims) != {"roi", "time"}:
+            raise ValueError(
+                f"write_alf: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
+                "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
+            )
+    pixel_order(ds)  # says what is wrong with what is no ROI set
+
+
+def _check_masks(masks: Masks | None, ds: xr.Dataset, n_planes: int) -> None:
+    if masks is None:
+        return
+    if not isinstance(masks, Masks):
+        raise ValueError(
+            f"write_alf: masks is a {type(masks).__name__}, expected what xs2p.build_masks returns"
+        )
+    if n_planes > 1:
+        raise ValueError(
+            f"write_alf: masks are of one plane, and the ROIs of {n_planes}; write each plane: "
+            f"ds.isel(roi=ds.plane.values == {np.unique(ds['plane'].values)[0]})"
+        )
+    frame = (int(ds.attrs["Ly"]), int(ds.attrs["Lx"]))
+    if masks.shape != frame or not np.array_equal(masks.rois["roi"].values, ds["roi"].values):
+        raise ValueError(
+            f"write_alf: masks are of {masks.n_rois} ROIs on {masks.shape}, and the traces of "
+            f"{ds.sizes['roi']} on {frame}, or their labels differ; choose the same ROIs: "
+            "masks.select(keep)"
+        )
+
+
+def _folders_of(ds: xr.Dataset, path: str) -> dict[str, xr.Dataset]:
+    """Folders to write, and the Dataset of each."""
+    from xs2p.io.suite2p.planes import of_plane
+    from xs2p.rois.pixels import planes_of
+
+    given = alf.fov_number(path)
+    found = planes_of(ds)
+    planes = np.unique(found) if found is not None and found.size else np.zeros(1, int)
+    if planes.dtype.kind not in "iuf" or (planes != planes.astype(int)).any() or planes[0] < 0:
+        raise ValueError(
+            f"write_alf: the planes {planes.tolist()} are no numbers of fields of view, 0, 1, 2 …; "
+            "give them such: ds.assign_coords(plane=('roi', numbers))"
+        )
+    if planes.size > 1 and given is not None:
+        raise ValueError(
+            f"write_alf: the ROIs are of the planes {planes.tolist()}, and {path!r} is the folder "
+            "of one; give the folder above it, or write each: "
+            f"ds.isel(roi=ds.plane.values == {planes[0]})"
+        )
+    if given is not None:
+        return {path: ds}
+    numbers = planes.astype(int).tolist()
+    if len(numbers) == 1:
+        return {os.path.join(path, f"FOV_{numbers[0]:02}"): ds}
+    ds = ds.assign_coords(plane=("roi", np.asarray(found)))
+    return {os.path.join(path, f"FOV_{n:02}"): of_plane(ds, n) for n in numbers}
+
+
+def _foreign(path: str) -> str | None:
+    """Why a file is not of a set that was written here: the attributes beside it say who did."""
+    ours = os.path.join(os.path.dirname(path), alf.OURS)
+    if os.path.exists(ours):
+        with contextlib.suppress(ValueError, OSError), open(ours, encoding="utf-8") as file:
+            found = json.load(file)
+            if isinstance(found, dict) and "xs2p_version" in found:
+                return None
+    return "is another program's, or somebody's (another folder leaves it)"
+
+
+def _seconds(ds: xr.Dataset) -> np.ndarray:
+    """When the frames are, in s."""
+    fs = ds["F"].attrs.get("fs", ds.attrs.get("fs", rate_shown(ds)))
+    if fs is None and "time" not in ds.coords:
+        raise ValueError(
+            "write_alf: there are no times, and the frame rate is not known; give it in Hz: "
+            "ds.attrs['fs'] = 30.0"
+        )
+    check_increasing(ds["F"], "F")
+    check_known(ds["F"], "F", "write_alf: ")
+    return seconds_of(ds["F"], float("nan") if fs is None else float(fs), f"{alf.TIMES} are")
+
+
+def _write_fov(
+    ds: xr.Dataset, new: Callable[[str], str], seconds: np.ndarray, masks: Masks | None
+) -> None:
+    """Write one field of view."""
+    import dask
+
+    from xs2p.compute.cluster import naming_what_was_lost
+    from xs2p.io.suite2p.export import flag_table, watching, write_lazily
+
+    traces = {key: ds[key] for key in alf.TRACES if key in ds}
+    rest = ds.drop_vars([key for key in ds.data_vars if "time" in ds[key].dims])
+    written = [
+        write_lazily(array.transpose("time", "roi"), new(alf.TRACES[key]))
+        for key, array in traces.items()
+    ]
+    with naming_what_was_lost(), watching(written):
+        _, rest = dask.compute(written, rest)
+    rest = rest.as_numpy()
+    _save(new, alf.TIMES, seconds)
+    _save(new, alf.BAD_FRAMES, _bad_frames(rest, seconds.size))
+    if alf.QC in rest.coords and rest[alf.QC].dims == ("time",):
+        _write_quality(rest[alf.QC], new)
+    if rest.sizes["roi"]:
+        cells = flag_table(rest, "iscell")
+        _save(new, alf.TYPES, cells[:, 0].astype(np.int16))
+        _save(new, alf.CLASSIFIER, cells[:, 1].astype(np.float64))
+    _write_names(new, alf.TYPE_NAMES, "roi", {0: "no cell", 1: "cell"})
+    place = np.stack([rest["med_y"], rest["med_x"], np.zeros(rest.sizes["roi"])], axis=1)
+    _save(new, alf.POSITIONS, np.rint(place).astype(np.int64))
+    ids = [str(uuid.uuid4()) for _ in range(rest.sizes["roi"])]
+    if alf.UUID in rest.variables:
+        ids = [str(own) for own in rest[alf.UUID].values]
+    _write_text(new, alf.UUIDS, [alf.UUID, *ids])
+    _write_masks(rest, new, masks)
+    frame = (rest.attrs["Ly"], rest.attrs["Lx"])
+    if "meanImg" in rest and rest["meanImg"].shape == frame:
+        _save(new, alf.MEAN_IMAGE, rest["meanImg"].values.astype(np.float64))
+    _write_text(new, alf.OURS, [json.dumps(_ours(ds, rest), default=_plain)])
+
+
+def _save(new: Callable[[str], str], name: str, array: np.ndarray) -> None:
+    with open(new(name), "wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def _write_text(new: Callable[[str], str], name: str, lines: list[str]) -> None:
+    with open(new(name), "w", encoding="utf-8", newline="") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def _write_names(new: Callable[[str], str], name: str, what: str, names: Mapping[int, str]) -> None:
+    rows = [f"{what}_values\t{what}_labels", *(f"{value}\t{word}" for value, word in names.items())]
+    _write_text(new, name, rows)
+
+
+def _bad_frames(ds: xr.Dataset, n_frames: int) -> np.ndarray:
+    """Frames that count for no ROI, or that are said to be bad."""
+    valid = valid_of(ds)
+    if valid is None:
+        said = BAD in ds.coords and ds[BAD].dims == ("time",)
+        return ds[BAD].values.astype(bool) if said else np.zeros(n_frames, bool)
+    if "roi" not in valid.dims:
+        return ~np.asarray(valid.values)
+    any_roi = valid.values.any(axis=0)
+    own = int((~valid.values & any_roi).any(axis=1).sum())
+    if own:
+        warn(
+            f"write_alf: {own} of {ds.sizes['roi']} ROIs have frames of their own that do not "
+            "count (valid over roi and time), and ALF has no place for these: mpci.badFrames are "
+            "the frames that count for none of the ROIs"
+        )
+    return np.asarray(~any_roi)
+
+
+def _write_quality(quality: xr.DataArray, new: Callable[[str], str]) -> None:
+    _save(new, alf.FRAME_QC, quality.values)
+    values, words = quality.attrs.get("flag_values"), quality.attrs.get("flag_meanings")
+    if values is not None and words is not None:
+        names = dict(zip(np.atleast_1d(values).tolist(), str(words).split(), strict=False))
+        _write_names(new, alf.FRAME_QC_NAMES, "qc", names)
+
+
+def _write_masks(ds: xr.Dataset, new: Callable[[str], str], masks: Masks | None) -> None:
+    from xs2p.io.alf.masks import Entries, write_masks
+    from xs2p.rois.pixels import pixel_table
+
+    table = pixel_table(ds)
+    npix = np.diff(table.offsets)
+    write_masks(new(alf.MASKS), Entries(npix, table.flat, table.lam.astype("f4"), table.shape))
+    around: tuple[np.ndarray, np.ndarray] | None = None
+    if masks is not None and masks.neuropil is not None:
+        ring = masks.neuropil.tocsc()
+        around = np.diff(ring.indptr), ring.indices
+    elif {"neuropil_mask", "neuropil_mask_roi"} <= set(ds.variables):
+        around = _stored(ds)
+    if around is not None:
+        entries = Entries(*around, np.ones(around[1].size, bool), table.shape)
+        write_masks(new(alf.NEUROPIL_MASKS), entries)
+
+
+def _stored(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Neuropil masks that a stat had, of the ROIs that are here."""
+    owner, flat = ds["neuropil_mask_roi"].values, ds["neuropil_mask"].values
+    ids = ds["roi_id"].values
+    place = {int(own): n for n, own in enumerate(ids)}
+    rows = np.array([place.get(int(own), -1) for own in owner], np.int64)
+    kept = rows >= 0
+    order = np.argsort(rows[kept], kind="stable")
+    return np.bincount(rows[kept], minlength=ids.size), flat[kept][order]
+
+
+def _ours(ds: xr.Dataset, rest: xr.Dataset) -> dict[str, Any]:
+    """Collect what ALF has no name for: labels, status and what made the traces."""
+    labels = rest["roi"].values
+    found: dict[str, Any] = {
+        "xs2p_version": __version__,
+        "attrs": _kept(ds.attrs),
+        "variables": {key: _kept(ds[key].attrs) for key in alf.TRACES if key in ds},
+    }
+    if not np.array_equal(labels, np.arange(labels.size)):
+        found["roi"] = labels.tolist()
+    if "status" in rest.variables:
+        found["status"] = [str(word) for word in rest["status"].values]
+    return found
+
+
+def _kept(attrs: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in attrs.items() if key not in _NOT_KEPT}
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
