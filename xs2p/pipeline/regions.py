@@ -109,7 +109,7 @@ def _empty(ds: xr.Dataset, frames: int) -> tuple[dict[str, Any], xr.Dataset]:
             **({"shards": layout.shards} if layout.shards else {}),
             "fill_value": np.nan,
             "_FillValue": np.float32(np.nan),
-            # Level 3 packs traces no smaller. Whoever reads a chunk sees, by its checksum, what broke.
+            # Level 3 makes no smaller files. The checksum tells whoever reads a chunk what broke.
             "compressors": ZstdCodec(level=1, checksum=True),
         }
         data = da.zeros(array.shape, dtype=array.dtype, chunks=layout.shards or layout.chunks)
