@@ -29,12 +29,19 @@ def test_choices_go_back_into_the_folder(folder):
     xs2p.write_iscell(rois, folder, overwrite=True)
     after = np.load(folder / "iscell.npy")
     assert np.flatnonzero(after[:, 0] != before[:, 0]).tolist() == [0, 3, 7]
-    np.testing.assert_array_equal(after[:, 1], before[:, 1].astype(np.float32))
+    np.testing.assert_array_equal(after[:, 1], before[:, 1])
+    assert after.dtype == before.dtype
     np.testing.assert_array_equal(np.load(folder / "iscell_before_xs2p.npy"), before)
     np.testing.assert_array_equal(xs2p.read_rois(folder).iscell, rois.iscell)
-    # A second time the first backup stays.
-    xs2p.write_iscell(rois.s2p.curated({5: False}), folder, overwrite=True)
+    # A second time the first backup stays, and what was chosen since, as by suite2p, is another.
+    since = after.copy()
+    since[9, 0] = 1 - since[9, 0]
+    np.save(folder / "iscell.npy", since)
+    for _ in range(3):
+        xs2p.write_iscell(rois.s2p.curated({5: False}), folder, overwrite=True)
     np.testing.assert_array_equal(np.load(folder / "iscell_before_xs2p.npy"), before)
+    np.testing.assert_array_equal(np.load(folder / "iscell_before_xs2p_2.npy"), since)
+    assert len(list(folder.glob("iscell_before_xs2p*"))) == 3  # ours is the third, once
     assert not [p for p in folder.iterdir() if p.name.endswith(".partial")]
 
 

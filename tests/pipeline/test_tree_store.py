@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -133,7 +134,7 @@ def test_a_killed_process_goes_on(recording, made, tmp_path):
         write, marks = regions.write_mark, []
         def dies(*args):
             marks.append(args)
-            if len(marks) == 6:
+            if len(marks) == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
             return write(*args)
         regions.write_mark = dies
@@ -203,6 +204,7 @@ def test_damage_is_found_in_its_group_and_made_good(recording, made, tmp_path, m
         ({"resume": 1}, ValueError, "resume"),
         ({"taus": 1.0}, TypeError, "extract_to_zarr.* 'taus'; did you mean tau"),
         ({"names": {"/day2": "/xs2p_files"}}, ValueError, "'/xs2p_files' cannot be one of a store"),
+        ({"names": {"/day2": "/zarr.json"}}, ValueError, "'/zarr.json' cannot be one of a store"),
         ({"names": {"/day2": "/"}, "groups": ["/day2"]}, ValueError, "it is the tree's root"),
         ({"fs": -1.0}, ValueError, "fs"),
     ],
@@ -218,6 +220,62 @@ def test_what_does_not_fit_is_told_and_nothing_is_written(recording, made, chang
     said = " ".join([str(told.value), *getattr(told.value, "__notes__", [])])
     assert re.search(message, said), said
     assert plain(made) == before and [p.name for p in made.parent.iterdir()] == ["a.zarr"]
+
+
+def test_a_complete_group_that_was_damaged_meanwhile_is_made_anew(
+    recording, made, tmp_path, monkeypatch
+):
+    movies, rois = recording
+    path, marks = tmp_path / "a.zarr", []
+
+    def stops(*args):
+        marks.append(args)
+        if len(marks) > 4:
+            raise Stopped
+        return write(*args)
+
+    write = regions.write_mark
+    in_turn = dask.config.set(scheduler="synchronous")
+    with monkeypatch.context() as patched, in_turn, pytest.raises(Stopped):
+        patched.setattr(regions, "write_mark", stops)
+        tree_of(movies).s2p.extract_to_zarr(path, rois, **OPTIONS)
+    (tmp_path / "a.partial.zarr/day2/F/c/0/1").unlink()
+    with pytest.warns(UserWarning, match="day2 is not what was written any more.*made anew"):
+        tree_of(movies).s2p.extract_to_zarr(path, rois, resume=True, **OPTIONS)
+    assert plain(path) == plain(made)
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("day2/notes.csv", "has a group /day2 that holds notes.csv"),
+        ("day 1/notes.csv", "has a group /day 1 that holds notes.csv"),
+        ("day 1/raw/zarr.json", "holds raw, which is not of its groups"),
+        ("raw/zarr.json", "holds raw, which is not of its groups"),
+    ],
+)
+def test_what_others_put_into_a_store_is_not_replaced(recording, made, tmp_path, file, message):
+    movies, rois = recording
+    path = tmp_path / "a.zarr"
+    shutil.copytree(made, path)
+    (path / file).parent.mkdir(exist_ok=True)
+    text = '{"zarr_format": 3, "node_type": "group", "attributes": {}}'
+    (path / file).write_text(text)
+    with pytest.raises(FileExistsError, match=re.escape(message)):
+        tree_of(movies).s2p.extract_to_zarr(path, rois, overwrite=True, **OPTIONS)
+    assert (path / file).read_text() == text
+
+
+def test_a_group_that_is_lost_is_missed(recording, made, tmp_path):
+    movies, rois = recording
+    path = tmp_path / "a.zarr"
+    shutil.copytree(made, path)
+    shutil.rmtree(path / "day2")
+    with pytest.raises(ValueError, match="was complete, and lacks /day2 now"):
+        tree_of(movies).s2p.extract_to_zarr(path, rois, resume=True, **OPTIONS)
+    with pytest.raises(ValueError, match="is no store of traces") as told:
+        xr.open_datatree(path, engine="xs2p")
+    assert "lacks the group /day2" in str(told.value.__cause__)
 
 
 def test_one_run_at_a_time(recording, tmp_path):
@@ -236,7 +294,7 @@ def test_stores_of_one_movie_and_of_several_are_not_taken_for_each_other(recordi
     xs2p.extract_to_zarr(movies["/day2"], rois, path, **OPTIONS)
     with pytest.raises(ValueError, match="it is not of a DataTree"):
         tree_of(movies).s2p.extract_to_zarr(path, rois, resume=True, **OPTIONS)
-    with pytest.raises(ValueError, match="no store that extract_to_zarr made"):
+    with pytest.raises(ValueError, match="has the groups .*no store of one movie"):
         xs2p.extract_to_zarr(movies["/day2"], rois, made, resume=True, **OPTIONS)
     one = xr.open_datatree(path, engine="xs2p")
     xr.testing.assert_equal(

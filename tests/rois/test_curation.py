@@ -118,3 +118,26 @@ def test_measures_of_lazy_traces_are_left_out(rois):
     ds = rois.assign(F=F, lazy=F.mean("time"), known=("roi", np.arange(6)))
     assert {"known", "npix", "radius"} <= set(measures_at_hand(ds))
     assert not {"lazy", "roi", "roi_id", "status"} & set(measures_at_hand(ds))
+
+
+def test_a_flag_that_is_neither_is_refused(rois):
+    joined = rois.assign_coords(iscell=("roi", [1.0, 0.0, 1.0, 0.0, 1.0, 0.0]))
+    found = joined.s2p.curated({3: False}).iscell
+    assert found.values.tolist() == [True, False, False, False, True, False]
+    values = np.array([True, None, np.nan, False, True, True], object)
+    with pytest.raises(ValueError, match=r"of roi 2, 3 it is None, nan"):
+        rois.assign_coords(iscell=("roi", values)).s2p.curated({1: False})
+
+
+def test_labels_that_stand_twice_are_refused(rois):
+    with pytest.raises(ValueError, match=r"more than once \(1\)"):
+        rois.assign_coords(roi=[1, 1, 2, 3, 4, 5]).s2p.curated({1: False})
+
+
+def test_what_other_programs_said_goes(rois):
+    said = rois.assign_coords(
+        Accepted=("roi", [1, 0, 1, 1, 1, 1]), Rejected=("roi", [0, 1] + [0] * 4)
+    )
+    found = said.s2p.curated({6: False})
+    assert found.iscell.values.tolist() == [True, False, True, True, True, False]
+    assert not {"Accepted", "Rejected"} & set(found.variables)

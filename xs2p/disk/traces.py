@@ -74,4 +74,6 @@ def open_groups(store: str, over_dask: bool) -> dict[str, xr.Dataset]:
                 found[above] = xr.Dataset(attrs=json.load(file)["attributes"])
         if os.path.exists(place):  # of one that is not complete some may not be there
             found[group] = open_store(place, over_dask)
+        elif is_consolidated(store):
+            raise FileNotFoundError(f"{store} lacks the group {group}, which it had")
     return found

@@ -224,10 +224,7 @@ def extract(
     )
     if job.snr_threshold > 0:
         job = drop_noisy_rois(job)
-    traces = extracted(job)
-    # Nobody needs what a first pass kept of other ROIs any more.
-    job = job._replace(parts=[part._replace(first=None) for part in job.parts])
-    return finished(traces, job)
+    return finished(extracted(job), job.without_first())
 
 
 def extracted(job: Job, frames: tuple[int, ...] | None = None) -> xr.Dataset:

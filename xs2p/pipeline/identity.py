@@ -12,8 +12,10 @@ import xarray as xr
 
 from xs2p._attrs import ARBITRARY
 from xs2p._version import RESULTS, RESULTS_TOO, __version__
+from xs2p._warnings import names
 from xs2p.compute.arrays import to_host
 from xs2p.compute.cluster import naming_what_was_lost
+from xs2p.disk.traces import groups_in
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.inputs import Job
 from xs2p.pipeline.marks import RUN
@@ -90,6 +92,12 @@ def check_same(run: dict[str, Any], store: str, kept: dict[str, Any] | None = No
     """Raise, naming what differs, unless a store was made from the same (or ``kept`` was)."""
     import zarr
 
+    groups = groups_in(store) if kept is None else None
+    if groups is not None:
+        raise ValueError(
+            f"{store} has the groups {names(groups)}, of tree.s2p.extract_to_zarr, and is no store "
+            "of one movie; choose another store"
+        )
     try:
         if kept is None:
             kept = dict(json.loads(str(zarr.open_group(store, mode="r").attrs[RUN])))

@@ -101,6 +101,10 @@ class Job(NamedTuple):
             return traces
         return traces.assign_coords(valid=self.valid.sel(roi=traces["roi"].values).variable)
 
+    def without_first(self) -> Job:
+        """Forget what a first pass kept: traces that were made of it hold what they need."""
+        return self._replace(parts=[part._replace(first=None) for part in self.parts])
+
 
 def check_job(
     movie: Any,

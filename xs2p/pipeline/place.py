@@ -8,12 +8,46 @@ import os
 import re
 from collections.abc import Iterable
 
-from xs2p._attrs import GROUPS
-from xs2p.disk.replace import check_place, foreign_store, holds_only_zarr, remove
+from xs2p._attrs import GROUPS, LEDGER
+from xs2p.disk.replace import (
+    check_place,
+    foreign_folder,
+    foreign_store,
+    holds_only_zarr,
+    remove,
+)
+from xs2p.disk.traces import groups_in, groups_to, place_of
 from xs2p.pipeline.marks import RUN
 
 log = logging.getLogger("xs2p")
-_foreign = functools.partial(foreign_store, marks=("xs2p_version", RUN, GROUPS))
+
+
+def _foreign(path: str, marks: tuple[str, ...] = ("xs2p_version", RUN, GROUPS)) -> str | None:
+    """Why a store is not this package's: it, or one of its groups, or there is more in it."""
+    why = foreign_store(path, marks)
+    groups = groups_in(path) if why is None else None
+    if groups is None:
+        return why
+    known: dict[str, set[str]] = {}  # folders within each that leads to groups
+    for group in groups:
+        for above in groups_to(group):
+            inner = group.strip("/").removeprefix(above.strip("/")).strip("/")
+            known.setdefault(above, {LEDGER}).add(inner.split("/")[0])
+        place = place_of(path, group)
+        why = foreign_store(place, ("xs2p_version", RUN)) if os.path.lexists(place) else None
+        if why is not None:
+            return f"has a group {group} that {why}"
+    for above, names in known.items():
+        folder = place_of(path, above)
+        why = foreign_folder(folder) if os.path.lexists(folder) else None
+        if why is not None:
+            return f"has a group {above} that {why}"
+        inside = os.scandir(folder) if os.path.isdir(folder) else ()
+        own = names | {f".{name}.new" for name in names}  # of a run that was killed
+        more = sorted(entry.name for entry in inside if entry.is_dir() and entry.name not in own)
+        if more:
+            return f"holds {', '.join(more)}, which is not of its groups"
+    return None
 
 
 def partial_path(path: str) -> str:
@@ -75,7 +109,7 @@ def _check_unfinished(
             "resume=True, overwrite=True goes on with it"
         )
     # Whatever is done with it, it must be of a run.
-    foreign = functools.partial(foreign_store, marks=(RUN, GROUPS))
+    foreign = functools.partial(_foreign, marks=(RUN, GROUPS))
     check_place(growing, overwrite=True, foreign=foreign, inputs=inputs)
     if not (overwrite or resume):
         raise FileExistsError(

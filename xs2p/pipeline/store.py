@@ -226,7 +226,7 @@ def _begun(writer: Writer, run: Run, how: How) -> tuple[Job, xr.Dataset]:
         # A run that goes on has the ratio in its store.
         known = _regions.open_store(growing)["snr"] if goes_on else None
         job = drop_noisy_rois(job) if known is None else keep_rois(job, known)
-    traces = extracted(job, run.regions)
+    traces, job = extracted(job, run.regions), job.without_first()
     whole = finished(traces, job)
     identity["labels"] = digests_of(whole)
     if goes_on:

@@ -16,16 +16,23 @@ import xarray as xr
 from xs2p._attrs import GROUPS, LEDGER, UNFINISHED
 from xs2p._names import explain_names, with_options_of
 from xs2p._version import __version__
-from xs2p._warnings import hearing
+from xs2p._warnings import hearing, names, warn
 from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
 from xs2p.disk.lock import locked
-from xs2p.disk.replace import put_bytes, put_in_place, remove_written
+from xs2p.disk.replace import HALF_WRITTEN, put_bytes, put_in_place, remove_written
 from xs2p.disk.traces import groups_in, groups_to, open_tree, place_of
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract
 from xs2p.pipeline.identity import check_same
-from xs2p.pipeline.ledger import check_ledger, check_whole, empty_ledger, write_ledger
+from xs2p.pipeline.ledger import (
+    check_ledger,
+    check_whole,
+    empty_ledger,
+    faults,
+    read_ledger,
+    write_ledger,
+)
 from xs2p.pipeline.marks import sum_of
 from xs2p.pipeline.place import check_target, clear, lock_of, partial_path
 from xs2p.pipeline.store import How, Run, disk_named, extract_to_zarr, make, prepared, with_defaults
@@ -117,7 +124,8 @@ def _keywords(function: Any) -> dict[str, Any]:
 def _check_name(group: str) -> None:
     """Raise where a group cannot be a folder of a store, or would be taken for one of its own."""
     for name in group.strip("/").split("/"):
-        if name.startswith((".", "__", "xs2p_")) or name == "c" or "\\" in name or not name:
+        taken = name in ("c", "zarr.json") or name.startswith((".", "__", "xs2p_"))
+        if taken or "\\" in name or not name or HALF_WRITTEN.search(name):
             why = "it is the tree's root: put the movie into a group" if not name else repr(name)
             raise ValueError(
                 f"the group {group!r} cannot be one of a store ({why}); rename it, as in "
@@ -206,6 +214,12 @@ def _check_begun(store: str, runs: Mapping[str, Run]) -> None:
 def _whole(final: str, runs: Mapping[str, Run], verify: bool) -> xr.DataTree:
     """Open a store that an earlier run has finished."""
     _check_begun(final, runs)
+    lost = [group for group in runs if not os.path.isdir(place_of(final, group))]
+    if lost:
+        raise ValueError(
+            f"{final} was complete, and lacks {names(lost)} now; overwrite=True, resume=False "
+            "extracts anew"
+        )
     for group in runs if verify else ():
         check_whole(place_of(final, group))
     if verify:
@@ -221,12 +235,22 @@ def _fill(writer: Writer, runs: Mapping[str, Run], how: How) -> None:
         try:
             with naming_group(group), hearing() as heard:
                 run.session.hears(heard)
-                if os.path.exists(place) and is_whole(place) and how.verify:
-                    check_whole(place)
+                _recheck(place, how.verify)
                 make(its, run, how)
         except BaseException as error:
             _tell_what_is_kept(writer, runs, error)
             raise
+
+
+def _recheck(place: str, verify: bool) -> None:
+    """Take away a complete group that is not what was written any more, so that it is made anew."""
+    if not (os.path.exists(place) and is_whole(place)):
+        return
+    found = faults(place, read_ledger(place)[0], verify)
+    if found:
+        shown = names([f"{name}: {why}" for name, why in found.items()], 3)
+        warn(f"{place} is not what was written any more ({shown}), and is made anew")
+        _regions.discard(place)
 
 
 def _tell_what_is_kept(writer: Writer, runs: Mapping[str, Run], error: BaseException) -> None:
@@ -266,9 +290,9 @@ def _complete(writer: Writer, groups: Iterable[str]) -> None:
 def _metadata(store: str) -> bytes:
     """Metadata of the finished store, with those of all in it."""
     files = {}
-    for within, folders, names in os.walk(store):
+    for within, folders, inside in os.walk(store):
         folders[:] = sorted(name for name in folders if name not in (LEDGER, "c"))
-        if "zarr.json" in names:
+        if "zarr.json" in inside:
             path = os.path.join(within, "zarr.json")
             with open(path, "rb") as file:
                 held = json.load(file)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from xs2p.rois.pixels import PixelTable, shared_pixels
 
-FLAGS = ("iscell", "accepted", "Accepted")  # who keeps which ROIs, by other programs
 _MANY = 50  # ROIs, of fewer the outlines can be told apart
 _SHARED = 0.3  # of the pixels
 
@@ -40,16 +38,6 @@ def is_dense(table: PixelTable) -> bool:
     if table.roi.size < _MANY or not table.lam.size:
         return False
     return float(shared_pixels(table).mean()) > _SHARED
-
-
-def accepted_in(rois: xr.Dataset) -> np.ndarray | None:
-    """Which ROIs are kept, as somebody said before; None where nobody did."""
-    for name in FLAGS:
-        if name in rois.variables and rois[name].dims == ("roi",):
-            values = rois[name].values
-            if values.dtype.kind in "biu":
-                return np.asarray(values != 0)
-    return None
 
 
 def owners(table: PixelTable, last: np.ndarray | None = None) -> np.ndarray:

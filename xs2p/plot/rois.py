@@ -22,10 +22,11 @@ from xs2p.plot.drawing import (
     position_of,
     show_image,
 )
-from xs2p.plot.outlines import accepted_in, borders, is_dense, owners, within
+from xs2p.plot.outlines import borders, is_dense, owners, within
 from xs2p.plot.panels import by_plane, draw_outlines, filled_image, image_of_plane, panels
 from xs2p.plot.shades import Shades, apart_shades, explain, highlights, shades_of
 from xs2p.rois.convert import contiguous
+from xs2p.rois.curation import accepted_in
 from xs2p.rois.pixels import PixelTable, pixel_table
 
 if TYPE_CHECKING:

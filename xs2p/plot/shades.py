@@ -12,7 +12,8 @@ import xarray as xr
 from xs2p._flags import flags_of, meanings_of
 from xs2p.compute.progress import progress_bar
 from xs2p.plot.drawing import COLORS, EXCLUDED, FAINT, INK, SMALL, color_scale
-from xs2p.plot.outlines import FLAGS, apart
+from xs2p.plot.outlines import apart
+from xs2p.rois.curation import FLAGS
 from xs2p.rois.pixels import PixelTable
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ _ATTRS = {
     "long_name": "accepted as a cell",
     "description": "Whether the ROI is accepted, by hand where somebody chose.",
 }
+_OTHERS = ("accepted", "Accepted")  # as other programs call it
+FLAGS = (ISCELL, *_OTHERS)
 _HEADER = b"roi,iscell"
 _WORDS = {"1": True, "0": False, "true": True, "false": False, "1.0": True, "0.0": False}
 
@@ -39,12 +41,13 @@ def curated(ds: xr.Dataset, choices: Any) -> xr.Dataset:
     -------
     Dataset
         With the coordinate ``iscell``, bool ``(roi,)``: ``ds.sel(roi=ds.iscell)`` are the cells.
+        ``accepted``, ``Accepted`` and ``Rejected`` of other programs are left out.
 
     Raises
     ------
     ValueError
         If the choices are of ROIs that ``ds`` does not have, a label stands twice, or a value is
-        neither true nor false.
+        neither true nor false, also of ``iscell`` in ``ds``.
 
     Examples
     --------
@@ -57,6 +60,12 @@ def curated(ds: xr.Dataset, choices: Any) -> xr.Dataset:
         raise ValueError("curated needs a Dataset with labels over the dim roi")
     labels = ds["roi"].values.tolist()
     place = {str(label): i for i, label in enumerate(labels)}
+    if len(place) < len(labels):
+        twice = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+        raise ValueError(
+            f"labels of roi stand in ds more than once ({names(twice)}), so that a choice would be "
+            "of several; ds.assign_coords(roi=range(n)) numbers them anew"
+        )
     flags = accepted_of(ds)
     absent = []
     for label, value in _chosen(choices):
@@ -69,15 +78,37 @@ def curated(ds: xr.Dataset, choices: Any) -> xr.Dataset:
             f"choices are of {len(absent)} ROIs that are not in ds (roi {names(absent)}); they are "
             "of another recording, or ds is a selection"
         )
+    # What other programs said would contradict it from now on.
+    ds = ds.drop_vars([n for n in (*_OTHERS, "Rejected") if n in ds.variables])
     return ds.assign_coords({ISCELL: ("roi", flags, _ATTRS)})
 
 
 def accepted_of(ds: xr.Dataset) -> np.ndarray:
     """Which ROIs are accepted, bool ``(roi,)``: all where nobody chose."""
-    for name in (ISCELL, "accepted", "Accepted"):
-        if name in ds.variables and ds[name].dims == ("roi",) and ds[name].dtype.kind in "biu":
-            return np.array(ds[name].values != 0)
-    return np.ones(ds.sizes["roi"], bool)
+    found = accepted_in(ds)
+    return np.ones(ds.sizes["roi"], bool) if found is None else found
+
+
+def accepted_in(ds: xr.Dataset) -> np.ndarray | None:
+    """Which ROIs are accepted, as somebody said before; None where nobody did.
+
+    A ValueError where ``iscell`` says neither of some, as after a join with other ROIs.
+    """
+    for name in FLAGS:
+        if name not in ds.variables or ds[name].dims != ("roi",):
+            continue
+        values = ds[name].values
+        if values.dtype.kind in "biu":
+            return np.array(values != 0)
+        known = np.array([isinstance(v, int | float | np.bool) and v in (0, 1) for v in values])
+        if known.all():
+            return np.array([bool(v) for v in values], bool)
+        if name == ISCELL:
+            raise ValueError(
+                f"iscell must be True or False of each ROI; of roi "
+                f"{names(ds['roi'].values[~known])} it is {names(values[~known])}"
+            )
+    return None
 
 
 def write_choices(

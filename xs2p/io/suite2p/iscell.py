@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from xs2p._warnings import names
 if TYPE_CHECKING:
     import xarray as xr
 
-_KEPT = "iscell_before_xs2p.npy"
+_KEPT = "iscell_before_xs2p"
 
 
 def write_iscell(
@@ -33,8 +34,8 @@ def write_iscell(
     folder
         The plane folder, such as ``suite2p/plane0``; or the one above of a ``ds`` of all planes.
     overwrite
-        Replace the ``iscell.npy`` that is there, also suite2p's own; what it was before the first
-        time is kept beside it as ``iscell_before_xs2p.npy``.
+        Replace the ``iscell.npy`` that is there, also suite2p's own; what it was is kept beside it
+        as ``iscell_before_xs2p.npy``, and later ones as ``iscell_before_xs2p_2.npy`` and so on.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def write_iscell(
     FileNotFoundError
         If there is no ``stat.npy``.
     ValueError
-        If ``ds`` has no ``iscell``, or its ROIs are not those of the folder.
+        If ``ds`` has no ``iscell``, or one that is neither true nor false of some ROIs, or its ROIs
+        are not those of the folder.
 
     Examples
     --------
@@ -52,6 +54,7 @@ def write_iscell(
     """
     from xs2p.disk.replace import put_bytes
     from xs2p.io.suite2p.folder import folders_in
+    from xs2p.rois.curation import accepted_of
 
     check_flag("overwrite", overwrite)
     if "iscell" not in ds.variables or ds["iscell"].dims != ("roi",):
@@ -63,20 +66,34 @@ def write_iscell(
     stops = np.cumsum([len(table) for table in tables])
     whole, known = np.concatenate(tables), np.concatenate(npix)
     _check(ds, known, name)
-    whole[ds["roi"].values.astype(np.int64), 0] = ds["iscell"].values != 0
+    whole[ds["roi"].values.astype(np.int64), 0] = accepted_of(ds)
     there = [os.path.join(path, "iscell.npy") for path in paths]
     found = [path for path in there if os.path.lexists(path)]
     if found and not overwrite:
         raise FileExistsError(
             f"write_iscell: {found[0]} exists; overwrite=True replaces it, and keeps what it was "
-            f"before as {_KEPT}"
+            f"before as {_KEPT}.npy"
         )
     for path, table in zip(there, np.split(whole, stops[:-1]), strict=True):
-        kept = os.path.join(os.path.dirname(path), _KEPT)
-        if os.path.lexists(path) and not os.path.lexists(kept):
-            with open(path, "rb") as file:
-                put_bytes(file.read(), kept)
+        if os.path.lexists(path):
+            _keep(path)
         put_bytes(_npy(table), path)
+
+
+def _keep(path: str) -> None:
+    """Copy a file beside itself, unless an earlier copy is the same."""
+    from xs2p.disk.replace import put_bytes
+
+    with open(path, "rb") as file:
+        data = file.read()
+    for n in itertools.count(1):
+        kept = os.path.join(os.path.dirname(path), f"{_KEPT}{f'_{n}' if n > 1 else ''}.npy")
+        if not os.path.lexists(kept):
+            put_bytes(data, kept)
+            return
+        with open(kept, "rb") as file:
+            if file.read() == data:
+                return
 
 
 def _table(folder: str) -> tuple[np.ndarray, np.ndarray]:
@@ -90,7 +107,9 @@ def _table(folder: str) -> tuple[np.ndarray, np.ndarray]:
     here = {"iscell.npy"} & set(os.listdir(folder))
     flags = flags_in(folder, here, {"stat.npy": len(stat)})
     columns = [flags[key][1] for key in ("iscell", "iscell_prob") if key in flags]
-    table = np.stack(columns, 1).astype(np.float32) if columns else np.ones((len(stat), 2), "f4")
+    kinds = [column.dtype for column in columns if column.dtype.kind == "f"]
+    kind = np.result_type(np.float32, *kinds)  # a probability stays what it is
+    table = np.stack(columns, 1).astype(kind) if columns else np.ones((len(stat), 2), kind)
     return table, np.array([np.size(one.get("ypix", ())) for one in stat], np.int64)
 
 
@@ -102,6 +121,8 @@ def _check(ds: xr.Dataset, npix: np.ndarray, folder: str) -> None:
             "write_iscell: the labels of ds are no positions in stat.npy, such as 0, 1, 2; they "
             f"are {names(labels)}"
         )
+    if np.unique(labels).size < labels.size:
+        raise ValueError("write_iscell: labels of ds stand in it more than once; which one counts?")
     beyond = labels[labels >= npix.size]
     if beyond.size:
         raise ValueError(
