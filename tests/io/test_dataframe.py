@@ -125,7 +125,7 @@ def test_refused(ds, recording):
             ds.s2p.to_dataframe(max_bytes=1e4)
         with pytest.raises(ValueError, match="choose from F, Fneu"):
             ds.s2p.to_dataframe(variables=["dff"])
-        with pytest.raises(ValueError, match="choose 'traces' or 'rois'"):
+        with pytest.raises(ValueError, match="choose 'traces', 'frames' or 'rois'"):
             ds.s2p.to_dataframe("cells")
         with pytest.raises(ValueError, match="no variables over roi and time"):
             recording[1].s2p.to_dataframe("traces")

@@ -44,18 +44,21 @@ def test_xarray_itself_loads_few_of_them():
     assert set(json.loads(result.stdout)) <= {"scipy"}
 
 
-def test_import_costs_less_than_50_ms_over_xarray(tmp_path):
-    """Processor time of the package's own modules, compiled to bytecode as pip installs them."""
+def test_import_costs_little_over_xarray(tmp_path):
+    """Processor time of the package's own modules, compiled to bytecode as pip installs them.
+
+    Beside that of xarray's in the same process: a slow machine, or a busy one, is slow for both.
+    """
     code = (
-        "import time, xarray; t = time.process_time(); import xs2p;"
-        "print((time.process_time() - t) * 1000)"
+        "import time; t = time.process_time(); import xarray; u = time.process_time();"
+        "import xs2p; print((time.process_time() - u) / (u - t))"
     )
     bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     run(code, **bytecode)
-    times: list[float] = []
-    while not times or (min(times) >= 50 and len(times) < 9):  # the machine may do other things
-        times.append(float(run(code, **bytecode).stdout))
-    assert min(times) < 50, f"median {statistics.median(times):.0f} ms"
+    ratios: list[float] = []
+    while not ratios or (min(ratios) >= 0.25 and len(ratios) < 9):
+        ratios.append(float(run(code, **bytecode).stdout))
+    assert min(ratios) < 0.25, f"median {statistics.median(ratios):.2f}"
 
 
 @pytest.mark.parametrize("layer", [pytest.param("workqueue", marks=pytest.mark.slow), "default"])
