@@ -1,5 +1,7 @@
 """The browser, through the events that a click and a zoom in bokeh send."""
 
+import base64
+import json
 import sys
 
 import numpy as np
@@ -8,6 +10,7 @@ import xarray as xr
 
 import xs2p
 from xs2p.plot import browse
+from xs2p.plot.page import _finite
 
 pytest.importorskip("panel")
 pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning:panel")
@@ -320,3 +323,73 @@ def test_pages_replace_nothing_else(sample, tmp_path):
             browser.save(tmp_path / path)
     text = (tmp_path / "b.html").read_text()
     assert "http" not in text and "<script src" not in text
+
+
+def data_of(page):
+    text = page.read_text()
+    start = text.index('id="data">') + len('id="data">')
+    return json.loads(text[start : text.index("</script>", start)])
+
+
+def bytes_of(line, place):
+    return np.frombuffer(base64.b64decode(line["traces"][place]), np.uint8).reshape(-1, 2)
+
+
+def test_a_page_shows_what_is_finite(sample, tmp_path):
+    """One value that is infinite or none takes no other away, and is told by no number."""
+    ds = sample[1].isel(roi=slice(0, 4)).copy(deep=True)
+    ds.F[0, 7], ds.F[0, 9] = np.inf, -np.inf
+    ds.F[1], ds.spks[1] = np.nan, np.nan
+    ds.F[2], ds.Fneu[2] = np.nan, np.inf
+    ds.s2p.browse(variables=["F", "Fneu", "spks"]).save(tmp_path / "page.html")
+    data = data_of(tmp_path / "page.html")
+    traces, spikes = data["lanes"]
+    F, Fneu = traces["lines"]
+    assert len(data["times"]) == ds.sizes["time"]
+    both = np.stack([ds.F[0], ds.Fneu[0]])
+    both = both[np.isfinite(both)]
+    low, high = both.min(), both.max()
+    assert (traces["low"][0], traces["high"][0]) == (f"{low:.4g}", f"{high:.4g}")
+    expected = (ds.F[0].values - low) / (high - low) * 254
+    expected[[7, 9]] = 255  # a gap
+    np.testing.assert_allclose(bytes_of(F, 0), np.repeat(expected[:, None], 2, 1), atol=0.51)
+    # Neuropil is drawn, and has a scale: F alone is said to be none.
+    own = ds.Fneu[1].values
+    assert (traces["low"][1], traces["high"][1]) == (f"{own.min():.4g}", f"{own.max():.4g}")
+    assert F["absent"] == [False, True, True, False] and Fneu["absent"] == [False] * 2 + [
+        True,
+        False,
+    ]
+    assert (traces["low"][2], traces["high"][2]) == (None, None)
+    assert (spikes["low"][1], spikes["high"][1]) == (None, None)
+    assert spikes["low"][0] == "0" and (bytes_of(spikes["lines"][0], 1) == 255).all()
+
+
+def test_bins_with_an_infinite_value_keep_their_finite_one():
+    low, high = np.array([[1.0, -np.inf, np.inf]]), np.array([[np.inf, 2.0, np.inf]])
+    np.testing.assert_array_equal(_finite(low, high), [[[1, 1], [2, 2], [np.nan, np.nan]]])
+
+
+def test_an_infinite_value_leaves_the_scale_of_the_browser(sample):
+    ds = sample[1].copy(deep=True)
+    ds.F[3, 7] = np.inf
+    browser = ds.s2p.browse(roi=int(ds.roi[3]), variables=["F"])
+    finite = ds.F[3].values[np.isfinite(ds.F[3])]
+    ends = browser.traces.y_range.start, browser.traces.y_range.end
+    assert ends[0] < finite.min() and finite.max() < ends[1] < finite.max() + np.ptp(finite)
+
+
+def test_choices_are_kept_for_each_recording(sample, tmp_path):
+    """Pages of the same ROIs in two recordings, or of two names, do not share choices."""
+    ds = sample[1]
+    ids = []
+    for folder, name, some in (
+        ("a", "day.html", ds),
+        ("b", "day.html", ds),
+        ("c", "day.html", ds.assign(F=ds.F.roll(time=5))),
+        ("d", "other.html", ds),
+    ):
+        (tmp_path / folder).mkdir()
+        some.s2p.browse(variables=["F"]).save(tmp_path / folder / name)
+        ids.append(data_of(tmp_path / folder / name)["id"])
+    assert ids[0] == ids[1] and len(set(ids)) == 3

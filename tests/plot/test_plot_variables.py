@@ -90,10 +90,41 @@ def test_segments_are_chosen_by_name_or_label():
         np.testing.assert_allclose(x, ds.time[150:])
     both = lines(ds.s2p.plot_traces([3], segments=["touch", "rest"]))[0].get_xdata()
     assert np.isnan(both).sum() == 1 and len(both) == 301
+    again = ds.assign_coords(time=("time", np.arange(300) % 150 / 10, {"units": "s"}))
+    x = lines(again.s2p.plot_traces([3], segments="touch"))[0].get_xdata()
+    np.testing.assert_allclose(x, np.arange(150) / 10)  # time that begins anew in each
     with pytest.raises(ValueError, match="no segment 'run'; there are 'rest', 'touch'"):
         ds.s2p.plot_traces([3], segments="run")
     with pytest.raises(ValueError, match="needs a coordinate segment"):
         ds.drop_vars("segment").s2p.plot_traces([3], segments="run")
+
+
+def test_a_segment_stands_where_it_is_in_the_recording():
+    """Of traces without times too, and of dates, that are counted from the first of all."""
+    ds = traces().drop_vars("time").assign_attrs(fs=7.0)
+    ax = ds.s2p.plot_traces([3], segments="touch")
+    x, y = lines(ax)[0].get_data()
+    np.testing.assert_allclose(x, np.arange(150, 300) / 7)
+    some = ds.s2p.plot_traces([3], segments="touch", time=(25, 30))
+    x, y = lines(some)[0].get_data()
+    np.testing.assert_allclose(x, np.arange(175, 211) / 7)
+    assert np.corrcoef(y, ds.F[2, 175:211])[0, 1] > 0.9999
+    with pytest.raises(ValueError, match=r"no frames.*goes from 21.4286 to 42.7143"):
+        ds.s2p.plot_traces([3], segments="touch", time=(0, 10))
+    dated = in_unit(traces(), "date")
+    ax = dated.s2p.plot_traces([3], segments="touch")
+    assert ax.get_xlabel() == "time (s from 2024-01-01T10:00:00)"
+    np.testing.assert_allclose(lines(ax)[0].get_xdata(), np.arange(150, 300) / 10)
+
+
+def test_the_legend_names_every_line():
+    ds = traces()
+    for name in ("x", "y"):
+        ds[name] = ds.F.assign_attrs(units="mV")
+    ds["z"] = ds.F
+    ax = ds.s2p.plot_traces([3], variables=["F", "Fc", "z", "x", "y"])
+    told = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert told == ["F, x", "Fc, y", "z"]
 
 
 def shaded(ax, number=0):
@@ -124,6 +155,65 @@ def test_stimuli_are_spans(events):
     check_legible(ax.figure)
     cut = traces().s2p.plot_traces([3], events=events, time=(0, 14))
     assert shaded(cut) == [(2.0, 3.0), (12.5, 14.0)]
+
+
+def in_unit(ds, unit, fs=10.0):
+    """The same traces, whose frames follow one another, with time in another unit."""
+    frames = np.arange(ds.sizes["time"])
+    if unit == "date":
+        time = np.datetime64("2024-01-01T10:00:00", "ns") + (frames * 1e9 / fs).astype("m8[ns]")
+        return ds.assign_coords(time=time)
+    if unit is None:
+        return ds.drop_vars("time")
+    per_frame = {"frames": 1.0, "ms": 1000 / fs, "min": 1 / (60 * fs), "s": 1 / fs}[unit]
+    return ds.assign_coords(time=("time", frames * per_frame, {"units": unit}))
+
+
+UNITS = {"frames": 10.0, "ms": 1000.0, "min": 1 / 60, "s": 1.0, "date": 1.0, None: 1.0}
+
+
+@pytest.mark.parametrize("segments", [None, 1])
+@pytest.mark.parametrize(("unit", "per_second"), UNITS.items())
+def test_events_that_were_found_lie_at_their_frames(unit, per_second, segments):
+    ds = in_unit(traces(), unit).assign_attrs(fs=10.0)
+    ds["spks"] = ds.spks * 0
+    ds.spks[2, [50, 51, 52, 200, 201, 202]] = 4.0
+    found = xs2p.events(ds.spks, fs=10.0, threshold=0)
+    np.testing.assert_allclose(found.onset, [5.0, 20.0])
+    ax = ds.s2p.plot_traces([3], events=found, segments=segments)
+    expected = [(t * per_second, (t + 0.3) * per_second) for t in (5.0, 20.0)]
+    np.testing.assert_allclose(shaded(ax), expected[1:] if segments else expected, atol=1e-6)
+
+
+def test_events_in_seconds_need_an_axis_that_knows_them():
+    ds = in_unit(traces(), None)
+    found = xs2p.events(ds.spks, fs=10.0, threshold=1)
+    with pytest.raises(ValueError, match=r"events 'events' are in s.*frames.*ds.attrs\['fs'\]"):
+        ds.s2p.plot_traces([3], events=found)
+    odd = ds.assign_coords(time=("time", np.arange(300.0), {"units": "volumes"}))
+    with pytest.raises(ValueError, match=r"'bursts' are in s.*volumes.*ds.time.attrs"):
+        odd.s2p.plot_traces([3], events={"bursts": found})
+
+
+@pytest.mark.parametrize(("unit", "per_second"), UNITS.items())
+def test_timedeltas_are_put_in_the_unit_of_the_axis(unit, per_second):
+    ds = in_unit(traces(), unit).assign_attrs(fs=10.0)
+    two = pd.to_timedelta([2.0], unit="s")
+    tables = [
+        pd.DataFrame({"onset": [5.0 * per_second], "duration": two}),
+        pd.DataFrame({"onset": [5.0 * per_second], "duration": pd.Series(list(two), dtype=object)}),
+        pd.DataFrame({"start": pd.to_timedelta([5.0], unit="s"), "end": [pd.Timedelta("7s")]}),
+        [[pd.Timedelta("5s"), pd.Timedelta("7s")]],
+    ]
+    if unit == "date":
+        start = pd.Timestamp("2024-01-01T10:00:05")
+        tables.append(pd.DataFrame({"onset": [start], "duration": two}))
+    for events in tables:
+        ax = ds.s2p.plot_traces([3], events=events)
+        np.testing.assert_allclose(shaded(ax), [(5 * per_second, 7 * per_second)], atol=1e-6)
+    ax = ds.s2p.plot_traces([3], time=(pd.Timedelta("5.01s"), pd.Timedelta("6.99s")))
+    x = lines(ax)[0].get_xdata()
+    np.testing.assert_allclose([x[0], x[-1]], [5.1 * per_second, 6.9 * per_second])
 
 
 def test_onsets_are_lines_and_kinds_have_colours():
@@ -194,6 +284,13 @@ def test_saturation_is_marked():
     ds = ds.assign_coords(saturated=("time", np.arange(300) == 7))
     assert red(ds.s2p.plot_traces([3, 5])) == [[[0.65, 0.75]]] * 2
     assert "saturated" not in words(traces().s2p.plot_traces([3], saturation=255).figure)
+
+
+def test_no_bar_of_saturation_is_over_a_gap():
+    ds = traces()
+    ds.F[2, 148:152] = ds.F[4, 150] = 255.0  # 20 s pass before frame 150
+    one, two = (red(ds.s2p.plot_traces([roi], saturation=255))[0] for roi in (3, 5))
+    assert one == [[14.75, 14.95], [34.95, 35.15]] and two == [[34.95, 35.05]]
 
 
 @pytest.mark.parametrize("n", [300, 12_000])

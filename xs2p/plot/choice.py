@@ -17,8 +17,8 @@ from xs2p.plot.rows import Row, why
 SATURATED = "saturated"
 
 
-def of_segments(ds: xr.Dataset, segments: Any) -> xr.Dataset:
-    """Keep the frames of some segments, by name or label, in the order of time.
+def frames_of(ds: xr.Dataset, segments: Any) -> np.ndarray | None:
+    """Frames of some segments, by name or label, in the order of time; None where all are meant.
 
     Raises
     ------
@@ -26,7 +26,7 @@ def of_segments(ds: xr.Dataset, segments: Any) -> xr.Dataset:
         If there is no such segment, or nothing tells of segments.
     """
     if segments is None:
-        return ds
+        return None
     names = names_of(ds)
     if names is None:
         raise ValueError(
@@ -45,7 +45,7 @@ def of_segments(ds: xr.Dataset, segments: Any) -> xr.Dataset:
         places.append(known.index(one))
     spans = spans_of(ds)
     frames = [np.arange(ds.sizes["time"])[spans[k]] for k in sorted(set(places))]
-    return ds.isel(time=np.concatenate(frames) if frames else [])
+    return np.concatenate(frames) if frames else np.empty(0, np.int64)
 
 
 def check_variables(ds: xr.Dataset, variables: Any) -> list[str]:

@@ -75,7 +75,8 @@ class OverTime:
             low, high = np.inf, -np.inf
             for name in names:
                 line = found[name]
-                time, value = self._time[line.frames], line.values
+                time = self._time[line.frames]
+                value = np.where(np.isfinite(line.values), line.values, np.nan)
                 if name == "spks":
                     # From a foot at 0, only where there is any.
                     fired = value > 0

@@ -79,9 +79,9 @@ def page_of(
         **_time(ds, axis, names, colors),
         "along": axis.label,
     }
-    # Of what the choices are: another page of the same name has its own.
-    content = json.dumps([data["labels"], data["pixels"], data["accepted"]]).encode()
-    data["id"] = hashlib.sha256(content).hexdigest()
+    # Of what the choices are: a page of another recording has its own, of the same ROIs too.
+    content = [title, *(data[name] for name in ("labels", "pixels", "accepted", "lanes"))]
+    data["id"] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     filled = {
         "TITLE": html.escape(title),
         # No text can end the script, or begin another.
@@ -176,30 +176,40 @@ def _lane(
 ) -> dict[str, Any]:
     """Lines on one scale, which is that of the ROI: a byte for each value."""
     bars = names == ["spks"]
-    low = np.fmin.reduce([np.fmin.reduce(ends[name][0], axis=1) for name in names])
-    high = np.fmax.reduce([np.fmax.reduce(ends[name][1], axis=1) for name in names])
+    pairs = {name: _finite(*ends[name]) for name in names}
+    low = np.fmin.reduce([np.fmin.reduce(pair, axis=(1, 2)) for pair in pairs.values()])
+    high = np.fmax.reduce([np.fmax.reduce(pair, axis=(1, 2)) for pair in pairs.values()])
     low = np.where(np.isfinite(low), 0.0, low) if bars else low
     span = np.where(high > low, high - low, 1.0)[:, None, None]
+    told = [why(ds, i) for i in range(ds.sizes["roi"])]
     lines = []
     for name in names:
-        scaled = (np.stack(ends[name], axis=-1) - low[:, None, None]) / span * (_NONE - 1)
+        scaled = (pairs[name] - low[:, None, None]) / span * (_NONE - 1)
         known = np.isfinite(scaled)
         coded = np.where(known, np.round(np.where(known, scaled, 0)), _NONE).astype(np.uint8)
         unit = unit_shown(name, ds[name].attrs)
         line: dict[str, Any] = {"name": f"{name} ({unit})" if unit else name, "color": colors[name]}
-        lines.append(
-            {**line, "dash": name == "F0", "bars": bars, "traces": list(map(_coded, coded))}
-        )
-    shown = []
-    for i, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
-        nothing = not bars and has_nothing(ends[names[0]][1][i], why(ds, i))
-        shown.append((None, None) if nothing else (f"{a:.4g}", f"{b:.4g}"))
+        # Spikes of 0 are none, and no absent ones, where the status says that there is no trace.
+        absent = [
+            not np.isfinite(pair).any() if bars else has_nothing(pair, word)
+            for pair, word in zip(pairs[name], told, strict=True)
+        ]
+        line |= {"dash": name == "F0", "bars": bars, "absent": absent}
+        lines.append({**line, "traces": list(map(_coded, coded))})
+    drawn = ~np.all([line["absent"] for line in lines], axis=0)
     return {
         "lines": lines,
         "height": 1 if names[0] in ("spks", "Fneu") else 2,
-        "low": [a for a, _ in shown],
-        "high": [b for _, b in shown],
+        "low": [f"{v:.4g}" if some else None for v, some in zip(low, drawn, strict=True)],
+        "high": [f"{v:.4g}" if some else None for v, some in zip(high, drawn, strict=True)],
     }
+
+
+def _finite(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Lowest and highest, ``(roi, bin, 2)``: an infinite one is the other, NaN where both are."""
+    pair = np.stack([low, high], axis=-1)
+    pair = np.where(np.isfinite(pair), pair, np.nan)
+    return np.where(np.isnan(pair), pair[..., ::-1], pair)
 
 
 def check_page(target: str, overwrite: bool) -> None:

@@ -109,7 +109,7 @@ def draw_rows(
         if row.spikes is not None:
             _draw_spikes(ax, row, time, runs, columns, floor)
         if row.saturated is not None:
-            _draw_saturated(ax, row.saturated, time, floor + tops[k] + 0.02)
+            _draw_saturated(ax, row.saturated, time, runs, floor + tops[k] + 0.02)
     _frame(ax, rows, shades, start, width, label)
 
 
@@ -161,14 +161,17 @@ def _draw_spikes(
     ax.add_collection(LineCollection(list(lines), colors=INK, linewidths=0.8), autolim=False)
 
 
-def _draw_saturated(ax: Axes, saturated: np.ndarray, time: np.ndarray, height: float) -> None:
-    """Draw a bar over each run of saturated frames."""
+def _draw_saturated(
+    ax: Axes, saturated: np.ndarray, time: np.ndarray, runs: np.ndarray, height: float
+) -> None:
+    """Draw a bar over each run of saturated frames, none over a gap."""
     from matplotlib.collections import LineCollection
 
     if not saturated.any():
         return
-    steps = np.diff(np.concatenate([[0], saturated.astype(np.int8), [0]]))
-    first, last = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0) - 1
+    goes_on = saturated[1:] & saturated[:-1] & (runs[1:] == runs[:-1])
+    first = np.flatnonzero(saturated & ~np.append(False, goes_on))
+    last = np.flatnonzero(saturated & ~np.append(goes_on, False))
     half = 0.5 * float(np.median(np.diff(time))) if time.size > 1 else 0.5
     x = np.stack([time[first] - half, time[last] + half], 1)
     lines = np.stack([x, np.full_like(x, height)], 2)

@@ -61,7 +61,7 @@ def _of_kind(name: str, events: Any, axis: TimeAxis) -> Happened:
             f"or a table of them; got shape {events.shape}"
         )
     try:
-        places = np.array([axis.clock.at(one) for one in events.ravel()], np.float64)
+        places = np.array([axis.at(one) for one in events.ravel()], np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"events {name!r} must be times on the axis {axis.label}; got {events.dtype}"
@@ -81,19 +81,34 @@ def _of_table(name: str, table: Any, columns: list[Any], axis: TimeAxis) -> np.n
     """Take times from the columns of a table whose names say what they are."""
     for first, last in _ENDS:
         if first in columns and last in columns:
-            return np.stack([np.asarray(table[first]), np.asarray(table[last])], 1)
+            return np.stack([_column(name, table[k], axis) for k in (first, last)], 1)
     for first in _ONSETS:
         if first in columns:
-            start = np.asarray(table[first])
+            start = _column(name, table[first], axis)
             if "duration" in columns:
-                length = np.asarray(table["duration"], np.float64)
-                places = np.array([axis.clock.at(one) for one in start], np.float64)
+                length = _column(name, table["duration"], axis).astype(np.float64)
+                places = np.array([axis.at(one) for one in start], np.float64)
                 return np.stack([places, places + length], 1)
             return start
     raise ValueError(
         f"events {name!r}: a table needs columns start_time and stop_time, start and stop or end, "
         f"or onset (and duration); it has {', '.join(map(str, columns))}"
     )
+
+
+def _column(name: str, column: Any, axis: TimeAxis) -> np.ndarray:
+    """Values of a column: what is said to be in s, and timedeltas, in the unit of the axis."""
+    values = np.asarray(column)
+    if values.dtype.kind == "O" and all(hasattr(one, "total_seconds") for one in values):
+        values = values.astype("m8[ns]")
+    if values.dtype.kind == "m":
+        values = values / np.timedelta64(1, "s")
+    elif values.dtype.kind not in "iuf" or getattr(column, "attrs", {}).get("units") != "s":
+        return values
+    try:
+        return np.asarray(axis.of_seconds(values))
+    except ValueError as error:
+        raise ValueError(f"events {name!r} {error}") from None
 
 
 def draw_happened(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class TimeAxis(NamedTuple):
     clock: Clock
     starts: tuple[int, ...] = (0,)
     """First frame of each segment."""
+    fs: float | None = None
+    """Frame rate in Hz, where the traces say it."""
 
     @property
     def runs(self) -> np.ndarray:
@@ -36,22 +39,57 @@ class TimeAxis(NamedTuple):
         """How long a frame is."""
         return _usual(self.values)
 
+    def at(self, when: Any) -> float:
+        """Where a time lies: a number of the axis' unit, a date where these are, or a timedelta.
 
-def time_axis(ds: xr.Dataset) -> TimeAxis:
+        Raises
+        ------
+        TypeError, ValueError
+            If it is no time, or a timedelta and how long a unit is is not known.
+        """
+        if isinstance(when, np.timedelta64) or hasattr(when, "total_seconds"):
+            return self.of_seconds(np.timedelta64(when, "ns") / np.timedelta64(1, "s"))
+        return self.clock.at(when)
+
+    def of_seconds(self, seconds: Any) -> Any:
+        """Convert s to the unit of the axis.
+
+        Raises
+        ------
+        ValueError
+            If how long a unit is is not known.
+        """
+        rate = self.clock.per_second(math.nan if self.fs is None else self.fs)
+        if rate is None or math.isnan(rate):
+            way = "ds.time.attrs['units'] = 's'" if rate is None else "ds.attrs['fs'] = 30.0, in Hz"
+            raise ValueError(
+                f"are in s, and how many units of {self.label} a second has is not known; say it, "
+                f"as in {way}"
+            )
+        return seconds * rate
+
+
+def time_axis(ds: xr.Dataset, frames: np.ndarray | None = None) -> TimeAxis:
     """Give the times of the frames, and what the axis is called.
+
+    ``frames`` are those that are shown, None all: their times are those of the whole recording.
 
     Raises
     ------
     ValueError
         If time goes back or repeats.
     """
-    check_increasing(ds, "ds", allow_missing=True)
     fs = _rate(ds)
     clock = clock_of(ds, fs)
-    frames = np.arange(ds.sizes["time"], dtype=np.float64)
+    numbers = np.arange(ds.sizes["time"], dtype=np.float64)
     if clock is None:
-        clock = Clock(frames, "frames") if fs is None else Clock(frames / fs, "s")
-    return TimeAxis(_filled(clock.values, frames), clock.label, clock, starts_of(ds))
+        clock = Clock(numbers, "frames") if fs is None else Clock(numbers / fs, "s")
+    places = _filled(clock.values, numbers)
+    if frames is not None:
+        ds = ds.isel(time=frames)
+        places, clock = places[frames], clock._replace(values=clock.values[frames])
+    check_increasing(ds, "ds", allow_missing=True)
+    return TimeAxis(places, clock.label, clock, starts_of(ds), fs)
 
 
 def _rate(ds: xr.Dataset) -> float | None:
@@ -166,7 +204,7 @@ def frames_in(axis: TimeAxis, time: Any) -> slice:
     if time is None:
         return slice(0, places.size)
     try:
-        start, end = (None if one is None else axis.clock.at(one) for one in time)
+        start, end = (None if one is None else axis.at(one) for one in time)
     except (TypeError, ValueError):
         raise ValueError(
             f"time must be (start, end), as in time=(10, 20), on the axis {axis.label}; got "

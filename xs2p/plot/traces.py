@@ -16,7 +16,7 @@ from xs2p.plot.choice import (
     check_variables,
     default_row,
     default_variables,
-    of_segments,
+    frames_of,
     others_in,
     rows_of,
     saturated_in,
@@ -72,11 +72,11 @@ def plot_traces(
     time
         ``(start, end)`` to show, in the unit of the axis: s, what ``ds.time.attrs["units"]`` says,
         or frames where neither ``ds.time`` nor ``ds.attrs["fs"]`` says the time. Of dates, s from
-        the first, or dates as ``ds.time`` has them. None, also for one of the two, is as far as the
-        recording goes.
+        the first, or dates as ``ds.time`` has them. Timedeltas count from 0.
+        None, also for one of the two, is as far as the recording goes.
     segments
-        Names or labels of the segments to show, or one of them; None shows all. Where others lie
-        between them the axis has a gap.
+        Names or labels of the segments to show, or one of them; None shows all. Each stands where
+        it is in the whole recording; where others lie between them the axis has a gap.
     variables
         Names of traces to draw as they are, such as ``["dFF"]`` or ``["dFF", "Fc", "F0", "spks"]``.
         Those of one unit share a row, dF/F has one of its own, spikes stand in the first. None
@@ -85,7 +85,9 @@ def plot_traces(
         What happened, drawn behind the traces: onsets ``(event,)`` as dashed lines, intervals
         ``(event, 2)`` as spans; a table with ``start_time`` and ``stop_time`` (NWB), ``start`` and
         ``end`` (pynapple) or ``onset`` and ``duration``; a dict of any of these by name; or what
-        :func:`xs2p.events` found, each behind its own ROI. Times as in ``time``.
+        :func:`xs2p.events` found, each behind its own ROI. Times as in ``time``; columns
+        whose ``attrs["units"]`` is ``"s"``, as of :func:`xs2p.events`, are put in the unit of the
+        axis.
     saturation
         ``F`` from which the detector is saturated, in the units of ``F``: such frames have a red
         bar above the trace. None marks frames in which ``ds.saturated``, over ``time`` or
@@ -118,7 +120,8 @@ def plot_traces(
     ------
     ValueError
         If there is no such ROI, segment or variable, no time in the range, time goes back or
-        repeats, events are no times, or ``ds`` has no traces or several channels.
+        repeats, events are no times or in s where the unit of the axis is not known, or ``ds`` has
+        no traces or several channels.
 
     Examples
     --------
@@ -143,8 +146,9 @@ def plot_traces(
         raise ValueError(
             "variables are drawn as they are; corrected and neuropil_coefficient are for the rest"
         )
-    ds = of_segments(ds, segments)
-    axis = time_axis(ds)
+    kept = frames_of(ds, segments)
+    axis = time_axis(ds, kept)
+    ds = ds if kept is None else ds.isel(time=kept)
     around = happened(events, axis)
     frames = frames_in(axis, time)
     labels = _chosen(ds, rois, frames)
@@ -298,12 +302,12 @@ def _words(row: Row, show: list[str], coefficient: float | xr.DataArray | None) 
 
 def _words_of(groups: list[tuple[str, list[str]]]) -> dict[str, str]:
     """Say what the lines are of variables that are drawn as they are."""
-    return {
-        "main": ", ".join(names[0] for _, names in groups),
-        "neuropil": "Fneu (neuropil)",
-        "baseline": "F0 (baseline)",
-        **{f"other {k}": name for _, names in groups for k, name in enumerate(others_in(names))},
-    }
+    each: dict[str, list[str]] = {"main": [names[0] for _, names in groups]}
+    for _, names in groups:
+        for k, name in enumerate(others_in(names)):
+            each.setdefault(f"other {k}", []).append(name)
+    joined = {part: ", ".join(names) for part, names in each.items()}
+    return {**joined, "neuropil": "Fneu (neuropil)", "baseline": "F0 (baseline)"}
 
 
 def _legend(
