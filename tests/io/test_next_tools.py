@@ -169,7 +169,7 @@ def test_the_snakemake_rule_of_the_page_runs(tmp_path):
     """As it is printed: the store is made, and a second call has nothing to do."""
     pytest.importorskip("snakemake")
     page = (ROOT / "docs" / "tools.md").read_text()
-    (rule,) = re.findall(r"^```snakemake\n(.*?)^```", page, re.M | re.S)
+    (rule,) = re.findall(r"^```text\n(rule .*?)^```", page, re.M | re.S)
     (tmp_path / "Snakefile").write_text(rule)
     movie, rois, _ = simulate(N, (LY, LX), T, fs=10.0)
     plane = tmp_path / "mouse1" / "suite2p" / "plane0"
