@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,8 @@ from xs2p._frames import BAD
 from xs2p._warnings import warn
 from xs2p.disk.reads import naming
 from xs2p.io.alf import names as alf
-from xs2p.rois.assemble import DESCRIPTIONS, KNOWN_STATUS, status_of_zeros
+from xs2p.io.alf.kept import OF_EACH_ROI, known_of, read_kept
+from xs2p.rois.assemble import DESCRIPTIONS, status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -215,8 +215,6 @@ class _Folder:
             ragged[name] = owner, xr.Variable(f"{name}_element", ring.flat, about)
         if (n := alf.fov_number(self.path)) is not None:
             columns["plane"] = _variable(np.full(masks.npix.size, n), _PLANE)
-        if "status" in ours:
-            self.counted(alf.OURS, "ROIs", len(ours["status"]))
         ypix, xpix = np.divmod(masks.flat, max(masks.frame[1], 1))
         try:
             rois = assemble(
@@ -229,6 +227,8 @@ class _Folder:
                 fields=Fields(
                     per_roi=columns,
                     ragged=ragged,
+                    radius=known_of(ours, "radius"),
+                    med=known_of(ours, "med_y", "med_x"),
                     status=np.array(ours["status"], TEXT) if "status" in ours else None,
                 ),
             )
@@ -249,10 +249,10 @@ class _Folder:
 
     def labels(self, ours: Mapping[str, Any], n_rois: int) -> np.ndarray:
         """Labels of the ROIs, as they were where `write_alf` wrote them, or from 0."""
-        if "roi" in ours:
-            self.counted(alf.OURS, "ROIs", len(ours["roi"]))
-            return np.array(ours["roi"])
-        return np.arange(n_rois)
+        for key in OF_EACH_ROI:
+            if key in ours:
+                self.counted(alf.OURS, "ROIs", len(ours[key]))
+        return np.array(ours["roi"]) if "roi" in ours else np.arange(n_rois)
 
     def columns(self) -> dict[str, Any]:
         """Collect what is said of each ROI."""
@@ -301,29 +301,7 @@ class _Folder:
         path = self.where(alf.OURS)
         if path is None:
             return {}
-        with open(path, encoding="utf-8") as file:
-            try:
-                found = json.load(file)
-            except ValueError as error:
-                raise ValueError(f"{path}: is no JSON ({error})") from error
-        return _checked(found, path)
-
-
-def _checked(found: Any, path: str) -> dict[str, Any]:
-    """Raise where what `write_alf` kept is not of the kinds that it keeps."""
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
-    for key in ("attrs", "variables"):
-        if not isinstance(found.get(key, {}), dict):
-            raise ValueError(f"{path}: {key} is a {type(found[key]).__name__}, expected an object")
-    for key, kinds in (("roi", (int, float, str)), ("status", str)):
-        entries = found.get(key, [])
-        if not isinstance(entries, list) or not all(isinstance(e, kinds) for e in entries):
-            raise ValueError(f"{path}: {key} is no list of labels")
-    strange = set(found.get("status", [])) - set(KNOWN_STATUS)
-    if strange or len(set(found.get("roi", []))) < len(found.get("roi", [])):
-        raise ValueError(f"{path}: its status is {sorted(strange)}, or its labels repeat")
-    return found
+        return read_kept(path)
 
 
 def _variable(values: np.ndarray, attrs: dict[str, Any]) -> xr.Variable:

@@ -1,0 +1,145 @@
+"""Sets of ALF's files: what an earlier write, a kill and other programs leave, and several FOVs."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import xs2p
+from xs2p.testing import simulate
+
+LY, LX, N, T = 24, 30, 6, 40
+
+
+@pytest.fixture(scope="module")
+def movie():
+    return simulate(N, (LY, LX), T, fs=10.0, chunks=T)[0]
+
+
+@pytest.fixture(scope="module")
+def rois():
+    return simulate(N, (LY, LX), T, fs=10.0, chunks=T)[1]
+
+
+@pytest.fixture(scope="module")
+def ds(movie, rois):
+    return movie.s2p.extract(rois, tau=1.0, min_neuropil_pixels=40).compute()
+
+
+@pytest.fixture(scope="module")
+def placed(ds):
+    """Of three planes, two ROIs each."""
+    return xs2p.recompute_overlap(ds.assign_coords(plane=("roi", np.arange(N) // 2)))
+
+
+def of(ds, *planes):
+    return ds.isel(roi=np.isin(ds.plane.values, planes)).s2p.compact()
+
+
+def test_fields_of_view_of_an_earlier_write_are_not_read_with_the_new(placed, tmp_path):
+    xs2p.write_alf(placed, tmp_path)
+    with pytest.raises(FileExistsError):
+        xs2p.write_alf(of(placed, 0, 1), tmp_path)
+    (tmp_path / "FOV_02" / "mine.txt").write_text("kept")
+    xs2p.write_alf(of(placed, 0, 1), tmp_path, overwrite=True)
+    assert xs2p.read_alf(tmp_path).plane.values.tolist() == [0, 0, 1, 1]
+    assert os.listdir(tmp_path / "FOV_02") == ["mine.txt"]
+    with pytest.raises(FileExistsError, match=r"FOV_01 is there.*together with FOV_00"):
+        xs2p.write_alf(of(placed, 0), tmp_path, overwrite=True)
+    xs2p.write_alf(of(placed, 0), tmp_path / "FOV_00", overwrite=True)
+    assert xs2p.read_alf(tmp_path).sizes["roi"] == 4
+    with pytest.raises(FileExistsError, match=r"FOV_00 is there.*overwrite=True removes"):
+        xs2p.write_alf(of(placed.assign_coords(plane=placed.plane + 2), 2, 3), tmp_path)
+
+
+def test_planes_may_be_written_one_by_one_again_and_again(placed, tmp_path):
+    for _ in range(2):
+        for n in range(3):
+            xs2p.write_alf(of(placed, n), tmp_path, overwrite=True)
+    assert xs2p.read_alf(tmp_path).sizes["roi"] == N
+
+
+def test_a_field_of_view_of_somebody_is_left(placed, tmp_path):
+    theirs = tmp_path / "FOV_05"
+    theirs.mkdir()
+    np.save(theirs / "mpci.ROIActivityF.npy", np.zeros((T, 2), "f4"))
+    with pytest.raises(FileExistsError, match=r"FOV_05.*another program's"):
+        xs2p.write_alf(placed, tmp_path, overwrite=True)
+    theirs.rename(tmp_path / "FOV_1")
+    with pytest.raises(FileExistsError, match=r"FOV_1 is there and is field of view 1 too"):
+        xs2p.write_alf(placed, tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == ["FOV_1"]
+
+
+def test_two_folders_of_one_number(placed, tmp_path):
+    xs2p.write_alf(placed, tmp_path)
+    (tmp_path / "FOV_01").rename(tmp_path / "FOV_0")
+    with pytest.raises(ValueError, match=r"FOV_0 and .*FOV_00 are both field of view 0"):
+        xs2p.read_alf(tmp_path)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_a_kill_leaves_is_no_whole_set(ds, tmp_path, monkeypatch, again):
+    """Killed while the files get their names: nothing is cleared away then."""
+    folder = tmp_path / "FOV_00"
+    if again:
+        xs2p.write_alf(ds, tmp_path)
+    states, rename = [], os.rename
+
+    def kept(old, new):
+        rename(old, new)
+        copy = tmp_path / f"state{len(states)}" / "FOV_00"
+        copy.mkdir(parents=True)
+        for name in os.listdir(folder):
+            os.link(folder / name, copy / name)
+        states.append(copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", kept)
+        xs2p.write_alf(ds.isel(roi=slice(4)), tmp_path, overwrite=True)
+    assert len(states) > 10
+    for state in states[:-1]:
+        with pytest.raises((ValueError, FileNotFoundError)) as told:
+            xs2p.read_alf(state)
+        if told.type is ValueError:
+            assert "write it again with overwrite=True" in str(told.value)
+        xs2p.write_alf(ds, state, overwrite=True)
+        assert xs2p.read_alf(state).sizes["roi"] == N
+        assert not [name for name in os.listdir(state) if name.startswith(".")]
+
+
+def test_files_of_others_in_our_folder_are_left(ds, tmp_path):
+    xs2p.write_alf(ds, tmp_path)
+    quality = tmp_path / "FOV_00" / "mpci.mpciFrameQC.npy"
+    np.save(quality, np.zeros(T, "u1"))
+    with pytest.raises(FileExistsError, match=r"mpciFrameQC.npy exists and is another program's"):
+        xs2p.write_alf(ds, tmp_path, overwrite=True)
+    assert quality.exists()
+
+
+def test_a_dataset_under_a_longer_name(ds, tmp_path):
+    folder = tmp_path / "FOV_00"
+    folder.mkdir()
+    for part in ("1234", "5678"):
+        np.save(folder / f"mpci.ROIActivityF.{part}.npy", np.zeros((T, N), "f4"))
+        with pytest.raises(FileExistsError, match=rf"mpci.ROIActivityF.{part}.npy"):
+            xs2p.write_alf(ds, tmp_path)
+    with pytest.raises(ValueError, match=r"1234.npy and .*5678.npy are both"):
+        xs2p.read_alf(tmp_path)
+
+
+def test_places_come_back_and_neuropil_is_the_same(movie, rois, tmp_path):
+    moved = rois.assign_coords(radius=rois.radius * 1.7, med_y=rois.med_y + 0.25)
+    want = movie.s2p.extract(moved, tau=1.0, min_neuropil_pixels=40).compute()
+    xs2p.write_alf(want, tmp_path)
+    back = xs2p.read_rois(tmp_path)
+    for name in ("radius", "med_y", "med_x"):
+        np.testing.assert_array_equal(back[name], moved[name])
+    found = movie.s2p.extract(back, tau=1.0, min_neuropil_pixels=40)
+    np.testing.assert_array_equal(found.Fneu, want.Fneu)
