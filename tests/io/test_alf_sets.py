@@ -75,6 +75,9 @@ def test_a_field_of_view_of_somebody_is_left(placed, tmp_path):
 
 def test_two_folders_of_one_number(placed, tmp_path):
     xs2p.write_alf(placed, tmp_path)
+    (tmp_path / "FOV_02").rename(tmp_path / "moved")
+    with pytest.warns(UserWarning, match="FOV_02 was written together with FOV_00, FOV_01"):
+        assert xs2p.read_alf(tmp_path).sizes["roi"] == 4
     (tmp_path / "FOV_01").rename(tmp_path / "FOV_0")
     with pytest.raises(ValueError, match=r"FOV_0 and .*FOV_00 are both field of view 0"):
         xs2p.read_alf(tmp_path)
@@ -143,3 +146,97 @@ def test_places_come_back_and_neuropil_is_the_same(movie, rois, tmp_path):
         np.testing.assert_array_equal(back[name], moved[name])
     found = movie.s2p.extract(back, tau=1.0, min_neuropil_pixels=40)
     np.testing.assert_array_equal(found.Fneu, want.Fneu)
+
+
+def test_types_of_rois_come_back(ds, tmp_path):
+    folder = tmp_path / "a" / "FOV_00"
+    xs2p.write_alf(ds, folder)
+    np.save(folder / "mpciROIs.mpciROITypes.npy", np.arange(N) % 2 + 1)
+    (folder / "mpciROITypes.names.tsv").write_text("v\tn\n0\tnone\n1\tsoma\n2\tdendrite\n")
+    with pytest.warns(UserWarning, match="of the types dendrite, soma"):
+        found = xs2p.read_alf(folder)
+    xs2p.write_alf(found, tmp_path / "b")
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "b" / "FOV_00" / "mpciROIs.mpciROITypes.npy"), np.arange(N) % 2 + 1
+    )
+    with pytest.warns(UserWarning, match="of the types dendrite, soma"):
+        again = xs2p.read_alf(tmp_path / "b")
+    np.testing.assert_array_equal(again.roi_type, found.roi_type)
+    np.testing.assert_array_equal(again.iscell_prob, found.iscell_prob)
+
+
+@pytest.mark.parametrize("names", ["0\tsoma\n1\tdendrite\n", "0\tno cell\n1\tsoma\n"])
+def test_types_0_and_1_with_other_names_are_no_iscell(ds, tmp_path, names):
+    xs2p.write_alf(ds, tmp_path)
+    (tmp_path / "FOV_00" / "mpciROITypes.names.tsv").write_text("v\tn\n" + names)
+    with pytest.warns(UserWarning, match="which are cells is not said"):
+        assert "iscell" not in xs2p.read_alf(tmp_path).variables
+    np.save(tmp_path / "FOV_00" / "mpciROIs.mpciROITypes.npy", np.full(N, np.nan))
+    with pytest.raises(ValueError, match=r"mpciROITypes.npy: its types are \[nan.*whole numbers"):
+        xs2p.read_alf(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["npix", "roi_id", "roi", "time", "status", "F", "radius"])
+def test_names_of_the_roi_set_are_not_those_of_a_file(ds, tmp_path, name):
+    xs2p.write_alf(ds, tmp_path)
+    want = xs2p.read_alf(tmp_path)
+    np.save(tmp_path / "FOV_00" / f"mpciROIs.{name}.npy", np.arange(N) + 100)
+    with pytest.warns(UserWarning, match=rf"mpciROIs.{name}.npy is left out"):
+        assert xs2p.read_alf(tmp_path).identical(want)
+
+
+def test_frames_and_parameters_of_several_fields_of_view(placed, tmp_path):
+    for n in range(3):
+        part = of(placed, n).assign_coords(badframes=("time", np.arange(T) == n))
+        part = part.assign_coords(frame_qc=("time", (np.arange(T) > 30).astype("u1")))
+        part.F.attrs["tau"] = part.spks.attrs["tau"] = part.attrs["tau"] = 1.0 + (n == 2)
+        xs2p.write_alf(part, tmp_path)
+    found = xs2p.read_alf(tmp_path)
+    assert np.flatnonzero(found.badframes).tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(found.frame_qc, np.arange(T) > 30)
+    assert not any("tau" in each.attrs for each in (found, found.F, found.spks))
+    assert found.attrs["baseline"] == placed.attrs["baseline"] and "units" in found.F.attrs
+    assert found.spks.attrs["baseline"] == placed.spks.attrs["baseline"]
+    np.save(tmp_path / "FOV_01" / "mpci.mpciFrameQC.npy", np.zeros(T, "u1"))
+    with pytest.warns(UserWarning, match="differ in frame_qc"):
+        assert "frame_qc" not in xs2p.read_alf(tmp_path).coords
+
+
+def test_neuropil_masks_of_several_fields_of_view(placed, tmp_path):
+    for n in range(3):
+        part = of(placed, n)
+        xs2p.write_alf(part, tmp_path / "a", masks=xs2p.build_masks(part, min_neuropil_pixels=40))
+    found = xs2p.read_alf(tmp_path / "a")
+    xs2p.write_alf(found, tmp_path / "b")
+    for n in range(3):
+        name = f"FOV_{n:02}/mpciROIs.neuropilMasks.sparse_npz"
+        one, other = (np.load(tmp_path / path / name) for path in "ab")
+        assert one["indptr"][-1] > 0
+        for key in ("indices", "indptr", "shape"):
+            np.testing.assert_array_equal(one[key], other[key])
+    os.remove(tmp_path / "b" / "FOV_01" / "_xs2p_ROIData.attributes.json")
+    os.remove(tmp_path / "b" / "FOV_01" / "mpciROIs.neuropilMasks.sparse_npz")
+    with pytest.warns(UserWarning, match="FOV_01 has no mpciROIs.neuropilMasks"):
+        assert "neuropil_mask" not in xs2p.read_alf(tmp_path / "b").variables
+
+
+@pytest.mark.parametrize(
+    "name", ["mpciROIs.cellClassifier.npy", "mpci.ROIActivityF.npy", "mpciROIs.masks.sparse_npz"]
+)
+def test_a_field_of_view_without_a_file_that_others_have(placed, tmp_path, name):
+    xs2p.write_alf(placed, tmp_path)
+    os.remove(tmp_path / "FOV_01" / "_xs2p_ROIData.attributes.json")
+    os.remove(tmp_path / "FOV_01" / name)
+    with pytest.raises(ValueError, match=r"FOV_01 has no .*and FOV_00 has"):
+        xs2p.read_alf(tmp_path)
+
+
+def test_rois_are_read_where_times_differ(placed, tmp_path):
+    xs2p.write_alf(placed, tmp_path)
+    want = xs2p.read_rois(tmp_path)
+    times = tmp_path / "FOV_01" / "mpci.times.npy"
+    np.save(times, np.load(times) + 0.02)
+    assert xs2p.read_rois(tmp_path).identical(want) and set(want.attrs) == {"Ly", "Lx"}
+    for name in ("npix", "ypix", "xpix", "lam", "overlap"):
+        np.testing.assert_array_equal(want[name], placed.s2p.compact()[name])
+        assert name in want.data_vars

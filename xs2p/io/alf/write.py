@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p._attrs import check_complete, check_flag
-from xs2p._frames import BAD, valid_of
+from xs2p._frames import BAD, SEGMENT, valid_of
 from xs2p._time import check_increasing, check_known, rate_shown, seconds_of
 from xs2p._warnings import warn
 from xs2p.io.alf import names as alf
@@ -67,7 +67,8 @@ def write_alf(
     Warns
     -----
     UserWarning
-        ROIs have frames of their own that do not count: ALF holds frames that count for none.
+        ROIs have frames of their own that do not count: ALF holds frames that count for none. The
+        Dataset has ``segment``: ALF has no place for it.
 
     Notes
     -----
@@ -76,9 +77,10 @@ def write_alf(
     of ``valid``, else of ``badframes``; ``mpciFrameQC`` of ``frame_qc``. Of ``mpciROIs``:
     ``masks`` and ``neuropilMasks``, which pydata's ``sparse.load_npz`` reads as ``(roi, y, x)``;
     ``mpciROITypes``, 1 for a cell and 0 for none, and ``cellClassifier`` (without ``iscell`` all
-    are cells with 1); ``stackPos``, whole pixels ``(y, x, 0)``; ``uuids``, new ones where there
-    is no coordinate of this name. ``mpciMeanImage.images`` of ``meanImg``. ``roi``, ``status``,
-    ``radius``, ``med_y``, ``med_x``, the parameters and the names of the files go to
+    are cells with 1; of ``roi_type`` without it its types); ``stackPos``, whole pixels
+    ``(y, x, 0)``; ``uuids``, new ones where there is no such coordinate.
+    ``mpciMeanImage.images`` of ``meanImg``. ``roi``, ``status``, ``radius``, ``med_y``, ``med_x``,
+    the parameters and the names of the files go to
     ``_xs2p_ROIData.attributes.json``. What else is in the Dataset, as ``Fc``, ``F0`` and ``dFF``,
     has no name in ALF and is left out.
 
@@ -99,6 +101,8 @@ def write_alf(
     check_places(parts, read, overwrite)
     old = fovs_to_remove(name, parts, read, overwrite)
     seconds = _seconds(ds)
+    if SEGMENT in ds.coords and ds[SEGMENT].dims == ("time",):
+        warn("write_alf: ALF has no place for segment, which frames are of one recording; left out")
     with contextlib.ExitStack() as sets:
         for folder, part in parts.items():
             new = _Set(sets.enter_context(file_set(folder, alf.KNOWN, overwrite=overwrite)))
@@ -145,7 +149,21 @@ def _check(ds: Any) -> None:
                 f"write_alf: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
                 "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
             )
+    _check_labels(ds)
     pixel_order(ds)  # says what is wrong with what is no ROI set
+
+
+def _check_labels(ds: xr.Dataset) -> None:
+    """Raise unless labels of ROIs are all numbers or all texts, as they can be read again."""
+    labels = ds["roi"].values.ravel().tolist() if "roi" in ds.coords else []
+    texts = sum(isinstance(label, str) for label in labels)
+    numbers = sum(isinstance(label, int | float) for label in labels)
+    if max(texts, numbers) < len(labels):
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(
+            f"write_alf: the labels of the ROIs are {', '.join(kinds)}, expected all numbers or "
+            "all texts; make them so: ds.assign_coords(roi=[str(label) for label in ds.roi.values])"
+        )
 
 
 def _check_masks(masks: Masks | None, ds: xr.Dataset, n_planes: int) -> None:
@@ -188,9 +206,12 @@ def _folders_of(ds: xr.Dataset, path: str) -> dict[str, xr.Dataset]:
             "of one; give the folder above it, or write each: "
             f"ds.isel(roi=ds.plane.values == {planes[0]})"
         )
+    numbers = planes.astype(int).tolist()
+    own = f"meanImg_plane{numbers[0]}"
+    if len(numbers) == 1 and own in ds and "meanImg" not in ds:  # the others are of no ROI here
+        ds = ds.assign(meanImg=ds[own])
     if given is not None:
         return {path: ds}
-    numbers = planes.astype(int).tolist()
     if len(numbers) == 1:
         return {os.path.join(path, f"FOV_{numbers[0]:02}"): ds}
     ds = ds.assign_coords(plane=("roi", np.asarray(found)))
@@ -217,7 +238,7 @@ def _write_fov(
     import dask
 
     from xs2p.compute.cluster import naming_what_was_lost
-    from xs2p.io.suite2p.export import flag_table, watching, write_lazily
+    from xs2p.io.suite2p.export import watching, write_lazily
 
     traces = {key: ds[key] for key in alf.TRACES if key in ds}
     rest = ds.drop_vars([key for key in ds.data_vars if "time" in ds[key].dims])
@@ -232,11 +253,7 @@ def _write_fov(
     _save(new, alf.BAD_FRAMES, _bad_frames(rest, seconds.size))
     if alf.QC in rest.coords and rest[alf.QC].dims == ("time",):
         _write_quality(rest[alf.QC], new)
-    if rest.sizes["roi"]:
-        cells = flag_table(rest, "iscell")
-        _save(new, alf.TYPES, cells[:, 0].astype(np.int16))
-        _save(new, alf.CLASSIFIER, cells[:, 1].astype(np.float64))
-    _write_names(new, alf.TYPE_NAMES, "roi", {0: "no cell", 1: "cell"})
+    _write_types(rest, new)
     place = np.stack([rest["med_y"], rest["med_x"], np.zeros(rest.sizes["roi"])], axis=1)
     _save(new, alf.POSITIONS, np.rint(place).astype(np.int64))
     ids = [str(uuid.uuid4()) for _ in range(rest.sizes["roi"])]
@@ -291,6 +308,30 @@ def _write_quality(quality: xr.DataArray, new: Callable[[str], str]) -> None:
     if values is not None and words is not None:
         names = dict(zip(np.atleast_1d(values).tolist(), str(words).split(), strict=False))
         _write_names(new, alf.FRAME_QC_NAMES, "qc", names)
+
+
+def _write_types(ds: xr.Dataset, new: Callable[[str], str]) -> None:
+    """Write which ROIs are cells, or of which type each is where that alone is known."""
+    from xs2p.io.suite2p.export import flag_table
+
+    names = {0: "no cell", 1: "cell"}
+    if "roi_type" in ds.variables and "iscell" not in ds.variables:
+        words = [str(word) for word in ds["roi_type"].values]
+        of = {word: n for n, word in enumerate(dict.fromkeys(words))}
+        numbers = np.array([of[word] for word in words], np.int64)
+        if "roi_type_value" in ds.variables:
+            numbers = ds["roi_type_value"].values.astype(np.int64)
+        names = dict(sorted(zip(numbers.tolist(), words, strict=True)))
+        if words:
+            small = numbers.astype(np.int16)
+            _save(new, alf.TYPES, small if (small == numbers).all() else numbers)
+        if "iscell_prob" in ds.variables:
+            _save(new, alf.CLASSIFIER, ds["iscell_prob"].values.astype(np.float64))
+    elif ds.sizes["roi"]:
+        cells = flag_table(ds, "iscell")
+        _save(new, alf.TYPES, cells[:, 0].astype(np.int16))
+        _save(new, alf.CLASSIFIER, cells[:, 1].astype(np.float64))
+    _write_names(new, alf.TYPE_NAMES, "roi", names)
 
 
 def _write_masks(ds: xr.Dataset, new: Callable[[str], str], masks: Masks | None) -> None:
