@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -240,3 +241,56 @@ def test_rois_are_read_where_times_differ(placed, tmp_path):
     for name in ("npix", "ypix", "xpix", "lam", "overlap"):
         np.testing.assert_array_equal(want[name], placed.s2p.compact()[name])
         assert name in want.data_vars
+
+
+def test_labels_that_cannot_be_read_again(ds, tmp_path):
+    mixed = ds.assign_coords(roi=np.array([0, "a", 1, 2, 3, 4], object))
+    with pytest.raises(ValueError, match="labels of the ROIs are int, str, expected"):
+        xs2p.write_alf(mixed, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_segments_are_told_of(ds, tmp_path):
+    parts = ds.assign_coords(segment=("time", np.arange(T) // 20))
+    with pytest.warns(UserWarning, match="no place for segment"):
+        xs2p.write_alf(parts, tmp_path)
+
+
+def test_the_mean_image_of_the_one_plane_there_is(placed, tmp_path):
+    image = np.arange(LY * LX, dtype=float).reshape(LY, LX)
+    some = placed.assign({f"meanImg_plane{n}": (("y", "x"), image * n) for n in range(3)})
+    xs2p.write_alf(of(some, 2), tmp_path)
+    np.testing.assert_array_equal(xs2p.read_alf(tmp_path).meanImg, image * 2)
+    xs2p.write_alf(of(some, 1), tmp_path / "FOV_07")
+    np.testing.assert_array_equal(xs2p.read_alf(tmp_path / "FOV_07").meanImg, image)
+
+
+def bomb(held):
+    """Zeros by the million, of which a file has next to nothing."""
+    many = np.zeros(5_000_000, np.int64)
+    return {**held, "data": many.astype(bool), "indices": many}
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (bomb, "tells of 45000000 bytes"),
+        (lambda held: {**held, "data": np.zeros(10**7)}, "weights, but .* places"),
+        (lambda held: {**held, "indptr": np.zeros(10**7, int)}, "indptr is .* of masks"),
+        (lambda held: {**held, "indptr": np.int64(0)}, "indptr is .* of masks"),
+        (lambda held: {**held, "shape": np.ones(10**7, int)}, "its shape is"),
+        (lambda held: {**held, "fill_value": np.zeros(10**7)}, "its fill_value is"),
+    ],
+)
+def test_what_would_unpack_to_much_is_not_unpacked(ds, tmp_path, damage, match):
+    xs2p.write_alf(ds, tmp_path)
+    path = tmp_path / "FOV_00" / "mpciROIs.masks.sparse_npz"
+    held = damage(dict(np.load(path)))
+    with open(path, "wb") as file:
+        np.savez_compressed(file, **held)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=match) as told:
+        xs2p.read_rois(tmp_path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "mpciROIs.masks" in str(told.value) and most < 2e7
