@@ -97,3 +97,23 @@ def test_what_cannot_be_written_is_told_first(ds, tmp_path):
     (tmp_path / "c.csv").mkdir()
     with pytest.raises(FileExistsError, match="is a folder"):
         xs2p.write_table(ds, tmp_path / "c.csv", overwrite=True)
+
+
+def test_columns_of_one_name(ds, tmp_path):
+    for label, told in (("time", "a column of frames"), ("valid", "a column of frames")):
+        named = ds.assign_coords(roi=["a", label, "b", "c"])
+        with pytest.raises(ValueError, match=f"the ROI '{label}' would have .*as {told} has"):
+            xs2p.write_table(named, tmp_path / "a.csv", "frames")
+        xs2p.write_table(named, tmp_path / f"{label}.csv", "traces")
+    mixed = ds.assign_coords(roi=np.array([1, "1", 2, 3], object))
+    with pytest.raises(ValueError, match="the ROI '1' would have .*as another ROI, 1 has"):
+        xs2p.write_table(mixed, tmp_path / "a.csv", "frames")
+    assert not (tmp_path / "a.csv").exists()
+
+
+def test_what_has_no_column_is_told(ds, tmp_path):
+    own = ds.assign_coords(valid=(("roi", "time"), np.ones((4, 60), bool)))
+    with pytest.warns(UserWarning, match="valid of each ROI and frame has no column"):
+        xs2p.write_table(own, tmp_path / "a.csv", "frames")
+    xs2p.write_table(own, tmp_path / "b.csv", "traces")
+    assert "valid" in pd.read_csv(tmp_path / "b.csv")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_complete, check_flag
+from xs2p._warnings import warn
 from xs2p.io.dataframe import to_dataframe
 
 if TYPE_CHECKING:
@@ -50,7 +51,13 @@ def write_table(
     FileNotFoundError
         The folder to write into does not exist.
     ValueError
-        The path has another ending, or there is no such table.
+        The path has another ending, there is no such table, or the label of an ROI is the name of
+        another column.
+
+    Warns
+    -----
+    UserWarning
+        A table of frames has no column for a coordinate of each ROI and frame, such as ``valid``.
 
     Notes
     -----
@@ -84,9 +91,35 @@ def write_table(
     )
     if hasattr(ds, "attrs"):
         check_complete(ds, "write_table")
+    if what == "frames":
+        _check_frames(ds)
     table = to_dataframe(ds, what, variables=variables, max_bytes=max_bytes)
     with file_set(folder or ".", [file], overwrite=overwrite) as new:
         _write(table, new(file), ending)
+
+
+def _check_frames(ds: Any) -> None:
+    """Raise where two columns would have one name, and warn of what has no column."""
+    if not hasattr(ds, "coords") or "roi" not in ds.dims:
+        return
+    labels = ds["roi"].values.tolist() if "roi" in ds.coords else range(ds.sizes["roi"])
+    over = [str(name) for name, c in ds.coords.items() if c.dims == ("time",)]
+    taken: dict[str, Any] = dict.fromkeys(over if "time" in ds.coords else ["frame", *over])
+    for label in labels:
+        if str(label) in taken:
+            other = taken[str(label)]
+            told = "a column of frames" if other is None else f"another ROI, {other!r}"
+            raise ValueError(
+                f"write_table: the ROI {label!r} would have the column {str(label)!r}, as "
+                f"{told} has; give it another label: ds.assign_coords(roi=[…])"
+            )
+        taken[str(label)] = label
+    own = [str(name) for name, c in ds.coords.items() if {"roi", "time"} == set(c.dims)]
+    if own:
+        warn(
+            f"write_table: {', '.join(own)} of each ROI and frame has no column in a table of "
+            "frames and is left out; what='traces' has it"
+        )
 
 
 def _foreign(path: str) -> str | None:

@@ -6,11 +6,20 @@ with numpy and checked: ``sparse`` itself follows what a damaged file says.
 
 from __future__ import annotations
 
+import math
+import os
+import zipfile
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from xs2p.disk.reads import naming
+from xs2p.disk.npy import read_header
+from xs2p.disk.reads import check_claim, naming
+
+_SMALL = 1000  # bytes of what says the shape
+_UNSEEN = 2**25  # bytes that masks may have whatever the size of their file
+_PACKED = 100  # bytes of a weight and its place that one may have been packed from
 
 
 class Entries(NamedTuple):
@@ -61,6 +70,8 @@ def read_masks(path: str) -> Entries:
                     f"{path}: holds {', '.join(file.files)}, expected a sparse array, as "
                     "sparse.save_npz stores it"
                 )
+            more = [name for name in ("fill_value",) if name in file.files]
+            _check_sizes(path, file.zip, ("data", "shape", *have[0], *more))
             held = {name: file[name] for name in ("data", "shape", *have[0])}
             fill = file["fill_value"] if "fill_value" in file.files else np.zeros(())
         shape = _shape(path, held["shape"])
@@ -81,6 +92,43 @@ def read_masks(path: str) -> Entries:
         order = np.lexsort((flat, places[0]))
         npix = np.bincount(places[0], minlength=n_rois)
         return Entries(npix, flat[order], data[order], (frame[0], frame[1]))
+
+
+def _check_sizes(path: str, packed: zipfile.ZipFile, names: Sequence[str]) -> None:
+    """Raise where arrays would unpack to more than such masks can have, before they do.
+
+    Each pixel has a weight and a place, which do not pack as well as nothing does; what counts
+    pixels has one number for each row.
+    """
+    shapes, sizes = {}, {}
+    for name in names:
+        info = packed.getinfo(f"{name}.npy")
+        with packed.open(info) as file:
+            shapes[name], _, dtype = read_header(file, f"{path}: {name}")
+            sizes[name] = math.prod(shapes[name]) * dtype.itemsize
+            if info.file_size - file.tell() != sizes[name]:
+                raise ValueError(
+                    f"{path}: {name} has {info.file_size - file.tell()} bytes, and its header "
+                    f"tells of {sizes[name]}: it is damaged"
+                )
+    for name in ("shape", "compressed_axes", "fill_value"):
+        if sizes.get(name, 0) > _SMALL:
+            raise ValueError(f"{path}: its {name} is {shapes[name]} numbers: it is damaged")
+    places = shapes["coords"][1:] if "coords" in names else shapes["indices"]
+    if shapes["data"] != places or len(places) != 1:
+        raise ValueError(f"{path}: {shapes['data']} weights, but {places} places: it is damaged")
+    n_bytes = os.path.getsize(path)
+    much = sum(sizes.get(name, 0) for name in ("data", "coords", "indices"))
+    check_claim(path, "bytes of weights and places", much, _UNSEEN + _PACKED * n_bytes)
+    if "indptr" in names:
+        n_rois, y, x = (int(size) for size in _shape(path, np.load(packed.open("shape.npy"))))
+        rows = max(n_rois, y, x, n_rois * y, n_rois * x, y * x)  # along one axis or two
+        if len(shapes["indptr"]) != 1 or shapes["indptr"][0] > rows + 1:
+            raise ValueError(
+                f"{path}: its indptr is {shapes['indptr']}, of masks {(n_rois, y, x)}: it is "
+                "damaged"
+            )
+        check_claim(path, "bytes of counts", sizes["indptr"], 8 * _UNSEEN + _PACKED * n_bytes)
 
 
 def _shape(path: str, stored: np.ndarray) -> tuple[int, ...]:
@@ -110,9 +158,9 @@ def _of_gcxs(held: dict[str, np.ndarray], shape: tuple[int, ...]) -> list[np.nda
     sizes = [shape[axis] for axis in ordered]
     rows, columns = int(np.prod(sizes[: len(axes)])), int(np.prod(sizes[len(axes) :]))
     indptr, indices = _whole(held["indptr"], "indptr"), _whole(held["indices"], "indices")
-    count = np.diff(indptr)
-    fits = indptr.ndim == 1 and indptr.size == rows + 1 and indptr[0] == 0 and (count >= 0).all()
-    if not fits or indices.ndim != 1 or indptr[-1] != indices.size:
+    fits = indptr.ndim == 1 and indptr.size == rows + 1 and indptr[0] == 0
+    count = np.diff(indptr) if fits else indptr
+    if not fits or (count < 0).any() or indices.ndim != 1 or indptr[-1] != indices.size:
         raise ValueError("its indptr does not count its indices: it is damaged")
     if ((indices < 0) | (indices >= columns)).any():
         raise ValueError(f"its indices are not all below {columns}: it is damaged")

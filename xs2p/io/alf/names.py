@@ -25,6 +25,7 @@ UUIDS = "mpciROIs.uuids.csv"
 MEAN_IMAGE = "mpciMeanImage.images.npy"
 # Of a namespace of our own, as ALF has it for what a lab adds: labels and what made the traces.
 OURS = "_xs2p_ROIData.attributes.json"
+# Last in KNOWN: it is the last to go where a set is replaced, as it says whose the others are.
 KNOWN = (
     *TRACES.values(),
     *(TIMES, BAD_FRAMES, FRAME_QC, FRAME_QC_NAMES, MASKS, NEUROPIL_MASKS, TYPES, TYPE_NAMES),
@@ -43,11 +44,22 @@ def fov_number(folder: str) -> int | None:
 
 def find(files: list[str], dataset: str) -> str | None:
     """File of a dataset; ALF may have further parts, such as a UUID, before the extension."""
-    stem, ending = dataset.rsplit(".", 1)
     if dataset in files:
         return dataset
-    longer = [f for f in files if f.startswith(f"{stem}.") and f.endswith(f".{ending}")]
-    return min(longer, default=None)
+    found = longer(files, dataset)
+    if len(found) > 1:
+        raise ValueError(
+            f"{' and '.join(found)} are both {dataset}, and which is meant is not said; move all "
+            "but one of them away"
+        )
+    return found[0] if found else None
+
+
+def longer(files: list[str], dataset: str) -> list[str]:
+    """Files of a dataset that have further parts in their names."""
+    stem, ending = dataset.rsplit(".", 1)
+    named = [f for f in files if f.startswith(f"{stem}.") and f.endswith(f".{ending}")]
+    return sorted(f for f in named if f != dataset)
 
 
 def folders_in(path: str) -> list[str]:
@@ -61,11 +73,9 @@ def folders_in(path: str) -> list[str]:
     for top in (path, os.path.join(path, "alf")):
         if not os.path.isdir(top):
             continue
-        if _has_results(top):
+        if has_results(top):
             return [top]
-        inside = sorted(os.listdir(top))
-        found = [os.path.join(top, name) for name in inside if _FOV.fullmatch(name)]
-        found = [folder for folder in found if os.path.isdir(folder) and _has_results(folder)]
+        found = fovs_in(top)
         if found:
             return found
     raise FileNotFoundError(
@@ -74,14 +84,35 @@ def folders_in(path: str) -> list[str]:
     )
 
 
-def _has_results(folder: str) -> bool:
+def fovs_in(top: str) -> list[str]:
+    """Folders of fields of view in a folder that have results, by their names."""
+    names = [name for name in sorted(os.listdir(top)) if _FOV.fullmatch(name)]
+    folders = [os.path.join(top, name) for name in names]
+    found = [folder for folder in folders if os.path.isdir(folder) and has_results(folder)]
+    numbers = [fov_number(folder) for folder in found]
+    for n, number in enumerate(numbers):
+        if number in numbers[:n]:
+            raise ValueError(
+                f"{found[numbers.index(number)]} and {found[n]} are both field of view {number}; "
+                "rename one of them"
+            )
+    return found
+
+
+def has_results(folder: str) -> bool:
+    """Whether a folder has ROIs or traces under ALF's names."""
     files = os.listdir(folder)
-    return any(find(files, name) for name in (MASKS, *TRACES.values()))
+    return any(name in files or longer(files, name) for name in (MASKS, *TRACES.values()))
 
 
 def holds_alf(folder: str) -> bool:
     """Whether ROIs under ALF's names are in a folder, or in a field of view in it."""
     try:
-        return any(find(os.listdir(path), MASKS) for path in folders_in(folder))
+        return any(_has_masks(path) for path in folders_in(folder))
     except FileNotFoundError:
         return False
+
+
+def _has_masks(folder: str) -> bool:
+    files = os.listdir(folder)
+    return MASKS in files or bool(longer(files, MASKS))

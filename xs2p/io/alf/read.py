@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,8 @@ from xs2p._frames import BAD
 from xs2p._warnings import warn
 from xs2p.disk.reads import naming
 from xs2p.io.alf import names as alf
-from xs2p.rois.assemble import DESCRIPTIONS, KNOWN_STATUS, status_of_zeros
+from xs2p.io.alf.kept import OF_EACH_ROI, known_of, read_kept
+from xs2p.rois.assemble import DESCRIPTIONS, status_of_zeros
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,6 +28,12 @@ _MEANINGS = {
 }
 _PLANE = {"long_name": "plane of the ROI", "description": "Number of the field of view, FOV_<n>."}
 _NO_COORDINATE = (alf.MASKS, alf.NEUROPIL_MASKS, alf.TYPES, alf.CLASSIFIER, alf.POSITIONS)
+# What the Dataset has under these names is of the masks, the traces or xs2p itself.
+_RESERVED = {
+    *(*DESCRIPTIONS, *alf.TRACES, "Fc", "F0", "dFF", BAD, alf.QC, "valid", "segment", "time"),
+    *("pixel", "channel", "y", "x", "meanImg", "neuropil_mask", "neuropil_mask_roi", "roi_type"),
+    "roi_type_value",
+}
 
 
 def read_alf(path: str | os.PathLike[str]) -> xr.Dataset:
@@ -36,7 +43,8 @@ def read_alf(path: str | os.PathLike[str]) -> xr.Dataset:
     ----------
     path
         The folder of a field of view, such as ``session/alf/FOV_00``, or one above it that has
-        one, or several of one frame size with the same times: their ROIs are numbered through.
+        one, or several of one frame size with the same times: their ROIs are numbered through. A
+        frame is bad then where it is in one of them, and attributes are those that all share.
 
     Returns
     -------
@@ -58,43 +66,55 @@ def read_alf(path: str | os.PathLike[str]) -> xr.Dataset:
     FileNotFoundError
         There is no such folder, or neither ROIs nor traces in it.
     ValueError
-        A file is damaged, two disagree in their number of ROIs or frames, or fields of view
-        differ in frame size or times.
+        A file is damaged or missing of a set of :func:`write_alf`, two disagree in their number of
+        ROIs or frames, or fields of view differ in frame size, times or in what they have.
 
     Warns
     -----
     UserWarning
-        ROIs are of other types than cell and no cell: ``roi_type`` has their names, and there is
-        no ``iscell``.
+        ROIs are of other types than cell and no cell: ``roi_type`` has their names and
+        ``roi_type_value`` the numbers, and there is no ``iscell``. A file of ``mpciROIs`` has a
+        name of the ROI set's own, fields of view differ in ``frame_qc``, or some have no neuropil
+        masks: these are left out. One that was written at once with these is not there.
 
     Examples
     --------
     >>> ds = read_alf("session/alf/FOV_00")  # doctest: +SKIP
     """
-    folders = alf.folders_in(os.fspath(path))
-    sets = {n: _read_fov(folder) for n, folder in enumerate(folders)}
-    if len(sets) == 1:
-        return sets[0]
-    from xs2p.io.alf.fovs import join_fovs
+    return _read(os.fspath(path))
 
-    return join_fovs(dict(zip(folders, sets.values(), strict=True)), os.fspath(path))
+
+def _read(path: str, traces: bool = True) -> xr.Dataset:
+    """Read all fields of view."""
+    from xs2p.io.alf.fovs import join_fovs, warn_of_absent
+
+    folders = alf.folders_in(path)
+    sets = {folder: _read_fov(folder, traces) for folder in folders}
+    warn_of_absent(folders, path)
+    if len(sets) == 1:
+        return next(iter(sets.values()))
+    return join_fovs(sets, path)
 
 
 def rois_of_alf(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
-    """ROI set of a folder: what :func:`read_alf` gives, without traces."""
+    """ROI set of a folder: what :func:`read_alf` gives, and no trace is read."""
     from xs2p.io.rois.stored import rois_of_dataset
     from xs2p.rois.convert import compact
 
-    ds = read_alf(path)
-    if "npix" not in ds.variables:
-        raise ValueError(f"{path}: there are no masks of ROIs, {alf.MASKS}")
+    ds = _read(path, traces=False).reset_coords(["npix", "ypix", "xpix", "lam", "overlap"])
+    ds.attrs.pop("source", None)
     return compact(rois_of_dataset(ds, shape))
 
 
-def _read_fov(folder: str) -> xr.Dataset:
-    """Read one field of view."""
+def _read_fov(folder: str, traces: bool) -> xr.Dataset:
+    """Read one field of view, or its ROIs alone."""
     with naming(folder):
-        return _Folder(folder).dataset()
+        found = _Folder(folder)
+        if traces:
+            return found.dataset()
+        if found.where(alf.MASKS) is None:
+            raise ValueError(f"{folder}: there are no masks of ROIs, {alf.MASKS}")
+        return found.rois(found.ours())
 
 
 class _Folder:
@@ -215,8 +235,6 @@ class _Folder:
             ragged[name] = owner, xr.Variable(f"{name}_element", ring.flat, about)
         if (n := alf.fov_number(self.path)) is not None:
             columns["plane"] = _variable(np.full(masks.npix.size, n), _PLANE)
-        if "status" in ours:
-            self.counted(alf.OURS, "ROIs", len(ours["status"]))
         ypix, xpix = np.divmod(masks.flat, max(masks.frame[1], 1))
         try:
             rois = assemble(
@@ -229,6 +247,8 @@ class _Folder:
                 fields=Fields(
                     per_roi=columns,
                     ragged=ragged,
+                    radius=known_of(ours, "radius"),
+                    med=known_of(ours, "med_y", "med_x"),
                     status=np.array(ours["status"], TEXT) if "status" in ours else None,
                 ),
             )
@@ -249,10 +269,10 @@ class _Folder:
 
     def labels(self, ours: Mapping[str, Any], n_rois: int) -> np.ndarray:
         """Labels of the ROIs, as they were where `write_alf` wrote them, or from 0."""
-        if "roi" in ours:
-            self.counted(alf.OURS, "ROIs", len(ours["roi"]))
-            return np.array(ours["roi"])
-        return np.arange(n_rois)
+        for key in OF_EACH_ROI:
+            if key in ours:
+                self.counted(alf.OURS, "ROIs", len(ours[key]))
+        return np.array(ours["roi"]) if "roi" in ours else np.arange(n_rois)
 
     def columns(self) -> dict[str, Any]:
         """Collect what is said of each ROI."""
@@ -282,6 +302,9 @@ class _Folder:
                 values = self.array(dataset)
                 if values is not None and values.ndim == 1:
                     self.counted(os.path.join(self.path, file), "ROIs", values.size)
+                    if name in _RESERVED:
+                        warn(f"{self.path}: {file} is left out, {name} is a name of xs2p's own")
+                        continue
                     about = {"long_name": name, "description": f"{dataset} of the folder."}
                     found.setdefault(name, _variable(values, about))
         return found
@@ -301,29 +324,7 @@ class _Folder:
         path = self.where(alf.OURS)
         if path is None:
             return {}
-        with open(path, encoding="utf-8") as file:
-            try:
-                found = json.load(file)
-            except ValueError as error:
-                raise ValueError(f"{path}: is no JSON ({error})") from error
-        return _checked(found, path)
-
-
-def _checked(found: Any, path: str) -> dict[str, Any]:
-    """Raise where what `write_alf` kept is not of the kinds that it keeps."""
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: expected an object, found {type(found).__name__}")
-    for key in ("attrs", "variables"):
-        if not isinstance(found.get(key, {}), dict):
-            raise ValueError(f"{path}: {key} is a {type(found[key]).__name__}, expected an object")
-    for key, kinds in (("roi", (int, float, str)), ("status", str)):
-        entries = found.get(key, [])
-        if not isinstance(entries, list) or not all(isinstance(e, kinds) for e in entries):
-            raise ValueError(f"{path}: {key} is no list of labels")
-    strange = set(found.get("status", [])) - set(KNOWN_STATUS)
-    if strange or len(set(found.get("roi", []))) < len(found.get("roi", [])):
-        raise ValueError(f"{path}: its status is {sorted(strange)}, or its labels repeat")
-    return found
+        return read_kept(path)
 
 
 def _variable(values: np.ndarray, attrs: dict[str, Any]) -> xr.Variable:
@@ -347,16 +348,27 @@ def _flags(names: Mapping[int, str]) -> dict[str, Any]:
 
 def _types(types: np.ndarray, names: Mapping[int, str], path: str) -> dict[str, Any]:
     """``iscell`` where ROIs are cells or none, else ``roi_type``."""
-    if np.isin(types, (0, 1)).all():
+    if not (np.isfinite(types) & (types == np.floor(types))).all():
+        raise ValueError(f"{path}: its types are {types[:9].tolist()} …, expected whole numbers")
+    if np.isin(types, (0, 1)).all() and _of_cells(names):
         about = {"long_name": "cell", "description": f"{alf.TYPES}: 1 is a cell, 0 is none."}
         return {"iscell": _variable(types > 0, about)}
-    words = np.array([names.get(int(value), str(value)) for value in types], TEXT)
+    words = np.array([names.get(int(value), str(int(value))) for value in types], TEXT)
     warn(
         f"{path}: ROIs are of the types {', '.join(sorted(set(words.tolist())))}; roi_type has "
         "them, and which are cells is not said by iscell"
     )
     about = {"long_name": "type of the ROI", "description": f"{alf.TYPES}, by name."}
-    return {"roi_type": _variable(words, about)}
+    value = {"long_name": "number of the type", "description": f"{alf.TYPES}, as it has it."}
+    numbers = _variable(types.astype(np.int64), value)
+    return {"roi_type": _variable(words, about), "roi_type_value": numbers}
+
+
+def _of_cells(names: Mapping[int, str]) -> bool:
+    """Whether 1 is called a cell and 0 none, or neither has a name."""
+    words = [re.sub("[^a-z]", "", names.get(n, "").casefold()) for n in (0, 1)]
+    none = ("", "nocell", "notcell", "notacell", "noncell", "none")
+    return words[0] in none and words[1] in ("", "cell")
 
 
 def _with_attributes(ds: xr.Dataset, ours: Mapping[str, Any]) -> xr.Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
@@ -11,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xs2p._attrs import HISTORY, check_complete, check_flag
-from xs2p._frames import BAD, valid_of
+from xs2p._attrs import check_complete, check_flag
+from xs2p._frames import BAD, SEGMENT, valid_of
 from xs2p._time import check_increasing, check_known, rate_shown, seconds_of
-from xs2p._version import __version__
 from xs2p._warnings import warn
 from xs2p.io.alf import names as alf
+from xs2p.io.alf.kept import as_json, to_keep
 from xs2p.masks.masks import Masks
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_NOT_KEPT = ("source", "xs2p_run", HISTORY, "ops", "long_name", "units", "description")
 
 
 def write_alf(
@@ -37,7 +34,8 @@ def write_alf(
     Each plane is a field of view, a folder ``FOV_00`` and so on, that ONE loads with
     ``one.alf.io.load_object(folder, "mpci")``. Everything lazy is computed in one pass for each
     plane, and traces go to their files block by block: they need not fit in memory. All files are
-    complete under temporary names before the first gets its own.
+    complete under temporary names before the first gets its own, and the first says which the
+    others are: :func:`read_alf` refuses a set of which some are missing.
 
     Parameters
     ----------
@@ -53,13 +51,15 @@ def write_alf(
         ``mpciROIs.neuropilMasks``; only of one plane. Without it they are those of
         ``neuropil_mask`` of suite2p's stat or of :func:`read_alf`, or left out.
     overwrite
-        Replace the files of an earlier `write_alf`; of no other program.
+        Replace the files of an earlier `write_alf`; of no other program. Of several planes, fields
+        of view of an earlier one that are none of the new ones are removed.
 
     Raises
     ------
     FileExistsError
-        A file of the set exists and ``overwrite`` is False, or it was not written here, or what
-        is still to be computed is read from it.
+        A file of the set exists and ``overwrite`` is False, or it was not written here, also under
+        a longer name of ALF's, or what is still to be computed is read from it; or another field
+        of view in the folder would be read with the new ones.
     ValueError
         The Dataset has no ``F``, no ROI set or no times, ROIs of several planes were to go into
         the folder of one, or ``masks`` are of other ROIs.
@@ -67,7 +67,8 @@ def write_alf(
     Warns
     -----
     UserWarning
-        ROIs have frames of their own that do not count: ALF holds frames that count for none.
+        ROIs have frames of their own that do not count: ALF holds frames that count for none. The
+        Dataset has ``segment``: ALF has no place for it.
 
     Notes
     -----
@@ -76,39 +77,53 @@ def write_alf(
     of ``valid``, else of ``badframes``; ``mpciFrameQC`` of ``frame_qc``. Of ``mpciROIs``:
     ``masks`` and ``neuropilMasks``, which pydata's ``sparse.load_npz`` reads as ``(roi, y, x)``;
     ``mpciROITypes``, 1 for a cell and 0 for none, and ``cellClassifier`` (without ``iscell`` all
-    are cells with 1); ``stackPos``, whole pixels ``(y, x, 0)``; ``uuids``, new ones where there
-    is no coordinate of this name. ``mpciMeanImage.images`` of ``meanImg``. ``roi``, ``status`` and
-    the parameters go to ``_xs2p_ROIData.attributes.json``. What else is in the Dataset, as ``Fc``,
-    ``F0`` and ``dFF``, has no name in ALF and is left out.
+    are cells with 1; of ``roi_type`` without it its types); ``stackPos``, whole pixels
+    ``(y, x, 0)``; ``uuids``, new ones where there is no such coordinate.
+    ``mpciMeanImage.images`` of ``meanImg``. ``roi``, ``status``, ``radius``, ``med_y``, ``med_x``,
+    the parameters and the names of the files go to
+    ``_xs2p_ROIData.attributes.json``. What else is in the Dataset, as ``Fc``, ``F0`` and ``dFF``,
+    has no name in ALF and is left out.
 
     Examples
     --------
     >>> write_alf(ds, "session/alf", masks=xs2p.build_masks(rois))  # doctest: +SKIP
     """
     from xs2p.disk.inputs import paths_read
-    from xs2p.disk.replace import check_absent, check_place, file_set
+    from xs2p.disk.replace import file_set
+    from xs2p.io.alf.places import check_places, clear_away, fovs_to_remove, remove_set
 
     check_flag("overwrite", overwrite)
     _check(ds)
-    parts = _folders_of(ds, os.fspath(path))
+    name = os.fspath(path)
+    parts = _folders_of(ds, name)
     _check_masks(masks, ds, len(parts))
     read = paths_read(ds)
-    for folder in parts:
-        if not overwrite:
-            check_absent(folder, alf.KNOWN)
-        for name in alf.KNOWN:
-            check_place(
-                os.path.join(folder, name),
-                overwrite=True,
-                foreign=_foreign,
-                inputs=read,
-                step="write_alf",
-            )
+    check_places(parts, read, overwrite)
+    old = fovs_to_remove(name, parts, read, overwrite)
     seconds = _seconds(ds)
+    if SEGMENT in ds.coords and ds[SEGMENT].dims == ("time",):
+        warn("write_alf: ALF has no place for segment, which frames are of one recording; left out")
     with contextlib.ExitStack() as sets:
         for folder, part in parts.items():
-            new = sets.enter_context(file_set(folder, alf.KNOWN, overwrite=overwrite))
-            _write_fov(part, new, seconds, masks)
+            new = _Set(sets.enter_context(file_set(folder, alf.KNOWN, overwrite=overwrite)))
+            _write_fov(part, new, seconds, masks, [os.path.basename(each) for each in parts])
+    for folder in old:
+        remove_set(folder)
+    for folder in parts if overwrite else ():
+        clear_away(folder)
+
+
+class _Set:
+    """Names of the files of a set as they are written; ours is the first to get its own."""
+
+    def __init__(self, new: Callable[[str], str]) -> None:
+        self.files: list[str] = []
+        self.new = new
+        self.ours = new(alf.OURS)
+
+    def __call__(self, name: str) -> str:
+        self.files.append(name)
+        return self.new(name)
 
 
 def _check(ds: Any) -> None:
@@ -134,7 +149,21 @@ def _check(ds: Any) -> None:
                 f"write_alf: {key} has dims {ds[key].dims}, expected ('roi', 'time'); take one "
                 "channel with ds.isel(channel=0), or rename with ds.rename({old: new})"
             )
+    _check_labels(ds)
     pixel_order(ds)  # says what is wrong with what is no ROI set
+
+
+def _check_labels(ds: xr.Dataset) -> None:
+    """Raise unless labels of ROIs are all numbers or all texts, as they can be read again."""
+    labels = ds["roi"].values.ravel().tolist() if "roi" in ds.coords else []
+    texts = sum(isinstance(label, str) for label in labels)
+    numbers = sum(isinstance(label, int | float) for label in labels)
+    if max(texts, numbers) < len(labels):
+        kinds = sorted({type(label).__name__ for label in labels})
+        raise ValueError(
+            f"write_alf: the labels of the ROIs are {', '.join(kinds)}, expected all numbers or "
+            "all texts; make them so: ds.assign_coords(roi=[str(label) for label in ds.roi.values])"
+        )
 
 
 def _check_masks(masks: Masks | None, ds: xr.Dataset, n_planes: int) -> None:
@@ -177,24 +206,16 @@ def _folders_of(ds: xr.Dataset, path: str) -> dict[str, xr.Dataset]:
             "of one; give the folder above it, or write each: "
             f"ds.isel(roi=ds.plane.values == {planes[0]})"
         )
+    numbers = planes.astype(int).tolist()
+    own = f"meanImg_plane{numbers[0]}"
+    if len(numbers) == 1 and own in ds and "meanImg" not in ds:  # the others are of no ROI here
+        ds = ds.assign(meanImg=ds[own])
     if given is not None:
         return {path: ds}
-    numbers = planes.astype(int).tolist()
     if len(numbers) == 1:
         return {os.path.join(path, f"FOV_{numbers[0]:02}"): ds}
     ds = ds.assign_coords(plane=("roi", np.asarray(found)))
     return {os.path.join(path, f"FOV_{n:02}"): of_plane(ds, n) for n in numbers}
-
-
-def _foreign(path: str) -> str | None:
-    """Why a file is not of a set that was written here: the attributes beside it say who did."""
-    ours = os.path.join(os.path.dirname(path), alf.OURS)
-    if os.path.exists(ours):
-        with contextlib.suppress(ValueError, OSError), open(ours, encoding="utf-8") as file:
-            found = json.load(file)
-            if isinstance(found, dict) and "xs2p_version" in found:
-                return None
-    return "is another program's, or somebody's (another folder leaves it)"
 
 
 def _seconds(ds: xr.Dataset) -> np.ndarray:
@@ -211,13 +232,13 @@ def _seconds(ds: xr.Dataset) -> np.ndarray:
 
 
 def _write_fov(
-    ds: xr.Dataset, new: Callable[[str], str], seconds: np.ndarray, masks: Masks | None
+    ds: xr.Dataset, new: _Set, seconds: np.ndarray, masks: Masks | None, together: list[str]
 ) -> None:
     """Write one field of view."""
     import dask
 
     from xs2p.compute.cluster import naming_what_was_lost
-    from xs2p.io.suite2p.export import flag_table, watching, write_lazily
+    from xs2p.io.suite2p.export import watching, write_lazily
 
     traces = {key: ds[key] for key in alf.TRACES if key in ds}
     rest = ds.drop_vars([key for key in ds.data_vars if "time" in ds[key].dims])
@@ -232,11 +253,7 @@ def _write_fov(
     _save(new, alf.BAD_FRAMES, _bad_frames(rest, seconds.size))
     if alf.QC in rest.coords and rest[alf.QC].dims == ("time",):
         _write_quality(rest[alf.QC], new)
-    if rest.sizes["roi"]:
-        cells = flag_table(rest, "iscell")
-        _save(new, alf.TYPES, cells[:, 0].astype(np.int16))
-        _save(new, alf.CLASSIFIER, cells[:, 1].astype(np.float64))
-    _write_names(new, alf.TYPE_NAMES, "roi", {0: "no cell", 1: "cell"})
+    _write_types(rest, new)
     place = np.stack([rest["med_y"], rest["med_x"], np.zeros(rest.sizes["roi"])], axis=1)
     _save(new, alf.POSITIONS, np.rint(place).astype(np.int64))
     ids = [str(uuid.uuid4()) for _ in range(rest.sizes["roi"])]
@@ -247,7 +264,8 @@ def _write_fov(
     frame = (rest.attrs["Ly"], rest.attrs["Lx"])
     if "meanImg" in rest and rest["meanImg"].shape == frame:
         _save(new, alf.MEAN_IMAGE, rest["meanImg"].values.astype(np.float64))
-    _write_text(new, alf.OURS, [json.dumps(_ours(ds, rest), default=_plain)])
+    with open(new.ours, "w", encoding="utf-8", newline="") as file:
+        file.write(as_json(to_keep(ds, rest, new.files, together)) + "\n")
 
 
 def _save(new: Callable[[str], str], name: str, array: np.ndarray) -> None:
@@ -292,6 +310,30 @@ def _write_quality(quality: xr.DataArray, new: Callable[[str], str]) -> None:
         _write_names(new, alf.FRAME_QC_NAMES, "qc", names)
 
 
+def _write_types(ds: xr.Dataset, new: Callable[[str], str]) -> None:
+    """Write which ROIs are cells, or of which type each is where that alone is known."""
+    from xs2p.io.suite2p.export import flag_table
+
+    names = {0: "no cell", 1: "cell"}
+    if "roi_type" in ds.variables and "iscell" not in ds.variables:
+        words = [str(word) for word in ds["roi_type"].values]
+        of = {word: n for n, word in enumerate(dict.fromkeys(words))}
+        numbers = np.array([of[word] for word in words], np.int64)
+        if "roi_type_value" in ds.variables:
+            numbers = ds["roi_type_value"].values.astype(np.int64)
+        names = dict(sorted(zip(numbers.tolist(), words, strict=True)))
+        if words:
+            small = numbers.astype(np.int16)
+            _save(new, alf.TYPES, small if (small == numbers).all() else numbers)
+        if "iscell_prob" in ds.variables:
+            _save(new, alf.CLASSIFIER, ds["iscell_prob"].values.astype(np.float64))
+    elif ds.sizes["roi"]:
+        cells = flag_table(ds, "iscell")
+        _save(new, alf.TYPES, cells[:, 0].astype(np.int16))
+        _save(new, alf.CLASSIFIER, cells[:, 1].astype(np.float64))
+    _write_names(new, alf.TYPE_NAMES, "roi", names)
+
+
 def _write_masks(ds: xr.Dataset, new: Callable[[str], str], masks: Masks | None) -> None:
     from xs2p.io.alf.masks import Entries, write_masks
     from xs2p.rois.pixels import pixel_table
@@ -319,26 +361,3 @@ def _stored(ds: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     kept = rows >= 0
     order = np.argsort(rows[kept], kind="stable")
     return np.bincount(rows[kept], minlength=ids.size), flat[kept][order]
-
-
-def _ours(ds: xr.Dataset, rest: xr.Dataset) -> dict[str, Any]:
-    """Collect what ALF has no name for: labels, status and what made the traces."""
-    labels = rest["roi"].values
-    found: dict[str, Any] = {
-        "xs2p_version": __version__,
-        "attrs": _kept(ds.attrs),
-        "variables": {key: _kept(ds[key].attrs) for key in alf.TRACES if key in ds},
-    }
-    if not np.array_equal(labels, np.arange(labels.size)):
-        found["roi"] = labels.tolist()
-    if "status" in rest.variables:
-        found["status"] = [str(word) for word in rest["status"].values]
-    return found
-
-
-def _kept(attrs: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in attrs.items() if key not in _NOT_KEPT}
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
