@@ -38,6 +38,14 @@ def put(state, folder):
     return folder
 
 
+def test_what_the_power_left_of_a_lock_goes_though_the_store_is_complete(tmp_path):
+    run = prefixes.job()
+    run(tmp_path)
+    (tmp_path / f".a.partial.zarr.lock.{'0' * 32}").write_text("{}")
+    run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.zarr"]
+
+
 @pytest.mark.slow
 def test_every_state(tmp_path):
     states, whole, run = recorded(tmp_path)

@@ -155,16 +155,27 @@ def _take_over(old: _Entry, what: str, why: str) -> None:
         _log.warning("%s: the lock of %s is taken over: %s", what, old.holder, why)
 
 
+def is_free(path: str) -> bool:
+    """Whether nothing of a lock is there, not even what the next who holds it would remove."""
+    return not (os.path.lexists(path) or _ended(path))
+
+
 def _sweep(path: str, token: str) -> None:
     """Remove files of chains that have gone, of which the power took their end alone."""
-    folder, name = os.path.split(path)
-    ended = re.compile(rf"{re.escape(name)}\.([0-9a-f]{{32}})")
-    found = [ended.fullmatch(other) for other in os.listdir(folder or os.curdir)]
+    found = _ended(path)
     ours = {entry.token for entry in _chain(path)}
     for one in found:
         # Whoever is just creating one finds that it is no part of the chain, and removes it too.
-        if one is not None and one[1] not in ours and _is_last(path, token):
-            _unlink(os.path.join(folder, one[0]))
+        if one[1] not in ours and _is_last(path, token):
+            _unlink(os.path.join(os.path.dirname(path), one[0]))
+
+
+def _ended(path: str) -> list[re.Match[str]]:
+    """Files that end tokens of a lock, by their names."""
+    folder, name = os.path.split(path)
+    ends = re.compile(rf"{re.escape(name)}\.([0-9a-f]{{32}})")
+    found = [ends.fullmatch(other) for other in os.listdir(folder or os.curdir)]
+    return [one for one in found if one is not None]
 
 
 def _release(path: str, token: str) -> None:

@@ -17,7 +17,7 @@ from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
 from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.lock import LostLock, locked
+from xs2p.disk.lock import LostLock, is_free, locked
 from xs2p.disk.replace import holds_only_zarr, put_in_place, remove_written
 from xs2p.pipeline import regions as _regions
 from xs2p.pipeline.extract import extract, extracted, finished, relative_in
@@ -194,7 +194,7 @@ def _run(
     given |= paths_read(run.job.movie, run.job.movie_chan2)
     final, growing = check_target(path, how.resume, how.overwrite, given)
     lock = lock_of(growing)
-    ended = not os.path.lexists(growing) and not os.path.lexists(lock)
+    ended = not os.path.lexists(growing) and is_free(lock)
     if how.adds and ended and os.path.exists(final):
         return _whole(final, run.identity, how.verify)
     with locked(lock, growing, how.wait) as hold:

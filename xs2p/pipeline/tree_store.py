@@ -19,7 +19,7 @@ from xs2p._version import __version__
 from xs2p._warnings import hearing, names, warn
 from xs2p.compute.stopping import stoppable
 from xs2p.disk.inputs import paths_read
-from xs2p.disk.lock import locked
+from xs2p.disk.lock import is_free, locked
 from xs2p.disk.replace import HALF_WRITTEN, put_bytes, put_in_place, remove_written
 from xs2p.disk.traces import groups_in, groups_to, open_tree, place_of
 from xs2p.pipeline import regions as _regions
@@ -151,7 +151,7 @@ def _run(
             runs[group] = prepared(movies[group], its_rois, options, heard, how_cut)
     final, growing = check_target(path, how.resume, how.overwrite, read)
     lock = lock_of(growing)
-    ended = not os.path.lexists(growing) and not os.path.lexists(lock)
+    ended = not os.path.lexists(growing) and is_free(lock)
     if how.adds and ended and os.path.exists(final):
         return _whole(final, runs, how.verify)
     with locked(lock, growing, how.wait) as hold:
