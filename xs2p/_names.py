@@ -106,6 +106,12 @@ def explain_names(what: str, function: Callable[..., Any], other: Mapping[str, A
     raise TypeError(f"{what}() got an unknown argument {name!r}; {hint}")
 
 
+def keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments that a function takes by name only, and their defaults."""
+    known = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
+
+
 def with_options_of(described: Callable[..., Any]) -> Callable[[F], F]:
     """Let ``**options`` of a function be seen as the keywords of another, by tools and by help."""
     own = inspect.signature(described).parameters.values()

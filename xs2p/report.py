@@ -18,7 +18,7 @@ from xs2p._attrs import HISTORY, check_complete, check_flag, unit_shown
 from xs2p._flags import flags_of, meanings_of
 from xs2p._version import __version__
 from xs2p.compute.progress import compute, progress_bar
-from xs2p.disk.replace import check_place, put_bytes
+from xs2p.disk.replace import check_page, put_bytes
 from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
 from xs2p.plot import plot_summary, plot_traces
@@ -76,7 +76,7 @@ def write_report(
     """
     check_flag("overwrite", overwrite)
     target = os.fspath(path)
-    _check_target(target, overwrite)
+    check_page(target, "report", _MADE_HERE, overwrite=overwrite, step="write_report")
     if not isinstance(traces, xr.Dataset | str | os.PathLike):
         raise ValueError(
             "write_report takes a Dataset of traces, or the path of a store, got "
@@ -95,23 +95,6 @@ def _opened(store: str) -> xr.Dataset:
     if not os.path.isdir(store):
         raise FileNotFoundError(f"write_report: there is no store {store!r}")
     return xr.open_zarr(store, consolidated=False)
-
-
-def _check_target(target: str, overwrite: bool) -> None:
-    if os.path.splitext(target)[1].lower() not in (".html", ".htm"):
-        raise ValueError(f"a report is a file whose name ends in .html, got {target!r}")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
-        raise FileNotFoundError(f"no folder {os.path.dirname(target)!r} for the report {target!r}")
-    check_place(target, overwrite=overwrite, foreign=_foreign, step="write_report")
-
-
-def _foreign(path: str) -> str | None:
-    """Say why a file is none of ours; None where it is."""
-    try:
-        with open(path, "rb") as file:
-            return None if _MADE_HERE in file.read(200) else "is no report of xs2p"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
 
 
 def _page(ds: xr.Dataset, source: str | None, background: Any, name: str) -> str:

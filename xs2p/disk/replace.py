@@ -8,6 +8,7 @@ another name, whole and on disk, before the old one goes.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
@@ -62,6 +63,27 @@ def check_not_read(path: str, inputs: Iterable[str], who: str = "") -> None:
                 f"{who}{path} {told} the input {source}, which is being read; it is left as it is: "
                 "choose another output"
             )
+
+
+def foreign_file(path: str, ours: Callable[[bytes], bool], what: str) -> str | None:
+    """Why a file is not this package's, by how it begins: it is no ``what``."""
+    try:
+        with open(path, "rb") as file:
+            return None if ours(file.read(200)) else f"is no {what}"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+
+
+def check_page(target: str, what: str, mark: bytes, *, overwrite: bool, step: str) -> None:
+    """Raise unless an HTML file may be put there; ``mark`` is at the head of those made here."""
+    if os.path.splitext(target)[1].lower() not in (".html", ".htm"):
+        raise ValueError(f"a {what} is a file whose name ends in .html, got {target!r}")
+    if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
+        raise FileNotFoundError(f"no folder {os.path.dirname(target)!r} for the {what} {target!r}")
+    foreign = functools.partial(
+        foreign_file, ours=lambda head: mark in head, what=f"{what} of xs2p"
+    )
+    check_place(target, overwrite=overwrite, foreign=foreign, step=step)
 
 
 def foreign_store(path: str, marks: Iterable[str]) -> str | None:

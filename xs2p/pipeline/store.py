@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import xarray as xr
 
 from xs2p._attrs import check_flag, check_number
-from xs2p._names import explain_names, with_options_of
+from xs2p._names import explain_names, keywords, with_options_of
 from xs2p._warnings import hearing
 from xs2p.compute.device import kernels_named
 from xs2p.compute.stopping import stoppable
@@ -297,8 +296,7 @@ def _write_found(writer: Writer, job: Job, rest: xr.Dataset) -> None:
 
 def with_defaults(options: dict[str, Any]) -> dict[str, Any]:
     """Options with the defaults of :func:`xs2p.extract`, which also knows which there are."""
-    known = inspect.signature(extract).parameters.values()
-    defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
+    defaults = keywords(extract)
     other = {name: value for name, value in options.items() if name not in defaults}
     explain_names("extract_to_zarr", extract_to_zarr, other)
     options = {**defaults, **options}

@@ -14,7 +14,7 @@ from typing import Any
 import xarray as xr
 
 from xs2p._attrs import GROUPS, LEDGER, UNFINISHED
-from xs2p._names import explain_names, with_options_of
+from xs2p._names import explain_names, keywords, with_options_of
 from xs2p._version import __version__
 from xs2p._warnings import hearing, names, warn
 from xs2p.compute.stopping import stoppable
@@ -23,7 +23,6 @@ from xs2p.disk.lock import is_free, locked
 from xs2p.disk.replace import HALF_WRITTEN, put_bytes, put_in_place, remove_written
 from xs2p.disk.traces import groups_in, groups_to, open_tree, place_of
 from xs2p.pipeline import regions as _regions
-from xs2p.pipeline.extract import extract
 from xs2p.pipeline.identity import check_same
 from xs2p.pipeline.ledger import (
     check_ledger,
@@ -99,10 +98,10 @@ def extract_tree_to_zarr(
     >>> tree = xr.open_datatree("suite2p", engine="suite2p", movie=True)  # doctest: +SKIP
     >>> traces = tree.s2p.extract_to_zarr("traces.zarr", resume=True)  # doctest: +SKIP
     """
-    known = {p for f in (extract_tree_to_zarr, extract, extract_to_zarr) for p in _keywords(f)}
+    defaults = keywords(extract_to_zarr)
+    known = keywords(extract_tree_to_zarr)
     other = {name: value for name, value in options.items() if name not in known}
     explain_names("extract_to_zarr", extract_tree_to_zarr, other)
-    defaults = _keywords(extract_to_zarr)
     how = How(*(options.get(name, defaults[name]) for name in _FROM_STORE)).checked()
     of_extract = with_defaults({n: v for n, v in options.items() if n not in _FROM_STORE})
     given = rois_of_groups(tree, rois, movie)
@@ -112,13 +111,6 @@ def extract_tree_to_zarr(
     growing = partial_path(os.path.abspath(os.fspath(path)))
     with stoppable(), disk_named(growing):
         return _run(tree, path, given, movie, of_extract, how)
-
-
-def _keywords(function: Any) -> dict[str, Any]:
-    import inspect
-
-    known = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
 
 
 def _check_name(group: str) -> None:

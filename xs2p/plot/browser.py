@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xs2p.disk.replace import put_bytes
+from xs2p.disk.replace import check_page, put_bytes
 from xs2p.plot.controls import Controls, listening
 from xs2p.plot.curating import KEYS, Curation, measures_at_hand
 from xs2p.plot.drawing import has_baseline, position_of
@@ -17,7 +17,7 @@ from xs2p.plot.flags import doubts_of, facts_of
 from xs2p.plot.frame import FrameMap
 from xs2p.plot.lanes import OverTime, dress, shade_of
 from xs2p.plot.marks import marks_of
-from xs2p.plot.page import check_page, page_of
+from xs2p.plot.page import MADE_HERE, page_of
 from xs2p.plot.reader import Reader, frames_in_view
 from xs2p.plot.rows import is_said, why
 from xs2p.plot.shades import shades_of_map
@@ -313,7 +313,7 @@ class Browser:
             The file exists, and is no browser or ``overwrite`` is False.
         """
         target = os.fspath(path)
-        check_page(target, overwrite)
+        check_page(target, "browser", MADE_HERE, overwrite=overwrite, step="browse")
         page = page_of(
             self._ds,
             self._names,

@@ -7,7 +7,6 @@ import hashlib
 import html
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import xarray as xr
 
 from xs2p._attrs import unit_shown
 from xs2p.compute.progress import progress_bar
-from xs2p.disk.replace import check_place
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.drawing import color_scale
 from xs2p.plot.flags import doubts_of
@@ -210,20 +208,3 @@ def _finite(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     pair = np.stack([low, high], axis=-1)
     pair = np.where(np.isfinite(pair), pair, np.nan)
     return np.where(np.isnan(pair), pair[..., ::-1], pair)
-
-
-def check_page(target: str, overwrite: bool) -> None:
-    """Raise unless a page of a browser may be put there."""
-    if os.path.splitext(target)[1].lower() not in (".html", ".htm"):
-        raise ValueError(f"a browser is saved as a file whose name ends in .html, got {target!r}")
-    if not os.path.isdir(os.path.dirname(os.path.abspath(target))):
-        raise FileNotFoundError(f"no folder {os.path.dirname(target)!r} for {target!r}")
-
-    def foreign(path: str) -> str | None:
-        try:
-            with open(path, "rb") as file:
-                return None if MADE_HERE in file.read(200) else "is no browser of xs2p"
-        except OSError as error:
-            return f"cannot be read ({error.strerror})"
-
-    check_place(target, overwrite=overwrite, foreign=foreign, step="browse")

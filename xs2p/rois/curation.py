@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._warnings import names
-from xs2p.disk.replace import check_place, put_bytes
+from xs2p.disk.replace import check_place, foreign_file, put_bytes
 
 ISCELL = "iscell"
 _ATTRS = {
@@ -116,7 +117,8 @@ def write_choices(
 ) -> None:
     """Write a table of choices, which :func:`curated` reads; no other file is replaced."""
     target = os.fspath(path)
-    check_place(target, overwrite=overwrite, foreign=_foreign, step="write_choices")
+    foreign = functools.partial(foreign_file, ours=_ours, what="table of choices")
+    check_place(target, overwrite=overwrite, foreign=foreign, step="write_choices")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["roi", ISCELL])
@@ -124,13 +126,8 @@ def write_choices(
     put_bytes(text.getvalue().encode(), target)
 
 
-def _foreign(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            ours = file.read(len(_HEADER) + 1).strip() == _HEADER
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    return None if ours else "is no table of choices"
+def _ours(head: bytes) -> bool:
+    return head[: len(_HEADER) + 1].strip() == _HEADER
 
 
 def _chosen(choices: Any) -> list[tuple[str, bool]]:
