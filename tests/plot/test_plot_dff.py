@@ -21,12 +21,6 @@ from xs2p.testing import raise_if_dask_computes, simulate
 WORDS = ["F0 not positive", "F0 below noise", "neuropil above 90 percent", "dFF above 10"]
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def plain():
     return xs2p.sample_movie(None).s2p.extract(xs2p.sample_rois(), tau=1.0)

@@ -8,7 +8,6 @@ mpl.use("Agg")
 import numpy as np
 import pytest
 import xarray as xr
-from matplotlib import pyplot
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import same_color
 from pictures import check_legible, words
@@ -17,12 +16,6 @@ import xs2p
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.marks import BORDER, GREY
 from xs2p.plot.times import first_frames, stretches
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    pyplot.close("all")
 
 
 def recording(n=400, bad=(), border=150, of=None):

@@ -19,12 +19,6 @@ from xs2p.rois.pixels import pixel_table
 from xs2p.testing import simulate
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def sample():
     movie, rois = xs2p.sample_movie(None), xs2p.sample_rois()
@@ -315,7 +309,6 @@ def test_a_panel_for_each_plane():
     # A list gives each ROI one colour, whichever panel it is in.
     marked = [ax.collections[0].get_edgecolors()[-1] for ax in panels]
     assert not np.array_equal(*marked)
-    pyplot.close("all")
 
 
 def crowd(n, shape=(60, 70), seed=0):

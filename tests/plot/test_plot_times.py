@@ -8,19 +8,12 @@ mpl.use("Agg")
 import numpy as np
 import pytest
 import xarray as xr
-from matplotlib import pyplot
 
 import xs2p
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.times import broken, first_frames, stretches, time_axis
 
 GAP = 160.0
-
-
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    pyplot.close("all")
 
 
 def recording(n=400, at=100, lone=False, **attrs):

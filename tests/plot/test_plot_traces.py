@@ -14,12 +14,6 @@ from xs2p.plot.drawing import color_scale
 from xs2p.testing import raise_if_dask_computes, simulate
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    pyplot.close("all")
-
-
 @pytest.fixture(scope="module")
 def sample():
     movie, rois = xs2p.sample_movie(None), xs2p.sample_rois()

@@ -17,12 +17,6 @@ from xs2p.plot.rows import RED
 from xs2p.plot.stimuli import SHADES
 
 
-@pytest.fixture(autouse=True)
-def close():
-    yield
-    pyplot.close("all")
-
-
 def traces(n=300, **more):
     """Traces of 12 ROIs at 10 Hz: two sessions, 20 s apart."""
     labels = np.zeros((20, 40), int)
