@@ -121,6 +121,19 @@ def test_planes_are_groups_and_have_their_movie_where_it_is_asked_for(folder):
     np.testing.assert_array_equal(movie[5:7], xs2p.sample_movie()[5:7] + 1)
 
 
+def test_a_movie_without_traces_has_its_times(folder, tmp_path):
+    """As before the first extraction: suite2p stopped after detection."""
+    for name in ("data.bin", "ops.npy", "stat.npy"):
+        (tmp_path / name).write_bytes((folder / "plane0" / name).read_bytes())
+    found = xr.open_dataset(tmp_path, engine=Suite2pBackend, movie=True)
+    expected = xr.open_dataset(folder / "plane0", engine=Suite2pBackend)
+    np.testing.assert_array_equal(found.time, expected.time)
+    assert found.time.attrs["units"] == "s" and "time" in found.movie.coords
+    tree = xr.open_datatree(tmp_path, engine=Suite2pBackend, movie=True, chunks={})
+    made = tree.s2p.extract()[f"/{tmp_path.name}"].F
+    np.testing.assert_array_equal(made.time, expected.time)
+
+
 def test_folders_are_recognised_and_nothing_else(folder, tmp_path):
     guess = Suite2pBackend().guess_can_open
     assert guess(str(folder)) and guess(folder / "plane0") and guess(folder.parent)

@@ -164,7 +164,9 @@ class Suite2pBackend(BackendEntrypoint):
         found = read_folder(name, shape, segments, open_rows)
         if movie:
             registered = open_movie(name, shape=shape)
-            found = found.assign(movie=_undasked(registered.drop_vars("time", errors="ignore")))
+            if "time" in found.coords:  # of F, which are the same frames
+                registered = registered.drop_vars("time", errors="ignore")
+            found = found.assign(movie=_undasked(registered))
         return found.drop_vars(_named(drop_variables), errors="ignore")
 
     def open_groups_as_dict(self, filename_or_obj: Any, **options: Any) -> dict[str, xr.Dataset]:
