@@ -66,6 +66,19 @@ def test_all_planes_in_and_out(folder, tmp_path):
         xs2p.read_suite2p(folder)
 
 
+@pytest.mark.filterwarnings("ignore:.*planes .0. have 61 frames")
+def test_a_plane_of_an_earlier_set_is_told_of(folder, tmp_path):
+    ds = xs2p.read_suite2p(folder)
+    third = ds.isel(roi=[2, 3]).assign_coords(plane=("roi", [3, 3]), roi=[4, 5])
+    xs2p.write_suite2p(ds, tmp_path / "out")
+    xs2p.write_suite2p(third, tmp_path / "out" / "plane3")
+    (tmp_path / "out" / "plane4").touch()  # no folder
+    before = (tmp_path / "out" / "plane3" / "F.npy").read_bytes()
+    with pytest.warns(UserWarning, match="write_suite2p: plane3 in .*out stays as it is"):
+        xs2p.write_suite2p(ds, tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "plane3" / "F.npy").read_bytes() == before
+
+
 def test_all_planes_are_told_of_at_once(folder, tmp_path, caplog):
     for key in ("F", "Fneu", "spks"):
         np.save(folder / "plane0" / f"{key}.npy", np.ones((2, T), "f4"))

@@ -155,6 +155,19 @@ def test_crowded_frames_grow_by_tables_of_the_frame(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -1.0])
+def test_a_radius_that_is_none_is_named(wrong: float) -> None:
+    rois = xs2p.sample_rois()
+    odd = rois.assign_coords(radius=rois.radius.where(rois.roi != 7, wrong))
+    for call in (xs2p.build_masks, xs2p.cell_image, xs2p.sample_movie().s2p.extract):
+        with pytest.raises(
+            ValueError, match=rf"radius must be finite.* is {wrong} for roi 7; give"
+        ):
+            call(odd)
+        with pytest.raises(ValueError, match="the ROI set has no radius over roi"):
+            call(rois.drop_vars("radius"))
+
+
 @pytest.mark.slow
 def test_masks_of_many_rois_that_touch_take_no_time_by_their_square() -> None:
     labels = np.arange(1, 200**2 + 1).reshape(200, 200)

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xs2p._flags import flags_of, meanings_of
 from xs2p._frames import named
+from xs2p._warnings import warn
 from xs2p.compute.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -64,6 +65,11 @@ def to_dataframe(
     ------
     ValueError
         If there is no such table or variable, or it would be larger than ``max_bytes``.
+
+    Warns
+    -----
+    UserWarning
+        A table of frames has no column for a coordinate of each ROI and frame, such as ``valid``.
 
     Notes
     -----
@@ -126,6 +132,12 @@ def _of_frames(
             f"the table would take {size / 1e9:.1f} GB, more than max_bytes={max_bytes:g}: choose "
             "ROIs or frames first, as in ds.isel(roi=slice(50)).s2p.to_dataframe('frames'), or "
             "give max_bytes=None"
+        )
+    own = [str(n) for n, c in ds.coords.items() if {"roi", "time"} == set(c.dims)]
+    if own:
+        warn(
+            f"{', '.join(own)} of each ROI and frame has no column in a table of frames and is "
+            "left out; to_dataframe(what='traces') has it"
         )
     kept = {"roi", "time", *along}
     wanted = ds[[name]].assign_coords({n: ds[n] for n in along})

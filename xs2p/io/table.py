@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from xs2p._attrs import check_complete, check_flag
-from xs2p._warnings import warn
 from xs2p.io.dataframe import to_dataframe
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def write_table(
     Warns
     -----
     UserWarning
-        A table of frames has no column for a coordinate of each ROI and frame, such as ``valid``.
+        As :func:`xs2p.to_dataframe` warns.
 
     Notes
     -----
@@ -99,7 +98,7 @@ def write_table(
 
 
 def _check_frames(ds: Any) -> None:
-    """Raise where two columns would have one name, and warn of what has no column."""
+    """Raise where two columns would have one name."""
     if not hasattr(ds, "coords") or "roi" not in ds.dims:
         return
     labels = ds["roi"].values.tolist() if "roi" in ds.coords else range(ds.sizes["roi"])
@@ -114,12 +113,6 @@ def _check_frames(ds: Any) -> None:
                 f"{told} has; give it another label: ds.assign_coords(roi=[…])"
             )
         taken[str(label)] = label
-    own = [str(name) for name, c in ds.coords.items() if {"roi", "time"} == set(c.dims)]
-    if own:
-        warn(
-            f"write_table: {', '.join(own)} of each ROI and frame has no column in a table of "
-            "frames and is left out; what='traces' has it"
-        )
 
 
 def _foreign(path: str) -> str | None:

@@ -23,7 +23,7 @@ from xs2p.rois.assemble import (
 )
 from xs2p.rois.convert import contiguous
 from xs2p.rois.given import rois_given
-from xs2p.rois.pixels import PixelTable, pixel_table, planes_of, shared_pixels
+from xs2p.rois.pixels import PixelTable, given_radii, pixel_table, planes_of, shared_pixels
 from xs2p.rois.planes import check_one_plane
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _masks_of(rois: xr.Dataset, options: MaskOptions, table: PixelTable) -> Mask
         status[rois["status"].values == OUTSIDE_FRAME] = OUTSIDE_FRAME
     neuropil = None
     if options.neuropil_extract:
-        image = cell_pixels(table, rois["radius"].values, options.lam_percentile)
+        image = cell_pixels(table, given_radii(rois), options.lam_percentile)
         indptr, indices = neuropil_pixels(
             table,
             image,
@@ -209,7 +209,7 @@ def cell_image(
     given = rois_given(rois)
     table = pixel_table(given)
     check_one_plane(given, *_OF_ONE)
-    image = cell_pixels(table, given["radius"].values, lam_percentile)
+    image = cell_pixels(table, given_radii(given), lam_percentile)
     return xr.DataArray(
         image,
         dims=("y", "x"),

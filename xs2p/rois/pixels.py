@@ -67,6 +67,24 @@ def pixel_table(rois: xr.Dataset) -> PixelTable:
     return table
 
 
+def given_radii(rois: xr.Dataset) -> np.ndarray:
+    """``radius`` of an ROI set, float ``(roi,)``, checked: masks look that far around a pixel."""
+    if "radius" not in rois or rois["radius"].dims != ("roi",):
+        raise ValueError(
+            "the ROI set has no radius over roi, by whose median masks tell cells from their "
+            "surroundings; rois.assign_coords(radius=('roi', pixels)) gives it one"
+        )
+    radius = np.asarray(rois["radius"].values, dtype=np.float64)
+    wrong = ~((radius >= 0) & np.isfinite(radius))
+    if wrong.any():
+        raise ValueError(
+            f"radius must be finite and not negative, but is {radius[wrong][0]} for roi "
+            f"{names(rois['roi'].values[wrong])}; give each ROI its own, in pixels, as in "
+            "rois.assign_coords(radius=('roi', pixels))"
+        )
+    return radius
+
+
 def planes_of(rois: xr.Dataset) -> np.ndarray | None:
     """Plane of each ROI, where the set says it: ``plane``, or suite2p's ``iplane``.
 

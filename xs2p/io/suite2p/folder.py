@@ -215,7 +215,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     -----
     UserWarning
         ROIs have frames of their own that do not count, or a ``tau`` or neuropil coefficient of
-        their own, or the traces do not say with which parameters they were made.
+        their own, the traces do not say with which parameters they were made, or the folder has
+        other planes, as of an earlier set.
 
     Examples
     --------
@@ -233,7 +234,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         tell_of_no_image,
         tell_of_own_frames,
     )
-    from xs2p.io.suite2p.planes import folders_of
+    from xs2p.io.suite2p.planes import folders_of, tell_of_other_planes
 
     check_flag("overwrite", overwrite)
     if is_fall(os.fspath(folder)):
@@ -251,6 +252,7 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
             )
     said = parameters_said(parts)
     tell_of_own_frames(parts)
+    tell_of_other_planes(os.fspath(folder), parts)
     without: list[str] = []
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._frames import BAD, SEGMENT
+from xs2p._warnings import warn
 from xs2p.io.suite2p.lazy import joined
 from xs2p.io.suite2p.names import PLANE, STORED
 from xs2p.movie.segments import of_planes
@@ -104,6 +105,24 @@ def folders_of(ds: xr.Dataset, name: str) -> dict[str, xr.Dataset]:
             "give them such: ds.assign_coords(plane=('roi', numbers))"
         )
     return {os.path.join(name, f"plane{n}"): of_plane(ds, n) for n in planes.astype(int).tolist()}
+
+
+def tell_of_other_planes(name: str, parts: Mapping[str, xr.Dataset]) -> None:
+    """Warn where the folder has planes that are not among those to be written."""
+    if name in parts or not os.path.isdir(name):
+        return
+    written = {os.path.basename(path) for path in parts}
+    other = sorted(
+        plane
+        for plane in set(os.listdir(name)) - written
+        if plane_number(plane) is not None and os.path.isdir(os.path.join(name, plane))
+    )
+    if other:
+        warn(
+            f"write_suite2p: {', '.join(other)} in {name} stays as it is and is not of these "
+            "traces: who reads the folder takes it for one of their planes. Remove it, or write "
+            "into another folder"
+        )
 
 
 def of_plane(ds: xr.Dataset, n: int) -> xr.Dataset:
