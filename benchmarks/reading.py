@@ -81,6 +81,67 @@ def small_chunks(n_frames: int, side: int, n_rois: int, repeats: int, folder: st
     table(f"frames | chunks of 1, s | of the cores | of {many}, s | of the cores | ratio", rows)
 
 
+def packed_movies(frames: np.ndarray, folder: str) -> dict[str, str]:
+    """Write frames in formats that are to be unpacked; their paths by name."""
+    import h5py
+    import zarr
+
+    chunks = (50, 512, 512)
+    options: dict[str, dict[str, Any]] = {
+        "HDF5, plain, chunks of 50": {"chunks": chunks},
+        "HDF5, gzip, chunks of 50": {"chunks": chunks, "compression": "gzip"},
+        "HDF5, gzip and shuffle, h5py's own chunks": {"compression": "gzip", "shuffle": True},
+    }
+    paths = {}
+    for n, (name, how) in enumerate(options.items()):
+        paths[name] = os.path.join(folder, f"{n}.h5")
+        with h5py.File(paths[name], "w") as file:
+            file.create_dataset("mov", data=frames, **how)
+    path = paths["Zarr, blosc lz4, chunks of 100"] = os.path.join(folder, "a.zarr")
+    codec = zarr.codecs.BloscCodec(cname="lz4")
+    zarr.create_array(path, data=frames, chunks=(100, 512, 512), compressors=[codec])
+    return paths
+
+
+def formats(n_frames: int, n_rois: int, repeats: int, folder: str) -> None:
+    """Packed movies: unpacked alone, and all of ``extract``; HDF5 by its library's lock beside."""
+    import xs2p
+    from xs2p.movie import hdf5
+
+    rois = make_rois(n_rois, (512, 512), 60.0)
+    rows, here = [], hdf5.read_chunks
+    paths = packed_movies(make_frames(n_frames, (512, 512)), folder)
+
+    def work(path: str, extracted: bool, locked: bool) -> Callable[[], None]:
+        def run() -> None:
+            hdf5.read_chunks = (lambda *_: None) if locked else here
+            movie = xs2p.open_movie(path, fs=FS)
+            if extracted:
+                movie.s2p.extract(rois, tau=TAU).compute()
+            else:
+                movie.data.map_blocks(lambda block: block[:1, :1, :1].copy()).compute()
+
+        return run
+
+    for name, path in paths.items():
+        kinds = [(all_of_it, lock) for lock in (False, True) for all_of_it in (False, True)]
+        took = in_turn({str(kind): work(path, *kind) for kind in kinds}, repeats)
+        hdf5.read_chunks = here
+        alone, whole, alone_locked, whole_locked = (took[str(kind)] for kind in kinds)
+        row = [f"{alone[0]:.2f}", f"{whole[0]:.2f}", f"**{whole[0] / alone[0]:.2f} ×**"]
+        row += [f"{whole[1] / alone[1]:.2f} ×"]
+        if "HDF5" in name:
+            row += [f"{alone_locked[0]:.2f}", f"{whole_locked[0]:.2f}"]
+            row += [f"{whole_locked[0] / whole[0]:.2f} ×"]
+        rows.append((name, *row, *["–"] * (7 - len(row))))
+    print(f"\n{n_frames:,} frames of 512 × 512 int16, {n_rois} ROIs, {THREADS} threads")
+    table(
+        "format | unpacked alone, s | movie to spikes, s | ratio | of the cores | unpacked by the "
+        "library, s | all of it, s | so many times as fast",
+        rows,
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     import dask
@@ -89,6 +150,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--rois", type=int, default=50)
+    parser.add_argument("--packed-frames", type=int, default=2000)
+    parser.add_argument("--packed-rois", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--folder", help="where to write; a temporary one unless given")
     options = parser.parse_args(arguments)
@@ -96,6 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     with dask.config.set(num_workers=THREADS):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             small_chunks(options.frames, options.side, options.rois, options.repeats, folder)
+            formats(options.packed_frames, options.packed_rois, options.repeats, folder)
 
 
 if __name__ == "__main__":

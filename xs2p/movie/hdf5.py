@@ -19,6 +19,7 @@ from xs2p.movie.check import DIMS
 from xs2p.movie.chunks import aligned_chunks, from_array
 from xs2p.movie.dims import MOST
 from xs2p.movie.frames import Frames, Stamp, truncated
+from xs2p.movie.hdf5_chunks import read_chunks
 from xs2p.movie.hdf5_sources import check_dataset, check_found, other_files
 from xs2p.movie.sources import ADVICE
 
@@ -110,7 +111,8 @@ def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarr
                 raise FileNotFoundError(f"its frames are in {source.path}, which is gone")
             source.check()
         require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
-        part: np.ndarray[Any, Any] = stored[key]
+        part = read_chunks(stored, key)
+        part = stored[key] if part is None else part
         check_found(stored, key, part)
         return part
 
