@@ -128,3 +128,31 @@ def test_labels_masks_and_sparse(tmp_path):
     savemat(path, {"a": labels, "b": labels})
     with pytest.raises(ValueError, match=r"it holds a \(5, 8\)"):
         read_rois(path)
+
+
+def test_a_folder_can_have_its_fall_beside(tmp_path):
+    """The same as the file by itself, but for where it says that it lies."""
+    ds = xs2p.sample_movie()[:60].s2p.extract(xs2p.sample_rois(), tau=1.0).compute()
+    two = xs2p.recompute_overlap(ds.assign_coords(plane=("roi", [0] * 50 + [1] * 48)))
+    xs2p.write_suite2p(two, tmp_path / "all", mat=True)
+    for n in (0, 1):
+        plane = tmp_path / "all" / f"plane{n}"
+        assert loadmat(plane / "Fall.mat")["ops"]["save_path"][0, 0][0] == str(plane)
+        packed = xs2p.read_suite2p(plane / "Fall.mat").drop_attrs()
+        assert not packed.redcell.any()  # named there whether or not there is a second channel
+        packed = packed.drop_vars(["redcell", "redcell_prob"])
+        xr.testing.assert_identical(packed, xs2p.read_suite2p(plane).drop_attrs())
+    # What another set left is replaced, or removed, but not what somebody else has put there.
+    folder = tmp_path / "all" / "plane1"
+    xs2p.write_suite2p(ds, folder, mat=True, overwrite=True)
+    assert xs2p.read_suite2p(folder / "Fall.mat").sizes["roi"] == 98
+    xs2p.write_suite2p(ds, folder, overwrite=True)
+    assert not (folder / "Fall.mat").exists()
+    savemat(folder / "Fall.mat", {"ops": {"Ly": 3}})
+    xs2p.write_suite2p(ds, folder, overwrite=True)
+    before = (folder / "F.npy").read_bytes()
+    with pytest.raises(FileExistsError, match=r"Fall\.mat exists and is suite2p's own, or"):
+        xs2p.write_suite2p(ds * 2, folder, mat=True, overwrite=True)
+    assert (folder / "F.npy").read_bytes() == before
+    assert loadmat(folder / "Fall.mat")["ops"]["Ly"] == 3
+    assert not [path for path in folder.iterdir() if path.suffix == ".tmp"]

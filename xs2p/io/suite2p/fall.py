@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, int] | None
 
+FALL = "Fall.mat"
 _PER_PIXEL = ("ypix", "xpix", "lam", "overlap", "soma_crop")
 _FLAGS_OF_PIXELS = ("overlap", "soma_crop")
 
@@ -74,7 +75,7 @@ def write_fall(ds: xr.Dataset, path: str, overwrite: bool, write: Callable[..., 
     check_place(
         path,
         overwrite=overwrite,
-        foreign=_foreign,
+        foreign=foreign_fall,
         inputs=paths_read(ds),
         step="write_suite2p",
     )
@@ -82,15 +83,28 @@ def write_fall(ds: xr.Dataset, path: str, overwrite: bool, write: Callable[..., 
     os.makedirs(above or ".", exist_ok=True)
     with scratch_folder(path) as folder:
         write(ds, folder)
-        packed = _pack(folder)
-        packed["ops"]["save_path"] = os.path.abspath(above)
-        from scipy.io import savemat
-
+        paths = {file: os.path.join(folder, file) for file in os.listdir(folder)}
         with file_set(above or ".", [name], overwrite=overwrite) as new:
-            savemat(new(name), packed, appendmat=False, long_field_names=True)
+            pack_fall(paths, above, new(name))
 
 
-def _foreign(path: str) -> str | None:
+def pack_fall(paths: Mapping[str, str], folder: str, into: str) -> None:
+    """Write the ``Fall.mat`` of the files of a plane folder, which are ``paths`` by their names."""
+    from scipy.io import savemat
+
+    packed = _pack(paths)
+    packed["ops"]["save_path"] = os.path.abspath(folder)
+    savemat(into, packed, appendmat=False, long_field_names=True)
+
+
+def own_fall(folder: str) -> bool:
+    """Whether a plane folder has a ``Fall.mat`` that was written here."""
+    path = os.path.join(folder, FALL)
+    return os.path.isfile(path) and foreign_fall(path) is None
+
+
+def foreign_fall(path: str) -> str | None:
+    """Why a MAT-file is not one that was written here: its ops say who did."""
     from xs2p.disk.mat import load_mat
 
     try:
@@ -148,15 +162,15 @@ def _fields(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _pack(folder: str) -> dict[str, Any]:
+def _pack(paths: Mapping[str, str]) -> dict[str, Any]:
     """Collect what the files of a plane folder hold, as MATLAB can have it."""
     from xs2p.disk.npy import load_npy
 
     packed: dict[str, Any] = {}
-    for file in sorted(os.listdir(folder)):
+    for file, path in sorted(paths.items()):
         key, suffix = os.path.splitext(file)
         if suffix == ".npy":
-            array = load_npy(os.path.join(folder, file))
+            array = load_npy(path)
             packed[key] = array.item() if array.ndim == 0 else array
     packed["ops"] = _for_matlab(packed["ops"])
     stat = np.empty(len(packed["stat"]), dtype=object)

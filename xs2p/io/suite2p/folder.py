@@ -13,7 +13,15 @@ from xs2p._attrs import ARBITRARY, check_flag, parameters_by_variable, time_attr
 from xs2p._frames import with_frames
 from xs2p.disk.reads import naming
 from xs2p.disk.suite2p_ops import frame_in, read_ops
-from xs2p.io.suite2p.fall import is_fall, read_fall, write_fall
+from xs2p.io.suite2p.fall import (
+    FALL,
+    foreign_fall,
+    is_fall,
+    own_fall,
+    pack_fall,
+    read_fall,
+    write_fall,
+)
 from xs2p.io.suite2p.names import FLAGS, STORED, Path, check_traces, parameters_of
 from xs2p.io.suite2p.stat import count_rows, flags_in, frame_shape_in, of_folder, rois_in
 from xs2p.movie.segments import by_source, said_of_plane
@@ -162,7 +170,9 @@ def _read_plane(
     return xr.Dataset(data, coords, {**attrs, "source": name})
 
 
-def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> None:
+def write_suite2p(
+    ds: xr.Dataset, folder: Path, *, mat: bool = False, overwrite: bool = False
+) -> None:
     """Write traces and their ROIs as a plane folder that suite2p loads.
 
     Writes ``F.npy``, ``Fneu.npy``, ``spks.npy``, ``stat.npy``, ``iscell.npy`` and
@@ -198,6 +208,8 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
         The plane folder, made where it is not there; for ROIs of several planes the one above, in
         which each plane gets its own, with its image ``meanImg_plane0`` and so on. Or a ``.mat``
         file, ``Fall.mat`` for MATLAB, which holds what one plane folder does.
+    mat : bool
+        Write ``Fall.mat`` into each plane folder, too, as suite2p does with ``save_mat``.
     overwrite : bool
         Replace the files of an earlier `write_suite2p`, which its ``ops.npy`` tells, not those of
         suite2p itself; such of them that this set has not, as an old ``F_chan2.npy``, are removed.
@@ -236,19 +248,25 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     )
     from xs2p.io.suite2p.planes import folders_of, tell_of_other_planes
 
+    check_flag("mat", mat)
     check_flag("overwrite", overwrite)
     if is_fall(os.fspath(folder)):
         return write_fall(ds, os.fspath(folder), overwrite, write_suite2p)
-    known = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
+    files = [f"{key}.npy" for key in (*STORED, *FLAGS, "stat", "ops")]
     parts = folders_of(ds, os.fspath(folder)) if _is_dataset(ds) else {os.fspath(folder): ds}
     read = paths_read(ds)
+    known = {name: [*files, *([FALL] if mat or own_fall(name) else [])] for name in parts}
     for name, part in parts.items():
         check_writable(part)
         if not overwrite:
-            check_absent(name, known)
-        for path in (os.path.join(name, file) for file in known):
+            check_absent(name, known[name])
+        for file in known[name]:
             check_place(
-                path, overwrite=True, foreign=foreign_file, inputs=read, step="write_suite2p"
+                os.path.join(name, file),
+                overwrite=True,
+                foreign=foreign_fall if file == FALL else foreign_file,
+                inputs=read,
+                step="write_suite2p",
             )
     said = parameters_said(parts)
     tell_of_own_frames(parts)
@@ -256,10 +274,19 @@ def write_suite2p(ds: xr.Dataset, folder: Path, *, overwrite: bool = False) -> N
     without: list[str] = []
     with contextlib.ExitStack() as sets:
         for name, part in parts.items():
-            new = sets.enter_context(file_set(name, known, overwrite=overwrite))
-            if "meanImg" not in _write_plane(part, name, new, said[name], len(parts)):
+            new = sets.enter_context(file_set(name, known[name], overwrite=overwrite))
+            paths: dict[str, str] = {}
+            noted = _noting(new, paths)
+            if "meanImg" not in _write_plane(part, name, noted, said[name], len(parts)):
                 without.append(name)
+            if mat:
+                pack_fall(paths, name, new(FALL))
     tell_of_no_image(without, len(parts))
+
+
+def _noting(new: Callable[[str], str], paths: dict[str, str]) -> Callable[[str], str]:
+    """Return ``new``, and have ``paths`` keep what it says of each file."""
+    return lambda file: paths.setdefault(file, new(file))
 
 
 def _is_dataset(ds: Any) -> bool:
