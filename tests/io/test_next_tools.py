@@ -165,14 +165,19 @@ def test_roiextractors_reads_our_nwb(ds, tmp_path):
         np.testing.assert_array_equal(rois[key], ds[key])
 
 
-def test_the_snakemake_rule_of_the_page_runs(tmp_path):
-    """As it is printed: the store is made, and a second call has nothing to do."""
+@pytest.mark.parametrize(
+    "session",
+    ["mouse1", "derivatives/sub-001_m1/ses-001_date-20240501/funcimg"],
+    ids=["as printed", "photon-mosaic"],
+)
+def test_the_snakemake_rule_of_the_page_runs(session, tmp_path):
+    """The store is made, and a second call has nothing to do; also in photon-mosaic's folders."""
     pytest.importorskip("snakemake")
     page = (ROOT / "docs" / "tools.md").read_text()
     (rule,) = re.findall(r"^```text\n(rule .*?)^```", page, re.M | re.S)
     (tmp_path / "Snakefile").write_text(rule)
     movie, rois, _ = simulate(N, (LY, LX), T, fs=10.0)
-    plane = tmp_path / "mouse1" / "suite2p" / "plane0"
+    plane = tmp_path / session / "suite2p" / "plane0"
     plane.mkdir(parents=True)
     np.asarray(movie.values, "i2").tofile(plane / "data.bin")
     np.save(plane / "stat.npy", np.array(rois.s2p.to_stat(), object))
@@ -185,13 +190,15 @@ def test_the_snakemake_rule_of_the_page_runs(tmp_path):
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     env["PATH"] = f"{command.parent}{os.pathsep}{env['PATH']}"
     call = [sys.executable, "-m", "snakemake", "--cores", "2"]
+    if session != "mouse1":
+        call.append(f"{session}/traces_plane0.zarr")
     for said in ("1 of 1|2 of 2 steps", "Nothing to be done"):
         done = subprocess.run(
             call, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         assert re.search(said, done.stderr + done.stdout)
-    store = tmp_path / "mouse1" / "traces_plane0.zarr"
+    store = tmp_path / session / "traces_plane0.zarr"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr's, of the file that Snakemake put into it
         found = xr.open_zarr(store, consolidated=False)
