@@ -150,6 +150,55 @@ def test_a_click_chooses_and_a_wheel_zooms(page):
     assert shown.evaluate("view.slice()") == before
 
 
+def test_the_map_zooms_and_moves_and_clicks_still_find_their_pixel(page):
+    ds, shown = page
+    box = shown.locator("#map").bounding_box()
+    whole = shown.locator("#map").screenshot()
+
+    def on_screen(pixel):
+        scale, left, top = shown.evaluate("place()")
+        x, y = (float(ds[k].values[pixel]) for k in ("xpix", "ypix"))
+        return box["x"] + left + (x + 0.5) * scale, box["y"] + top + (y + 0.5) * scale
+
+    alone = np.flatnonzero(~ds.overlap.values)
+    pixel = int(alone[len(alone) // 2])
+    owner = int(ds.pixel_roi.values[pixel])
+    spot = on_screen(pixel)
+    shown.mouse.move(*spot)
+    for _ in range(8):
+        shown.mouse.wheel(0, -300)
+    shown.wait_for_function("field.zoom > 5")
+    # It stays under the pointer, whose place is told in whole points.
+    np.testing.assert_allclose(on_screen(pixel), spot, atol=shown.evaluate("field.zoom"))
+    before, start = text(shown, "name"), on_screen(pixel)
+    shown.mouse.down()
+    shown.mouse.move(spot[0] + 30, spot[1] + 20, steps=4)
+    shown.mouse.up()
+    assert text(shown, "name") == before  # a drag chooses nothing
+    np.testing.assert_allclose(on_screen(pixel), (start[0] + 30, start[1] + 20), atol=1)
+    shown.mouse.click(*on_screen(pixel))
+    assert text(shown, "name") == f"ROI {owner}"
+    # The next ROI is brought into view where it is not in it.
+    for _ in range(5):
+        shown.keyboard.press("n")
+        roi = int(text(shown, "name").split()[1])
+        places = [on_screen(p) for p in np.flatnonzero(ds.pixel_roi.values == roi)]
+        x, y = np.transpose(places)
+        inside = (x > box["x"]) & (x < box["x"] + box["width"])
+        assert (inside & (y > box["y"]) & (y < box["y"] + box["height"])).any(), roi
+    shown.evaluate(f"choose({owner})")
+    shown.mouse.move(box["x"] + 20, box["y"] + 20)
+    for _ in range(30):
+        shown.mouse.wheel(0, 300)
+    shown.wait_for_function("field.zoom === 1")
+    shown.evaluate("choose(3)")
+    assert shown.locator("#map").screenshot() == whole
+    shown.mouse.wheel(0, -300)
+    shown.wait_for_function("field.zoom > 1")
+    shown.mouse.dblclick(box["x"] + 3, box["y"] + 3)
+    assert shown.evaluate("field.zoom") == 1
+
+
 def test_the_window_is_filled_and_traces_are_the_extremes(page, tmp_path):
     ds, shown = page
     for width, height in ((1400, 850), (2400, 1300)):
