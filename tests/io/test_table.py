@@ -43,8 +43,12 @@ def test_pandas_reads_what_was_written(ds, tmp_path, ending, what):
         pytest.importorskip("pyarrow")
     path = tmp_path / f"a{ending}"
     xs2p.write_table(ds, path, what)
-    found = pd.read_parquet(path) if ending == ".parquet" else pd.read_csv(path)
     want = ds.s2p.to_dataframe(what).rename(columns=str)
+    if ending == ".parquet":
+        found = pd.read_parquet(path)
+    else:  # pandas before 3 gets the last bits of long numbers wrong
+        exact = {n: lambda t: float(t or "nan") for n in want if want[n].dtype.kind == "f"}
+        found = pd.read_csv(path, converters=exact)
     assert found.columns.tolist() == want.columns.tolist() and len(found) == len(want)
     for name in want:
         if want[name].dtype.kind in "biuf":

@@ -65,7 +65,7 @@ def test_traces_say_their_flags(ds, plain):
         if text.get_text() in said(ax.figure):
             box = text.get_window_extent().transformed(to_axes)
             row = int(box.y1)
-            assert box.y0 > row + 0.7 and box.x0 >= 0
+            assert box.y0 > row + 0.7 and box.x0 > -1e-9
             for line in lines_of(ax):  # no trace is written over
                 x, y = line.get_data()
                 own = y[(y > row) & (y < row + 1) & (x <= box.x1)]

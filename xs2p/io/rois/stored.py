@@ -105,4 +105,6 @@ def read_own(path: str, shape: tuple[int, int] | None) -> xr.Dataset:
     for key, variable in rois.variables.items():
         if variable.dtype.kind in "TU":  # strings as the files give them, not every one takes
             rois[key] = rois[key].astype(object)
+        if rois[key].dtype.kind == "O":  # xarray of 2025 writes text as it was stored, or fails
+            rois[key].encoding.pop("dtype", None)
     return rois_of_dataset(rois, shape)
