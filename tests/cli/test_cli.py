@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 import xs2p
 from xs2p import cli
 from xs2p.cli import demo
+from xs2p.cli.report import reporting
 from xs2p.pipeline import regions as _regions
 from xs2p.traces.baseline_methods import METHODS
 
@@ -362,6 +363,14 @@ def test_demixing_from_the_shell(xs2p_shell, recording):
         assert (code, out) == (2, "") and told in " ".join(err.split())
     code, out, err = xs2p_shell(*args, "--allow-overlap", "--overwrite")
     assert (code, out) == (2, "") and "allow_overlap=True plays no part" in one_line(err)
+
+
+def test_what_libraries_say_to_programmers_is_not_shown(capsys):
+    with reporting(debug=False):
+        warnings.simplefilter("always")  # as some libraries do when they are imported
+        warnings.warn("crc32c is deprecated", DeprecationWarning, stacklevel=1)
+        warnings.warn("fs is 1000 Hz", UserWarning, stacklevel=1)
+    assert capsys.readouterr().err == "xs2p: warning: fs is 1000 Hz\n"
 
 
 def test_a_warning_is_one_line_and_rois_without_a_trace_are_counted(xs2p_shell, recording):

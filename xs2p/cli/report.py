@@ -45,8 +45,11 @@ def reporting(debug: bool) -> Iterator[None]:
             raise typer.Exit(2) from error
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    complain(f"warning: {message}")
+def _show_warning(
+    message: Warning | str, category: type[Warning] = UserWarning, *_: Any, **__: Any
+) -> None:
+    if not issubclass(category, DeprecationWarning):  # between libraries: no one here can act
+        complain(f"warning: {message}")
 
 
 def complain(text: str) -> None:
