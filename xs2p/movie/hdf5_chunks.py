@@ -78,8 +78,9 @@ def _filters(stored: Any) -> tuple[int, ...] | None:
         for code, _, values, _ in filters
     )
     # HDF5's versions count places from different bytes where a file begins with a block of a user,
-    # as MATLAB's do: gzip has a checksum by which a wrong place is found, plain chunks have none.
-    return codes if known and (codes or not stored.file.userblock_size) else None
+    # as MATLAB's do. By gzip's checksum a wrong place is found; what has none must have no block.
+    safe = _DEFLATE in codes or not (codes or stored.file.userblock_size)
+    return codes if known and safe else None
 
 
 def _of_whole_frames(stored: Any, bounds: list[tuple[int, int]]) -> bool:

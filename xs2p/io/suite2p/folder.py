@@ -286,7 +286,12 @@ def write_suite2p(
 
 def _noting(new: Callable[[str], str], paths: dict[str, str]) -> Callable[[str], str]:
     """Return ``new``, and have ``paths`` keep what it says of each file."""
-    return lambda file: paths.setdefault(file, new(file))
+
+    def noted(file: str) -> str:
+        paths[file] = new(file)
+        return paths[file]
+
+    return noted
 
 
 def _is_dataset(ds: Any) -> bool:
