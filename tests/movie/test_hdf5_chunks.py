@@ -6,7 +6,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes
 
@@ -32,6 +32,7 @@ def numbers(shape, dtype, seed=0):
     return rng.integers(0, 200, shape).astype(dtype)
 
 
+@settings(max_examples=12)
 @given(data=st.data())
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("dtype", ["<i2", ">u2", "u1", ">f4", "<f8", "<i4"])
