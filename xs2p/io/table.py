@@ -56,7 +56,7 @@ def write_table(
     Warns
     -----
     UserWarning
-        As :func:`xs2p.to_dataframe` warns.
+        As ``ds.s2p.to_dataframe`` warns.
 
     Notes
     -----
