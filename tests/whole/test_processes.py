@@ -54,7 +54,7 @@ def check(path, expected):
 def started(code, *args, **env):
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT + textwrap.dedent(code), *map(str, args)],
-        env={**os.environ, **env},
+        env={**os.environ, "PYTHONFAULTHANDLER": "1", **env},  # a crash says where
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -164,8 +164,9 @@ def test_two_processes_that_compile_at_once(tmp_path, expected):
     """Into one empty cache: neither reads what the other has half written."""
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
     several = [started("run(sys.argv[1])", tmp_path / f"{n}.nc", **cache) for n in range(2)]
+    told = [process.communicate(timeout=300)[1] for process in several]  # none goes on alone
     for n, process in enumerate(several):
-        ended(process, timeout=300)
+        assert process.returncode == 0, told[n]
         check(tmp_path / f"{n}.nc", expected)
 
 
