@@ -305,9 +305,13 @@ def test_first_call_is_measured(capsys):
 
 
 def test_reading_runs_at_toy_size(capsys, tmp_path):
-    reading.main(f"--frames 300 --side 24 --rois 9 --repeats 1 --folder {tmp_path}".split())
+    small = "--frames 300 --side 24 --rois 9 --packed-frames 100 --packed-rois 4 --repeats 1"
+    reading.main(f"{small} --folder {tmp_path}".split())
     out = capsys.readouterr().out
     assert len(re.findall(r"^\| (a file each|in memory) .*\*\*\d+\.\d ×\*\* \|$", out, re.M)) == 2
+    numbers = r"(\d+\.\d\d \| ){2}\*\*\d+\.\d\d ×\*\* \| \d+\.\d\d ×"
+    assert len(re.findall(rf"^\| HDF5, .*? \| {numbers}( \| \d+\.\d\d){{3}} × \|$", out, re.M)) == 3
+    assert len(re.findall(rf"^\| Zarr, .*? \| {numbers}( \| –){{3}} \|$", out, re.M)) == 1
     assert not os.listdir(tmp_path)
 
 

@@ -112,8 +112,9 @@ def _part(frames: H5Frames | H5Box, held: tuple[int, ...], key: Any) -> np.ndarr
             source.check()
         require_filters(stored, f"{frames.stamp.path}/{frames.dataset}")
         part = read_chunks(stored, key)
-        part = stored[key] if part is None else part
-        check_found(stored, key, part)
+        if part is None:
+            part = stored[key]
+            check_found(stored, key, part)
         return part
 
 

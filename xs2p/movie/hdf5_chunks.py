@@ -35,7 +35,7 @@ def read_chunks(stored: Any, key: tuple[slice, ...]) -> np.ndarray[Any, Any] | N
 
     That is so where a chunk is packed in a way that is not known here, is damaged (HDF5 says how)
     or is not in the file, where a part is not all of whole frames of chunks that are not packed,
-    and where chunks are small.
+    and where chunks are small. What is returned has no fill value in place of a chunk.
     """
     filters = _filters(stored)
     spans = [s.indices(n) for s, n in zip(key, stored.shape, strict=True)]

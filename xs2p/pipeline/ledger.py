@@ -77,9 +77,9 @@ def read_ledger(store: str) -> tuple[dict[str, int], str]:
         return dict(ledger["files"]), str(ledger["run"])
     except FileNotFoundError:
         raise ValueError(
-            f"{store} has no checksums to be checked by: extract_to_zarr writes them, to_zarr does "
-            f"not, nor did early versions ({_maker(store)} made it), or another program removed "
-            "them; extract anew with overwrite=True for a store that has them"
+            f"{store} has no checksums to be checked by: extract_to_zarr writes them, to_zarr and "
+            "early versions do not, or another program has removed them; extract anew with "
+            "overwrite=True for a store that has them"
         ) from None
     except (ValueError, KeyError, TypeError, UnicodeError) as error:
         raise ValueError(
