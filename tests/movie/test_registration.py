@@ -14,7 +14,7 @@ from loaders import REFERENCE
 import xs2p
 from xs2p.testing import raise_if_dask_computes
 
-CASES = ("rigid", "nonrigid", "bidiphase")
+CASES = ("rigid", "nonrigid", "bidiphase", "two_steps")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,7 @@ def ops_of(stored, case, **more):
     keys = ("yoff", "xoff", "yoff1", "xoff1", "bidiphase")
     said = {key: stored[f"{case}_{key}"] for key in keys if f"{case}_{key}" in stored}
     settings = {"block_size": tuple(stored[f"{case}_block_size"].tolist())}
+    settings["two_step_registration"] = case == "two_steps"
     _, Ly, Lx = stored[f"{case}_data"].shape
     sizes = {"Ly": Ly, "Lx": Lx, "fs": 15.0, "tau": 0.7, "nplanes": 1, "nchannels": 1}
     said["bidiphase"] = float(said["bidiphase"])
