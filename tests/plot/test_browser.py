@@ -257,6 +257,19 @@ def test_inputs_stay_as_they_are(sample):
     xr.testing.assert_identical(copy, sample[1])
 
 
+def test_no_key_is_lost(sample):
+    _, ds = sample
+    browser = ds.s2p.browse(roi=5)
+    box = browser.layout
+    box.pressed = ["one view", "r"]
+    assert browser.roi == 6
+    box.pressed = ["one view", "r", "r", "n", "r"]  # three came before the first was told
+    assert browser.roi == 9
+    box.pressed = ["another view", "p"]  # the same browser, shown once more
+    box.pressed = ["one view", "r", "r", "n", "r", "u"]
+    assert np.flatnonzero(~browser.curated().iscell.values).tolist() == [5, 6]
+
+
 def test_choices_are_made_sorted_and_taken_back(sample, tmp_path):
     _, ds = sample
     score = np.arange(98.0)[::-1]

@@ -9,16 +9,19 @@ from typing import Any
 from xs2p.plot.curating import CHOICES, KEYS
 
 # A key that is pressed is for the browser only where it has the focus: in a notebook others, such
-# as "a" and "r", make cells.
+# as "a" and "r", make cells. What is told of keys that are pressed one after another is only the last
+# of it: it names all of them, those that were told before too.
 _LISTEN = """
+state.view = String(Math.random());
+state.keys = [];
 box.addEventListener('keydown', event => {
   const target = event.composedPath()[0];
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (/^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName)) return;
   if (!%KEYS.includes(event.key)) return;
   event.preventDefault(); event.stopPropagation();
-  state.count = (state.count || 0) + 1;
-  data.pressed = [event.key, String(state.count)];
+  state.keys.push(event.key);
+  data.pressed = [state.view, ...state.keys];
 });
 box.addEventListener('pointerdown', event => {
   const target = event.composedPath()[0];
@@ -50,7 +53,16 @@ def _keys_class() -> Any:
 def listening(layout: Any, press: Callable[[str], None]) -> Any:
     """Put a layout into a box that calls ``press`` with each key it knows."""
     box = _keys_class()(child=layout, sizing_mode=layout.sizing_mode)
-    box.param.watch(lambda event: press(event.new[0]), "pressed")
+    heard: dict[str, int] = {}  # keys of each view of the box: of each time it is shown
+
+    def hear(event: Any) -> None:
+        view, *keys = event.new
+        new = keys[heard.get(view, 0) :]
+        heard[view] = max(len(keys), heard.get(view, 0))
+        for key in new:
+            press(key)
+
+    box.param.watch(hear, "pressed")
     return box
 
 
