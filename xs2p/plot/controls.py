@@ -9,8 +9,8 @@ from typing import Any
 from xs2p.plot.curating import CHOICES, KEYS
 
 # A key that is pressed is for the browser only where it has the focus: in a notebook others, such
-# as "a" and "r", make cells. Of what is told in quick succession only the last arrives: so each time
-# all keys are named, those that were told before too.
+# as "a" and "r", make cells. Of what is told in quick succession only the last arrives: so all keys
+# are named each time, those that were told before too.
 _LISTEN = """
 state.view = String(Math.random());
 state.keys = [];
