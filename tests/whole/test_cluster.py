@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import multiprocessing
 import os
 import random
 import re
@@ -94,19 +95,27 @@ def whole(recording, tmp_path_factory):
 @contextlib.contextmanager
 def local_cluster(tmp_path, n_workers=2, threads=1, config=(), **options):
     """Worker processes of this machine; a fresh scheduler that logs every transition."""
-    with (
-        dask.config.set({**CONFIG, **dict(config)}),
-        distributed.LocalCluster(
+    with dask.config.set({**CONFIG, **dict(config)}), contextlib.ExitStack() as stack:
+        cluster = distributed.LocalCluster(
             n_workers=n_workers,
             threads_per_worker=threads,
             dashboard_address=":0",
             local_directory=tmp_path,
             silence_logs=logging.CRITICAL,
             **options,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
-        yield cluster, client
+        )
+        stack.callback(close, cluster)
+        yield cluster, stack.enter_context(distributed.Client(cluster))
+
+
+def close(cluster):
+    """Close a cluster, and where it waits for workers that were killed, kill the others too."""
+    try:
+        cluster.close(timeout=PATIENCE)
+    except TimeoutError:
+        for worker in multiprocessing.active_children():
+            worker.kill()
+        cluster.close(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
