@@ -26,6 +26,16 @@ _KNOWN = {
 _UNITS = {word: unit for unit, words in _KNOWN.items() for word in words.split()}
 
 
+def unit_of(word: Any) -> str:
+    """Name a unit of time as here, however it is written; one that is not known as it is."""
+    return _UNITS.get(str(word), str(word))
+
+
+def per_second(unit: str) -> float | None:
+    """How many of a unit there are in a second; None of frames and of what is not known."""
+    return _PER_SECOND.get(unit)
+
+
 class Clock(NamedTuple):
     """Times of frames as numbers of one unit."""
 

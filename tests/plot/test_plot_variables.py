@@ -189,6 +189,25 @@ def test_events_in_seconds_need_an_axis_that_knows_them():
         odd.s2p.plot_traces([3], events={"bursts": found})
 
 
+@pytest.mark.parametrize("word", ["ms", "milliseconds", "min", "us", "s"])
+@pytest.mark.parametrize(("unit", "per_second"), UNITS.items())
+def test_times_whose_units_are_said_are_put_in_that_of_the_axis(unit, per_second, word):
+    ds = in_unit(traces(), unit).assign_attrs(fs=10.0)
+    of_seconds = {"ms": 1e3, "milliseconds": 1e3, "min": 1 / 60, "us": 1e6, "s": 1.0}[word]
+    said = {"units": word}
+    table = {"onset": ("event", [5 * of_seconds], said), "duration": ("event", [of_seconds], said)}
+    onsets = xr.DataArray([[5 * of_seconds, 6 * of_seconds]], dims=("event", "end"), attrs=said)
+    for events in (xr.Dataset(table), onsets):
+        ax = ds.s2p.plot_traces([3], events=events)
+        np.testing.assert_allclose(shaded(ax), [(5 * per_second, 6 * per_second)], atol=1e-6)
+
+
+def test_times_in_units_that_nobody_knows_are_refused():
+    onsets = xr.DataArray([5.0], dims="event", attrs={"units": "volumes"})
+    with pytest.raises(ValueError, match=r"'a' are in 'volumes', and the axis is time \(s\)"):
+        traces().s2p.plot_traces([3], events={"a": onsets})
+
+
 @pytest.mark.parametrize(("unit", "per_second"), UNITS.items())
 def test_timedeltas_are_put_in_the_unit_of_the_axis(unit, per_second):
     ds = in_unit(traces(), unit).assign_attrs(fs=10.0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import xarray as xr
 
+from xs2p._time import per_second, unit_of
 from xs2p.plot.times import TimeAxis
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _of_kind(name: str, events: Any, axis: TimeAxis) -> Happened:
     if columns is not None and hasattr(events, "__getitem__"):
         events = _of_table(name, events, list(columns), axis)
     else:
-        events = np.asarray(events)
+        events = _column(name, events, axis)
     if events.ndim not in (1, 2) or (events.ndim == 2 and events.shape[1] != 2):
         raise ValueError(
             f"events {name!r} must be onsets (event,) or intervals (event, 2) from start to end, "
@@ -97,18 +98,31 @@ def _of_table(name: str, table: Any, columns: list[Any], axis: TimeAxis) -> np.n
 
 
 def _column(name: str, column: Any, axis: TimeAxis) -> np.ndarray:
-    """Values of a column: what is said to be in s, and timedeltas, in the unit of the axis."""
+    """Values in the unit of the axis: timedeltas, and numbers whose ``units`` say another."""
     values = np.asarray(column)
-    if values.dtype.kind == "O" and all(hasattr(one, "total_seconds") for one in values):
+    if values.dtype.kind == "O" and values.size and all(map(_is_timedelta, values.ravel())):
         values = values.astype("m8[ns]")
     if values.dtype.kind == "m":
-        values = values / np.timedelta64(1, "s")
-    elif values.dtype.kind not in "iuf" or getattr(column, "attrs", {}).get("units") != "s":
-        return values
+        seconds = values / np.timedelta64(1, "s")
+    else:
+        said = getattr(column, "attrs", {}).get("units")
+        if values.dtype.kind not in "iuf" or said is None or unit_of(said) == axis.clock.unit:
+            return values
+        rate = per_second(unit_of(said))
+        if rate is None:
+            raise ValueError(
+                f"events {name!r} are in {said!r}, and the axis is {axis.label}: give times of the "
+                "axis, or s"
+            )
+        seconds = values / rate
     try:
-        return np.asarray(axis.of_seconds(values))
+        return np.asarray(axis.of_seconds(seconds))
     except ValueError as error:
         raise ValueError(f"events {name!r} {error}") from None
+
+
+def _is_timedelta(value: Any) -> bool:
+    return hasattr(value, "total_seconds")
 
 
 def draw_happened(

@@ -85,9 +85,9 @@ def plot_traces(
         What happened, drawn behind the traces: onsets ``(event,)`` as dashed lines, intervals
         ``(event, 2)`` as spans; a table with ``start_time`` and ``stop_time`` (NWB), ``start`` and
         ``end`` (pynapple) or ``onset`` and ``duration``; a dict of any of these by name; or what
-        :func:`xs2p.events` found, each behind its own ROI. Times as in ``time``; columns
-        whose ``attrs["units"]`` is ``"s"``, as of :func:`xs2p.events`, are put in the unit of the
-        axis.
+        :func:`xs2p.events` found, each behind its own ROI. Times as in ``time``; where
+        ``attrs["units"]`` says ``"s"``, as of :func:`xs2p.events`, ``"ms"`` or another unit of
+        time, they are put in that of the axis.
     saturation
         ``F`` from which the detector is saturated, in the units of ``F``: such frames have a red
         bar above the trace. None marks frames in which ``ds.saturated``, over ``time`` or
@@ -120,7 +120,7 @@ def plot_traces(
     ------
     ValueError
         If there is no such ROI, segment or variable, no time in the range, time goes back or
-        repeats, events are no times or in s where the unit of the axis is not known, or ``ds`` has
+        repeats, events are no times or in a unit that the axis cannot be told in, or ``ds`` has
         no traces or several channels.
 
     Examples
