@@ -27,6 +27,7 @@ FLOORS = [
     {"pipeline", "io", "plot", "suite2p", "sample", "testing"},
     {"report"},
     {"accessor"},
+    {"_public", "_register"},
     {""},
     {"cli"},
 ]
