@@ -81,6 +81,7 @@ def _first_line(cls: type, name: str) -> str:
     return (inspect.getdoc(getattr(cls, name)) or "").partition("\n")[0]
 
 
+@xr.register_dataarray_accessor("s2p")
 class S2pDataArray(_Methods):
     """Methods of a movie ``(time, y, x)`` and of traces ``(roi, time)``."""
 
@@ -120,6 +121,7 @@ class S2pDataArray(_Methods):
     compute = _method(compute)
 
 
+@xr.register_dataset_accessor("s2p")
 class S2pDataset(_Methods):
     """Methods of an ROI set, and of a Dataset of traces, which carries one."""
 
@@ -161,6 +163,7 @@ class S2pDataset(_Methods):
     compute = _method(compute)
 
 
+@xr.register_datatree_accessor("s2p")
 class S2pDataTree(_Methods):
     """Methods of a tree whose groups are planes or sessions."""
 

@@ -27,7 +27,6 @@ FLOORS = [
     {"pipeline", "io", "plot", "suite2p", "sample", "testing"},
     {"report"},
     {"accessor"},
-    {"_public", "_register"},
     {""},
     {"cli"},
 ]
