@@ -13,6 +13,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.np.ufunc.ufuncbuilder import GUFuncBuilder
+from numba.np.ufunc.wrappers import GufWrapperCache
 
 Kernel = Callable[..., Any]
 COMPILING = threading.Lock()
@@ -43,6 +45,38 @@ def _name_files_apart(kernel: Any) -> None:
         return str(numbered.format(number=number)).replace(".nbc", f".{uuid.uuid4().hex}.nbc")
 
     files._data_name = named
+
+
+def gufunc(kernel: Kernel, signature: str, layout: str) -> Kernel:
+    """Compile a gufunc as ``numba.guvectorize`` does, cached on disk where that can be."""
+    try:
+        return _gufunc(kernel, signature, layout, cache=True)
+    except RuntimeError:  # numba finds no folder that it may write a cache to
+        return _gufunc(kernel, signature, layout, cache=False)
+
+
+def _gufunc(kernel: Kernel, signature: str, layout: str, cache: bool) -> Kernel:
+    builder = _Builder(kernel, layout, cache=cache, targetoptions={"nopython": True})
+    builder.add(signature)
+    return builder.build_ufunc()  # type: ignore[no-any-return]
+
+
+class _Builder(GUFuncBuilder):  # type: ignore[misc]
+    """numba's, which does not call what is not there.
+
+    It keeps a function and the loop around it apart in its cache, and looks the loop up by a name
+    that has a number of the process which compiled the function. Of two processes that compile at
+    once, the one's loop can lie beside the other's function: the loop is not found, its
+    address is 0, and whoever calls it ends, now and whenever that cache is read.
+    """
+
+    def build(self, cres: Any) -> Any:
+        """Give types, address and environment of the loop, made anew where it is another's."""
+        found = super().build(cres)
+        if not found[1]:
+            GufWrapperCache(py_func=self.py_func).flush()
+            found = super().build(cres)
+        return found
 
 
 def native(array: np.ndarray) -> np.ndarray:

@@ -6,10 +6,9 @@ import functools
 import math
 from typing import Any
 
-import numba
 import numpy as np
 
-from xs2p.compute.kernels import COMPILING, Kernel, njit
+from xs2p.compute.kernels import COMPILING, Kernel, gufunc, njit
 from xs2p.compute.vectors import lowest_bit, transpose_8_by_8
 from xs2p.traces.decays import decay_length, far, forgotten, grown
 from xs2p.traces.oasis_vectors import TRACES, merge_frame, merge_holed_frame
@@ -326,11 +325,7 @@ _LAYOUTS = {
 @functools.cache
 def _compiled(kernel: Kernel) -> Kernel:
     more, layout = _LAYOUTS[kernel]
-    signature = f"void(float32[:,:], float32[:], {more})"
-    try:
-        return numba.guvectorize([signature], layout, nopython=True, cache=True)(kernel)
-    except RuntimeError:  # numba finds no folder that it may write a cache to
-        return numba.guvectorize([signature], layout, nopython=True)(kernel)
+    return gufunc(kernel, f"void(float32[:,:], float32[:], {more})", layout)
 
 
 def oasis_gufunc(kernel: Kernel = _side_by_side) -> Kernel:
