@@ -62,7 +62,7 @@ class Clock(NamedTuple):
 
     def per_second(self, fs: float) -> float | None:
         """How many of the unit there are in a second, at so many frames in one."""
-        return fs if self.unit == _FRAMES else _PER_SECOND.get(self.unit)
+        return fs if self.unit == _FRAMES else per_second(self.unit)
 
     def at(self, when: Any) -> float:
         """Where a time lies: a number of the unit, or a date or a timedelta where these are."""
@@ -96,7 +96,7 @@ def clock_of(array: xr.DataArray | xr.Dataset, fs: float | None = None) -> Clock
     if times.dtype.kind not in "iuf":
         return None
     named = coord.attrs.get("units")
-    clock = Clock(times.astype(np.float64), _UNITS.get(str(named), str(named or "")))
+    clock = Clock(times.astype(np.float64), unit_of(named or ""))
     if named is None and (fs or times.dtype.kind != "f"):
         clock = clock._replace(unit=_recognised(clock.step, fs))
     return clock

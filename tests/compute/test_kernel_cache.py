@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import xs2p
@@ -33,7 +32,7 @@ print(doubling.twice(np.arange(3.0)).tolist())
 def run(folder: Path, cache: Path, before: int) -> subprocess.CompletedProcess[str]:
     paths = os.pathsep.join(map(str, (folder, Path(xs2p.__file__).parents[1])))
     environment = {**os.environ, "PYTHONPATH": paths, "NUMBA_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", textwrap.dedent(RUN)]
+    command = [sys.executable, "-W", "error", "-X", "faulthandler", "-c", RUN]
     return subprocess.run(
         [*command, str(before)], env=environment, capture_output=True, text=True, timeout=300
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,10 +17,6 @@ import urllib.request
 import pytest
 
 pytest.importorskip("jupyterlab")
-playwright = pytest.importorskip("playwright.sync_api")
-BINARY = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
 MAKE = """
 import panel
 panel.extension(inline=True)
@@ -75,46 +70,41 @@ def lab(tmp_path):
         server.wait(30)
 
 
-def test_keys_are_the_browsers_and_not_the_notebooks(lab):
-    with playwright.sync_playwright() as started:
-        try:
-            chromium = started.chromium.launch(executable_path=BINARY, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no web browser: {error}")
-        page = chromium.new_context(viewport={"width": 1500, "height": 1300}).new_page()
-        page.set_default_timeout(120_000)
-        page.goto(lab)
-        cells = page.locator(".jp-Notebook .jp-CodeCell")
-        cells.nth(2).wait_for()
+def test_keys_are_the_browsers_and_not_the_notebooks(chromium, lab):
+    page = chromium.new_context(viewport={"width": 1500, "height": 1300}).new_page()
+    page.set_default_timeout(120_000)
+    page.goto(lab)
+    cells = page.locator(".jp-Notebook .jp-CodeCell")
+    cells.nth(2).wait_for()
 
-        def run(n):
-            cells.nth(n).locator(".cm-content").click()
-            page.keyboard.press("Shift+Enter")
+    def run(n):
+        cells.nth(n).locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
 
-        def state(text):
-            page.get_by_text(text).first.wait_for()
+    def state(text):
+        page.get_by_text(text).first.wait_for()
 
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
-        run(0)
-        cells.nth(0).locator(".jp-OutputArea-output", has_text="made").wait_for()
-        run(1)
-        state("ROI 3 is accepted; 30 of 30 are accepted")
-        # A click beside the figures, on what is written: the browser has the keys from here on.
-        page.get_by_text("ROI 3 is accepted").click()
-        page.keyboard.press("r")
-        state("ROI 4 is accepted; 29 of 30 are accepted")
-        # None is lost of keys that come faster than they are answered.
-        for key in ("n", "n", "ArrowRight", "p", "ArrowLeft", "p", "p"):
-            page.keyboard.press(key)
-        state("ROI 3 is rejected")
-        # In JupyterLab a and b make a cell each, and a second d removes one.
-        page.keyboard.press("a")
-        state("ROI 4 is accepted; 30 of 30 are accepted")
-        for key in "bdd":
-            page.keyboard.press(key)
-        page.keyboard.press("u")
-        state("ROI 3 is rejected; 29 of 30 are accepted")
-        assert cells.count() == 3
-        run(2)  # what the kernel knows; panel puts what is printed beside the browser
-        state("roi 3 cells 29")
-        chromium.close()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    run(0)
+    cells.nth(0).locator(".jp-OutputArea-output", has_text="made").wait_for()
+    run(1)
+    state("ROI 3 is accepted; 30 of 30 are accepted")
+    # A click beside the figures, on what is written: the browser has the keys from here on.
+    page.get_by_text("ROI 3 is accepted").click()
+    page.keyboard.press("r")
+    state("ROI 4 is accepted; 29 of 30 are accepted")
+    # None is lost of keys that come faster than they are answered.
+    for key in ("n", "n", "ArrowRight", "p", "ArrowLeft", "p", "p"):
+        page.keyboard.press(key)
+    state("ROI 3 is rejected")
+    # In JupyterLab a and b make a cell each, and a second d removes one.
+    page.keyboard.press("a")
+    state("ROI 4 is accepted; 30 of 30 are accepted")
+    for key in "bdd":
+        page.keyboard.press(key)
+    page.keyboard.press("u")
+    state("ROI 3 is rejected; 29 of 30 are accepted")
+    assert cells.count() == 3
+    run(2)  # what the kernel knows; panel puts what is printed beside the browser
+    state("roi 3 cells 29")
+    page.context.close()

@@ -6,7 +6,6 @@ the system, or of ``playwright install chromium``.
 
 import csv
 import os
-import shutil
 import time
 
 import numpy as np
@@ -15,20 +14,6 @@ import pytest
 from xs2p.testing import simulate
 
 playwright = pytest.importorskip("playwright.sync_api")
-BINARY = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as started:
-        try:
-            browser = started.chromium.launch(executable_path=BINARY, args=["--no-sandbox"])
-        except playwright.Error as error:
-            pytest.skip(f"no web browser: {error}")
-        yield browser
-        browser.close()
 
 
 def recording(n=30):

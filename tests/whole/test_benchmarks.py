@@ -22,6 +22,7 @@ pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="benchmarks are not 
 if FOLDER.is_dir():
     from benchmarks import (
         first_call,
+        many_rois,
         memory,
         reading,
         reliability,
@@ -312,6 +313,13 @@ def test_reading_runs_at_toy_size(capsys, tmp_path):
     numbers = r"(\d+\.\d\d \| ){2}\*\*\d+\.\d\d ×\*\* \| \d+\.\d\d ×"
     assert len(re.findall(rf"^\| HDF5, .*? \| {numbers}( \| \d+\.\d\d){{3}} × \|$", out, re.M)) == 3
     assert len(re.findall(rf"^\| Zarr, .*? \| {numbers}( \| –){{3}} \|$", out, re.M)) == 1
+    assert not os.listdir(tmp_path)
+
+
+def test_many_rois_runs_at_toy_size(capsys, tmp_path):
+    many_rois.main(["--toy", "--repeats", "1", "--folder", str(tmp_path)])
+    rows = re.findall(r"^\| 20 ROIs, 64², 40 frames \| (.*?) \|", capsys.readouterr().out, re.M)
+    assert rows == ["reading", "reading and adding up", "extraction", "extraction to disk"]
     assert not os.listdir(tmp_path)
 
 

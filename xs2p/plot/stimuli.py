@@ -100,7 +100,8 @@ def _of_table(name: str, table: Any, columns: list[Any], axis: TimeAxis) -> np.n
 def _column(name: str, column: Any, axis: TimeAxis) -> np.ndarray:
     """Values in the unit of the axis: timedeltas, and numbers whose ``units`` say another."""
     values = np.asarray(column)
-    if values.dtype.kind == "O" and values.size and all(map(_is_timedelta, values.ravel())):
+    flat = values.ravel()
+    if values.dtype.kind == "O" and flat.size and all(hasattr(x, "total_seconds") for x in flat):
         values = values.astype("m8[ns]")
     if values.dtype.kind == "m":
         seconds = values / np.timedelta64(1, "s")
@@ -119,10 +120,6 @@ def _column(name: str, column: Any, axis: TimeAxis) -> np.ndarray:
         return np.asarray(axis.of_seconds(seconds))
     except ValueError as error:
         raise ValueError(f"events {name!r} {error}") from None
-
-
-def _is_timedelta(value: Any) -> bool:
-    return hasattr(value, "total_seconds")
 
 
 def draw_happened(
