@@ -25,7 +25,11 @@ from xs2p.pipeline.segment import segment
 from xs2p.pipeline.store import extract_to_zarr
 from xs2p.pipeline.tree import extract_tree
 from xs2p.pipeline.tree_store import extract_tree_to_zarr
-from xs2p.plot import browse, plot_roi, plot_rois, plot_summary, plot_traces
+from xs2p.plot.browser import browse
+from xs2p.plot.roi import plot_roi
+from xs2p.plot.rois import plot_rois
+from xs2p.plot.summary import plot_summary
+from xs2p.plot.traces import plot_traces
 from xs2p.report import write_report
 from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
 from xs2p.rois.curation import curated
@@ -81,7 +85,6 @@ def _first_line(cls: type, name: str) -> str:
     return (inspect.getdoc(getattr(cls, name)) or "").partition("\n")[0]
 
 
-@xr.register_dataarray_accessor("s2p")
 class S2pDataArray(_Methods):
     """Methods of a movie ``(time, y, x)`` and of traces ``(roi, time)``."""
 
@@ -121,7 +124,6 @@ class S2pDataArray(_Methods):
     compute = _method(compute)
 
 
-@xr.register_dataset_accessor("s2p")
 class S2pDataset(_Methods):
     """Methods of an ROI set, and of a Dataset of traces, which carries one."""
 
@@ -163,7 +165,6 @@ class S2pDataset(_Methods):
     compute = _method(compute)
 
 
-@xr.register_datatree_accessor("s2p")
 class S2pDataTree(_Methods):
     """Methods of a tree whose groups are planes or sessions."""
 

@@ -21,11 +21,11 @@ from xs2p.compute.progress import compute, progress_bar
 from xs2p.disk.replace import check_page, put_bytes
 from xs2p.pipeline.provenance import provenance
 from xs2p.pipeline.quality import quality
-from xs2p.plot import plot_summary, plot_traces
 from xs2p.plot.bins import bin_time, join_bins
 from xs2p.plot.raster import bins_of
+from xs2p.plot.summary import plot_summary
 from xs2p.plot.times import time_axis
-from xs2p.plot.traces import check_traces_of
+from xs2p.plot.traces import check_traces_of, plot_traces
 from xs2p.rois.pixels import pixel_table
 
 if TYPE_CHECKING:

@@ -162,6 +162,26 @@ def test_dir_is_what_is_public():
         xs2p.quite_new  # noqa: B018
 
 
+def test_what_is_public_comes_when_it_is_asked_for():
+    from xs2p import _public, accessor
+
+    assert {*_public.__all__, "__version__"} == set(xs2p.__all__)
+    code = (
+        "import sys, xs2p, xarray as xr\n"
+        "ours = {name for name in sys.modules if name.startswith('xs2p')}\n"
+        "few = {'xs2p', *(f'xs2p._{name}' for name in ('given', 'lazy', 'register', 'version'))}\n"
+        "assert ours == few, ours\n"
+        "array = xr.DataArray([[1.0, 2.0]], dims=('roi', 'time'))\n"
+        "assert array.s2p is array.s2p and array.s2p.dff.__name__ == 'dff'\n"
+        "from xs2p import *\n"
+        "assert build_masks is xs2p.build_masks and 'build_masks' in vars(xs2p)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    for kind, its in (("DataArray", "S2pDataArray"), ("Dataset", "S2pDataset")):
+        shown, whole = getattr(xr, kind).s2p, getattr(accessor, its)
+        assert "dff" in dir(shown) and shown.dff is whole.dff
+
+
 def test_suite2p_is_there_without_an_import_of_its_own():
     code = (
         "import sys, xs2p; assert 'xs2p.suite2p' not in sys.modules;"

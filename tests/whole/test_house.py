@@ -16,7 +16,7 @@ PACKAGE = Path(xs2p.__file__).parent
 # From the ground up; what stands on one line does not import each other.
 FLOORS = [
     {"_version"},
-    {"_flags", "_names", "_warnings"},
+    {"_flags", "_given", "_lazy", "_names", "_warnings"},
     {"_time"},
     {"_attrs", "_frames"},
     {"disk"},
@@ -27,6 +27,7 @@ FLOORS = [
     {"pipeline", "io", "plot", "suite2p", "sample", "testing"},
     {"report"},
     {"accessor"},
+    {"_public", "_register"},
     {""},
     {"cli"},
 ]
@@ -115,6 +116,32 @@ def test_no_circle_of_files():
             del graph[name]
 
 
+def test_threads_that_import_cannot_wait_for_each_other():
+    """Who imports a file holds its lock, then its packages', then those of what it imports.
+
+    ``xs2p`` itself imports files of its own, which nobody else is the first to import: each is
+    private, and in no package below. The command line has its process for itself.
+    """
+
+    def at_import(name: str) -> set[str]:
+        packages = {name.rpartition(".")[0]} & files().keys()
+        found = {other for other, _, depth in imports(name) if depth == 0} | packages
+        return {other for other in found if other != "xs2p"}
+
+    first, seen = ["xs2p"], set()
+    while first:
+        name = first.pop()
+        seen.add(name)
+        first.extend(at_import(name) - seen)
+    assert seen == {"xs2p", *(f"xs2p._{name}" for name in ("given", "lazy", "register", "version"))}
+    graph = {name: at_import(name) for name in files() if room(name) != "cli"}
+    while graph:
+        ground = [name for name, others in graph.items() if not others & graph.keys()]
+        assert ground, f"wait for each other: {sorted(graph)}"
+        for name in ground:
+            del graph[name]
+
+
 def test_no_private_name_of_another_file():
     private = []
     for name in files():
@@ -187,13 +214,21 @@ def test_faces_only_pass_on():
         for node in tree(name).body:
             docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
             listed = isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-            # xs2p itself says what is public, and imports the rest of that when it is asked for.
-            lazy = name == "xs2p" and ast.unparse(node).startswith(
-                ("_MODULES = ", "def __dir__()", "if TYPE_CHECKING:")
-            )
+            lazy = ast.unparse(node).startswith("if TYPE_CHECKING:")
             assert docstring or listed or lazy or isinstance(node, ast.ImportFrom), (
                 f"{name}: {ast.unparse(node)}"
             )
+
+
+@pytest.mark.parametrize("name", ["io", "masks", "plot", "rois", "suite2p"])
+def test_mypy_is_told_the_names_that_come_when_they_are_asked_for(name):
+    package = importlib.import_module(f"xs2p.{name}")
+    (told,) = (node for node in tree(f"xs2p.{name}").body if isinstance(node, ast.If))
+    typed = {node.module: [a.name for a in node.names] for node in told.body}
+    (given,) = (node.value for node in told.orelse)
+    assert ast.literal_eval(given.args[1]) == typed
+    assert sorted(sum(typed.values(), [])) == sorted(package.__all__) == dir(package)
+    assert all(getattr(package, each) is vars(package)[each] for each in package.__all__)
 
 
 def test_nothing_is_long_without_a_reason():

@@ -17,6 +17,13 @@ HEAVY = (
     *("h5py", "h5netcdf", "roifile"),
 )
 
+THREADS = [
+    *("xs2p._public", "xs2p.io", "xs2p.io.nwb.read", "xs2p.io.rois.read", "xs2p.masks.build"),
+    *("xs2p.masks.layout", "xs2p.masks.masks", "xs2p.masks.masks_cpu", "xs2p.movie.frames"),
+    *("xs2p.pipeline.extract", "xs2p.plot", "xs2p.rois.build", "xs2p.rois.convert", "xs2p.suite2p"),
+    *("xs2p.traces.extraction", "xs2p.plot.roi"),
+]
+
 
 def run(code, cwd=ROOT / "tests" / "data", **env):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
@@ -28,7 +35,7 @@ def run(code, cwd=ROOT / "tests" / "data", **env):
 
 def test_import_loads_nothing_heavy():
     code = (
-        "import sys, json, xarray; before = set(sys.modules); import xs2p;"
+        "import sys, json, xarray; before = set(sys.modules); import xs2p; xs2p.open_movie;"
         f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules and m not in before]))"
     )
     result = run(code)
@@ -44,21 +51,24 @@ def test_xarray_itself_loads_few_of_them():
     assert set(json.loads(result.stdout)) <= {"scipy"}
 
 
-def test_import_costs_little_over_xarray(tmp_path):
+@pytest.mark.parametrize(
+    ("what", "most"), [("import xs2p", 0.05), ("import xs2p; xs2p.extract", 0.25)]
+)
+def test_import_costs_little_over_xarray(tmp_path, what, most):
     """Processor time of the package's own modules, compiled to bytecode as pip installs them.
 
     Beside that of xarray's in the same process: a slow machine, or a busy one, is slow for both.
     """
     code = (
         "import time; t = time.process_time(); import xarray; u = time.process_time();"
-        "import xs2p; print((time.process_time() - u) / (u - t))"
+        f"{what}; print((time.process_time() - u) / (u - t))"
     )
     bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
     run(code, **bytecode)
     ratios: list[float] = []
-    while not ratios or (min(ratios) >= 0.25 and len(ratios) < 9):
+    while not ratios or (min(ratios) >= most and len(ratios) < 9):
         ratios.append(float(run(code, **bytecode).stdout))
-    assert min(ratios) < 0.25, f"median {statistics.median(ratios):.2f}"
+    assert min(ratios) < most, f"median {statistics.median(ratios):.2f}"
 
 
 @pytest.mark.parametrize("layer", [pytest.param("workqueue", marks=pytest.mark.slow), "default"])
@@ -107,3 +117,36 @@ def test_works_where_no_cache_can_be_written(tmp_path):
     assert result.returncode == 0, result.stderr
     path, value = result.stdout.split()
     assert path.startswith(str(tmp_path)) and float(value) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_threads_that_import_different_modules_at_once(seed):
+    """As tasks do that a worker unpickles: none waits for another's lock, none sees half a module.
+
+    With ``__init__`` files that import from their packages, half of such processes ended in
+    ``_DeadlockError``.
+    """
+    code = f"""if True:
+        import importlib, random, sys, threading, xarray, dask.array
+        sys.setswitchinterval(1e-5)
+        modules = random.Random({seed}).sample({THREADS!r}, 4)
+        bar, bad = threading.Barrier(4), []
+
+        def work(module):
+            bar.wait()
+            try:
+                importlib.import_module(module)
+                import xs2p
+                xs2p.extract, xs2p.io.read_rois, xs2p.masks.Masks
+            except BaseException as error:
+                bad.append((module, repr(error)))
+
+        threads = [threading.Thread(target=work, args=(module,)) for module in modules]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not bad, bad
+    """
+    result = run(code)
+    assert result.returncode == 0, result.stderr

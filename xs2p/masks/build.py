@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import TEXT, attributes, check_flag, check_number
+from xs2p._given import rois_given
 from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
 from xs2p.masks.masks import Masks, csc, equal_weights, roi_labels
@@ -22,7 +23,6 @@ from xs2p.rois.assemble import (
     STATUS,
 )
 from xs2p.rois.convert import contiguous
-from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import PixelTable, given_radii, pixel_table, planes_of, shared_pixels
 from xs2p.rois.planes import check_one_plane
 

@@ -10,6 +10,7 @@ import xarray as xr
 
 from xs2p._attrs import check_flag, check_number, resolve
 from xs2p._frames import starts_of, valid_of, warn_of_gaps, with_frames
+from xs2p._given import rois_given
 from xs2p._names import same_as
 from xs2p.compute.arrays import unread
 from xs2p.compute.device import resolve_device
@@ -18,7 +19,6 @@ from xs2p.masks.masks import Masks
 from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
-from xs2p.rois.given import rois_given
 from xs2p.rois.offsets import OFFSET, Periods, check_periods
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Planes, join_planes, plane_of, split_planes, warn_of_strange

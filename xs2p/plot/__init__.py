@@ -5,14 +5,9 @@
 else, so that they fit into any figure; matplotlib is imported only when one is called.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from xs2p.plot.browser import Browser, browse
-from xs2p.plot.drawing import COLORS, draw_length, say, title
-from xs2p.plot.roi import plot_roi
-from xs2p.plot.rois import plot_rois
-from xs2p.plot.summary import plot_summary
-from xs2p.plot.traces import plot_traces
+from xs2p._lazy import lazy
 
 __all__ = [
     "COLORS",
@@ -26,3 +21,23 @@ __all__ = [
     "say",
     "title",
 ]
+
+if TYPE_CHECKING:
+    from xs2p.plot.browser import Browser, browse
+    from xs2p.plot.drawing import COLORS, draw_length, say, title
+    from xs2p.plot.roi import plot_roi
+    from xs2p.plot.rois import plot_rois
+    from xs2p.plot.summary import plot_summary
+    from xs2p.plot.traces import plot_traces
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "xs2p.plot.browser": ["Browser", "browse"],
+            "xs2p.plot.drawing": ["COLORS", "draw_length", "say", "title"],
+            "xs2p.plot.roi": ["plot_roi"],
+            "xs2p.plot.rois": ["plot_rois"],
+            "xs2p.plot.summary": ["plot_summary"],
+            "xs2p.plot.traces": ["plot_traces"],
+        },
+    )

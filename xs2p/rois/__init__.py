@@ -7,8 +7,9 @@ selection or order over ``roi``, and other labels stay a valid ROI set. `compact
 orders pixels, and makes it a contiguous ragged array of the CF conventions, for other programs.
 """
 
-from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
-from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
+from typing import TYPE_CHECKING
+
+from xs2p._lazy import lazy
 
 __all__ = [
     "compact",
@@ -19,3 +20,15 @@ __all__ = [
     "rois_to_labels",
     "rois_to_stat",
 ]
+
+if TYPE_CHECKING:
+    from xs2p.rois.build import rois_from_footprints, rois_from_labels, rois_from_stat
+    from xs2p.rois.convert import compact, recompute_overlap, rois_to_labels, rois_to_stat
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "xs2p.rois.build": ["rois_from_footprints", "rois_from_labels", "rois_from_stat"],
+            "xs2p.rois.convert": ["compact", "recompute_overlap", "rois_to_labels", "rois_to_stat"],
+        },
+    )

@@ -11,15 +11,9 @@ baselines.
 ``device`` is accepted as a string or a ``torch.device``; the work is done on the CPU.
 """
 
-from xs2p.suite2p.dcnv import baseline_maximin, oasis, oasis_matrix, oasis_trace, preprocess
-from xs2p.suite2p.extraction import DEFAULTS, extract_traces, extraction_wrapper
-from xs2p.suite2p.masks import (
-    create_cell_mask,
-    create_cell_pix,
-    create_masks,
-    create_neuropil_masks,
-)
-from xs2p.suite2p.patch import patched
+from typing import TYPE_CHECKING
+
+from xs2p._lazy import lazy
 
 __all__ = [
     "DEFAULTS",
@@ -36,3 +30,35 @@ __all__ = [
     "patched",
     "preprocess",
 ]
+
+if TYPE_CHECKING:
+    from xs2p.suite2p.dcnv import baseline_maximin, oasis, oasis_matrix, oasis_trace, preprocess
+    from xs2p.suite2p.extraction import DEFAULTS, extract_traces, extraction_wrapper
+    from xs2p.suite2p.masks import (
+        create_cell_mask,
+        create_cell_pix,
+        create_masks,
+        create_neuropil_masks,
+    )
+    from xs2p.suite2p.patch import patched
+else:
+    __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "xs2p.suite2p.dcnv": [
+                "baseline_maximin",
+                "oasis",
+                "oasis_matrix",
+                "oasis_trace",
+                "preprocess",
+            ],
+            "xs2p.suite2p.extraction": ["DEFAULTS", "extract_traces", "extraction_wrapper"],
+            "xs2p.suite2p.masks": [
+                "create_cell_mask",
+                "create_cell_pix",
+                "create_masks",
+                "create_neuropil_masks",
+            ],
+            "xs2p.suite2p.patch": ["patched"],
+        },
+    )

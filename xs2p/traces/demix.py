@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from xs2p._attrs import check_flag
+from xs2p._given import rois_given
 from xs2p._names import explain_names, without_other
 from xs2p._warnings import names, warn
 from xs2p.compute.arrays import unread
@@ -20,7 +21,6 @@ from xs2p.movie.check import check_movie
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.assemble import COLLINEAR, NO_CELL_PIXELS, OUTSIDE_FRAME
-from xs2p.rois.given import rois_given
 from xs2p.rois.pixels import pixel_table
 from xs2p.rois.planes import Plane, join_traces, split_planes, warn_of_strange
 from xs2p.traces.blocks import in_chunks

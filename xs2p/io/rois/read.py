@@ -13,7 +13,6 @@ from xs2p.disk.reads import is_matlab_file, naming
 from xs2p.io.alf.names import holds_alf
 from xs2p.io.nwb.file import is_nwb_store
 from xs2p.movie.sources import ADVICE
-from xs2p.rois.given import register_reader
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -393,6 +392,3 @@ def _brief(source: Any) -> str:
         return f"of shape {tuple(shape)}"
     text = repr(source)
     return text if len(text) < 60 else text[:57] + "..."
-
-
-register_reader(read_rois)

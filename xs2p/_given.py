@@ -1,15 +1,17 @@
 """ROI sets that are given as a path are read by whoever knows the formats.
 
-Readers are a floor above those who are given ROIs; imports go down only, so they register here.
+Readers are floors above those who are given ROIs; imports go down only, so ``_register`` puts it
+here.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import xarray as xr
+if TYPE_CHECKING:
+    import xarray as xr
 
 _READERS: list[Callable[..., xr.Dataset]] = []
 
