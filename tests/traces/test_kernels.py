@@ -253,7 +253,7 @@ def test_traces_side_by_side_are_as_each_alone(n_traces, tau):
 
 
 @pytest.mark.parametrize("n_traces", [1, 6, 33, 70])
-def test_traces_side_by_side_may_each_have_a_tau_of_their_own(n_traces):
+def test_traces_side_by_side_may_each_have_a_tau_of_their_own(n_traces, monkeypatch):
     """Some share theirs; some have pools far longer than the decays that are known at first."""
     rng = np.random.default_rng(n_traces)
     F = rng.normal(size=(n_traces, 1201)) + 20 * (rng.random((n_traces, 1201)) < 0.05)
@@ -271,6 +271,25 @@ def test_traces_side_by_side_may_each_have_a_tau_of_their_own(n_traces):
         np.testing.assert_array_equal(oasis_cpu.oasis(F[n], tau_fs[n]), expected[n])
         if not np.isnan(F[n]).any():
             np.testing.assert_array_equal(expected[n], naive.oasis(F[n], tau_fs[n], 1.0))
+    monkeypatch.setattr(oasis_cpu, "_SMALL", F.size + 1)
+    np.testing.assert_array_equal(oasis_cpu.oasis(F, tau_fs), expected)
+
+
+def test_short_recordings_wait_for_one_kernel_only(monkeypatch):
+    monkeypatch.setattr(oasis_cpu, "_SMALL", 6000)
+    asked, compiled = [], oasis_cpu.oasis_gufunc
+
+    def asks(*kernel):
+        asked.append([one.__name__ for one in kernel])
+        return compiled(*kernel)
+
+    monkeypatch.setattr(oasis_cpu, "oasis_gufunc", asks)
+    F = np.random.default_rng(0).normal(size=(20, 300)).astype(np.float32)
+    short, long = (oasis_cpu.oasis(F[:, :n], np.float32(2)) for n in (299, 300))
+    assert asked == [["_one_by_one"], []]
+    expected = np.stack([alone(trace, 2.0)[0] for trace in F])
+    np.testing.assert_array_equal(long, expected)
+    np.testing.assert_array_equal(short, np.stack([alone(trace, 2.0)[0] for trace in F[:, :299]]))
 
 
 def test_a_tau_of_its_own_costs_a_trace_no_table_of_all_decays():

@@ -52,7 +52,7 @@ def oasis_pools(F, tau_fs, table, known, v, w, length, s):  # type: ignore[no-un
     gone, forget, there = 0, forgotten(tau_fs), known[0]
     sealed = n  # pools that are before such a gap
     if min(2, last) >= there:
-        there = grown(table, there, 2, tau_fs)
+        there = grown(table, there, np.int64(2), tau_fs)  # a literal would compile it anew
     g, g2 = table[min(1, last)], table[min(2, last)]
     # Below the first pool: it decays to less than any value, and nothing merges with it.
     pool_v, pool_w, pool_length = np.float32(-np.inf), unit, 0
@@ -133,6 +133,8 @@ def _longest_hole(trace):  # type: ignore[no-untyped-def]
 _FRAMES = 64  # that are brought into order at once
 
 _FEW = 6  # traces: fewer are faster one by one
+# Samples: with fewer, side by side saves a ms, by trial; its kernel takes seconds to compile.
+_SMALL = 2**17
 
 
 @njit
@@ -344,9 +346,9 @@ def oasis(F: np.ndarray, tau_fs: np.ndarray | np.float32) -> np.ndarray:
     traces, s = np.atleast_2d(F), np.atleast_2d(spikes)
     gaps = np.full(traces.shape[:-1], 2**62, np.int64)
     with np.errstate(all="ignore"):  # what a vector does in the places of no trace
-        if traces.shape[-2] >= _FEW:
+        if traces.shape[-2] >= _FEW and traces.size >= _SMALL:
             oasis_gufunc()(traces, tau_fs, gaps, s)
-        if gaps.any():  # of most recordings none is, and this is not compiled
+        if gaps.any():  # of most long recordings none is, and this is not compiled
             oasis_gufunc(_one_by_one)(traces, tau_fs, gaps, s)
     return spikes
 
