@@ -10,16 +10,18 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-DTYPES = ("uint8", "int16", "float32", ">i2", "float16")
+IN_FILE = "int16 in a file"
+DTYPES = ("uint8", "int16", IN_FILE, "float32", ">i2", "float16")
 THREADS = 2
 MIB = 2**20
 
 
-def measure(dtype: str, n_rois: int, n_frames: int, chunk: int) -> dict[str, float]:
+def measure(dtype: str, n_rois: int, n_frames: int, chunk: int, folder: Path) -> dict[str, float]:
     """Extract a movie in this process: MiB of a chunk, and at the peak beside the start."""
     import dask.array as da
     import xarray as xr
@@ -31,6 +33,12 @@ def measure(dtype: str, n_rois: int, n_frames: int, chunk: int) -> dict[str, flo
     masks = xs2p.build_masks(rois)
 
     def movie(n: int) -> xr.DataArray:
+        if dtype == IN_FILE:
+            path = folder / f"{n}.bin"
+            with open(path, "wb") as file:
+                for _ in range(n):
+                    file.write(np.full(SHAPE, 7, np.int16))
+            return xs2p.open_movie(path, shape=SHAPE, chunks=chunk)
         frames = da.zeros((n, *SHAPE), dtype=dtype, chunks=(chunk, *SHAPE))
         # Each chunk anew and written to, as a read from disk is.
         frames = frames.map_blocks(lambda block: np.full(block.shape, 7, block.dtype))
@@ -46,7 +54,7 @@ def measure(dtype: str, n_rois: int, n_frames: int, chunk: int) -> dict[str, flo
     traces = xs2p.extract_traces(movie(n_frames), masks).compute(num_workers=THREADS)
     own = 2 * traces.nbytes / MIB  # in blocks, and joined
     return {
-        "chunk": chunk * SHAPE[0] * SHAPE[1] * np.dtype(dtype).itemsize / MIB,
+        "chunk": chunk * SHAPE[0] * SHAPE[1] * np.dtype(dtype.split()[0]).itemsize / MIB,
         "peak": peak() - before,
         "traces": own,
     }
@@ -63,7 +71,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     sizes = (options.rois, options.frames, options.chunk)
     if options.child:
-        print(json.dumps(measure(options.child, *sizes)))
+        with tempfile.TemporaryDirectory() as folder:
+            print(json.dumps(measure(options.child, *sizes, Path(folder))))
         return
     print(f"{sizes[0]} ROIs, {sizes[1]} frames of 512 × 512, {THREADS} threads; MiB\n")
     print("| movie | a chunk | peak beside the start | of it the traces | a thread, beside chunk |")

@@ -246,9 +246,10 @@ def test_scores_of_events():
 
 
 def test_memory_of_an_extraction_is_measured(capfd):
-    memory.main(["--rois=20", "--frames=8", "--chunk=4", "--dtypes", "int16"])
-    line = capfd.readouterr().out.splitlines()[-1]
-    assert re.fullmatch(r"\| int16 \| 2 \| -?\d+ \| 0 \| -?\d+ \|", line)
+    memory.main(["--rois=20", "--frames=8", "--chunk=4", "--dtypes", "int16", "int16 in a file"])
+    lines = capfd.readouterr().out.splitlines()[-2:]
+    for line, movie in zip(lines, ("int16", "int16 in a file"), strict=True):
+        assert re.fullmatch(rf"\| {movie} \| 2 \| -?\d+ \| 0 \| -?\d+ \|", line)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xs2p.movie.frames import Frames
+from xs2p.movie.in_file import lies_in
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -23,7 +24,7 @@ def to_dask(frames: Frames, chunks: int | None) -> da.Array:
     whole = even_chunks(frames.shape, frames.dtype.itemsize, unit)
     time_chunks = whole if chunks is None else chunks
     sizes = (max(1, min(time_chunks, frames.shape[0])), *frames.shape[1:])
-    return from_array(frames, sizes, frames)
+    return lies_in(from_array(frames, sizes, frames), frames)
 
 
 def from_array(array: Any, sizes: tuple[Any, ...], identity: Any) -> da.Array:

@@ -136,6 +136,12 @@ class Sliced:
         """Read the frames ``start:stop``, whole, in this machine's byte order."""
         raise NotImplementedError
 
+    reads_into = False  # whether `read_into` can: some frames then cost no more than many
+
+    def read_into(self, start: int, out: np.ndarray[Any, Any], step: int = 1) -> None:
+        """Read every ``step``-th frame from ``start`` on into ``out``, as many as it has."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class Frames(Sliced):
@@ -177,25 +183,37 @@ class RawFrames(Frames):
 
     def read(self, start: int, stop: int) -> np.ndarray[Any, Any]:
         """Seek and read exactly these frames."""
-        if self.stride:
-            return self._each(start, 1, stop - start)
-        self.stamp.check()
-        frames = np.empty((stop - start, *self.shape[1:]), self.stored)
-        with open(self.stamp.path, "rb", buffering=0) as file:
-            self._fill(file, start, frames)
-        return frames.astype(self.dtype, copy=False)
+        return self._read(start, 1, stop - start)
 
     def take(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         """Seek to each of these frames."""
-        return self._each(start, step, count)
+        return self._read(start, step, count)
 
-    def _each(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
+    def _read(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
         self.stamp.check()
         frames = np.empty((count, *self.shape[1:]), self.stored)
-        with open(self.stamp.path, "rb", buffering=0) as file:
-            for i in range(count):
-                self._fill(file, start + i * step, frames[i : i + 1])
+        self._fill_all(start, frames, step)
         return frames.astype(self.dtype, copy=False)
+
+    @property
+    def reads_into(self) -> bool:  # type: ignore[override]
+        """Where they are frames as they lie there, and in this machine's byte order."""
+        kind = type(self)
+        as_here = kind.read is RawFrames.read and kind.take is RawFrames.take
+        return as_here and np.dtype(self.stored).isnative
+
+    def read_into(self, start: int, out: np.ndarray[Any, Any], step: int = 1) -> None:
+        """Read them to where they are to be."""
+        self.stamp.check()
+        self._fill_all(start, out, step)
+
+    def _fill_all(self, start: int, frames: np.ndarray[Any, Any], step: int) -> None:
+        with open(self.stamp.path, "rb", buffering=0) as file:
+            if step == 1 and not self.stride:
+                self._fill(file, start, frames)
+                return
+            for i in range(len(frames)):
+                self._fill(file, start + i * step, frames[i : i + 1])
 
     def _fill(self, file: Any, start: int, frames: np.ndarray[Any, Any]) -> None:
         view = memoryview(frames.reshape(-1).view(np.uint8).data)

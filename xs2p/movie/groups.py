@@ -24,12 +24,17 @@ _joins = contextvars.ContextVar("xs2p joins small chunks", default=True)
 
 @contextlib.contextmanager
 def apart() -> Iterator[None]:
-    """Leave small chunks as they are: movies that share them are computed in one graph."""
+    """Leave chunks as they are: movies that share them are computed in one graph."""
     token = _joins.set(False)
     try:
         yield
     finally:
         _joins.reset(token)
+
+
+def joins() -> bool:
+    """Whether a movie's chunks may be read by other tasks than its own: not within `apart`."""
+    return _joins.get()
 
 
 class _Group(NamedTuple):
@@ -65,7 +70,7 @@ def grouped(movie: xr.DataArray, frames: Iterable[int] = ()) -> xr.DataArray:
     its own. No group crosses the borders of chunks of so many ``frames``, where chunks of the movie
     do not.
     """
-    if movie.chunks is None or not _joins.get() or not _is_cut_small(movie):
+    if movie.chunks is None or not joins() or not _is_cut_small(movie):
         return movie
     sizes = movie.chunksizes["time"]
     spans = list(_spans(sizes, max(movie.nbytes // movie.sizes["time"], 1), frames))

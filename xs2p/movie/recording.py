@@ -13,6 +13,7 @@ from dask.layers import ArrayBlockwiseDep
 
 from xs2p.movie.chunks import even_chunks
 from xs2p.movie.frames import Frames, Sliced, read_of
+from xs2p.movie.in_file import InFile, lies_in
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -119,6 +120,22 @@ class Recording(Sliced):
             at += run.count
         return frames
 
+    @property
+    def reads_into(self) -> bool:  # type: ignore[override]
+        """Where those of all its files do."""
+        return all(run.frames.reads_into for run in self.runs)
+
+    def read_into(self, start: int, out: np.ndarray[Any, Any], step: int = 1) -> None:
+        """Read them from as many files as they are in; ``step`` is 1."""
+        before, stop = 0, start + len(out)
+        for run in self.runs:
+            a, b = max(start - before, 0), min(stop - before, run.count)
+            if a < b:
+                at = before + a - start
+                with run.named():
+                    run.frames.read_into(run.first + a * run.step, out[at : at + b - a], run.step)
+            before += run.count
+
 
 @dataclass(frozen=True)
 class _Block:
@@ -146,6 +163,10 @@ class _Block:
         key = key if isinstance(key, tuple) else (key,)
         some = self.frames[key[self.lead :]]
         return some[(None,) * self.lead][(*key[: self.lead], ...)]
+
+    def in_file(self) -> InFile:
+        """Return its frames unread."""
+        return InFile(self.frames, 0, self.frames.shape[0])
 
 
 class _WholeBlock(ArrayBlockwiseDep):
@@ -182,18 +203,20 @@ def recordings_to_dask(grid: Grid, chunks: int | None) -> da.Array:
     name = f"movie-{token}"
     dims = tuple(range(len(every)))
     numblocks = tuple(len(sizes) for sizes in every)
+    deps = BlockwiseDepDict(blocks, numblocks)
     layer = blockwise(
         da.core.getter,
         name,
         dims,
-        BlockwiseDepDict(blocks, numblocks),
+        deps,
         dims,
         _WholeBlock(every),
         dims,
         numblocks={},
     )
     graph = HighLevelGraph.from_collections(name, layer)
-    return da.Array(graph, name, every, meta=np.empty((0,) * len(every), first.dtype))
+    data = da.Array(graph, name, every, meta=np.empty((0,) * len(every), first.dtype))
+    return data if grid.ndim else lies_in(data, deps)
 
 
 def split(recording: Recording, counts: Sequence[int]) -> Grid:

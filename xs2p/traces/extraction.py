@@ -19,6 +19,7 @@ from xs2p.masks.layout import Layout, PackedMasks
 from xs2p.masks.masks import Masks
 from xs2p.masks.packing import MaskArrays, tiles
 from xs2p.movie.check import check_movie
+from xs2p.movie.in_file import in_file
 from xs2p.movie.open import open_movie
 from xs2p.movie.sources import is_paths
 from xs2p.rois.pixels import planes_of
@@ -283,10 +284,11 @@ def map_blocks(
     packed = dask.delayed(PackedMasks(masks), name=key, traverse=False)
     *lead, time, y, x = range(movie.ndim)
     dtype = np.float64 if block is _sum_block else np.float32
+    frames = in_file(movie) if device == "cpu" else None
     return da.blockwise(
         _with_masks,
         (*lead, x, y, time),
-        movie,
+        movie if frames is None else frames,
         (*lead, time, y, x),
         block=block,
         masks=packed,

@@ -134,7 +134,7 @@ _FRAMES = 64  # that are brought into order at once
 
 _FEW = 6  # traces: fewer are faster one by one
 # Samples: with fewer, side by side saves a ms, by trial; its kernel takes seconds to compile.
-_SMALL = 2**17
+_SMALL = 2**16
 
 
 @njit

@@ -18,6 +18,7 @@ from xs2p.compute.vectors import (
     transpose_8_by_8,
 )
 from xs2p.masks.layout import LANES, SEGMENT, Layout, check_layout
+from xs2p.movie.in_file import InFile
 
 __all__ = ["batches", "map_sums", "mask_sums"]
 
@@ -194,10 +195,14 @@ def batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
 
     That is their sums and, where they do not lie in memory as the kernels want them, a copy.
     """
+    copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
+    return _spans(frames, masks, copied)
+
+
+def _spans(frames: Any, masks: Layout, copied: bool) -> Iterator[slice]:
     n_frames, height, width = frames.shape[-3:]
     itemsize = max(frames.dtype.itemsize, 4 if frames.dtype.kind == "f" else 1)
     frame_bytes = max(height * width * itemsize, 1)
-    copied = not (frames.flags.c_contiguous and frames.dtype.isnative)
     copied |= frames.dtype == np.float16  # the kernels know none
     step = _BATCH_BYTES // max(frame_bytes, 64 * masks.cell_npix.size)
     step = max(step // LANES * LANES, min(_BATCH_BYTES // frame_bytes, LANES) if copied else LANES)
@@ -206,8 +211,14 @@ def batches(frames: np.ndarray, masks: Layout) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
+def _some(frames: Any, masks: Layout) -> Iterator[tuple[slice, np.ndarray]]:
+    if isinstance(frames, InFile):
+        return frames.some(_spans(frames, masks, copied=False))
+    return ((now, frames[..., now, :, :]) for now in batches(frames, masks))
+
+
 def map_sums(
-    frames: np.ndarray,
+    frames: np.ndarray | InFile,
     masks: Layout,
     finish: Callable[[np.ndarray], np.ndarray],
     dtype: Any,
@@ -223,8 +234,7 @@ def map_sums(
     kinds, n_masks = 1 if masks.neuropil_npix is None else 2, masks.cell_npix.size
     shape = (*lead, kinds, n_masks if n_rois is None else n_rois, n_frames)
     made = np.empty(shape, dtype) if out is None else out
-    for now in batches(frames, masks):
-        some = frames[..., now, :, :]
+    for now, some in _some(frames, masks):
         sums = np.empty((*lead, kinds, n_masks, some.shape[-3]), np.float64)
         for channel in np.ndindex(*lead):
             mask_sums(some[channel], masks, sums[channel])
