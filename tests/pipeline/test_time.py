@@ -154,11 +154,14 @@ SECONDS = np.datetime64("2024-01-01", "ns") + np.arange(T) * np.timedelta64(100,
     [
         (np.arange(T) % 200 / 10, "goes back at frame 200: 0.0 after 19.9 of frame 199"),
         (np.maximum(np.arange(T) - 1, 3) / 10, "repeats at frame 1: .* and at 3 more"),
-        (np.datetime64("2024-01-01", "s") + np.arange(T) % 200, "goes back at frame 200: 2024"),
+        (
+            np.datetime64("2024-01-01") + np.arange(T) % 200 * np.timedelta64(1, "s"),
+            "goes back at frame 200: 2024",
+        ),
         (np.where(np.arange(T) == 50, np.nan, np.arange(T) % 200 / 10), "back at frame 200"),
         (np.where(np.arange(T) == 50, np.nan, np.arange(T) / 10), "is nan at frame 50;"),
         (
-            np.where(np.arange(T) % 200 == 7, np.datetime64("NaT"), SECONDS),
+            np.where(np.arange(T) % 200 == 7, np.datetime64("NaT", "ns"), SECONDS),
             "is NaT at frame 7, and of 1 more;",
         ),
     ],

@@ -39,7 +39,10 @@ def load_mat(path: str, names: Collection[str] | None = None) -> dict[str, Any]:
     try:
         check_mat(path, names)
         found = loadmat(
-            path, variable_names=None if names is None else list(names), chars_as_strings=True
+            path,
+            variable_names=None if names is None else list(names),
+            chars_as_strings=True,
+            spmatrix=False,
         )
     except OSError:
         raise

@@ -82,10 +82,10 @@ def video_stack(name: str) -> Stack:
         if not times or not rate:
             raise ValueError(f"{name}: holds no frames")
         step = 1 / (rate * stream.time_base)
-        told = seconds_told(file, stream)
+        told, begin = seconds_told(file, stream), float(times[0] * stream.time_base)
     if told is not None:
         # What is told is when the last frame ends; the first may begin later than at 0.
-        number = max(number, round((told - float(times[0] * stream.time_base)) * rate))
+        number = max(number, round((told - begin) * rate))
     if len(times) < number:
         raise ValueError(
             f"{name}: it tells of {number} frames, and {len(times)} are in it: it is damaged, or "
