@@ -1,4 +1,10 @@
-"""What the package makes public, imported all at once when the first of it is asked for."""
+"""What the package makes public, imported all at once when the first of it is asked for.
+
+``__all__`` of the package lists them.
+"""
+
+# ruff: noqa: F401
+# mypy: implicit-reexport
 
 from xs2p.io.alf.read import read_alf
 from xs2p.io.alf.write import write_alf
@@ -37,53 +43,3 @@ from xs2p.traces.indicators import indicators
 from xs2p.traces.noise import noise
 from xs2p.traces.quality import skew, snr, std
 from xs2p.traces.tau import estimate_tau
-
-__all__ = [
-    "Masks",
-    "baseline",
-    "build_masks",
-    "cell_image",
-    "check_store",
-    "concat",
-    "curated",
-    "deconvolve",
-    "demix",
-    "dff",
-    "estimate_tau",
-    "events",
-    "extract",
-    "extract_to_zarr",
-    "extract_traces",
-    "indicators",
-    "mean_image",
-    "neuropil_coefficient",
-    "noise",
-    "open_movie",
-    "preprocess",
-    "provenance",
-    "quality",
-    "read_alf",
-    "read_nwb",
-    "read_rois",
-    "read_suite2p",
-    "recompute_overlap",
-    "repair_store",
-    "reprocess",
-    "rois_from_footprints",
-    "rois_from_labels",
-    "rois_from_nwb",
-    "rois_from_stat",
-    "sample_movie",
-    "sample_rois",
-    "skew",
-    "snr",
-    "std",
-    "summary_images",
-    "write_iscell",
-    "write_alf",
-    "write_nwb",
-    "write_report",
-    "write_rois",
-    "write_suite2p",
-    "write_table",
-]

@@ -190,9 +190,8 @@ class RawFrames(Frames):
         return self._read(start, step, count)
 
     def _read(self, start: int, step: int, count: int) -> np.ndarray[Any, Any]:
-        self.stamp.check()
         frames = np.empty((count, *self.shape[1:]), self.stored)
-        self._fill_all(start, frames, step)
+        self.read_into(start, frames, step)
         return frames.astype(self.dtype, copy=False)
 
     @property
@@ -205,15 +204,12 @@ class RawFrames(Frames):
     def read_into(self, start: int, out: np.ndarray[Any, Any], step: int = 1) -> None:
         """Read them to where they are to be."""
         self.stamp.check()
-        self._fill_all(start, out, step)
-
-    def _fill_all(self, start: int, frames: np.ndarray[Any, Any], step: int) -> None:
         with open(self.stamp.path, "rb", buffering=0) as file:
             if step == 1 and not self.stride:
-                self._fill(file, start, frames)
+                self._fill(file, start, out)
                 return
-            for i in range(len(frames)):
-                self._fill(file, start + i * step, frames[i : i + 1])
+            for i in range(len(out)):
+                self._fill(file, start + i * step, out[i : i + 1])
 
     def _fill(self, file: Any, start: int, frames: np.ndarray[Any, Any]) -> None:
         view = memoryview(frames.reshape(-1).view(np.uint8).data)
